@@ -1,0 +1,38 @@
+"""No function that several files share may be compiled with one instruction set's flags.
+
+A linker keeps one copy of each inline function. Were it the copy from an AVX-512 file, every other file would run it
+too, and die on a machine without AVX-512. So the object files of an instruction set may define shared (weak) symbols
+only in that instruction set's own namespace. Run after a build; reads the object files below build/.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ISAS = ("avx2", "avx512", "avx512_vnni", "avx512_bf16")
+WEAK = set("WVu")
+
+
+def leaks(object_file: Path, isa: str) -> list[str]:
+    """The weak symbols that `object_file` defines outside namespace longspan::<isa>."""
+    listing = subprocess.run(["nm", "-C", "--defined-only", object_file], check=True, capture_output=True, text=True)
+    symbols = [line.split(maxsplit=2)[1:] for line in listing.stdout.splitlines()]
+    return [name for kind, name in symbols if kind in WEAK and f"longspan::{isa}::" not in name]
+
+
+def main() -> int:
+    """Prints each leak; exit status 1 if there is one, or if there is nothing to look at."""
+    objects = [(path, isa) for isa in ISAS for path in Path("build").rglob(f"{isa}.cpp.o")]
+    if not objects:
+        print("check_isa_leaks: no object files below build/; run `make setup` first", file=sys.stderr)
+        return 1
+    found = [(path, name) for path, isa in objects for name in leaks(path, isa)]
+    for path, name in found:
+        print(f"{path}: shares {name}", file=sys.stderr)
+    print(f"check_isa_leaks: {len(objects)} object files, {len(found)} leaks")
+    return 1 if found else 0
+
+
+sys.exit(main())

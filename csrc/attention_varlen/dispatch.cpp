@@ -1,0 +1,187 @@
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "attention_varlen/attention_varlen.h"
+#include "core/error.h"
+#include "core/isa.h"
+#include "core/parallel.h"
+
+namespace longspan {
+namespace {
+
+constexpr Variant<AttentionFn> kVariants[] = {
+#if LONGSPAN_X86
+    {Isa::avx512, avx512::attention_varlen},
+    {Isa::avx2, avx2::attention_varlen},
+#endif
+    {Isa::portable, portable::attention_varlen}};
+
+void check_offsets(const char* name, const VectorView<const int32_t>& offsets, int64_t total) {
+    if (offsets.size < 1 || offsets.data[0] != 0 || offsets.data[offsets.size - 1] != total) {
+        reject("attention_varlen: ", name, " must go from 0 to ", total);
+    }
+    for (int64_t i = 1; i < offsets.size; ++i) {
+        if (offsets.data[i] < offsets.data[i - 1]) reject("attention_varlen: ", name, " must not fall, it does at ", i);
+    }
+}
+
+template <class T>
+void check_heads(const char* name, const HeadsView<T>& view, int64_t rows, int64_t heads, int64_t head_dim) {
+    if (view.rows != rows || view.heads != heads || view.head_dim != head_dim) {
+        reject("attention_varlen: ", name, " must be (", rows, ", ", heads, ", ", head_dim, "), got (", view.rows, ", ",
+               view.heads, ", ", view.head_dim, ")");
+    }
+}
+
+void check_tables(const AttentionArgs& args) {
+    const int64_t heads = args.q.heads;
+    if (args.slopes && args.slopes.size != heads) {
+        reject("attention_varlen: slopes must have ", heads, " values, got ", args.slopes.size);
+    }
+    const auto& table = args.bias_table;
+    if (table.data != nullptr && (table.rows != heads || table.cols % 2 != 1)) {
+        reject("attention_varlen: bias_table must be (", heads, ", odd), got (", table.rows, ", ", table.cols, ")");
+    }
+    if (args.cos.data == nullptr) return;
+    if (args.sin.data == nullptr || args.sin.rows != args.cos.rows || args.sin.cols != args.cos.cols) {
+        reject("attention_varlen: sin must have the shape of cos, (", args.cos.rows, ", ", args.cos.cols, ")");
+    }
+    if (2 * args.cos.cols > args.q.head_dim) {
+        reject("attention_varlen: cos must have at most ", args.q.head_dim / 2, " columns, got ", args.cos.cols);
+    }
+    for (int64_t i = 0; i + 1 < args.cu_seqlens_k.size; ++i) {
+        const int64_t queries = args.cu_seqlens_q.data[i + 1] - args.cu_seqlens_q.data[i];
+        const int64_t keys = args.cu_seqlens_k.data[i + 1] - args.cu_seqlens_k.data[i];
+        if (keys > args.cos.rows || queries > keys) {
+            reject("attention_varlen: sequence ", i, " has ", queries, " queries and ", keys, " keys; cos needs a row per ",
+                   "key and queries no more than keys");
+        }
+    }
+}
+
+void check(const AttentionArgs& args) {
+    const auto& q = args.q;
+    const auto& k = args.k;
+    if (q.heads < 1 || q.head_dim < 1) reject("attention_varlen: q must have at least one head and one value a head");
+    if (k.heads < 1 || q.heads % k.heads != 0) {
+        reject("attention_varlen: q's ", q.heads, " heads must be a multiple of k's ", k.heads);
+    }
+    check_heads("k", k, k.rows, k.heads, q.head_dim);
+    check_heads("v", args.v, k.rows, k.heads, q.head_dim);
+    check_heads("out", args.out, q.rows, q.heads, q.head_dim);
+    check_offsets("cu_seqlens_q", args.cu_seqlens_q, q.rows);
+    check_offsets("cu_seqlens_k", args.cu_seqlens_k, k.rows);
+    if (args.cu_seqlens_q.size != args.cu_seqlens_k.size) {
+        reject("attention_varlen: cu_seqlens_q and cu_seqlens_k must have one length, got ", args.cu_seqlens_q.size,
+               " and ", args.cu_seqlens_k.size);
+    }
+    if (args.left < 0 || args.right < 0) reject("attention_varlen: left and right must not be negative");
+    check_tables(args);
+}
+
+// What one thread does without a break: whole heads of whole sequences, or some rows of one head.
+struct Task {
+    int64_t first_sequence, last_sequence;  // places in Plan::order
+    int64_t first_head, last_head;          // key heads
+    int64_t first_row, last_row;            // last_row kAllRows: to the end
+};
+constexpr int64_t kAllRows = -1;
+
+// Multiply-adds that are worth waking a thread for (about 5 us).
+constexpr double kTaskCost = 256 * 1024;
+// More tasks than threads, so that the last ones end together.
+constexpr int64_t kTasksPerThread = 8;
+// Fewer rows would pay the reading of the keys too often.
+constexpr int64_t kLeastRows = 4 * kAttentionRows;
+
+struct Plan {
+    const AttentionArgs& args;
+    std::vector<int64_t> order;  // sequences, costliest first
+    std::vector<Task> tasks;
+
+    int64_t rows_of(int64_t sequence) const {
+        return args.cu_seqlens_q.data[sequence + 1] - args.cu_seqlens_q.data[sequence];
+    }
+
+    // Of one key head; rows count as whole vectors, and every row and key costs something by itself.
+    double cost_of(int64_t sequence) const {
+        const auto rows = static_cast<double>((rows_of(sequence) + 15) / 16 * 16);
+        const auto keys = static_cast<double>(args.cu_seqlens_k.data[sequence + 1] - args.cu_seqlens_k.data[sequence]);
+        return rows * (keys + 32) * static_cast<double>(args.group() * args.q.head_dim);
+    }
+
+    void build() {
+        const int64_t heads = args.k.heads;
+        const int64_t sequences = args.cu_seqlens_q.size - 1;
+        order.resize(static_cast<size_t>(sequences));
+        std::iota(order.begin(), order.end(), 0);
+        const auto is_costlier = [&](int64_t a, int64_t b) { return cost_of(a) > cost_of(b); };
+        if (!std::is_sorted(order.begin(), order.end(), is_costlier)) {
+            std::stable_sort(order.begin(), order.end(), is_costlier);
+        }
+        double total = 0;
+        for (int64_t i = 0; i < sequences; ++i) total += cost_of(i) * static_cast<double>(heads);
+        const auto most_tasks = static_cast<double>(kTasksPerThread * num_threads());
+        const double target = total / std::clamp(total / kTaskCost, 1.0, most_tasks);
+        for (int64_t place = 0; place < sequences;) place = add_tasks(place, target);
+    }
+
+    // Tasks for the sequence at `place` and as many following ones as fit; returns the next place.
+    int64_t add_tasks(int64_t place, double target) {
+        const int64_t heads = args.k.heads;
+        const double cost = cost_of(order[static_cast<size_t>(place)]);
+        if (cost > target) {
+            add_row_tasks(place, target / cost);
+            return place + 1;
+        }
+        if (cost * static_cast<double>(heads) > target) {
+            const auto heads_per_task = std::max<int64_t>(1, static_cast<int64_t>(target / cost + 0.5));
+            for (int64_t head = 0; head < heads; head += heads_per_task) {
+                tasks.push_back({place, place + 1, head, std::min(heads, head + heads_per_task), 0, kAllRows});
+            }
+            return place + 1;
+        }
+        int64_t end = place;
+        double sum = 0;
+        do {
+            sum += cost_of(order[static_cast<size_t>(end++)]) * static_cast<double>(heads);
+        } while (end < static_cast<int64_t>(order.size()) && sum < target);
+        tasks.push_back({place, end, 0, heads, 0, kAllRows});
+        return end;
+    }
+
+    // The sequence's rows in pieces of about `share` of it each, last rows first: a causal mask makes them the longest.
+    void add_row_tasks(int64_t place, double share) {
+        const int64_t rows = rows_of(order[static_cast<size_t>(place)]);
+        const auto wanted = static_cast<int64_t>(static_cast<double>(rows) * share);
+        const int64_t step = std::max(kLeastRows, (wanted + kAttentionRows - 1) / kAttentionRows * kAttentionRows);
+        for (int64_t first = (rows - 1) / step * step; first >= 0; first -= step) {
+            for (int64_t head = 0; head < args.k.heads; ++head) {
+                tasks.push_back({place, place + 1, head, head + 1, first, std::min(rows, first + step)});
+            }
+        }
+    }
+};
+
+}  // namespace
+
+void attention_varlen(const AttentionArgs& args) {
+    check(args);
+    Plan plan{args, {}, {}};
+    plan.build();
+    const auto run = pick_variant(kVariants, active_isa()).run;
+    parallel_for(static_cast<int64_t>(plan.tasks.size()), [&](int64_t number) {
+        const Task& task = plan.tasks[static_cast<size_t>(number)];
+        for (int64_t place = task.first_sequence; place < task.last_sequence; ++place) {
+            const int64_t sequence = plan.order[static_cast<size_t>(place)];
+            const int64_t last_row = task.last_row == kAllRows ? plan.rows_of(sequence) : task.last_row;
+            if (task.first_row >= last_row) continue;
+            for (int64_t head = task.first_head; head < task.last_head; ++head) {
+                run(args, {sequence, head, task.first_row, last_row});
+            }
+        }
+    });
+}
+
+}  // namespace longspan

@@ -1,0 +1,261 @@
+// The kernel, once for every instruction set: included by portable.cpp, avx2.cpp and avx512.cpp after they have defined
+// F32 and transpose(F32 (&)[F32::kLanes]).
+//
+// A tile is up to kTileVectors * lanes query rows of one head, one query a lane. A part's tiles go through the keys
+// together, a block of kBlockKeys at a time, so that copying (and rotating) the block's rows is paid once for all.
+
+#include <cstdint>
+#include <limits>
+
+#include "attention_varlen/attention_varlen.h"
+#include "core/parallel.h"
+
+#include "attention_varlen/load.h"
+#include "attention_varlen/products.h"
+#include "attention_varlen/softmax.h"
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+constexpr int64_t kBlockKeys = 128;
+constexpr int64_t kTileVectors = F32::kLanes == 4 ? 2 : 3;
+constexpr int64_t kTileRows = kTileVectors * F32::kLanes;
+static_assert(kAttentionRows % kTileRows == 0);
+// State of the tiles that go through the keys together: well within a core's L2 cache.
+constexpr int64_t kStateBytes = 384 * 1024;
+// Fewer tiles than this read keys and values where they lie.
+constexpr int64_t kTilesWorthACopy = 3;
+
+constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+struct Tile {
+    int64_t head;                 // query head
+    int64_t first_row, num_rows;  // in the sequence
+    int64_t position;             // of the first row
+    int64_t first_key, last_key;  // [first_key, last_key): keys that any of its rows sees
+    float* queries;               // (head_dim, vectors * lanes), rotated
+    float* outputs;               // as queries: the weighted sum so far
+    float *top, *sum;             // (vectors * lanes,)
+
+    int64_t vectors() const { return (num_rows + F32::kLanes - 1) / F32::kLanes; }
+};
+
+// A run of key rows and value rows, where they lie or copied.
+struct KeyRun {
+    int64_t first, last;  // keys of the sequence
+    const float *keys, *values;
+    int64_t key_stride, value_stride;
+};
+
+class PartRunner {
+public:
+    PartRunner(const AttentionArgs& args, const AttentionPart& part) : args_(args), part_(part) {
+        dim_ = args.q.head_dim;
+        q_start_ = args.cu_seqlens_q.data[part.sequence];
+        k_start_ = args.cu_seqlens_k.data[part.sequence];
+        num_keys_ = args.cu_seqlens_k.data[part.sequence + 1] - k_start_;
+        offset_ = num_keys_ - (args.cu_seqlens_q.data[part.sequence + 1] - q_start_);
+        const int64_t row_tiles = (part.last_row - part.first_row + kTileRows - 1) / kTileRows;
+        num_tiles_ = row_tiles * args.group();
+        tile_floats_ = 2 * kTileRows * (dim_ + 1);
+        max_tiles_ = least(num_tiles_, most(1, kStateBytes / (4 * tile_floats_)));
+        is_rotated_ = args.cos.data != nullptr;
+        copies_ = is_rotated_ || max_tiles_ >= kTilesWorthACopy;
+        take_scratch();
+    }
+
+    void run() {
+        fetch_next();
+        for (int64_t first = 0; first < num_tiles_; first += max_tiles_) {
+            run_tiles(first, least(num_tiles_, first + max_tiles_));
+        }
+    }
+
+private:
+    // Asks for the rows of the part that comes next if the sequences are short: the next key head, else the next
+    // sequence. Such parts are done sooner than the memory answers, and their strided rows defeat its own look-ahead.
+    // Inlined by force: GCC takes a function that only prefetches for one without effect, and drops its calls.
+    [[gnu::always_inline]] void fetch_next() const {
+        const bool is_last_head = part_.kv_head + 1 == args_.k.heads;
+        const int64_t sequence = part_.sequence + (is_last_head ? 1 : 0);
+        const int64_t head = is_last_head ? 0 : part_.kv_head + 1;
+        if (sequence + 1 >= args_.cu_seqlens_k.size) return;
+        const int32_t *q_rows = args_.cu_seqlens_q.data + sequence, *k_rows = args_.cu_seqlens_k.data + sequence;
+        if (num_keys_ > kBlockKeys || k_rows[1] - k_rows[0] > kBlockKeys || q_rows[1] - q_rows[0] > kBlockKeys) return;
+        fetch(args_.q, q_rows[0], q_rows[1], head * args_.group(), args_.group());
+        fetch(args_.k, k_rows[0], k_rows[1], head, 1);
+        fetch(args_.v, k_rows[0], k_rows[1], head, 1);
+    }
+
+    [[gnu::always_inline]] static void fetch(const HeadsView<const float>& view, int64_t first, int64_t last,
+                                             int64_t head, int64_t heads) {
+        constexpr int64_t kLineFloats = 16;
+        for (int64_t row = first; row < last; ++row) {
+            for (int64_t i = head; i < head + heads; ++i) {
+                for (int64_t d = 0; d < view.head_dim; d += kLineFloats) __builtin_prefetch(view.at(row, i) + d);
+            }
+        }
+    }
+
+    void take_scratch() {
+        const int64_t rows_floats = most(copies_ ? kBlockKeys : 0, is_rotated_ ? F32::kLanes : 0) * dim_;
+        const auto rounded = [](int64_t floats) { return (floats + 15) / 16 * 16; };  // whole cache lines
+        const int64_t sizes[] = {rounded(kBlockKeys * kTileRows),
+                                 rounded(kTileRows),
+                                 rounded(kBlockKeys + 2 * kTileRows),
+                                 rounded(rows_floats),
+                                 rounded(copies_ ? kBlockKeys * dim_ : 0)};
+        int64_t floats = max_tiles_ * tile_floats_;
+        for (const int64_t size : sizes) floats += size;
+        float* next = static_cast<float*>(thread_scratch(floats * 4));
+        float** const places[] = {&scores_, &shrink_, &strip_, &key_rows_, &value_rows_};
+        for (int i = 0; i < 5; ++i) {
+            *places[i] = next;
+            next += sizes[i];
+        }
+        state_ = next;
+    }
+
+    // Tile number `index` of the part; those that share rows follow each other.
+    Tile tile_at(int64_t index, float* state) const {
+        Tile tile;
+        tile.head = part_.kv_head * args_.group() + index % args_.group();
+        tile.first_row = part_.first_row + index / args_.group() * kTileRows;
+        tile.num_rows = least(kTileRows, part_.last_row - tile.first_row);
+        tile.position = offset_ + tile.first_row;
+        tile.first_key = most(0, tile.position - args_.left);
+        tile.last_key = most(tile.first_key, least(num_keys_, tile.position + tile.num_rows + args_.right));
+        tile.queries = state;
+        tile.outputs = tile.queries + dim_ * kTileRows;
+        tile.top = tile.outputs + dim_ * kTileRows;
+        tile.sum = tile.top + kTileRows;
+        return tile;
+    }
+
+    void run_tiles(int64_t first, int64_t last) {
+        int64_t first_key = num_keys_, last_key = 0;
+        for (int64_t i = first; i < last; ++i) {
+            const Tile tile = tile_at(i, state_ + (i - first) * tile_floats_);
+            begin(tile);
+            first_key = least(first_key, tile.first_key);
+            last_key = most(last_key, tile.last_key);
+        }
+        for (int64_t block = first_key / kBlockKeys * kBlockKeys; block < last_key; block += kBlockKeys) {
+            const KeyRun run = read_keys(most(block, first_key), least(block + kBlockKeys, last_key));
+            for (int64_t i = first; i < last; ++i) step(tile_at(i, state_ + (i - first) * tile_floats_), run);
+        }
+        for (int64_t i = first; i < last; ++i) finish(tile_at(i, state_ + (i - first) * tile_floats_));
+    }
+
+    // Loads the tile's queries; nothing is seen yet.
+    void begin(const Tile& tile) {
+        const int64_t stride = tile.vectors() * F32::kLanes;
+        for (int64_t lane = 0; lane < stride; lane += F32::kLanes) {
+            const int64_t count = least(F32::kLanes, tile.num_rows - lane);
+            const float* rows = args_.q.at(q_start_ + tile.first_row + lane, tile.head);
+            int64_t row_stride = args_.q.row_stride;
+            if (is_rotated_) {
+                copy_rows(rows, row_stride, count, dim_, args_, tile.position + lane, true, key_rows_);
+                rows = key_rows_;
+                row_stride = dim_;
+            }
+            rows_to_lanes(rows, row_stride, count, dim_, tile.queries + lane, stride);
+            F32::all(kHidden).store(tile.top + lane);
+            F32::zero().store(tile.sum + lane);
+        }
+    }
+
+    KeyRun read_keys(int64_t first, int64_t last) {
+        const float* keys = args_.k.at(k_start_ + first, part_.kv_head);
+        const float* values = args_.v.at(k_start_ + first, part_.kv_head);
+        if (!copies_) return {first, last, keys, values, args_.k.row_stride, args_.v.row_stride};
+        copy_rows(keys, args_.k.row_stride, last - first, dim_, args_, first, is_rotated_, key_rows_);
+        copy_rows(values, args_.v.row_stride, last - first, dim_, args_, first, false, value_rows_);
+        return {first, last, key_rows_, value_rows_, dim_, dim_};
+    }
+
+    void step(const Tile& tile, const KeyRun& run) {
+        const int64_t first = most(run.first, tile.first_key), last = least(run.last, tile.last_key);
+        if (first >= last) return;
+        const KeyRun seen{first,
+                          last,
+                          run.keys + (first - run.first) * run.key_stride,
+                          run.values + (first - run.first) * run.value_stride,
+                          run.key_stride,
+                          run.value_stride};
+        const Bias bias = bias_of(tile, seen);
+        const int64_t last_position = tile.position + tile.num_rows - 1;
+        const bool is_masked = last - 1 > tile.position + args_.right || first < last_position - args_.left;
+        switch (tile.vectors()) {
+            case 1: return attend<1>(tile, seen, bias, is_masked);
+            case 2: return attend<2>(tile, seen, bias, is_masked);
+            default: return attend<kTileVectors>(tile, seen, bias, is_masked);
+        }
+    }
+
+    Bias bias_of(const Tile& tile, const KeyRun& run) {
+        Bias bias{};
+        bias.scale = args_.scale;
+        bias.distance = tile.position - run.first;
+        bias.slope = args_.slopes ? args_.slopes.data[tile.head] : 0.0f;
+        bias.last_key = run.last - run.first - 1;
+        bias.left = args_.left;
+        bias.right = args_.right;
+        if (args_.bias_table.data != nullptr) {
+            const float* table = args_.bias_table.row(tile.head);
+            const int64_t reach = args_.bias_table.cols / 2;
+            const int64_t nearest = bias.distance - bias.last_key;
+            const int64_t size = bias.last_key + tile.vectors() * F32::kLanes;
+            for (int64_t x = 0; x < size; ++x) strip_[x] = table[reach - most(-reach, least(reach, nearest + x))];
+            bias.strip = strip_;
+        }
+        return bias;
+    }
+
+    template <int kVectors>
+    void attend(const Tile& tile, const KeyRun& run, const Bias& bias, bool is_masked) {
+        const int64_t keys = run.last - run.first;
+        score_keys<kVectors>(tile.queries, run.keys, run.key_stride, keys, dim_, scores_);
+        weigh<kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink_);
+        const float* shrink = run.first == tile.first_key ? nullptr : shrink_;
+        mix_values<kVectors>(scores_, run.values, run.value_stride, keys, dim_, shrink, tile.outputs);
+    }
+
+    // Whether the query at this position sees a key.
+    bool sees_any(int64_t position) const {
+        return most(0, position - args_.left) <= least(num_keys_ - 1, position + args_.right);
+    }
+
+    void finish(const Tile& tile) {
+        const int64_t stride = tile.vectors() * F32::kLanes;
+        const bool is_blind = tile.first_key >= tile.last_key;
+        for (int64_t lane = 0; lane < stride; lane += F32::kLanes) {
+            const int64_t count = least(F32::kLanes, tile.num_rows - lane);
+            float* rows = args_.out.at(q_start_ + tile.first_row + lane, tile.head);
+            if (!is_blind) {
+                const F32 scale = F32::all(1.0f) / F32::load(tile.sum + lane);
+                lanes_to_rows(tile.outputs + lane, stride, scale, count, dim_, rows, args_.out.row_stride);
+            }
+            for (int64_t row = 0; row < count; ++row) {
+                if (!is_blind && sees_any(tile.position + lane + row)) continue;
+                float* out = rows + row * args_.out.row_stride;
+                for (int64_t d = 0; d < dim_; ++d) out[d] = 0.0f;
+            }
+        }
+    }
+
+    const AttentionArgs& args_;
+    const AttentionPart& part_;
+    int64_t dim_, q_start_, k_start_, num_keys_;
+    int64_t offset_;  // position of query row 0
+    int64_t num_tiles_, max_tiles_, tile_floats_;
+    bool is_rotated_, copies_;
+    float *scores_, *shrink_, *strip_, *key_rows_, *value_rows_, *state_;
+};
+
+}  // namespace
+
+void attention_varlen(const AttentionArgs& args, const AttentionPart& part) { PartRunner(args, part).run(); }
+
+}  // namespace longspan::LONGSPAN_ISA

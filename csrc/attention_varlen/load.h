@@ -1,0 +1,93 @@
+// Rows in, rows out: RoPE as rows load, query rows into lanes, results out of lanes.
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+// row -> out (dim values), rotated by angles whose cosines and sines are given (half of each); values past 2 * half
+// pass through.
+inline void rotate_row(const float* row, const float* cos, const float* sin, int64_t half, bool interleaved,
+                       int64_t dim, float* out) {
+    if (interleaved) {
+        for (int64_t p = 0; p < half; ++p) {
+            const float a = row[2 * p], b = row[2 * p + 1];
+            out[2 * p] = a * cos[p] - b * sin[p];
+            out[2 * p + 1] = b * cos[p] + a * sin[p];
+        }
+    } else {
+        for (int64_t p = 0; p < half; p += F32::kLanes) {
+            const int64_t lanes = half - p < F32::kLanes ? half - p : F32::kLanes;
+            const F32 a = F32::load_first(row + p, lanes), b = F32::load_first(row + half + p, lanes);
+            const F32 c = F32::load_first(cos + p, lanes), s = F32::load_first(sin + p, lanes);
+            (a * c - b * s).store_first(out + p, lanes);
+            (b * c + a * s).store_first(out + half + p, lanes);
+        }
+    }
+    for (int64_t d = 2 * half; d < dim; ++d) out[d] = row[d];
+}
+
+// count rows (stride row_stride) -> tight rows of dim values; rotated, where the tables are given, as positions
+// position, position + 1, ...
+inline void copy_rows(const float* rows, int64_t row_stride, int64_t count, int64_t dim, const AttentionArgs& args,
+                      int64_t position, bool is_rotated, float* out) {
+    for (int64_t row = 0; row < count; ++row, rows += row_stride, out += dim) {
+        if (is_rotated) {
+            rotate_row(rows, args.cos.row(position + row), args.sin.row(position + row), args.cos.cols,
+                       args.interleaved, dim, out);
+            continue;
+        }
+        int64_t d = 0;
+        for (; d + F32::kLanes <= dim; d += F32::kLanes) F32::load(rows + d).store(out + d);
+        if (d < dim) F32::load_first(rows + d, dim - d).store_first(out + d, dim - d);
+    }
+}
+
+// Rows (count <= kLanes of them) into one vector column of queries (dim, stride); the other lanes are 0.
+inline void rows_to_lanes(const float* rows, int64_t row_stride, int64_t count, int64_t dim, float* queries,
+                          int64_t stride) {
+    for (int64_t d = 0; d < dim; d += F32::kLanes) {
+        const int64_t width = dim - d < F32::kLanes ? dim - d : F32::kLanes;
+        F32 square[F32::kLanes];
+        if (width == F32::kLanes && count == F32::kLanes) {
+#pragma GCC unroll 16
+            for (int row = 0; row < F32::kLanes; ++row) square[row] = F32::load(rows + row * row_stride + d);
+        } else {
+            for (F32& row : square) row = F32::zero();
+            for (int64_t row = 0; row < count; ++row) square[row] = F32::load_first(rows + row * row_stride + d, width);
+        }
+        transpose(square);
+        float* out = queries + d * stride;
+        if (width == F32::kLanes) {
+#pragma GCC unroll 16
+            for (int i = 0; i < F32::kLanes; ++i) square[i].store(out + i * stride);
+        } else {
+            for (int64_t i = 0; i < width; ++i) square[i].store(out + i * stride);
+        }
+    }
+}
+
+// One vector column of outputs (dim, stride), times scale, into `count` rows.
+inline void lanes_to_rows(const float* outputs, int64_t stride, F32 scale, int64_t count, int64_t dim, float* rows,
+                          int64_t row_stride) {
+    for (int64_t d = 0; d < dim; d += F32::kLanes) {
+        const int64_t width = dim - d < F32::kLanes ? dim - d : F32::kLanes;
+        const float* column = outputs + d * stride;
+        F32 square[F32::kLanes];
+        if (width == F32::kLanes) {
+#pragma GCC unroll 16
+            for (int i = 0; i < F32::kLanes; ++i) square[i] = F32::load(column + i * stride) * scale;
+        } else {
+            for (F32& row : square) row = F32::zero();
+            for (int64_t i = 0; i < width; ++i) square[i] = F32::load(column + i * stride) * scale;
+        }
+        transpose(square);
+        if (width == F32::kLanes && count == F32::kLanes) {
+#pragma GCC unroll 16
+            for (int row = 0; row < F32::kLanes; ++row) square[row].store(rows + row * row_stride + d);
+        } else {
+            for (int64_t row = 0; row < count; ++row) square[row].store_first(rows + row * row_stride + d, width);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA

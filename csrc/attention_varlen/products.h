@@ -1,0 +1,101 @@
+// The two matrix products of a query tile, as outer products: kVectors lanes of queries times one broadcast value of a
+// key or value row. A query never leaves its lane, so no result depends on what the other lanes hold.
+// A tile stores matrices with the query in the fast axis: (head_dim or keys, kVectors * lanes).
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+// The loops over rows must vanish: only then do the sums live in registers.
+template <int kRows, int kVectors>
+[[gnu::always_inline]] inline void clear(F32 (&sums)[kRows][kVectors]) {
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) {
+        for (int i = 0; i < kVectors; ++i) sums[row][i] = F32::zero();
+    }
+}
+
+// sums[row][query] += a[row * row_stride + step * step_stride] * b[step][query], steps in ascending order.
+template <int kRows, int kVectors>
+[[gnu::always_inline]] inline void add_outer_products(F32 (&sums)[kRows][kVectors], const float* a, int64_t row_stride,
+                                                      int64_t step_stride, int64_t steps, const float* b) {
+    for (int64_t step = 0; step < steps; ++step) {
+        F32 query[kVectors];
+        for (int i = 0; i < kVectors; ++i) query[i] = F32::load(b + i * F32::kLanes);
+#pragma GCC unroll 16
+        for (int row = 0; row < kRows; ++row) {
+            const F32 value = F32::all(a[row * row_stride]);
+            for (int i = 0; i < kVectors; ++i) sums[row][i] = fma(value, query[i], sums[row][i]);
+        }
+        a += step_stride;
+        b += kVectors * F32::kLanes;
+    }
+}
+
+// scores[key][query] = <keys[key], queries[:, query]> for kRows keys.
+template <int kRows, int kVectors>
+inline void score_rows(const float* queries, const float* keys, int64_t key_stride, int64_t head_dim, float* scores) {
+    F32 sums[kRows][kVectors];
+    clear(sums);
+    add_outer_products<kRows, kVectors>(sums, keys, key_stride, 1, head_dim, queries);
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) {
+        for (int i = 0; i < kVectors; ++i) sums[row][i].store(scores + (row * kVectors + i) * F32::kLanes);
+    }
+}
+
+// outputs[d][query] = outputs[d][query] * shrink[query] + sum over keys of values[key][d] * weights[key][query], for
+// kRows values of d. The block is summed from zero: a long sum in blocks rounds far less than one in a row.
+// shrink null: outputs is written, not read.
+template <int kRows, int kVectors>
+inline void mix_rows(const float* weights, const float* values, int64_t value_stride, int64_t keys,
+                     const float* shrink, float* outputs) {
+    F32 sums[kRows][kVectors];
+    clear(sums);
+    add_outer_products<kRows, kVectors>(sums, values, 1, value_stride, keys, weights);
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) {
+        for (int i = 0; i < kVectors; ++i) {
+            float* out = outputs + (row * kVectors + i) * F32::kLanes;
+            const F32 sum = sums[row][i];
+            (shrink == nullptr ? sum : fma(F32::load(out), F32::load(shrink + i * F32::kLanes), sum)).store(out);
+        }
+    }
+}
+
+// Calls body.template operator()<rows>(first) so that [0, total) is covered in steps of kMost, then of its halves.
+template <int kMost, class Body>
+[[gnu::always_inline]] inline void for_each_step(int64_t total, Body&& body) {
+    int64_t first = 0;
+    for (; first + kMost <= total; first += kMost) body.template operator()<kMost>(first);
+    if constexpr (kMost > 1) {
+        for_each_step<kMost / 2>(total - first, [&]<int kRows>(int64_t i) { body.template operator()<kRows>(first + i); });
+    }
+}
+
+// Rows at a time. With AVX-512's 32 registers 8 * 3 sums, the queries and a broadcast stay in registers, with 16 of them
+// 4 * 3; and there are always 8 sums or more, which two fused multiply-adds per cycle need.
+template <int kVectors>
+constexpr int kRowsPerStep = (F32::kLanes == 16 ? 8 : 4) * (kVectors == 1 ? 2 : 1);
+
+// scores (keys, kVectors * lanes) from queries (head_dim, kVectors * lanes) and key rows.
+template <int kVectors>
+void score_keys(const float* queries, const float* keys, int64_t key_stride, int64_t num_keys, int64_t head_dim,
+                float* scores) {
+    for_each_step<kRowsPerStep<kVectors>>(num_keys, [&]<int kRows>(int64_t key) {
+        score_rows<kRows, kVectors>(queries, keys + key * key_stride, key_stride, head_dim,
+                                    scores + key * kVectors * F32::kLanes);
+    });
+}
+
+// outputs (head_dim, kVectors * lanes) = outputs * shrink + value rows weighted by weights (keys, kVectors * lanes).
+template <int kVectors>
+void mix_values(const float* weights, const float* values, int64_t value_stride, int64_t num_keys, int64_t head_dim,
+                const float* shrink, float* outputs) {
+    for_each_step<kRowsPerStep<kVectors>>(head_dim, [&]<int kRows>(int64_t d) {
+        mix_rows<kRows, kVectors>(weights, values + d, value_stride, num_keys, shrink,
+                                  outputs + d * kVectors * F32::kLanes);
+    });
+}
+
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA

@@ -1,0 +1,125 @@
+// The online softmax of a query tile: bias and mask, running maximum, exponentials, running sum; one lane per query.
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+constexpr float kHidden = -std::numeric_limits<float>::infinity();  // the score of a pair that is masked
+constexpr float kLowestTop = -std::numeric_limits<float>::max();    // stands for the maximum of no scores
+
+inline F32 lane_numbers() {
+    float lanes[F32::kLanes];
+    for (int i = 0; i < F32::kLanes; ++i) lanes[i] = static_cast<float>(i);
+    return F32::load(lanes);
+}
+
+// What is added to the scores of one tile and one run of keys.
+struct Bias {
+    float scale;          // softmax_scale
+    int64_t distance;     // i - j for the tile's first query and the run's first key
+    float slope;          // ALiBi
+    const float* strip;   // strip[x] = table bias of distance i - j = distance - (keys - 1) + x
+    int64_t last_key;     // keys - 1
+    int64_t left, right;  // visible: -right <= i - j <= left
+};
+
+// products -> scores in place: times scale, plus bias, kHidden where the key is not visible. Raises top to the largest.
+// Distances are floats: exact up to 2^24.
+template <int kVectors, bool kAlibi, bool kTable, bool kMasked>
+inline void add_bias(float* products, int64_t keys, const Bias& bias, F32 (&top)[kVectors]) {
+    const F32 scale = F32::all(bias.scale), negative_slope = F32::all(-bias.slope);
+    const F32 left = F32::all(static_cast<float>(bias.left)), right = F32::all(static_cast<float>(-bias.right));
+    const F32 hidden = F32::all(kHidden), one = F32::all(1.0f);
+    F32 distance[kVectors];  // i - j
+    for (int i = 0; i < kVectors; ++i) {
+        distance[i] = F32::all(static_cast<float>(bias.distance + i * F32::kLanes)) + lane_numbers();
+    }
+    for (int64_t key = 0; key < keys; ++key) {
+        for (int i = 0; i < kVectors; ++i) {
+            float* place = products + (key * kVectors + i) * F32::kLanes;
+            F32 score = F32::load(place) * scale;
+            if constexpr (kAlibi) score = fma(negative_slope, abs(distance[i]), score);
+            if constexpr (kTable) score = score + F32::load(bias.strip + (bias.last_key - key + i * F32::kLanes));
+            if constexpr (kMasked) {
+                score = select_less(left, distance[i], hidden, score);
+                score = select_less(distance[i], right, hidden, score);
+            }
+            score.store(place);
+            top[i] = max(top[i], score);
+            distance[i] = distance[i] - one;
+        }
+    }
+}
+
+// Raises top to the largest product * scale.
+template <int kVectors>
+inline void find_top(const float* products, int64_t keys, float scale, F32 (&top)[kVectors]) {
+    F32 largest[kVectors];
+    for (F32& x : largest) x = F32::all(kHidden);
+    for (int64_t key = 0; key < keys; ++key) {
+        for (int i = 0; i < kVectors; ++i) {
+            largest[i] = max(largest[i], F32::load(products + (key * kVectors + i) * F32::kLanes));
+        }
+    }
+    for (int i = 0; i < kVectors; ++i) top[i] = max(top[i], largest[i] * F32::all(scale));
+}
+
+// scores -> exp(scores * scale - top) in place, added up in total.
+template <int kVectors>
+inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&top)[kVectors], F32 (&total)[kVectors]) {
+    F32 shift[kVectors];
+    for (int i = 0; i < kVectors; ++i) shift[i] = F32::zero() - top[i];
+    for (int64_t key = 0; key < keys; ++key) {
+        for (int i = 0; i < kVectors; ++i) {
+            float* place = scores + (key * kVectors + i) * F32::kLanes;
+            const F32 weight = exp(fma(F32::load(place), F32::all(scale), shift[i]));
+            weight.store(place);
+            total[i] = total[i] + weight;
+        }
+    }
+}
+
+// Turns a run of keys' products <q, k> into weights. Updates top and sum (kVectors * lanes each); shrink is what earlier
+// weights, relative to the old top, must be multiplied by.
+template <int kVectors, bool kAlibi, bool kTable, bool kMasked>
+void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, float* sum, float* shrink) {
+    constexpr bool kPlain = !kAlibi && !kTable && !kMasked;
+    F32 new_top[kVectors], finite_top[kVectors], total[kVectors];
+    for (int i = 0; i < kVectors; ++i) new_top[i] = F32::load(top + i * F32::kLanes);
+    if constexpr (kPlain) {
+        find_top<kVectors>(products, keys, bias.scale, new_top);
+    } else {
+        add_bias<kVectors, kAlibi, kTable, kMasked>(products, keys, bias, new_top);
+    }
+    for (int i = 0; i < kVectors; ++i) {
+        // A query that has seen no key yet has no maximum: its weights must come out as 0, not as exp(inf - inf).
+        finite_top[i] = max(F32::all(kLowestTop), new_top[i]);
+        total[i] = F32::zero();
+    }
+    exponentiate<kVectors>(products, keys, kPlain ? bias.scale : 1.0f, finite_top, total);
+    for (int i = 0; i < kVectors; ++i) {
+        const int64_t lane = i * F32::kLanes;
+        const F32 factor = exp(F32::load(top + lane) - finite_top[i]);
+        new_top[i].store(top + lane);
+        factor.store(shrink + lane);
+        fma(F32::load(sum + lane), factor, total[i]).store(sum + lane);
+    }
+}
+
+template <int kVectors>
+void weigh(float* products, int64_t keys, const Bias& bias, bool is_masked, float* top, float* sum, float* shrink) {
+    const auto run = [&]<bool kAlibi, bool kTable>() {
+        if (is_masked) {
+            weigh_kind<kVectors, kAlibi, kTable, true>(products, keys, bias, top, sum, shrink);
+        } else {
+            weigh_kind<kVectors, kAlibi, kTable, false>(products, keys, bias, top, sum, shrink);
+        }
+    };
+    const bool has_slope = bias.slope != 0.0f, has_table = bias.strip != nullptr;
+    if (has_slope && has_table) return run.template operator()<true, true>();
+    if (has_slope) return run.template operator()<true, false>();
+    if (has_table) return run.template operator()<false, true>();
+    return run.template operator()<false, false>();
+}
+
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA

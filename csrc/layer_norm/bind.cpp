@@ -1,0 +1,28 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "core/bind_views.h"
+#include "layer_norm/layer_norm.h"
+
+namespace longspan {
+
+void bind_layer_norm(py::module_& module) {
+    module.def(
+        "layer_norm",
+        [](const py::array& x, const std::optional<py::array>& residual, const py::array& weight,
+           const std::optional<py::array>& bias, float eps, bool is_centred, const py::array& out) {
+            const LayerNormArgs args{matrix_view<const float>("layer_norm: x", x),
+                                     matrix_view<const float>("layer_norm: residual", residual),
+                                     vector_view<const float>("layer_norm: weight", weight),
+                                     vector_view<const float>("layer_norm: bias", bias),
+                                     eps,
+                                     is_centred,
+                                     matrix_view<float>("layer_norm: out", out)};
+            const py::gil_scoped_release unlocked;
+            layer_norm(args);
+        },
+        py::arg("x"), py::arg("residual"), py::arg("weight"), py::arg("bias"), py::arg("eps"), py::arg("is_centred"),
+        py::arg("out"));
+}
+
+}  // namespace longspan

@@ -1,0 +1,3 @@
+#include "core/simd_portable.h"
+
+#include "layer_norm/kernel.h"

@@ -1,0 +1,98 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <utility>
+
+#include "core/bind_views.h"
+#include "linear/linear.h"
+#include "linear/packed.h"
+
+namespace longspan {
+namespace {
+
+template <class Value, size_t kCount>
+using Names = std::array<std::pair<const char*, Value>, kCount>;
+
+constexpr Names<Activation, 5> kActivations = {{{"relu", Activation::relu},
+                                                {"gelu", Activation::gelu},
+                                                {"gelu_tanh", Activation::gelu_tanh},
+                                                {"silu", Activation::silu},
+                                                {"tanh", Activation::tanh}}};
+constexpr Names<Gate, 2> kGates = {{{"first", Gate::first}, {"second", Gate::second}}};
+
+// The value that `name` stands for; Value::none for None.
+template <class Value, size_t kCount>
+Value value_of(const char* argument, const Names<Value, kCount>& names, const std::optional<std::string>& name) {
+    if (!name) return Value::none;
+    for (const auto& [known, value] : names) {
+        if (*name == known) return value;
+    }
+    reject(argument, " is unknown: '", *name, "'");
+}
+
+template <class Value, size_t kCount>
+std::optional<std::string> name_of(const Names<Value, kCount>& names, Value value) {
+    for (const auto& [known, candidate] : names) {
+        if (candidate == value) return known;
+    }
+    return std::nullopt;
+}
+
+std::unique_ptr<PackedLinear> pack(const std::vector<py::array>& weights,
+                                   const std::vector<std::optional<py::array>>& biases,
+                                   const std::optional<std::string>& gate) {
+    if (weights.size() != biases.size()) {
+        reject("pack_linear: biases must be as many as weights, ", weights.size(), ", got ", biases.size());
+    }
+    std::vector<LinearPart> parts;
+    for (size_t i = 0; i < weights.size(); ++i) {
+        const auto named = [&](const char* list) { return std::string(list) + "[" + std::to_string(i) + "]"; };
+        parts.push_back({matrix_view<const float>(named("pack_linear: weights").c_str(), weights[i]),
+                         vector_view<const float>(named("pack_linear: biases").c_str(), biases[i])});
+    }
+    const Gate kind = value_of("pack_linear: gate", kGates, gate);
+    const py::gil_scoped_release unlocked;
+    return std::make_unique<PackedLinear>(parts, kind);
+}
+
+py::tuple unpack(const PackedLinear& packed) {
+    py::array_t<float> weight({packed.rows(), packed.in_features()});
+    py::array_t<float> bias(packed.rows());
+    packed.unpack(matrix_view<float>("unpack: weight", weight), bias.mutable_data());
+    return py::make_tuple(weight, bias);
+}
+
+}  // namespace
+
+void bind_linear(py::module_& module) {
+    py::class_<PackedLinear>(module, "PackedLinear",
+                             "The weights and bias of a linear layer, in the layout of one instruction set's kernel.")
+        .def(py::init(&pack), py::arg("weights"), py::arg("biases"), py::arg("gate"))
+        .def("unpack", &unpack)
+        .def_property_readonly("in_features", &PackedLinear::in_features)
+        .def_property_readonly("out_features", &PackedLinear::out_features)
+        .def_property_readonly("gate", [](const PackedLinear& packed) { return name_of(kGates, packed.gate()); })
+        .def_property_readonly("isa", [](const PackedLinear& packed) { return std::string(name_of(packed.isa())); })
+        .def_property_readonly("nbytes", &PackedLinear::nbytes)
+        .def("__repr__", [](const PackedLinear& packed) {
+            std::ostringstream text;
+            text << "PackedLinear(in_features=" << packed.in_features() << ", out_features=" << packed.out_features()
+                 << (packed.gate() == Gate::none ? "" : ", gated") << ", isa=" << name_of(packed.isa()) << ")";
+            return text.str();
+        });
+    module.def(
+        "linear",
+        [](const py::array& x, const PackedLinear& weight, const std::optional<std::string>& activation,
+           const std::optional<py::array>& residual, const py::array& out) {
+            const auto x_view = matrix_view<const float>("linear: x", x);
+            const auto residual_view = matrix_view<const float>("linear: residual", residual);
+            const auto out_view = matrix_view<float>("linear: out", out);
+            const Activation kind = value_of("linear: activation", kActivations, activation);
+            const py::gil_scoped_release unlocked;
+            linear(x_view, weight, kind, residual_view, out_view);
+        },
+        py::arg("x"), py::arg("weight"), py::arg("activation"), py::arg("residual"), py::arg("out"));
+}
+
+}  // namespace longspan

@@ -1,0 +1,41 @@
+"""longspan: text-embedding models, run fast and right.
+
+    from longspan import Encoder
+    encoder = Encoder("sentence-transformers/all-MiniLM-L6-v2")
+    vectors = encoder.encode(["a text", "another"])
+
+Names load when they are first used, so that `import longspan` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from longspan import ops
+    from longspan.embedder import Encoder
+    from longspan.errors import BackendError, CheckpointError, TruncationWarning
+
+_HOMES = {
+    "BackendError": "longspan.errors",
+    "CheckpointError": "longspan.errors",
+    "Encoder": "longspan.embedder",
+    "TruncationWarning": "longspan.errors",
+}
+
+__all__ = ["BackendError", "CheckpointError", "Encoder", "TruncationWarning", "__version__", "ops"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "ops":
+        return importlib.import_module("longspan.ops")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'longspan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,56 @@
+"""The compiled kernels. Call them through `longspan.ops`, which checks what they are given."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def set_isa(name: str) -> None: ...
+def num_threads() -> int: ...
+def set_num_threads(limit: int) -> int: ...
+def layer_norm(
+    x: np.ndarray,
+    residual: np.ndarray | None,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    eps: float,
+    is_centred: bool,
+    out: np.ndarray,
+) -> None: ...
+def pool_mean(hidden: np.ndarray, cu_seqlens: np.ndarray, out: np.ndarray) -> None: ...
+def attention_varlen(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    cu_seqlens_q: np.ndarray,
+    cu_seqlens_k: np.ndarray,
+    slopes: np.ndarray | None,
+    cos: np.ndarray | None,
+    sin: np.ndarray | None,
+    interleaved: bool,
+    bias_table: np.ndarray | None,
+    left: int | None,
+    right: int | None,
+    softmax_scale: float,
+    out: np.ndarray,
+) -> None: ...
+def linear(
+    x: np.ndarray, weight: PackedLinear, activation: str | None, residual: np.ndarray | None, out: np.ndarray
+) -> None: ...
+
+class PackedLinear:
+    def __init__(
+        self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None], gate: str | None
+    ) -> None: ...
+    def unpack(self) -> tuple[np.ndarray, np.ndarray]: ...
+    @property
+    def in_features(self) -> int: ...
+    @property
+    def out_features(self) -> int: ...
+    @property
+    def gate(self) -> str | None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...

@@ -1,0 +1,69 @@
+"""Arrays at the border: NumPy arrays and torch tensors, told apart without importing torch.
+
+An `Array` is a NumPy array or a torch tensor. Ops compute on NumPy views of CPU tensors (DLPack, no copy) and return
+the kind that they were given.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class Array(Protocol):
+    """What a NumPy array and a torch tensor have in common."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+
+    @property
+    def dtype(self) -> object:
+        """The type of one value."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> object:
+        """The DLPack capsule."""
+
+
+def is_torch(array: object) -> bool:
+    """Whether `array` is a torch tensor; never imports torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def device_of(array: Array) -> str:
+    """ "cpu" or "cuda" (the device's kind, without its number)."""
+    return str(array.device.type) if is_torch(array) else "cpu"  # type: ignore[attr-defined]
+
+
+def dtype_of(array: Array) -> str:
+    """The dtype's name without its library: "float32", "bfloat16", "int32"."""
+    return str(array.dtype).rpartition(".")[2]
+
+
+def to_numpy(op: str, name: str, array: object) -> np.ndarray:
+    """A NumPy view of `array` (no copy). TypeError for anything that is no array; lists are not taken for arrays."""
+    if isinstance(array, np.ndarray):
+        return array
+    if is_torch(array):
+        return np.from_dlpack(array.detach())  # type: ignore[attr-defined]
+    raise TypeError(f"{op}: {name} must be a NumPy array or a torch tensor, got {type(array).__name__}")
+
+
+def like(result: np.ndarray, given: object) -> np.ndarray:
+    """`result` as the kind that `given` is: itself, or a torch tensor on the same memory."""
+    if is_torch(given):
+        tensor: np.ndarray = sys.modules["torch"].from_numpy(result)
+        return tensor
+    return result
+
+
+def rows_contiguous(array: np.ndarray) -> np.ndarray:
+    """`array`, or a copy if its last axis is not contiguous or it is not aligned: what the kernels can read."""
+    itemsize = array.dtype.itemsize
+    strides_fit = all(stride % itemsize == 0 for stride in array.strides)
+    last_fits = array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == itemsize
+    return array if array.flags.aligned and strides_fit and last_fits else np.array(array, order="C")

@@ -1,0 +1,273 @@
+"""The work of `longspan embed`: records to vectors in blocks, staged on the disk, published whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from longspan import __version__
+from longspan.cli.failures import CommandError, Stopped, describe
+from longspan.cli.options import ModelOptions
+from longspan.cli.pace import Pace
+from longspan.cli.plan import EmbedRequest, Plan
+from longspan.cli.precision import calibration_ranges, needs_ranges, ranges_of
+from longspan.cli.readers import BadRow, Record, Selection, read_records
+from longspan.cli.stage import Block, Stage, Vectors
+from longspan.cli.terminal import count, rate
+from longspan.cli.writers import publish, write_jsonl
+from longspan.errors import TruncationWarning
+from longspan.progress import progress_bar
+from longspan.quantize import FEW_EMBEDDINGS, Precision, quantize_embeddings
+
+if TYPE_CHECKING:
+    from longspan.embedder import Encoder
+
+# Options of a run that change no row of its output, so that they may differ when it is resumed.
+_FREE_OPTIONS = {"model", "inputs", "output", "to", "calibration", "batch_tokens", "force", "resume"}
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedSummary:
+    """What a finished run did, as `--json` prints it."""
+
+    output: str
+    rows: int
+    dim: int  # of a row of the output: a binary code has dim / 8
+    precision: Precision
+    resumed_rows: int  # of `rows`, those that an earlier run had embedded
+    skipped: int  # bad rows, with --skip-bad
+    seconds: float
+    texts_per_second: float
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a run has met so far."""
+
+    rows: int = 0
+    skipped: int = 0
+    first_skipped: str = ""
+    cut_blocks: int = 0  # blocks in which texts were longer than the model takes
+    first_cut: str = ""
+
+    def report(self) -> None:
+        """Warn once of each thing that happened to texts."""
+        if self.cut_blocks:
+            more = f" (and so in {count(self.cut_blocks - 1, 'later block')} of texts)" if self.cut_blocks > 1 else ""
+            warnings.warn(self.first_cut + more, TruncationWarning, stacklevel=2)
+        if self.skipped:
+            warnings.warn(
+                f"{count(self.skipped, 'bad row')} passed over; the first: {self.first_skipped}", stacklevel=2
+            )
+
+
+def embed(plan: Plan, encoder: Encoder, model: ModelOptions) -> EmbedSummary:
+    """Run the plan.
+
+    Raises: CommandError, whatever stopped it, saying what became of the output; Stopped, on Ctrl-C or a signal.
+    """
+    started = time.perf_counter()
+    request, tally = plan.request, _Tally()
+    encode = _encode(encoder, request)
+    empty = encode([])  # (0, dim)
+    ranges = calibration_ranges(request.calibration, empty.shape[1]) if request.calibration else None
+    quantize = partial(quantize_embeddings, precision=request.precision, ranges=ranges)
+    is_two_pass = needs_ranges(request.precision) and ranges is None
+    quantize_now = _as_they_are if is_two_pass else quantize
+    resumed_rows = 0
+    if plan.target is None:
+        write_jsonl(sys.stdout.buffer, _numbered(_embedded(plan, encode, quantize_now, tally)))
+    else:
+        staged = quantize_now(empty)
+        run = _identity(plan, model, staged, ranges) if request.resume else None
+        stage = Stage(plan.target, staged.dtype, staged.shape[1], run=run)
+        resumed_rows = stage.rows
+        try:
+            for vectors, kept in _embedded(plan, encode, quantize_now, tally, done=resumed_rows):
+                stage.append(vectors, kept)
+            finish = _second_pass(stage, request.precision) if is_two_pass else None
+            publish(stage, plan.target, plan.to, finish=finish, keep=request.keep, force=request.force)
+        except BaseException as error:
+            _give_up(error, stage, request)
+        stage.discard()
+    tally.report()
+    seconds = time.perf_counter() - started
+    return EmbedSummary(
+        output=request.output,
+        rows=resumed_rows + tally.rows,
+        dim=quantize(empty).shape[1],
+        precision=request.precision,
+        resumed_rows=resumed_rows,
+        skipped=tally.skipped,
+        seconds=round(seconds, 3),
+        texts_per_second=round(rate(tally.rows, seconds), 1),
+    )
+
+
+def _encode(encoder: Encoder, request: EmbedRequest) -> Callable[[list[str]], Vectors]:
+    """Texts to (n, dim) float32, by the encoder's method for the role and with the request's options."""
+    methods = {None: encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
+    method = methods[request.role]
+
+    def encode(texts: list[str]) -> Vectors:
+        vectors = method(
+            texts,
+            task=request.task,
+            prompt_name=request.prompt_name,
+            prompt=request.prompt,
+            batch_tokens=request.batch_tokens,
+            show_progress_bar=False,
+            normalize_embeddings=request.normalize,
+            truncate_dim=request.truncate_dim,
+            max_length=request.max_length,
+            on_truncate=request.on_truncate,
+        )
+        assert isinstance(vectors, np.ndarray), "encode of a list gives an array"
+        return vectors
+
+    return encode
+
+
+def _embedded(
+    plan: Plan,
+    encode: Callable[[list[str]], Vectors],
+    quantize: Callable[[Vectors], Vectors],
+    tally: _Tally,
+    done: int = 0,
+) -> Iterator[tuple[Vectors, list[str]]]:
+    """The vectors and kept fields of all records but the first `done`, a block at a time."""
+    request = plan.request
+    selection = Selection(request.field, request.keep, request.whole_file)
+    records = islice(_good(read_records(plan.inputs, selection), request, tally), request.limit)
+    sizes = [source.size for source in plan.inputs]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    pace = Pace()
+    with progress_bar(total, "text" if total is None else "B", show=None) as advance:
+        for record in islice(records, done):
+            advance(1 if total is None else record.size)
+        for block in pace.blocks(records, lambda record: record.text):
+            started = time.perf_counter()
+            try:
+                with _tallied_truncation(tally):
+                    vectors = quantize(encode([record.text for record in block]))
+            except ValueError as error:
+                raise CommandError(f"{error} (in the texts from {block[0].place} to {block[-1].place})") from error
+            yield vectors, [record.kept for record in block]
+            pace.took(len(block), time.perf_counter() - started)
+            tally.rows += len(block)
+            advance(len(block) if total is None else sum(record.size for record in block))
+
+
+@contextmanager
+def _tallied_truncation(tally: _Tally) -> Iterator[None]:
+    """Keep one block's warning for the end, where one line stands for all; other warnings pass."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TruncationWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, TruncationWarning):
+            tally.cut_blocks += 1
+            tally.first_cut = tally.first_cut or str(warning.message)
+        else:
+            warnings.warn(warning.message, stacklevel=2)
+
+
+def _good(rows: Iterable[Record | BadRow], request: EmbedRequest, tally: _Tally) -> Iterator[Record]:
+    """The records; a bad row is counted with --skip-bad, and an error without."""
+    unseen = set(request.keep)
+    for row in rows:
+        if isinstance(row, Record):
+            if unseen:
+                unseen -= json.loads(row.kept).keys()
+            yield row
+        elif not request.skip_bad:
+            raise CommandError(f"{row.reason} (--skip-bad passes over bad rows)")
+        else:
+            tally.skipped += 1
+            tally.first_skipped = tally.first_skipped or row.reason
+    for name in sorted(unseen):
+        warnings.warn(f"--keep {name}: no row has that field", stacklevel=2)
+
+
+def _numbered(rows: Iterable[tuple[Vectors, list[str]]]) -> Iterator[Block]:
+    start = 0
+    for vectors, kept in rows:
+        yield start, vectors, kept
+        start += len(kept)
+
+
+def _as_they_are(vectors: Vectors) -> Vectors:
+    return vectors
+
+
+def _second_pass(stage: Stage, precision: Precision) -> Callable[[Vectors], Vectors]:
+    """What turns the staged float32 rows into codes by the ranges of them all, as `Encoder.encode` of all texts would.
+
+    Raises: CommandError, one row alone, whose ranges would have no width.
+    """
+    if stage.rows == 1:
+        raise CommandError(f"{precision} cannot take its ranges from one text; give --calibration FILE.npy")
+    if 0 < stage.rows < FEW_EMBEDDINGS:
+        warnings.warn(
+            f"{precision} ranges come from {stage.rows} texts only; --calibration takes better ones", stacklevel=2
+        )
+    ranges = ranges_of(stage.blocks())
+    return partial(quantize_embeddings, precision=precision, ranges=ranges)
+
+
+def _give_up(error: BaseException, stage: Stage, request: EmbedRequest) -> NoReturn:
+    """Leave nothing behind, or what a resumed run can use, and say which; then the error goes on."""
+    if request.resume and stage.rows:
+        stage.close()
+        fate = f"{count(stage.rows, 'row')} kept, and the same command goes on from there"
+    else:
+        stage.discard()
+        fate = f"nothing was written to {request.output}"
+    if isinstance(error, KeyboardInterrupt):
+        exit_code = error.exit_code if isinstance(error, Stopped) else 130
+        raise Stopped(f"{str(error) or 'interrupted'}; {fate}", exit_code) from error
+    if isinstance(error, OSError | ValueError | MemoryError):
+        raise CommandError(f"{describe(error)}; {fate}") from error
+    raise error
+
+
+def _identity(plan: Plan, model: ModelOptions, staged: Vectors, ranges: Vectors | None) -> dict[str, object]:
+    """What must be the same for a run to go on where another one stopped: model, inputs, what shapes rows."""
+    from longspan.hub import resolve
+
+    request = plan.request
+    folder = resolve(
+        request.model, revision=model.revision, cache_dir=model.cache_dir, local_files_only=model.local_files_only
+    )
+    options = {name: value for name, value in asdict(request).items() if name not in _FREE_OPTIONS}
+    return {
+        "version of longspan": __version__,
+        "model": str(folder.resolve()),
+        "state of the model's files": [_state(path) for path in sorted(folder.rglob("*.safetensors"))],
+        "device": model.device,
+        "dtype": model.dtype,
+        "inputs": [str(source.path and source.path.resolve()) for source in plan.inputs],
+        "state of the inputs": [_state(source.path) for source in plan.inputs if source.path],
+        "input formats": [source.format for source in plan.inputs],
+        "width": [staged.shape[1], str(staged.dtype)],
+        "calibration": None if ranges is None else ranges.tolist(),
+        **options,
+    }
+
+
+def _state(path: Path) -> list[object]:
+    """A file's size and time of change: another state, another content."""
+    status = os.stat(path)
+    return [path.name, status.st_size, status.st_mtime_ns]

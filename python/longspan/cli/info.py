@@ -1,0 +1,184 @@
+"""`longspan info`: what is installed here, or what a model is and which kernels would run it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections import Counter
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from importlib import metadata
+from math import prod
+
+from longspan import __version__
+from longspan.cli import terminal
+from longspan.cli.options import ModelOptions, add_model_options, from_args
+from longspan.cli.terminal import count
+
+DESCRIPTION = "Show this installation; or, of MODEL, its shape, prompts and files, and which kernels would run it."
+EPILOG = """\
+examples:
+  longspan info
+  longspan info sentence-transformers/all-MiniLM-L6-v2
+  longspan info ./my-model --json
+"""
+OPTIONAL_PACKAGES = ("pyarrow", "torch", "triton")
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationInfo:
+    """What longspan runs on."""
+
+    longspan: str
+    isa: str
+    available_isas: list[str]
+    threads: int
+    python: str
+    platform: str
+    numpy: str
+    tokenizers: str
+    optional: dict[str, str | None]  # version of each optional package; None: not installed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a checkpoint holds and how it runs."""
+
+    model: str
+    folder: str
+    family: str
+    dim: int
+    max_length: int
+    pooling: str
+    normalizes: bool
+    similarity: str
+    prompts: dict[str, str]
+    tasks: list[str]
+    parameters: int
+    tensors: dict[str, int]  # how many of each dtype, as the files spell it
+    spec: dict[str, object]
+    kernels: str
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `info`."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="a folder, or org/name on the Hugging Face hub")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print what is known; nothing is computed."""
+    info = installation() if args.model is None else describe_model(args.model, from_args(ModelOptions, args))
+    if args.json:
+        print(json.dumps(asdict(info), default=str))
+    elif isinstance(info, ModelInfo):
+        print(terminal.style(info.model, "bold"))
+        print(terminal.table(_model_rows(info)))
+    else:
+        print(terminal.style(f"longspan {info.longspan}", "bold"))
+        print(terminal.table(_installation_rows(info)))
+
+
+def installation() -> InstallationInfo:
+    """What `longspan info` prints. Raises: ImportError, the compiled module is not there."""
+    from longspan import _core
+
+    return InstallationInfo(
+        longspan=__version__,
+        isa=_core.isa(),
+        available_isas=_core.available_isas(),
+        threads=_core.num_threads(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        numpy=metadata.version("numpy"),
+        tokenizers=metadata.version("tokenizers"),
+        optional={name: _version(name) for name in OPTIONAL_PACKAGES},
+    )
+
+
+def describe_model(model: str, options: ModelOptions) -> ModelInfo:
+    """What `longspan info MODEL` prints. Raises: FileNotFoundError, CheckpointError, ValueError, as `Encoder` does."""
+    from longspan import hub
+    from longspan.checkpoint import Checkpoint
+
+    folder = hub.resolve(
+        model, revision=options.revision, cache_dir=options.cache_dir, local_files_only=options.local_files_only
+    )
+    encoder = options.open(str(folder))  # of the folder: what is described below is what was loaded
+    tensors = Checkpoint.open(folder).tensors
+    dtypes = {name: tensors.dtype(name) for name in tensors.names}
+    return ModelInfo(
+        model=model,
+        folder=str(folder),
+        family=encoder.spec.family,
+        dim=encoder.dim,
+        max_length=encoder.max_length,
+        pooling=encoder.pooling,
+        normalizes=encoder.normalizes,
+        similarity=encoder.similarity_fn_name,
+        prompts=encoder.prompts,
+        tasks=list(encoder.tasks),
+        parameters=sum(prod(tensors.shape(name)) for name, dtype in dtypes.items() if dtype in _FLOATS),
+        tensors=dict(Counter(dtypes.values())),
+        spec={field.name: _plain(getattr(encoder.spec, field.name)) for field in fields(encoder.spec)},
+        kernels=encoder.explain(),
+    )
+
+
+def _plain(value: object) -> object:
+    """A field of the spec as JSON has it; a record inside says what it is."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            "kind": type(value).__name__,
+            **{field.name: _plain(getattr(value, field.name)) for field in fields(value)},
+        }
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _installation_rows(info: InstallationInfo) -> list[tuple[str, str]]:
+    return [
+        ("instruction set", f"{info.isa} (there are {', '.join(info.available_isas)}; LONGSPAN_ISA=... takes another)"),
+        ("threads", str(info.threads)),
+        ("python", f"{info.python} on {info.platform}"),
+        ("numpy", info.numpy),
+        ("tokenizers", info.tokenizers),
+        *((name, version or "not installed (optional)") for name, version in info.optional.items()),
+    ]
+
+
+def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
+    spec = [(name.replace("_", " "), _value(value)) for name, value in info.spec.items() if name != "family"]
+    return [
+        ("folder", info.folder),
+        ("family", info.family),
+        (
+            "vectors",
+            f"{info.dim} dimensions, {'unit length' if info.normalizes else 'not normalised'}, {info.similarity}",
+        ),
+        ("pooling", info.pooling),
+        ("max length", count(info.max_length, "token")),
+        ("parameters", f"{info.parameters:,}"),
+        ("tensors", ", ".join(f"{number} {dtype}" for dtype, number in info.tensors.items())),
+        ("prompts", ", ".join(f"{name}: {text!r}" for name, text in info.prompts.items()) or "none"),
+        ("tasks", ", ".join(info.tasks) or "none"),
+        ("kernels", info.kernels),
+        *spec,
+    ]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(
+            _value(inner) if name == "kind" else f"{name} {_value(inner)}" for name, inner in value.items()
+        )
+    return "none" if value is None else str(value)

@@ -1,0 +1,66 @@
+"""What a person sees: colour where it is wanted, wrapped text, names and values in columns."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from typing import TextIO
+
+_RULES = "*=~^-+|# \t"  # what a line is made of that holds no word
+_CODES = {"bold": "1", "dim": "2", "green": "32", "cyan": "36"}
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person reads the stream as it is written."""
+    return stream.isatty()
+
+
+def style(text: str, *names: str, stream: TextIO | None = None) -> str:
+    """`text` in the named styles on a terminal that takes colour; NO_COLOR (no-color.org) and pipes leave it plain."""
+    wanted = is_terminal(stream or sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if not wanted or not text:
+        return text
+    return f"\x1b[{';'.join(_CODES[name] for name in names)}m{text}\x1b[0m"
+
+
+def width() -> int:
+    """Columns to write in: the terminal's, within what reads well."""
+    return min(max(shutil.get_terminal_size((88, 24)).columns, 40), 100)
+
+
+def excerpt(text: str, *, indent: int, lines: int) -> str:
+    """The first `lines` lines of `text`, its own line ends kept, as code needs them; blank and ruled lines left out."""
+    shown: list[str] = []
+    for line in textwrap.dedent(text.expandtabs().strip("\n")).splitlines():
+        if line.strip(_RULES):
+            hanging = " " * (len(line) - len(line.lstrip()))
+            shown += textwrap.wrap(line, width() - indent, drop_whitespace=True, subsequent_indent=hanging)
+    if len(shown) > lines:
+        shown[lines - 1 :] = [f"{shown[lines - 1][: width() - indent - 4]} ..."]
+    return textwrap.indent("\n".join(shown), " " * indent)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 text`, `1,234 texts`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def rate(amount: int, seconds: float) -> float:
+    """Amount a second, 0 where no time passed."""
+    return amount / seconds if seconds > 0 else 0.0
+
+
+def table(rows: Iterable[tuple[str, str]], *, indent: int = 2) -> str:
+    """Names in a column, values beside them; a long value goes on under its beginning."""
+    pairs = list(rows)
+    name_width = max((len(name) for name, _ in pairs), default=0)
+    hanging = " " * (indent + name_width + 2)
+    lines: list[str] = []
+    for name, value in pairs:
+        head = f"{' ' * indent}{style(name, 'dim')}{' ' * (name_width - len(name) + 2)}"
+        body = textwrap.wrap(value, max(width() - len(hanging), 20)) or [""]
+        lines += [head + body[0], *(hanging + line for line in body[1:])]
+    return "\n".join(lines)

@@ -1,0 +1,15 @@
+"""The exceptions and warnings that longspan raises beside Python's own."""
+
+from __future__ import annotations
+
+
+class CheckpointError(ValueError):
+    """A checkpoint's files are missing, damaged, or say something that this runtime does not support."""
+
+
+class BackendError(RuntimeError):
+    """Every backend of an op, or the one that was asked for, refused the call; the text gives each reason."""
+
+
+class TruncationWarning(UserWarning):
+    """Texts were cut to `max_length` tokens; the text says how many and by how much."""

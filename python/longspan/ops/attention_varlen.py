@@ -1,0 +1,221 @@
+"""attention_varlen: attention over packed sequences, with ALiBi, RoPE, relative bias, causal masks and windows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from longspan import _core, reference
+from longspan.arrays import Array, to_numpy
+from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.ops.border import kernel_input, run_kernel, run_reference
+from longspan.ops.checks import check_axes, check_cu_seqlens, check_positive
+
+ATTENTION_VARLEN: Op[..., object] = Op(
+    "attention_varlen",
+    (
+        Backend("cpu", "ops.attention_varlen:_attention_varlen_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("reference", "ops.attention_varlen:_attention_varlen_reference", only_on_request),
+    ),
+)
+
+
+def attention_varlen(
+    q: Array,
+    k: Array,
+    v: Array,
+    cu_seqlens_q: Array,
+    cu_seqlens_k: Array,
+    *,
+    slopes: Array | None = None,
+    cos: Array | None = None,
+    sin: Array | None = None,
+    interleaved: bool = False,
+    bias_table: Array | None = None,
+    causal: bool = False,
+    window: tuple[int, int] | None = None,
+    softmax_scale: float | None = None,
+    out: Array | None = None,
+    backend: str = "auto",
+) -> Array:
+    """Attend within each packed sequence: out = softmax(scores) v, per query head.
+
+    scores[i, j] = softmax_scale * <rope(q_i), rope(k_j)> - slopes[h] * |i - j| + bias_table[h, clip(j - i, -D, D) + D]
+
+    Keys stand at j = 0 .. len_k - 1 in their sequence. Queries end where the keys end: row r stands at
+    i = len_k - len_q + r. Query head h reads key head h // (num_heads / num_kv_heads). No array of length squared
+    exists. A sequence's result depends on that sequence alone, bit for bit.
+
+    Args:
+        q: (total_q, num_heads, head_dim) f32, any row and head strides (a slice of a fused projection is fine).
+        k: (total_k, num_kv_heads, head_dim), dtype and device of `q`; num_heads is a multiple of num_kv_heads.
+        v: as `k`.
+        cu_seqlens_q: (num_sequences + 1,) int32, from 0 to total_q, never falling.
+        cu_seqlens_k: (num_sequences + 1,) int32, from 0 to total_k, never falling.
+        slopes: (num_heads,) ALiBi slopes, or None; symmetric, added after the scale.
+        cos: (max_position, rotary_dim / 2) cosines of RoPE's angles, or None; q and k are rotated as they load. The
+            first rotary_dim values of a head are rotated by their position's row, the others pass through.
+        sin: as `cos`; both or neither.
+        interleaved: RoPE pairs the values (2 p, 2 p + 1); False pairs (p, p + rotary_dim / 2).
+        bias_table: (num_heads, 2 * D + 1) bias of the relative distance j - i, from -D to D; farther ones take the
+            nearest end's. T5's buckets depend on j - i alone and saturate, so they expand into this table.
+        causal: hide the keys j > i.
+        window: (left, right) hides the keys outside i - left <= j <= i + right; -1 is no limit.
+        softmax_scale: above 0; None is 1 / sqrt(head_dim).
+        out: (total_q, num_heads, head_dim) to write to, or None for a new array; may be `q`, not `k` or `v`.
+        backend: "auto" or one of `ATTENTION_VARLEN.names`.
+    Returns: (total_q, num_heads, head_dim), `out` if it was given. A query that sees no key gives zeros.
+    Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
+    Source: FlashAttention-2, arXiv:2307.08691; ALiBi, arXiv:2108.12409; RoPE, arXiv:2104.09864; T5, arXiv:1910.10683.
+    """
+    _check_rows(q, k, v, out)
+    lengths = _check_lengths(cu_seqlens_q, cu_seqlens_k, q.shape[0], k.shape[0])
+    _check_position_tables(q, slopes, bias_table, cos, sin, interleaved)
+    if cos is not None:
+        _check_rotary_range(cos, *lengths)
+    if window is not None:
+        _check_window(window)
+    if softmax_scale is not None:
+        check_positive("attention_varlen", "softmax_scale", softmax_scale)
+    result: Array = ATTENTION_VARLEN(  # type: ignore[assignment]
+        q,
+        k,
+        v,
+        cu_seqlens_q,
+        cu_seqlens_k,
+        slopes=slopes,
+        cos=cos,
+        sin=sin,
+        interleaved=interleaved,
+        bias_table=bias_table,
+        causal=causal,
+        window=window,
+        softmax_scale=softmax_scale,
+        out=out,
+        backend=backend,
+    )
+    return result
+
+
+def _check_rows(q: Array, k: Array, v: Array, out: Array | None) -> None:
+    check_axes("attention_varlen", "q", q, ("total_q", "num_heads", "head_dim"))
+    total_q, num_heads, head_dim = q.shape
+    check_axes("attention_varlen", "k", k, ("total_k", "num_kv_heads", head_dim))
+    check_axes("attention_varlen", "v", v, tuple(k.shape))
+    if num_heads < 1 or head_dim < 1:
+        raise ValueError(f"attention_varlen: q must have at least one head and one value a head, got {tuple(q.shape)}")
+    if k.shape[1] < 1 or num_heads % k.shape[1] != 0:
+        raise ValueError(f"attention_varlen: q's {num_heads} heads must be a multiple of k's, got {k.shape[1]}")
+    if out is not None:
+        check_axes("attention_varlen", "out", out, (total_q, num_heads, head_dim))
+
+
+def _check_lengths(
+    cu_seqlens_q: Array, cu_seqlens_k: Array, total_q: int, total_k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sequences' query lengths and key lengths."""
+    offsets_q = to_numpy("attention_varlen", "cu_seqlens_q", cu_seqlens_q)
+    offsets_k = to_numpy("attention_varlen", "cu_seqlens_k", cu_seqlens_k)
+    check_cu_seqlens("attention_varlen", "cu_seqlens_q", offsets_q, total_q)
+    check_axes("attention_varlen", "cu_seqlens_k", offsets_k, offsets_q.shape)
+    check_cu_seqlens("attention_varlen", "cu_seqlens_k", offsets_k, total_k)
+    return np.diff(offsets_q), np.diff(offsets_k)
+
+
+def _check_position_tables(
+    q: Array,
+    slopes: Array | None,
+    bias_table: Array | None,
+    cos: Array | None,
+    sin: Array | None,
+    interleaved: bool,
+) -> None:
+    _, num_heads, head_dim = q.shape
+    if slopes is not None:
+        check_axes("attention_varlen", "slopes", slopes, (num_heads,))
+    if bias_table is not None:
+        check_axes("attention_varlen", "bias_table", bias_table, (num_heads, "2 * max_distance + 1"))
+        if bias_table.shape[1] % 2 != 1:
+            raise ValueError(
+                "attention_varlen: bias_table must have an odd number of columns, one for each distance from "
+                f"-max_distance to max_distance, got {bias_table.shape[1]}"
+            )
+    if (cos is None) != (sin is None):
+        raise ValueError("attention_varlen: cos and sin must be given together, got only one of them")
+    if cos is None or sin is None:
+        if interleaved:
+            raise ValueError("attention_varlen: interleaved says how RoPE pairs values, but cos and sin are not given")
+        return
+    check_axes("attention_varlen", "cos", cos, ("max_position", "rotary_dim / 2"))
+    check_axes("attention_varlen", "sin", sin, tuple(cos.shape))
+    if not 1 <= cos.shape[1] <= head_dim // 2:
+        raise ValueError(
+            f"attention_varlen: cos must have from 1 to {head_dim // 2} columns (half of head_dim), got {cos.shape[1]}"
+        )
+
+
+def _check_rotary_range(cos: Array, lengths_q: np.ndarray, lengths_k: np.ndarray) -> None:
+    if (longer := np.flatnonzero(lengths_k > cos.shape[0])).size:
+        at = int(longer[0])
+        raise ValueError(
+            f"attention_varlen: cos has {cos.shape[0]} positions but sequence {at} has {lengths_k[at]} keys; "
+            "make the tables longer or cut the sequence"
+        )
+    if (before := np.flatnonzero(lengths_q > lengths_k)).size:
+        at = int(before[0])
+        raise ValueError(
+            f"attention_varlen: with cos and sin, no sequence may have more queries than keys, sequence {at} has "
+            f"{lengths_q[at]} and {lengths_k[at]}"
+        )
+
+
+def _check_window(window: tuple[int, int]) -> None:
+    fits = isinstance(window, tuple) and len(window) == 2 and all(isinstance(side, int) for side in window)
+    if not fits or min(window) < -1:
+        raise ValueError(
+            f"attention_varlen: window must be two ints (left, right), each -1 (no limit) or more, got {window!r}"
+        )
+
+
+def _limits(causal: bool, window: tuple[int, int] | None) -> tuple[int | None, int | None]:
+    """How many keys before and after its own position a query sees; None is all."""
+    left, right = (None if side < 0 else side for side in window or (-1, -1))
+    return left, 0 if causal else right
+
+
+def _attention_varlen_cpu(
+    q: Array,
+    k: Array,
+    v: Array,
+    cu_seqlens_q: Array,
+    cu_seqlens_k: Array,
+    *,
+    slopes: Array | None,
+    cos: Array | None,
+    sin: Array | None,
+    interleaved: bool,
+    bias_table: Array | None,
+    causal: bool,
+    window: tuple[int, int] | None,
+    softmax_scale: float | None,
+    out: Array | None,
+) -> Array:
+    op = "attention_varlen"
+    inputs = (
+        kernel_input(op, "q", q),
+        kernel_input(op, "k", k),
+        kernel_input(op, "v", v),
+        kernel_input(op, "cu_seqlens_q", cu_seqlens_q),
+        kernel_input(op, "cu_seqlens_k", cu_seqlens_k),
+        kernel_input(op, "slopes", slopes),
+        kernel_input(op, "cos", cos),
+        kernel_input(op, "sin", sin),
+        interleaved,
+        kernel_input(op, "bias_table", bias_table),
+        *_limits(causal, window),
+        q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
+    )
+    return run_kernel(op, lambda result: _core.attention_varlen(*inputs, result), tuple(q.shape), out, q)
+
+
+def _attention_varlen_reference(q: Array, *args: Array, out: Array | None, **kwargs: object) -> Array:
+    return run_reference("attention_varlen", reference.attention_varlen, q, *args, out=out, **kwargs)

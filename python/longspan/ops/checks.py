@@ -1,0 +1,36 @@
+"""Checks that the ops share, in one voice: op, rule, what came."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from longspan.arrays import Array, dtype_of
+
+
+def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -> None:
+    """`array` must have these axes; a number is a length to match, a string only the axis's name."""
+    got = tuple(array.shape)
+    fits = len(got) == len(shape) and all(isinstance(want, str) or want == have for want, have in zip(shape, got))
+    if not fits:
+        want = ", ".join(str(axis) for axis in shape)
+        raise ValueError(f"{op}: {name} must be ({want}{',' if len(shape) == 1 else ''}), got {got}")
+
+
+def check_cu_seqlens(op: str, name: str, cu_seqlens: np.ndarray, total: int) -> None:
+    """int32 offsets that start at 0, never fall, and end at `total`."""
+    check_axes(op, name, cu_seqlens, ("rows + 1",))
+    if dtype_of(cu_seqlens) != "int32":
+        raise ValueError(f"{op}: {name} must be int32, got {dtype_of(cu_seqlens)}")
+    if len(cu_seqlens) == 0 or cu_seqlens[0] != 0:
+        raise ValueError(f"{op}: {name} must start with 0, got {cu_seqlens[:1].tolist()}")
+    if (falls := np.flatnonzero(np.diff(cu_seqlens) < 0)).size:
+        at = int(falls[0])
+        raise ValueError(f"{op}: {name} must never fall, {name}[{at}] is {cu_seqlens[at]}, then {cu_seqlens[at + 1]}")
+    if cu_seqlens[-1] != total:
+        raise ValueError(f"{op}: {name} must end at the number of rows, {total}, got {cu_seqlens[-1]}")
+
+
+def check_positive(op: str, name: str, value: float) -> None:
+    """A finite number above 0."""
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{op}: {name} must be a finite number above 0, got {value}")

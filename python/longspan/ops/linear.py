@@ -1,0 +1,164 @@
+"""linear: the matrix product of every layer, with bias, activation, gated pair and residual in its epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from longspan import _core, reference
+from longspan._core import PackedLinear
+from longspan.arrays import Array, dtype_of
+from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.ops.border import kernel_input, run_kernel, run_reference
+from longspan.ops.checks import check_axes
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
+Gate = Literal["first", "second"]
+ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "silu", "tanh")
+GATES: tuple[Gate, ...] = ("first", "second")
+
+LINEAR: Op[..., object] = Op(
+    "linear",
+    (
+        Backend("cpu", "ops.linear:_linear_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("reference", "ops.linear:_linear_reference", only_on_request),
+    ),
+)
+
+
+def linear(
+    x: Array,
+    weight: Array | PackedLinear,
+    bias: Array | None = None,
+    *,
+    activation: Activation | None = None,
+    gate: Gate | None = None,
+    residual: Array | None = None,
+    out: Array | None = None,
+    backend: str = "auto",
+) -> Array:
+    """Multiply each row by a weight matrix; add the bias, apply the activation, add the residual.
+
+    u = x weight^T + bias
+    not gated: out = activation(u) + residual
+    gated:     out = activation(u[:, :half]) * u[:, half:] + residual, or with gate="second"
+               out = u[:, :half] * activation(u[:, half:]) + residual, half = out_rows / 2
+
+    A row's result depends on that row alone: the same bits in any batch and on any number of threads.
+
+    Args:
+        x: (rows, in_features) f32.
+        weight: (out_rows, in_features), dtype and device of `x`: packed anew at each call; or what `pack_linear`
+            made of it, once.
+        bias: (out_rows,) or None for none; None with a `PackedLinear`, which has its own.
+        activation: "gelu" (exact, by erf), "gelu_tanh" (its tanh approximation), "relu", "silu", "tanh" or None.
+        gate: which half of a gated pair the activation is for, "first" or "second"; None: not gated. None with a
+            `PackedLinear`, which has its own.
+        residual: (rows, out_features) or None; added last. out_features is out_rows, or half of them if gated.
+        out: (rows, out_features) to write to, or None for a new array; may be `residual`, must not overlap `x`.
+        backend: "auto" or one of `LINEAR.names`.
+    Returns: (rows, out_features), `out` if it was given.
+    Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
+    Source: GELU, arXiv:1606.08415; gated pairs, arXiv:2002.05202.
+    """
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"linear: activation must be None or one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    check_axes("linear", "x", x, ("rows", "in_features"))
+    out_features = _check_packed(weight, bias, gate) if isinstance(weight, PackedLinear) else _check(weight, bias, gate)
+    in_features = weight.in_features if isinstance(weight, PackedLinear) else weight.shape[1]
+    check_axes("linear", "x", x, ("rows", in_features))
+    for name, array in (("residual", residual), ("out", out)):
+        if array is not None:
+            check_axes("linear", name, array, (x.shape[0], out_features))
+    result = LINEAR(x, weight, bias, activation=activation, gate=gate, residual=residual, out=out, backend=backend)
+    return result  # type: ignore[return-value]
+
+
+def pack_linear(
+    weights: Sequence[Array], biases: Sequence[Array | None] | None = None, *, gate: Gate | None = None
+) -> PackedLinear:
+    """Lay out the weights of one layer as the kernels of the instruction set in force read them. Copies: the originals
+    may be freed, or be read-only views of a mapped file.
+
+    Args:
+        weights: matrices (out_rows, in_features) f32, stacked by rows: one, or several such as query, key and value.
+        biases: (out_rows,) f32 or None for each of `weights`; None for none at all.
+        gate: which half of the stacked rows the activation is for, "first" or "second"; None: not gated.
+    Returns: a PackedLinear with `.in_features`, `.out_features`, `.gate`, `.isa`, `.nbytes` and `.unpack()`, which
+        gives the stacked weight and bias back.
+    Raises: ValueError, an input breaks a line above.
+    """
+    _check_gate("pack_linear", gate)
+    biases = [None] * len(weights) if biases is None else biases
+    for i, (weight, bias) in enumerate(zip(weights, biases)):
+        check_axes("pack_linear", f"weights[{i}]", weight, ("out_rows", "in_features"))
+        if bias is not None:
+            check_axes("pack_linear", f"biases[{i}]", bias, (weight.shape[0],))
+    return PackedLinear(
+        [kernel_input("pack_linear", "weights", weight) for weight in weights],
+        [kernel_input("pack_linear", "biases", bias) for bias in biases],
+        gate,
+    )
+
+
+def _check_gate(op: str, gate: Gate | None) -> None:
+    if gate is not None and gate not in GATES:
+        raise ValueError(f"{op}: gate must be None, first or second, got {gate!r}")
+
+
+def _check(weight: Array, bias: Array | None, gate: Gate | None) -> int:
+    """Check what is to be packed; the layer's out_features."""
+    _check_gate("linear", gate)
+    check_axes("linear", "weight", weight, ("out_rows", "in_features"))
+    out_rows: int = weight.shape[0]
+    if bias is not None:
+        check_axes("linear", "bias", bias, (out_rows,))
+    if gate is None:
+        return out_rows
+    if out_rows % 2:
+        raise ValueError(f"linear: weight must have an even number of rows for gate={gate!r}, got {out_rows}")
+    return out_rows // 2
+
+
+def _check_packed(weight: PackedLinear, bias: Array | None, gate: Gate | None) -> int:
+    """Check that nothing is given twice; the layer's out_features."""
+    for name, value in (("bias", bias), ("gate", gate)):
+        if value is not None:
+            raise ValueError(f"linear: {name} must be None with a PackedLinear, which has its own")
+    return weight.out_features
+
+
+def _linear_cpu(
+    x: Array,
+    weight: Array | PackedLinear,
+    bias: Array | None,
+    *,
+    activation: Activation | None,
+    gate: Gate | None,
+    residual: Array | None,
+    out: Array | None,
+) -> Array:
+    packed = weight if isinstance(weight, PackedLinear) else pack_linear([weight], [bias], gate=gate)
+    rows = kernel_input("linear", "x", x)
+    added = kernel_input("linear", "residual", residual)
+    shape = (rows.shape[0], packed.out_features)
+    return run_kernel("linear", lambda result: _core.linear(rows, packed, activation, added, result), shape, out, x)
+
+
+def _linear_reference(
+    x: Array,
+    weight: Array | PackedLinear,
+    bias: Array | None,
+    *,
+    activation: Activation | None,
+    gate: Gate | None,
+    residual: Array | None,
+    out: Array | None,
+) -> Array:
+    if isinstance(weight, PackedLinear):
+        gate = weight.gate
+        weight, bias = (part.astype(dtype_of(x)) for part in weight.unpack())
+    inputs = {"activation": activation, "gate": gate, "residual": residual}
+    return run_reference("linear", reference.linear, x, weight, bias, out=out, **inputs)

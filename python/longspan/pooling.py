@@ -1,0 +1,46 @@
+"""From token vectors to one vector a text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from longspan import ops
+from longspan.checkpoint import Checkpoint
+from longspan.errors import CheckpointError
+from longspan.models.spec import PoolingMode
+
+# The names in a Pooling module's config, and ours.
+MODES: Final[dict[str, PoolingMode]] = {"mean": "mean", "cls": "cls", "lasttoken": "lasttoken"}
+
+
+def pooling_mode(checkpoint: Checkpoint, default: PoolingMode) -> PoolingMode:
+    """How the checkpoint's own files say to pool; `default` where they say nothing."""
+    if checkpoint.pooling is None:
+        return default
+    modes = checkpoint.pooling_modes
+    if len(modes) != 1 or modes[0] not in MODES:
+        raise CheckpointError(
+            f"{checkpoint.pooling.source}: pooling must be one of {', '.join(MODES)}, got {', '.join(modes) or 'none'}"
+        )
+    return MODES[modes[0]]
+
+
+def pool(hidden: np.ndarray, cu_seqlens: np.ndarray, mode: PoolingMode, keep: np.ndarray | None = None) -> np.ndarray:
+    """One vector a row of the pack, (rows, dim) f32, in new memory.
+
+    Args:
+        hidden: (total_tokens, dim) f32.
+        cu_seqlens: (rows + 1,) int32; no row is empty.
+        mode: mean over the row's tokens, its first token ("cls"), or its last.
+        keep: (total_tokens,) bool, the tokens that a mean counts, or None for all; a row without any gives zeros.
+    """
+    if mode == "cls":
+        return hidden[cu_seqlens[:-1]]
+    if mode == "lasttoken":
+        return hidden[cu_seqlens[1:] - 1]
+    if keep is not None:
+        hidden = hidden[keep]
+        cu_seqlens = np.concatenate([[0], np.cumsum(keep)[cu_seqlens[1:] - 1]]).astype(np.int32)
+    return np.asarray(ops.pool_mean(hidden, cu_seqlens))

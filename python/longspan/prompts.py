@@ -1,0 +1,46 @@
+"""Which prompt goes before a text, by the rules of sentence-transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+DOCUMENT_NAMES: Final = ("document", "passage", "corpus")
+
+
+def resolve_prompt(
+    prompts: Mapping[str, str], *, prompt_name: str | None, prompt: str | None, default_prompt_name: str | None
+) -> str:
+    """The text to put before every text; "" for none.
+
+    `prompt` wins over `prompt_name`, which wins over `default_prompt_name`; `prompt=""` means no prompt at all.
+
+    Args:
+        prompts: the model's own prompts by name.
+        prompt_name: one of `prompts`.
+        prompt: the prompt itself.
+        default_prompt_name: what the checkpoint uses where the caller says nothing; one of `prompts`.
+    Raises: TypeError, `prompt` is no str; ValueError, a name is not in `prompts`.
+    """
+    if prompt is not None:
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt must be a str, got {type(prompt).__name__}")
+        return prompt
+    argument = "prompt_name" if prompt_name is not None else "default_prompt_name"
+    name = prompt_name if prompt_name is not None else default_prompt_name
+    if name is None:
+        return ""
+    if name not in prompts:
+        known = ", ".join(map(repr, prompts)) or "it has none"
+        raise ValueError(f"{argument} must be one of the model's prompts ({known}), got {name!r}")
+    return prompts[name]
+
+
+def query_prompt_name(prompts: Mapping[str, str]) -> str | None:
+    """The name of the prompt for queries; None: use no prompt, not the default one either."""
+    return "query" if "query" in prompts else None
+
+
+def document_prompt_name(prompts: Mapping[str, str]) -> str | None:
+    """The name of the prompt for documents; None: use no prompt, not the default one either."""
+    return next((name for name in DOCUMENT_NAMES if name in prompts), None)

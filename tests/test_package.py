@@ -1,0 +1,82 @@
+"""The package as a whole: what an import costs and pulls in, which way imports point, what the stub says."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import longspan
+
+PACKAGE = Path(longspan.__file__).parent
+
+
+def run(code: str, **env: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env}, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def test_import_pulls_in_nothing_heavy() -> None:
+    code = "import sys; {}; print([name for name in {!r} if name in sys.modules])"
+    assert run(code.format("import longspan", ("torch", "numpy", "tokenizers", "tqdm"))) == "[]"
+    assert run(code.format("from longspan import Encoder", ("torch", "transformers", "pyarrow", "tqdm"))) == "[]"
+
+
+def test_public_names_resolve() -> None:
+    for name in longspan.__all__:
+        assert getattr(longspan, name) is not None
+    assert set(longspan.__all__) <= set(dir(longspan))
+    with pytest.raises(AttributeError, match="module 'longspan' has no attribute 'nonsense'"):
+        longspan.nonsense  # noqa: B018
+
+
+def test_an_isa_can_be_forced() -> None:
+    assert run("from longspan import _core; print(_core.isa())", LONGSPAN_ISA="portable") == "portable"
+    assert "must be portable, avx2, avx512, avx512_vnni or avx512_bf16, got 'sse9'" in run(
+        "from longspan import _core; print(_core.isa())", LONGSPAN_ISA="sse9"
+    )
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = ("longspan", *path.relative_to(PACKAGE).with_suffix("").parts)
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
+    """The package's modules that this one imports when it is loaded (not in functions, not for type checkers)."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            children = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= children if children & known.keys() else {node.module}
+    return found & known.keys()
+
+
+def test_imports_make_no_circle() -> None:
+    known = modules()
+    graph = {name: imports_of(path, known) for name, path in known.items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+    assert len(done) == len(known) > 20
