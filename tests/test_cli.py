@@ -148,9 +148,10 @@ def test_terminal_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", columns)
         assert width() == expected
     monkeypatch.setenv("COLUMNS", "40")
-    text = "Head\n****\n\n  def f():\n      return 1\n" + "word " * 30
+    words = "word " * 30
+    text = f"Head\n****\n\n  def f():\n      return 1\n{words}"
     assert excerpt(text, indent=4, lines=5).splitlines() == [
-        "    Head", "      def f():", "          return 1", "    word word word word word word word", "    word word word word word word wo ..."
+        "    Head", "      def f():", "          return 1", f"    {words[:34]}", f"    {words[:29]} ..."
     ]  # fmt: skip
     assert excerpt("a\tb\r\n", indent=2, lines=3) == "  a       b"
     assert excerpt(" ", indent=2, lines=3) == ""

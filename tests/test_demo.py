@@ -14,7 +14,7 @@ from longspan.cli import main
 
 MODEL = str(Path(__file__).parent / "golden" / "bert-minilm")
 STORIES = {
-    "sea.txt": "The harbour lay still.\n\nGulls slept on the wall. A boat came in late, and nobody was awake to see it.",
+    "sea.txt": "The harbour lay still.\n\nGulls slept on the wall. A boat came in late, and nobody was awake.",
     "hill.txt": "Up on the hill the goats were restless.\n\nThe shepherd counted them twice.",
 }
 

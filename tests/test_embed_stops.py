@@ -63,18 +63,22 @@ def test_a_bug_is_not_hidden(fake: FakeEncoder, lines: Path, tmp_path: Path) -> 
     assert names(tmp_path) == ["in.txt"]
 
 
-@pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
-def test_a_full_disk_leaves_nothing(lines: Path, tmp_path: Path, suffix: str) -> None:
+# Bytes that a file may have: too few for the rows on their way (38 kB); enough for them, but not for the output.
+@pytest.mark.parametrize(
+    ("suffix", "most"), [("npy", 10_000), ("jsonl", 10_000), ("jsonl", 50_000), ("parquet", 39_000)]
+)
+def test_a_full_disk_leaves_nothing(lines: Path, suffix: str, most: int) -> None:
     resource = pytest.importorskip("resource")
+    out = lines.parent / f"out.{suffix}"
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # the vectors need more
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
-    process = longspan_process("embed", MODEL, lines, "-o", tmp_path / f"out.{suffix}", preexec_fn=limit)
+    process = longspan_process("embed", MODEL, lines, "-o", out, preexec_fn=limit)
     assert process.returncode == 1
-    assert process.stderr.decode().endswith(f"File too large; nothing was written to {tmp_path}/out.{suffix}\n")
+    assert process.stderr.decode().endswith(f"File too large; nothing was written to {out}\n")
     assert process.stderr.count(b"\n") == 1
-    assert names(tmp_path) == ["in.txt"]
+    assert names(lines.parent) == ["in.txt"]
 
 
 @pytest.mark.parametrize(
@@ -84,9 +88,11 @@ def test_signals_leave_nothing(tmp_path: Path, number: signal.Signals, code: int
     fifo, out = tmp_path / "in.txt", tmp_path / "out.npy"
     os.mkfifo(fifo)
     words = [sys.executable, "-m", "longspan", "embed", MODEL, str(fifo), "-o", str(out)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, open(fifo, "w") as writer:
-        writer.write("one\n" * 100)
-        writer.flush()
+    with (
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process,
+        open(fifo, "r+b", buffering=0) as writer,
+    ):
+        writer.write(b"one\n" * 100)  # opened for both: a writer alone would wait for a reader
         _wait_for(lambda: any(name.startswith(".out.npy.partial-") for name in names(tmp_path)), process)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)

@@ -65,6 +65,19 @@ HeadsView<T> heads_view(const char* name, const py::array& array) {
             array.strides(0) / kSize,  array.strides(1) / kSize};
 }
 
+// As heads_view, where a matrix counts as one head.
+template <class T>
+HeadsView<T> grouped_view(const char* name, const py::array& array) {
+    if (array.ndim() == 3) return heads_view<T>(name, array);
+    const auto matrix = matrix_view<T>(name, array);
+    return {matrix.data, matrix.rows, 1, matrix.cols, matrix.row_stride, 0};
+}
+
+template <class T>
+HeadsView<T> grouped_view(const char* name, const std::optional<py::array>& array) {
+    return array ? grouped_view<T>(name, *array) : HeadsView<T>{};
+}
+
 template <class T>
 VectorView<T> vector_view(const char* name, const py::array& array) {
     detail::require_viewable<T>(name, array, 1);

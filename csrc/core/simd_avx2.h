@@ -77,9 +77,6 @@ inline float max_lane(F32 a) {
     return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
 }
 
-// A hint that the cache line at p will be read soon; any address will do.
-inline void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
-
 }  // namespace longspan::avx2
 
 #include "core/simd_math.h"

@@ -11,13 +11,13 @@ void bind_layer_norm(py::module_& module) {
         "layer_norm",
         [](const py::array& x, const std::optional<py::array>& residual, const py::array& weight,
            const std::optional<py::array>& bias, float eps, bool is_centred, const py::array& out) {
-            const LayerNormArgs args{matrix_view<const float>("layer_norm: x", x),
-                                     matrix_view<const float>("layer_norm: residual", residual),
+            const LayerNormArgs args{grouped_view<const float>("layer_norm: x", x),
+                                     grouped_view<const float>("layer_norm: residual", residual),
                                      vector_view<const float>("layer_norm: weight", weight),
                                      vector_view<const float>("layer_norm: bias", bias),
                                      eps,
                                      is_centred,
-                                     matrix_view<float>("layer_norm: out", out)};
+                                     grouped_view<float>("layer_norm: out", out)};
             const py::gil_scoped_release unlocked;
             layer_norm(args);
         },

@@ -18,21 +18,20 @@ constexpr Variant<LayerNormFn> kVariants[] = {
 // About 10 us of work: less is not worth waking a thread for.
 constexpr int64_t kValuesPerTask = 32 * 1024;
 
+template <class T>
+void check_shape(const char* name, const HeadsView<T>& view, const HeadsView<const float>& x) {
+    if (view.rows == x.rows && view.heads == x.heads && view.head_dim == x.head_dim) return;
+    reject("layer_norm: ", name, " must have the shape of x, (", x.rows, ", ", x.heads, ", ", x.head_dim, "), got (",
+           view.rows, ", ", view.heads, ", ", view.head_dim, ")");
+}
+
 void check(const LayerNormArgs& args) {
-    const auto& x = args.x;
-    if (x.cols < 1) reject("layer_norm: x must have at least one column, got 0");
-    if (args.weight.size != x.cols) reject("layer_norm: weight must have ", x.cols, " values, got ", args.weight.size);
-    if (args.bias && args.bias.size != x.cols) {
-        reject("layer_norm: bias must have ", x.cols, " values, got ", args.bias.size);
-    }
-    if (args.residual.data != nullptr && (args.residual.rows != x.rows || args.residual.cols != x.cols)) {
-        reject("layer_norm: residual must have the shape of x, (", x.rows, ", ", x.cols, "), got (", args.residual.rows,
-               ", ", args.residual.cols, ")");
-    }
-    if (args.out.rows != x.rows || args.out.cols != x.cols) {
-        reject("layer_norm: out must have the shape of x, (", x.rows, ", ", x.cols, "), got (", args.out.rows, ", ",
-               args.out.cols, ")");
-    }
+    const int64_t dim = args.x.head_dim;
+    if (dim < 1) reject("layer_norm: x must have at least one column, got 0");
+    if (args.weight.size != dim) reject("layer_norm: weight must have ", dim, " values, got ", args.weight.size);
+    if (args.bias && args.bias.size != dim) reject("layer_norm: bias must have ", dim, " values, got ", args.bias.size);
+    if (args.residual.data != nullptr) check_shape("residual", args.residual, args.x);
+    check_shape("out", args.out, args.x);
 }
 
 }  // namespace
@@ -40,10 +39,11 @@ void check(const LayerNormArgs& args) {
 void layer_norm(const LayerNormArgs& args) {
     check(args);
     const auto run = pick_variant(kVariants, active_isa()).run;
-    const int64_t rows = args.x.rows;
-    const int64_t rows_per_task = std::max<int64_t>(1, kValuesPerTask / args.x.cols);
-    parallel_for((rows + rows_per_task - 1) / rows_per_task,
-                 [&](int64_t task) { run(args, task * rows_per_task, std::min(rows, (task + 1) * rows_per_task)); });
+    const int64_t runs = args.x.rows * args.x.heads;
+    const int64_t runs_per_task = std::max<int64_t>(1, kValuesPerTask / args.x.head_dim);
+    parallel_for((runs + runs_per_task - 1) / runs_per_task, [&](int64_t task) {
+        run(args, task * runs_per_task, std::min(runs, (task + 1) * runs_per_task));
+    });
 }
 
 }  // namespace longspan

@@ -54,20 +54,21 @@ inline float sum_of_squares(const float* z, float mean, int64_t dim) {
 }  // namespace
 
 void layer_norm(const LayerNormArgs& args, int64_t first, int64_t last) {
-    const int64_t dim = args.x.cols;
+    const int64_t dim = args.x.head_dim;
     const float per_dim = 1.0f / static_cast<float>(dim);
-    for (int64_t row = first; row < last; ++row) {
-        const float* residual = args.residual.data == nullptr ? nullptr : args.residual.row(row);
-        float* out = args.out.row(row);
-        const float total = add_residual(args.x.row(row), residual, dim, out);
+    for (int64_t i = first; i < last; ++i) {
+        const int64_t row = i / args.x.heads, group = i % args.x.heads;
+        const float* residual = args.residual.data == nullptr ? nullptr : args.residual.at(row, group);
+        float* out = args.out.at(row, group);
+        const float total = add_residual(args.x.at(row, group), residual, dim, out);
         const float mean = args.is_centred ? total * per_dim : 0.0f;
         const float variance = sum_of_squares(out, mean, dim) * per_dim;
         const F32 scale = F32::all(1.0f) / sqrt(F32::all(variance + args.eps));
-        for_each_vector(dim, [&](int64_t i, int64_t lanes) {
-            F32 y = (F32::load_first(out + i, lanes) - F32::all(mean)) * scale;
-            y = y * F32::load_first(args.weight.data + i, lanes);
-            if (args.bias) y = y + F32::load_first(args.bias.data + i, lanes);
-            y.store_first(out + i, lanes);
+        for_each_vector(dim, [&](int64_t at, int64_t lanes) {
+            F32 y = (F32::load_first(out + at, lanes) - F32::all(mean)) * scale;
+            y = y * F32::load_first(args.weight.data + at, lanes);
+            if (args.bias) y = y + F32::load_first(args.bias.data + at, lanes);
+            y.store_first(out + at, lanes);
         });
     }
 }

@@ -2,8 +2,9 @@
 //   z = x + residual
 //   layer_norm: out = (z - mean(z)) / sqrt(mean((z - mean(z))^2) + eps) * weight + bias
 //   rms_norm:   out = z / sqrt(mean(z^2) + eps) * weight + bias
-//   x, residual, out (rows, dim) f32; weight, bias (dim,) f32; sums in f32, in an order that depends on dim alone.
-// `out` may be `x` or `residual`. Bytes = 4 * rows * dim * (2 or 3): the limit is memory (here, mostly the L2 cache).
+//   x, residual, out (rows, dim) or (rows, groups, dim) f32, each dim normalised by itself; weight, bias (dim,) f32;
+//   sums in f32, in an order that depends on dim alone.
+// `out` may be `x` or `residual`. Bytes = 4 * rows * groups * dim * (2 or 3): the limit is memory (here, mostly the L2 cache).
 #pragma once
 
 #include "core/tensor_view.h"
@@ -11,16 +12,16 @@
 namespace longspan {
 
 struct LayerNormArgs {
-    MatrixView<const float> x;
-    MatrixView<const float> residual;  // data null: none
+    HeadsView<const float> x;  // heads: the groups
+    HeadsView<const float> residual;  // data null: none
     VectorView<const float> weight;
     VectorView<const float> bias;  // data null: none
     float eps;
     bool is_centred;  // true: layer_norm, false: rms_norm
-    MatrixView<float> out;
+    HeadsView<float> out;
 };
 
-// Rows [first, last).
+// Runs of dim values [first, last), counted row by row and group by group.
 using LayerNormFn = void(const LayerNormArgs&, int64_t first, int64_t last);
 
 namespace portable {

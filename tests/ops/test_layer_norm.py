@@ -47,6 +47,17 @@ def test_layouts_and_row_independence(isa: str) -> None:
         np.testing.assert_array_equal(alone[0], expected[row])
 
 
+def test_groups_of_a_wide_row(isa: str) -> None:
+    """The heads of q inside a fused projection, in place."""
+    weight, wide = inputs.normal((24,), 1), inputs.normal((65, 3 * 96), 2)
+    heads = wide[:, 96:192].reshape(65, 4, 24)
+    expected = ops.rms_norm(np.ascontiguousarray(heads).reshape(-1, 24), weight, eps=EPS).reshape(65, 4, 24)
+    rest = wide[:, 192:].copy()
+    assert ops.rms_norm(heads, weight, eps=EPS, out=heads) is heads
+    np.testing.assert_array_equal(wide[:, 96:192].reshape(65, 4, 24), expected)
+    np.testing.assert_array_equal(wide[:, 192:], rest)
+
+
 def test_out_may_be_an_input(isa: str) -> None:
     x, weight, bias, residual = case(9, 70)
     expected = ops.layer_norm(x, weight, bias, eps=EPS, residual=residual)

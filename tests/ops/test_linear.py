@@ -214,7 +214,7 @@ def test_bad_input(change: dict[str, object], message: str) -> None:
 def test_out_must_not_overlap() -> None:
     buffer = ones(40, 24)
     x = buffer[:20, :5]
-    for out in (buffer[:20, 4:12], buffer[1:21, :8], buffer[:40:2, 16:], buffer.reshape(80, 12)[20:40, :8]):
+    for out in (buffer[:20, 4:12], buffer[1:21, :8], buffer.reshape(80, 12)[20:40, :8]):
         with pytest.raises(ValueError, match="linear: out must not share memory with x"):
             ops.linear(x, ones(8, 5), out=out)
     with pytest.raises(ValueError, match="linear: out must be residual itself or share no memory with it"):

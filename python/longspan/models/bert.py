@@ -13,7 +13,7 @@ from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.json_object import JsonObject
 from longspan.models.family import Family, find_prefix, read_activation, read_head_dim, read_size
-from longspan.models.spec import AbsolutePositions, LayerMap, LinearMap, ModelSpec, NormMap, WeightMap
+from longspan.models.spec import LayerMap, LayerSpec, LinearMap, ModelSpec, NormMap, WeightMap
 
 ROBERTA_TYPES: Final = ("xlm-roberta", "roberta", "camembert")
 # Heads that published files carry beside the encoder, and a table of 0, 1, 2, … that old versions saved.
@@ -58,19 +58,17 @@ def _spec(config: JsonObject, *, family: str, position_offset: int) -> ModelSpec
     return ModelSpec(
         family=family,
         hidden_size=hidden_size,
-        num_layers=read_size(config, "num_hidden_layers"),
+        layers=(LayerSpec(),) * read_size(config, "num_hidden_layers"),
         num_heads=num_heads,
         head_dim=read_head_dim(config, hidden_size, num_heads),
         intermediate_size=read_size(config, "intermediate_size"),
         vocab_size=read_size(config, "vocab_size"),
         token_types=read_size(config, "type_vocab_size"),
         max_tokens=max_tokens,
-        positions=AbsolutePositions(position_offset),
+        position_offset=position_offset,
         norm="layer_norm",
         norm_eps=config.get_float("layer_norm_eps", 1e-12),
         activation=read_activation(config, "hidden_act"),
-        gate=None,
-        default_pooling="mean",
     )
 
 

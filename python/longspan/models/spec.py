@@ -18,50 +18,97 @@ PoolingMode = Literal["mean", "cls", "lasttoken"]
 
 
 @dataclass(frozen=True, slots=True)
-class AbsolutePositions:
-    """A learned table, (max_tokens + offset, hidden): the token at place t of its text gets row t + offset."""
+class Rotary:
+    """RoPE on q and k: angle(t, i) = t * theta^(-2 i / dim) at place t of the text, over the first `dim` of a head."""
 
-    offset: int = 0
+    theta: float
+    dim: int
+    interleaved: bool = False  # which values pair: (2 i, 2 i + 1), or (i, i + dim / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeBias:
+    """T5's bias by distance, one table (num_buckets, num_heads) that all layers share."""
+
+    num_buckets: int
+    max_distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """What may differ between the layers of one model."""
+
+    rotary: Rotary | None = None
+    window: tuple[int, int] | None = None  # keys (left, right) of the query that it sees; None: all
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """An encoder's shape. Sizes are in values, lengths in tokens (special tokens included)."""
 
-    family: str  # the family file that made it, as `longspan info` prints it
+    family: str  # the family that made it, as `longspan info` prints it
     hidden_size: int
-    num_layers: int
     num_heads: int
     head_dim: int
     intermediate_size: int  # width of the MLP after its activation and gate
     vocab_size: int
-    token_types: int  # rows of the token type table, 0 if there is none; row 0 is added to every token
     max_tokens: int  # the longest text that the positions allow
-    positions: AbsolutePositions
+    layers: tuple[LayerSpec, ...]
     norm: NormKind
     norm_eps: float
     activation: Activation
-    gate: Gate | None  # None: up, activation, down; "first" or "second": which half of a gated MLP is activated
-    default_pooling: PoolingMode  # where the checkpoint's own files name none
+    num_kv_heads: int | None = None  # None: as num_heads; each serves num_heads / num_kv_heads query heads
+    gate: Gate | None = None  # None: up, activation, down; "first" or "second": which half of a gated MLP is activated
+    token_types: int = 0  # rows of the token type table, 0 if there is none; row 0 is added to every token
+    position_offset: int | None = None  # a learned table: place t of a text adds row t + offset; None: no table
+    alibi: bool = False  # score -= slope * distance, in both directions
+    relative_bias: RelativeBias | None = None
+    softmax_scale: float | None = None  # None: 1 / sqrt(head_dim)
+    causal: bool = False
+    is_prenorm: bool = False  # x + f(norm(x)) and a norm at the end, instead of norm(x + f(x))
+    qk_norm: Literal["width", "head"] | None = None  # norm of q and k: over all heads together, or over each
+    has_double_residual: bool = False  # post-norm attention adds its input a second time, with a norm of its own
+    default_pooling: PoolingMode = "mean"  # where the checkpoint's own files name none
     # A place for vision towers (jina-clip-v2, jina-embeddings-v4): their spec joins here when they are supported.
 
     @property
-    def softmax_scale(self) -> float:
+    def num_layers(self) -> int:
+        """Layers of the encoder."""
+        return len(self.layers)
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of k and of v."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def q_width(self) -> int:
+        """Values of q of a token, all heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Values of k, or of v, of a token."""
+        return self.kv_heads * self.head_dim
+
+    @property
+    def scale(self) -> float:
         """What q k^T is multiplied by."""
-        return 1 / math.sqrt(self.head_dim)
+        return 1 / math.sqrt(self.head_dim) if self.softmax_scale is None else self.softmax_scale
 
 
 @dataclass(frozen=True, slots=True)
 class LinearMap:
-    """A product's tensors: weights (out, in) stacked by rows in this order, and a bias each or none at all."""
+    """A product's tensors: weights (out, in) stacked by rows in this order, and a bias or None for each."""
 
     weights: tuple[str, ...]
-    biases: tuple[str, ...] = ()
+    biases: tuple[str | None, ...] = ()  # empty: none at all
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Iterator[str]:
         """Every tensor that it reads."""
-        return self.weights + self.biases
+        yield from self.weights
+        yield from (name for name in self.biases if name is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +119,34 @@ class NormMap:
     bias: str | None = None
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Iterator[str]:
         """Every tensor that it reads."""
-        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+        yield self.weight
+        if self.bias is not None:
+            yield self.bias
 
 
 @dataclass(frozen=True, slots=True)
 class LayerMap:
     """One layer's tensors."""
 
-    qkv: LinearMap  # three matrices, or one that holds all three
+    qkv: LinearMap  # q, k and v apart, or one matrix that holds all three in this order
     attention_out: LinearMap
-    attention_norm: NormMap
-    up: LinearMap
+    attention_norm: NormMap | None  # None: a pre-norm layer that starts without one
+    up: LinearMap  # of a gated MLP both halves, the first one first
     down: LinearMap
     mlp_norm: NormMap
+    q_norm: NormMap | None = None
+    k_norm: NormMap | None = None
+    residual_norm: NormMap | None = None  # of the double residual
 
     @property
     def names(self) -> Iterator[str]:
         """Every tensor that the layer reads."""
-        for part in (self.qkv, self.attention_out, self.attention_norm, self.up, self.down, self.mlp_norm):
-            yield from part.names
+        parts = (self.qkv, self.attention_out, self.attention_norm, self.up, self.down, self.mlp_norm)
+        for part in (*parts, self.q_norm, self.k_norm, self.residual_norm):
+            if part is not None:
+                yield from part.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +154,19 @@ class WeightMap:
     """Which tensor of the checkpoint plays which part, and which may be there unused."""
 
     word_embeddings: str
-    position_embeddings: str | None
-    token_type_embeddings: str | None
-    embedding_norm: NormMap
     layers: tuple[LayerMap, ...]
-    unused: tuple[str, ...]  # glob patterns, such as "pooler.*"
+    position_embeddings: str | None = None
+    token_type_embeddings: str | None = None
+    relative_bias: str | None = None
+    embedding_norm: NormMap | None = None
+    final_norm: NormMap | None = None
+    unused: tuple[str, ...] = ()  # glob patterns, such as "pooler.*"
 
     @property
     def names(self) -> Iterator[str]:
         """Every tensor that the model reads."""
-        for name in (self.word_embeddings, self.position_embeddings, self.token_type_embeddings):
-            if name is not None:
-                yield name
-        yield from self.embedding_norm.names
-        for layer in self.layers:
-            yield from layer.names
+        tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.relative_bias)
+        yield from (name for name in tables if name is not None)
+        for part in (self.embedding_norm, self.final_norm, *self.layers):
+            if part is not None:
+                yield from part.names

@@ -10,7 +10,8 @@ import numpy as np
 from longspan._core import PackedLinear
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
-from longspan.models.spec import LinearMap, ModelSpec, NormMap, WeightMap
+from longspan.models.positions import relative_bias_table
+from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, WeightMap
 from longspan.ops.linear import Gate, pack_linear
 
 
@@ -24,14 +25,17 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """One layer, its products packed."""
+    """One layer, its products packed; `LayerMap` says what the parts are."""
 
     qkv: PackedLinear
     attention_out: PackedLinear
-    attention_norm: Norm
+    attention_norm: Norm | None
     up: PackedLinear
     down: PackedLinear
     mlp_norm: Norm
+    q_norm: Norm | None
+    k_norm: Norm | None
+    residual_norm: Norm | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,10 @@ class EncoderWeights:
     word_embeddings: np.ndarray  # (vocab_size, hidden) f32 or f16
     position_embeddings: np.ndarray | None  # (max_tokens + offset, hidden) f32 or f16
     token_type: np.ndarray | None  # (hidden,) f32: row 0 of the table
-    embedding_norm: Norm
+    relative_bias: np.ndarray | None  # (num_heads, 2 * max_distance + 1) f32, by distance
+    embedding_norm: Norm | None
     layers: tuple[LayerWeights, ...]
+    final_norm: Norm | None
 
 
 def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap) -> EncoderWeights:
@@ -82,31 +88,42 @@ class _Reader:
 
     def encoder(self, names: WeightMap) -> EncoderWeights:
         spec = self._spec
-        hidden, inner, attended = spec.hidden_size, spec.intermediate_size, spec.num_heads * spec.head_dim
-        up = inner if spec.gate is None else 2 * inner
-        token_type = None
+        hidden = spec.hidden_size
+        token_type = position_embeddings = bias_table = None
         if names.token_type_embeddings is not None:
             token_type = self._tensor(names.token_type_embeddings, (spec.token_types, hidden))[0].copy()
-        position_embeddings = None
-        if names.position_embeddings is not None:
-            rows = spec.max_tokens + spec.positions.offset
+        if names.position_embeddings is not None and spec.position_offset is not None:
+            rows = spec.max_tokens + spec.position_offset
             position_embeddings = self._table(names.position_embeddings, (rows, hidden))
+        if names.relative_bias is not None and spec.relative_bias is not None:
+            buckets = self._tensor(names.relative_bias, (spec.relative_bias.num_buckets, spec.num_heads))
+            bias_table = relative_bias_table(buckets, spec.relative_bias)
         return EncoderWeights(
             word_embeddings=self._table(names.word_embeddings, (spec.vocab_size, hidden)),
             position_embeddings=position_embeddings,
             token_type=token_type,
+            relative_bias=bias_table,
             embedding_norm=self._norm(names.embedding_norm, hidden),
-            layers=tuple(
-                LayerWeights(
-                    qkv=self._linear(layer.qkv, 3 * attended, hidden),
-                    attention_out=self._linear(layer.attention_out, hidden, attended),
-                    attention_norm=self._norm(layer.attention_norm, hidden),
-                    up=self._linear(layer.up, up, hidden, spec.gate),
-                    down=self._linear(layer.down, hidden, inner),
-                    mlp_norm=self._norm(layer.mlp_norm, hidden),
-                )
-                for layer in names.layers
-            ),
+            layers=tuple(self._layer(layer) for layer in names.layers),
+            final_norm=self._norm(names.final_norm, hidden),
+        )
+
+    def _layer(self, names: LayerMap) -> LayerWeights:
+        spec = self._spec
+        hidden, inner = spec.hidden_size, spec.intermediate_size
+        q_normed, k_normed = spec.head_dim, spec.head_dim
+        if spec.qk_norm == "width":
+            q_normed, k_normed = spec.q_width, spec.kv_width
+        return LayerWeights(
+            qkv=self._linear(names.qkv, (spec.q_width, spec.kv_width, spec.kv_width), hidden),
+            attention_out=self._linear(names.attention_out, (hidden,), spec.q_width),
+            attention_norm=self._norm(names.attention_norm, hidden),
+            up=self._linear(names.up, (inner,) if spec.gate is None else (inner, inner), hidden, spec.gate),
+            down=self._linear(names.down, (hidden,), inner),
+            mlp_norm=self._required_norm(names.mlp_norm, hidden),
+            q_norm=self._norm(names.q_norm, q_normed),
+            k_norm=self._norm(names.k_norm, k_normed),
+            residual_norm=self._norm(names.residual_norm, hidden),
         )
 
     def _table(self, name: str, shape: tuple[int, int]) -> np.ndarray:
@@ -129,13 +146,22 @@ class _Reader:
         if got != shape:
             raise CheckpointError(f"{self._checkpoint.folder}: tensor {name} must be {shape} by the config, got {got}")
 
-    def _norm(self, names: NormMap, dim: int) -> Norm:
+    def _norm(self, names: NormMap | None, dim: int) -> Norm | None:
+        return None if names is None else self._required_norm(names, dim)
+
+    def _required_norm(self, names: NormMap, dim: int) -> Norm:
         bias = None if names.bias is None else np.array(self._tensor(names.bias, (dim,)))
         return Norm(np.array(self._tensor(names.weight, (dim,))), bias)
 
-    def _linear(self, names: LinearMap, out_features: int, in_features: int, gate: Gate | None = None) -> PackedLinear:
-        """Stacked weights share the outputs equally, which holds for every fused product of the families so far."""
-        rows = out_features // len(names.weights)
-        weights = [self._tensor(name, (rows, in_features)) for name in names.weights]
-        biases = [self._tensor(name, (rows,)) for name in names.biases]
-        return pack_linear(weights, biases or None, gate=gate)
+    def _linear(
+        self, names: LinearMap, rows: tuple[int, ...], in_features: int, gate: Gate | None = None
+    ) -> PackedLinear:
+        """The parts apart, `rows` each, or all of them in one tensor."""
+        if len(names.weights) == 1:
+            rows = (sum(rows),)
+        weights = [self._tensor(name, (size, in_features)) for name, size in zip(names.weights, rows, strict=True)]
+        biases = [
+            None if name is None else self._tensor(name, (size,))
+            for name, size in zip(names.biases or (None,) * len(rows), rows, strict=True)
+        ]
+        return pack_linear(weights, biases, gate=gate)

@@ -39,14 +39,14 @@ def layer_norm(
     out = (z - mean(z)) / sqrt(mean((z - mean(z))^2) + eps) * weight + bias, with z = x + residual.
 
     Args:
-        x: (rows, dim) f32.
+        x: (rows, dim) f32, or (rows, groups, dim) to normalise each group by itself, as a head of attention.
         weight: (dim,), dtype and device of `x`.
         bias: (dim,) or None for no shift.
         eps: added to the variance; above 0.
-        residual: (rows, dim) or None; added to `x` first.
-        out: (rows, dim) to write to, or None for a new array; may be `x` or `residual`.
+        residual: of x's shape, or None; added to `x` first.
+        out: of x's shape, to write to, or None for a new array; may be `x` or `residual`.
         backend: "auto" or one of `LAYER_NORM.names`.
-    Returns: (rows, dim), `out` if it was given.
+    Returns: an array of x's shape, `out` if it was given.
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
     Source: Layer Normalization, arXiv:1607.06450.
     """
@@ -68,7 +68,7 @@ def rms_norm(
     out = z / sqrt(mean(z^2) + eps) * weight, with z = x + residual.
 
     Args: as `layer_norm`, without `bias`.
-    Returns: (rows, dim), `out` if it was given.
+    Returns: an array of x's shape, `out` if it was given.
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
     Source: Root Mean Square Layer Normalization, arXiv:1910.07467.
     """
@@ -79,14 +79,14 @@ def rms_norm(
 def _check(
     op: str, x: Array, weight: Array, bias: Array | None, eps: float, residual: Array | None, out: Array | None
 ) -> None:
-    check_axes(op, "x", x, ("rows", "dim"))
-    rows, dim = x.shape
+    check_axes(op, "x", x, ("rows", "groups", "dim") if len(x.shape) == 3 else ("rows", "dim"))
+    dim = x.shape[-1]
     check_axes(op, "weight", weight, (dim,))
     if bias is not None:
         check_axes(op, "bias", bias, (dim,))
     for name, array in (("residual", residual), ("out", out)):
         if array is not None:
-            check_axes(op, name, array, (rows, dim))
+            check_axes(op, name, array, tuple(x.shape))
     check_positive(op, "eps", eps)
 
 

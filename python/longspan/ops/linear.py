@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-
 from longspan import _core, reference
 from longspan._core import PackedLinear
 from longspan.arrays import Array, dtype_of
@@ -157,8 +155,8 @@ def _linear_reference(
     residual: Array | None,
     out: Array | None,
 ) -> Array:
+    how: dict[str, object] = {"activation": activation, "gate": gate, "residual": residual}
     if isinstance(weight, PackedLinear):
-        gate = weight.gate
+        how["gate"] = weight.gate
         weight, bias = (part.astype(dtype_of(x)) for part in weight.unpack())
-    inputs = {"activation": activation, "gate": gate, "residual": residual}
-    return run_reference("linear", reference.linear, x, weight, bias, out=out, **inputs)
+    return run_reference("linear", reference.linear, x, weight, bias, out=out, **how)

@@ -1,0 +1,365 @@
+"""attention_varlen against float64, in every instruction set; a sequence does not know its neighbours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import inputs
+from errors import assert_no_worse
+from longspan import BackendError, _core, ops, reference
+
+HEADS = 4
+RAGGED = [0, 1, 63, 64, 65, 3, 200, 0, 1, 17, 48, 130]  # one batch: enough values for a fair comparison of errors
+MAX_POSITION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Packed q, k, v with their offsets, and the op's options."""
+
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    cu_seqlens_q: np.ndarray
+    cu_seqlens_k: np.ndarray
+    options: dict[str, object]
+
+    @property
+    def args(self) -> tuple[np.ndarray, ...]:
+        return self.q, self.k, self.v, self.cu_seqlens_q, self.cu_seqlens_k
+
+    def double(self) -> Case:
+        q, k, v = (array.astype(np.float64) for array in (self.q, self.k, self.v))
+        options = {
+            name: value.astype(np.float64) if isinstance(value, np.ndarray) else value
+            for name, value in self.options.items()
+        }
+        return replace(self, q=q, k=k, v=v, options=options)
+
+    def sequence(self, number: int) -> Case:
+        """One sequence of it, in memory of its own."""
+        rows = slice(*self.cu_seqlens_q[number : number + 2])
+        keys = slice(*self.cu_seqlens_k[number : number + 2])
+        q, k, v = self.q[rows].copy(), self.k[keys].copy(), self.v[keys].copy()
+        return replace(
+            self, q=q, k=k, v=v, cu_seqlens_q=inputs.cu_seqlens([len(q)]), cu_seqlens_k=inputs.cu_seqlens([len(k)])
+        )
+
+
+def case(
+    lengths: list[int],
+    head_dim: int,
+    *,
+    lengths_k: list[int] | None = None,
+    kv_heads: int = HEADS,
+    **options: object,
+) -> Case:
+    keys = lengths if lengths_k is None else lengths_k
+    q = inputs.normal((sum(lengths), HEADS, head_dim), 1)
+    k = inputs.normal((sum(keys), kv_heads, head_dim), 2)
+    v = inputs.normal((sum(keys), kv_heads, head_dim), 3)
+    return Case(q, k, v, inputs.cu_seqlens(lengths), inputs.cu_seqlens(keys), options)
+
+
+def rope(half: int, interleaved: bool = False) -> dict[str, object]:
+    """Tables of MAX_POSITION rows."""
+    angles = np.outer(np.arange(MAX_POSITION), 10000.0 ** -(np.arange(half) / half))
+    tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
+    return {**{name: table.astype(np.float32) for name, table in tables.items()}, "interleaved": interleaved}
+
+
+def slopes() -> np.ndarray:
+    return np.array([0.5, 0.25, 0.125, 0.0], np.float32)
+
+
+def bias_table(max_distance: int) -> np.ndarray:
+    return inputs.normal((HEADS, 2 * max_distance + 1), 4)
+
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "scale": {"softmax_scale": 1.0},
+    "alibi": {"slopes": slopes()},
+    "table": {"bias_table": bias_table(20)},
+    "table of one": {"bias_table": bias_table(0)},
+    "causal": {"causal": True},
+    "window": {"window": (5, 3)},
+    "left window": {"window": (70, -1)},
+    "causal window": {"causal": True, "window": (66, 9)},
+    "alibi table window": {"slopes": slopes(), "bias_table": bias_table(100), "window": (0, 90)},
+    "rope": rope(8),
+    "interleaved": rope(8, interleaved=True),
+    "rope alibi causal": {**rope(3), "slopes": slopes(), "causal": True},
+}
+
+
+def check(case: Case) -> np.ndarray:
+    """The op's result, after comparing it."""
+    double = case.double()
+    truth = reference.attention_varlen(*double.args, **double.options)
+    native = reference.attention_varlen(*case.args, **case.options)
+    poisoned = np.full_like(case.q, np.nan)
+    got = ops.attention_varlen(*case.args, **case.options, out=poisoned)
+    assert got is poisoned
+    assert_no_worse(got, truth, native)
+    return got
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("head_dim", [33, 64])
+def test_matches_reference(isa: str, head_dim: int, kind: str) -> None:
+    check(case(RAGGED, head_dim, kv_heads=2, **OPTIONS[kind]))
+
+
+@pytest.mark.parametrize("head_dim", [1, 2, 7, 15, 17, 32, 96, 128, 130])
+def test_any_head_dim(isa: str, head_dim: int) -> None:
+    check(case(RAGGED, head_dim))
+    if head_dim > 1:
+        check(case(RAGGED, head_dim, **rope(head_dim // 2), causal=True))
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, HEADS])
+def test_grouped_heads(isa: str, kv_heads: int) -> None:
+    grouped = case([70, 5, 500], 32, kv_heads=kv_heads, slopes=slopes())
+    got = check(grouped)
+    spread = replace(grouped, **{name: np.repeat(getattr(grouped, name), HEADS // kv_heads, 1) for name in ("k", "v")})
+    np.testing.assert_array_equal(ops.attention_varlen(*spread.args, **spread.options), got)
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_queries_end_where_the_keys_end(isa: str, kind: str) -> None:
+    lengths, lengths_k = [1, 5, 64, 100, 3], [70, 5, 200, 130, 64]
+    if "cos" not in OPTIONS[kind]:  # positions before the first key have no angle
+        lengths, lengths_k = [*lengths, 90, 7], [*lengths_k, 40, 0]
+    got = check(case(lengths, 24, lengths_k=lengths_k, **OPTIONS[kind]))
+    if "cos" not in OPTIONS[kind]:
+        assert not got[-7:].any(), "no key must give zeros"
+    if OPTIONS[kind].get("causal"):
+        whole = case(lengths_k[:5], 24, **OPTIONS[kind])
+        tails = np.concatenate([np.arange(end - n, end) for n, end in zip(lengths, whole.cu_seqlens_q[1:])])
+        part = replace(whole, q=whole.q[tails], cu_seqlens_q=inputs.cu_seqlens(lengths[:5]))
+        expected = ops.attention_varlen(*whole.args, **whole.options)[tails]
+        np.testing.assert_allclose(ops.attention_varlen(*part.args, **part.options), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_long(isa: str) -> None:
+    check(case([1000], 64))
+    check(case([1000], 32, **rope(16), causal=True))
+    check(case([1000], 8, kv_heads=1, slopes=slopes(), window=(200, 200)))
+
+
+@pytest.mark.parametrize("kind", ["plain", "alibi", "causal window", "rope", "table"])
+def test_one_sequence_alone_gives_the_same_bits(isa: str, kind: str) -> None:
+    lengths = [1, 700, 33, 0, 64, 65, 16, 10, 130]
+    for head_dim, kv_heads in ((32, HEADS), (24, 1)):
+        batch = case(lengths, head_dim, kv_heads=kv_heads, **OPTIONS[kind])
+        expected = ops.attention_varlen(*batch.args, **batch.options)
+        try:
+            for threads in (1, 2, 7):
+                _core.set_num_threads(threads)
+                np.testing.assert_array_equal(ops.attention_varlen(*batch.args, **batch.options), expected)
+                for number in range(len(lengths)):
+                    one = batch.sequence(number)
+                    rows = slice(*batch.cu_seqlens_q[number : number + 2])
+                    np.testing.assert_array_equal(ops.attention_varlen(*one.args, **one.options), expected[rows])
+        finally:
+            _core.set_num_threads(0)
+
+
+def test_nan_stays_in_its_sequence(isa: str) -> None:
+    batch = case([20, 64, 70], 32)
+    expected = ops.attention_varlen(*batch.args)
+    for array in (batch.q, batch.k, batch.v):
+        spoilt = array.copy()
+        spoilt[20:84] = np.nan
+        args = [spoilt if other is array else other for other in batch.args]
+        got = ops.attention_varlen(*args)
+        assert np.isnan(got[20:84]).all()
+        np.testing.assert_array_equal(np.delete(got, np.s_[20:84], 0), np.delete(expected, np.s_[20:84], 0))
+
+
+def test_laws(isa: str) -> None:
+    plain = case(RAGGED, 32)
+    expected = ops.attention_varlen(*plain.args)
+    for nothing in (
+        {"slopes": np.zeros(HEADS, np.float32)},
+        {"window": (-1, -1)},
+        {"window": (200, 200)},
+        {"softmax_scale": 32**-0.5},
+    ):
+        np.testing.assert_array_equal(ops.attention_varlen(*plain.args, **nothing), expected)
+    np.testing.assert_array_equal(
+        ops.attention_varlen(*plain.args, causal=True), ops.attention_varlen(*plain.args, window=(-1, 0))
+    )
+    first = plain.cu_seqlens_q[:-1][np.diff(plain.cu_seqlens_q) > 0]
+    np.testing.assert_array_equal(ops.attention_varlen(*plain.args, causal=True)[first], plain.v[first])
+    np.testing.assert_array_equal(ops.attention_varlen(*plain.args, window=(0, 0)), plain.v)
+
+
+def test_biases_agree_with_each_other(isa: str) -> None:
+    batch = case([130, 1, 300], 32)
+    distances = np.abs(np.arange(-300, 301))
+    table = -slopes()[:, None] * distances.astype(np.float32)
+    np.testing.assert_allclose(
+        ops.attention_varlen(*batch.args, slopes=slopes()),
+        ops.attention_varlen(*batch.args, bias_table=table),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rope_sees_relative_positions_only(isa: str, interleaved: bool) -> None:
+    batch = case([130, 1, 63], 32)
+    tables = rope(16, interleaved)
+    shifted = {**tables, "cos": tables["cos"][400:], "sin": tables["sin"][400:]}
+    expected = ops.attention_varlen(*batch.args, **tables)
+    assert not np.allclose(expected, ops.attention_varlen(*batch.args))
+    np.testing.assert_allclose(ops.attention_varlen(*batch.args, **shifted), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_huge_scores(isa: str) -> None:
+    batch = case([70, 3], 16)
+    got = ops.attention_varlen(batch.q * 1e4, batch.k * 1e4, *batch.args[2:])
+    for start, end in ((0, 70), (70, 73)):
+        scores = np.einsum("ihd,jhd->hij", batch.q[start:end].astype(float), batch.k[start:end].astype(float))
+        winners = scores.argmax(-1).T + start
+        np.testing.assert_array_equal(got[start:end], batch.v[winners, np.arange(HEADS)])
+
+
+def test_layouts(isa: str) -> None:
+    batch = case([65, 0, 20], 33, kv_heads=2, slopes=slopes(), **rope(16))
+    expected = ops.attention_varlen(*batch.args, **batch.options)
+    for position in range(3):
+        for name, odd in inputs.odd_layouts(batch.args[position]).items():
+            args = [odd if i == position else array for i, array in enumerate(batch.args)]
+            np.testing.assert_array_equal(ops.attention_varlen(*args, **batch.options), expected, name)
+    for name, odd in inputs.odd_layouts(np.full_like(batch.q, np.nan)).items():
+        got = ops.attention_varlen(*batch.args, **batch.options, out=odd)
+        assert got is odd
+        np.testing.assert_array_equal(got, expected, name)
+
+
+def test_slices_of_a_fused_projection(isa: str) -> None:
+    batch = case([300, 9, 64], 32)
+    fused = np.stack([batch.q, batch.k, batch.v], axis=1)  # (total, 3, heads, head_dim)
+    expected = ops.attention_varlen(*batch.args)
+    q, k, v = (fused[:, i] for i in range(3))
+    np.testing.assert_array_equal(ops.attention_varlen(q, k, v, *batch.args[3:]), expected)
+    assert ops.attention_varlen(q, k, v, *batch.args[3:], out=q) is q
+    np.testing.assert_array_equal(q, expected)
+    np.testing.assert_array_equal(fused[:, 1:], np.stack([batch.k, batch.v], axis=1))
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0]], ids=str)
+def test_nothing_to_do(isa: str, lengths: list[int]) -> None:
+    empty = case(lengths, 32)
+    assert ops.attention_varlen(*empty.args).shape == (0, HEADS, 32)
+
+
+MEMORY_SCRIPT = """
+import resource
+import numpy as np
+from longspan import ops
+
+def attend(rows, q, out):
+    cu_seqlens = np.array([0, rows], np.int32)
+    ops.attention_varlen(q[:rows], q[:rows], q[:rows], cu_seqlens, cu_seqlens, slopes=np.ones(12, np.float32), out=out[:rows])
+
+q, out = np.ones((8192, 12, 64), np.float32), np.ones((8192, 12, 64), np.float32)
+attend(8, q, out)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+attend(8192, q, out)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_long_sequence_needs_little_memory() -> None:
+    pytest.importorskip("resource", reason="the peak of resident memory is read the Unix way")
+    done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True, check=True)
+    kilobytes = int(done.stdout) // (1024 if sys.platform == "darwin" else 1)
+    assert kilobytes < 16 * 1024, "a length-squared array would be 268 MB for one head"
+
+
+def test_reference_backend_and_dtype_refusal() -> None:
+    double = case([5, 9], 8).double()
+    with pytest.raises(BackendError, match="cpu: dtype must be float32, got float64; reference: only on request"):
+        ops.attention_varlen(*double.args)
+    got = ops.attention_varlen(*double.args, causal=True, backend="reference")
+    np.testing.assert_array_equal(got, reference.attention_varlen(*double.args, causal=True))
+
+
+F32 = np.float32
+BAD = [
+    ({"q": np.ones((3, 8), F32)}, r"q must be \(total_q, num_heads, head_dim\), got \(3, 8\)"),
+    ({"q": np.ones((3, 0, 8), F32)}, r"q must have at least one head and one value a head, got \(3, 0, 8\)"),
+    ({"q": np.ones((3, 3, 8), F32)}, "q's 3 heads must be a multiple of k's, got 2"),
+    ({"k": np.ones((5, 2, 7), F32)}, r"k must be \(total_k, num_kv_heads, 8\), got \(5, 2, 7\)"),
+    ({"v": np.ones((4, 2, 8), F32)}, r"v must be \(5, 2, 8\), got \(4, 2, 8\)"),
+    ({"v": np.ones((5, 2, 8), np.int64)}, "v must be float32, got int64"),
+    ({"out": np.ones((3, 4, 9), F32)}, r"out must be \(3, 4, 8\), got \(3, 4, 9\)"),
+    ({"cu_seqlens_q": inputs.cu_seqlens([2])}, "cu_seqlens_q must end at the number of rows, 3, got 2"),
+    ({"cu_seqlens_k": inputs.cu_seqlens([5])}, r"cu_seqlens_k must be \(3,\), got \(2,\)"),
+    ({"cu_seqlens_k": np.array([0, 6, 5], np.int32)}, r"cu_seqlens_k must never fall, cu_seqlens_k\[1\] is 6, then 5"),
+    ({"cu_seqlens_k": np.array([0, 2, 5])}, "cu_seqlens_k must be int32, got int64"),
+    ({"slopes": np.ones(2, F32)}, r"slopes must be \(4,\), got \(2,\)"),
+    ({"bias_table": np.ones((2, 5), F32)}, r"bias_table must be \(4, 2 \* max_distance \+ 1\), got \(2, 5\)"),
+    ({"bias_table": np.ones((4, 6), F32)}, "bias_table must have an odd number of columns, .* got 6"),
+    ({"cos": np.ones((9, 4), F32)}, "cos and sin must be given together, got only one of them"),
+    ({"cos": np.ones((9, 4), F32), "sin": np.ones((9, 3), F32)}, r"sin must be \(9, 4\), got \(9, 3\)"),
+    ({"cos": np.ones((9, 5), F32), "sin": np.ones((9, 5), F32)}, r"cos must have from 1 to 4 columns .*, got 5"),
+    ({"cos": np.ones((9, 0), F32), "sin": np.ones((9, 0), F32)}, r"cos must have from 1 to 4 columns .*, got 0"),
+    ({"cos": np.ones((2, 4), F32), "sin": np.ones((2, 4), F32)}, "cos has 2 positions but sequence 1 has 3 keys"),
+    (
+        {"cos": np.ones((9, 4), F32), "sin": np.ones((9, 4), F32), "cu_seqlens_k": inputs.cu_seqlens([0, 5])},
+        "with cos and sin, no sequence may have more queries than keys, sequence 0 has 1 and 0",
+    ),
+    ({"interleaved": True}, "interleaved says how RoPE pairs values, but cos and sin are not given"),
+    ({"window": (3,)}, r"window must be two ints \(left, right\), each -1 \(no limit\) or more, got \(3,\)"),
+    ({"window": (-2, 0)}, r"window must be two ints .*, got \(-2, 0\)"),
+    ({"window": (1.5, 0)}, r"window must be two ints .*, got \(1.5, 0\)"),
+    ({"softmax_scale": 0.0}, "softmax_scale must be a finite number above 0, got 0.0"),
+    ({"softmax_scale": float("nan")}, "softmax_scale must be a finite number above 0, got nan"),
+    ({"backend": "gpu"}, "backend must be one of auto, cpu, reference, got 'gpu'"),
+]
+
+
+@pytest.mark.parametrize("change, message", BAD, ids=lambda value: "" if isinstance(value, dict) else value[:40])
+def test_bad_input(change: dict[str, object], message: str) -> None:
+    good = case([1, 2], 8, lengths_k=[2, 3], kv_heads=2)
+    arrays = dict(zip(("q", "k", "v", "cu_seqlens_q", "cu_seqlens_k"), good.args))
+    with pytest.raises(ValueError, match=f"attention_varlen: {message}"):
+        ops.attention_varlen(**{**arrays, **change})
+
+
+def test_kernel_checks_what_it_is_given() -> None:
+    """The compiled function by itself refuses what would make it read beyond an array."""
+    good = case([1, 2], 8, lengths_k=[2, 3], kv_heads=2)
+    names = ("q", "k", "v", "cu_seqlens_q", "cu_seqlens_k")
+    rest = ("slopes", "cos", "sin", "interleaved", "bias_table", "left", "right", "softmax_scale", "out")
+    values = (*good.args, None, None, None, False, None, None, None, 1.0, np.empty_like(good.q))
+    arguments = dict(zip((*names, *rest), values))
+    _core.attention_varlen(**arguments)
+    wide, narrow = np.ones((9, 5), F32), np.ones((2, 4), F32)
+    for change, message in (
+        ({"q": np.ones((3, 3, 8), F32)}, "q's 3 heads must be a multiple of k's 2"),
+        ({"k": np.ones((5, 2, 9), F32)}, r"k must be \(5, 2, 8\), got \(5, 2, 9\)"),
+        ({"v": np.ones((4, 2, 8), F32)}, r"v must be \(5, 2, 8\), got \(4, 2, 8\)"),
+        ({"out": np.ones((2, 4, 8), F32)}, r"out must be \(3, 4, 8\), got \(2, 4, 8\)"),
+        ({"cu_seqlens_q": inputs.cu_seqlens([9])}, "cu_seqlens_q must go from 0 to 3"),
+        ({"cu_seqlens_k": np.array([0, 9, 5], np.int32)}, "cu_seqlens_k must not fall, it does at 2"),
+        ({"cu_seqlens_k": inputs.cu_seqlens([5])}, "cu_seqlens_q and cu_seqlens_k must have one length, got 3 and 2"),
+        ({"slopes": np.ones(3, F32)}, "slopes must have 4 values, got 3"),
+        ({"bias_table": np.ones((4, 4), F32)}, r"bias_table must be \(4, odd\), got \(4, 4\)"),
+        ({"cos": wide}, r"sin must have the shape of cos, \(9, 5\)"),
+        ({"cos": wide, "sin": wide}, "cos must have at most 4 columns, got 5"),
+        ({"cos": narrow, "sin": narrow}, "sequence 1 has 2 queries and 3 keys"),
+        ({"left": -1}, "left and right must not be negative"),
+    ):
+        with pytest.raises(ValueError, match=f"attention_varlen: {message}"):
+            _core.attention_varlen(**{**arguments, **change})
