@@ -191,7 +191,10 @@ def test_info_of_a_model(tiny: Encoder, capsys: pytest.CaptureFixture[str], monk
     assert (shown["family"], shown["dim"], shown["max_length"]) == (tiny.spec.family, tiny.dim, tiny.max_length)
     assert shown["kernels"] == tiny.explain()
     assert set(shown["spec"]) == {field.name for field in dataclasses.fields(tiny.spec)}
-    assert shown["spec"]["positions"]["kind"] == type(tiny.spec.positions).__name__
+    records = {
+        name: value for name, value in shown["spec"].items() if dataclasses.is_dataclass(getattr(tiny.spec, name))
+    }
+    assert all(value["kind"] == type(getattr(tiny.spec, name)).__name__ for name, value in records.items())
     safetensors = pytest.importorskip("safetensors.numpy").load_file(f"{MODEL}/model.safetensors")
     assert shown["parameters"] == sum(array.size for array in safetensors.values() if array.dtype.kind == "f")
     assert sum(shown["tensors"].values()) == len(safetensors)
@@ -199,6 +202,18 @@ def test_info_of_a_model(tiny: Encoder, capsys: pytest.CaptureFixture[str], monk
     text = capsys.readouterr().out
     assert f"{tiny.dim} dimensions" in text
     assert tiny.explain() in " ".join(text.split())
+
+
+def test_a_spec_in_words() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Window:
+        left: int
+        right: int | None = None
+        wraps: bool = False
+
+    layers = info._plain((Window(1, 2), Window(1, 2), Window(3, wraps=True)))
+    assert layers[2] == {"kind": "Window", "left": 3, "right": None, "wraps": True}
+    assert info._value(layers) == "2 x Window(left=1, right=2), Window(left=3, wraps=yes)"
 
 
 def test_info_of_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 
 from fake_encoder import MODEL, TEXTS, FakeEncoder, embed, names, vectors_of, write_lines
 from longspan import Encoder
-from longspan.cli import main
+from longspan.cli import embedding, main
 from longspan.cli.options import ModelOptions
 from longspan.quantize import quantize_embeddings
 
@@ -198,6 +201,41 @@ def test_a_kept_field_that_no_row_has(fake: FakeEncoder, tmp_path: Path, capsys:
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b", "id": 1}\n')
     assert embed(tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl", "--keep", "titel", "--keep", "id") == 0
     assert capsys.readouterr().err == "longspan: warning: --keep titel: no row has that field\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "total", "unit"),
+    [([], len("\n".join(TEXTS)) + 1, "B"), (["--limit", "90"], 90, "text"), (["--limit", "999"], 999, "text")],
+)
+def test_progress(
+    fake: FakeEncoder, lines: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], total: int, unit: str
+) -> None:
+    seen: list[object] = []
+    steps: list[int] = []
+
+    @contextmanager
+    def bar(total: int | None, unit: str, show: bool | None) -> Iterator[Callable[[int], object]]:
+        seen.append((total, unit, show))
+        yield steps.append
+
+    monkeypatch.setattr(embedding, "progress_bar", bar)
+    assert embed(lines, "-o", lines.parent / "out.npy", *words) == 0
+    assert seen == [(total, unit, None)]
+    assert len(steps) > 1
+    assert sum(steps) == (min(total, len(TEXTS)) if unit == "text" else total)
+
+
+def test_progress_of_what_has_no_size(fake: FakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.txt.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
+    seen: list[object] = []
+
+    def bar(total: int | None, unit: str, show: bool | None) -> nullcontext[Callable[[int], object]]:
+        seen.extend((total, unit))
+        return nullcontext(seen.append)
+
+    monkeypatch.setattr(embedding, "progress_bar", bar)
+    assert embed(tmp_path / "in.txt.gz", "-o", tmp_path / "out.npy") == 0
+    assert seen == [None, "text", 2]
 
 
 def test_cut_texts_are_warned_of_once(fake: FakeEncoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def test_sts(data_folder: Path, minilm: Runtime, baseline: Baseline, language: s
     [
         ("xquad.en", 0.9433),
         ("cosqa", 0.8148),
-        pytest.param("scifact-1283", 0.7736, marks=slow),
+        ("scifact-1283", 0.7736),
         pytest.param("scifact", 0.6451, marks=slow),
         pytest.param("covidqa", 0.4386, marks=slow),
     ],

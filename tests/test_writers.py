@@ -16,7 +16,7 @@ from longspan.cli.failures import CommandError
 from longspan.cli.pace import Pace
 from longspan.cli.parquet import write_rows
 from longspan.cli.precision import calibration_ranges, ranges_of
-from longspan.cli.stage import Block, Stage, npy_header
+from longspan.cli.stage import Block, Stage, npy_header, stage_folder
 from longspan.cli.writers import check_target, output_format, publish, write_jsonl, write_npy
 from longspan.quantize import quantize_embeddings
 
@@ -55,7 +55,7 @@ def test_npy_header_is_what_numpy_reads(shape: tuple[int, int], dtype: str) -> N
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_npy(tmp_path: Path, count: int, dtype: str) -> None:
     vectors = rows(count, dtype=dtype)
-    stage = Stage(tmp_path / "out.npy", vectors.dtype, 5)
+    stage = Stage(stage_folder(tmp_path / "out.npy", is_resumable=False), vectors.dtype, 5)
     fill(stage, vectors)
     publish(stage, tmp_path / "out.npy", "npy")
     stage.discard()
@@ -66,7 +66,7 @@ def test_npy(tmp_path: Path, count: int, dtype: str) -> None:
 @pytest.mark.parametrize("count", [0, 1, 20, 5000])
 def test_a_second_pass_changes_the_precision(tmp_path: Path, count: int) -> None:
     vectors = rows(count)
-    stage = Stage(tmp_path / "out.npy", F32, 5)
+    stage = Stage(stage_folder(tmp_path / "out.npy", is_resumable=False), F32, 5)
     fill(stage, vectors, block=999)
     ranges = ranges_of(stage.blocks())
     publish(stage, tmp_path / "out.npy", "npy", finish=lambda block: quantize_embeddings(block, "int8", ranges=ranges))
@@ -84,7 +84,7 @@ def test_jsonl_brings_every_value_back(tmp_path: Path, dtype: str) -> None:
         tiny = np.array([[info.smallest_subnormal, -info.tiny, info.eps, 1 + info.eps, -0.0]], dtype)
         vectors = np.concatenate([vectors, tiny])
     kept = [json.dumps({"id": i, "text": 'a "é"\n\u2028'}, ensure_ascii=False) for i in range(len(vectors))]
-    stage = Stage(tmp_path / "out.jsonl", vectors.dtype, 5)
+    stage = Stage(stage_folder(tmp_path / "out.jsonl", is_resumable=False), vectors.dtype, 5)
     fill(stage, vectors, kept)
     publish(stage, tmp_path / "out.jsonl", "jsonl")
     stage.discard()
@@ -113,7 +113,7 @@ def test_write_npy_counts_what_it_is_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [0, 20, 5000])
 def test_parquet(tmp_path: Path, dtype: str, count: int) -> None:
     vectors = rows(count, dtype=dtype)
-    stage = Stage(tmp_path / "out.parquet", vectors.dtype, 5)
+    stage = Stage(stage_folder(tmp_path / "out.parquet", is_resumable=False), vectors.dtype, 5)
     fill(stage, vectors, [json.dumps({"id": i}) for i in range(count)], block=999)
     publish(stage, tmp_path / "out.parquet", "parquet", keep=["id"])
     stage.discard()
@@ -157,7 +157,7 @@ def test_parquet_columns_take_the_narrowest_kind(
 def test_an_error_while_writing_leaves_nothing_but_what_was_there(tmp_path: Path, to: str) -> None:
     target = tmp_path / "out"
     target.write_bytes(b"before")
-    stage = Stage(target, F32, 5)
+    stage = Stage(stage_folder(target, is_resumable=False), F32, 5)
     fill(stage, rows(20))
 
     def full(vectors: np.ndarray) -> np.ndarray:
@@ -172,7 +172,7 @@ def test_an_error_while_writing_leaves_nothing_but_what_was_there(tmp_path: Path
 
 def test_an_output_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "out.npy"
-    stage = Stage(target, F32, 5)
+    stage = Stage(stage_folder(target, is_resumable=False), F32, 5)
     fill(stage, rows(3))
     target.write_bytes(b"other")
     with pytest.raises(CommandError, match=r"out\.npy appeared meanwhile; give --force to replace it"):
@@ -184,7 +184,7 @@ def test_an_output_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> Non
 
 
 def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
-    stage = Stage(tmp_path / "out.npy", F32, 5)
+    stage = Stage(stage_folder(tmp_path / "out.npy", is_resumable=False), F32, 5)
     with pytest.raises(ValueError, match=r"rows must be \(2, 5\) float32, got \(2, 4\) float32"):
         stage.append(rows(2, dim=4), ["{}", "{}"])
     with pytest.raises(ValueError, match=r"rows must be \(1, 5\) float32, got \(2, 5\) float32"):
@@ -203,7 +203,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def opened(target: Path, run: dict[str, object] | None = None, dim: int = 5) -> Stage:
-    return Stage(target, F32, dim, run=RUN if run is None else run)
+    return Stage(stage_folder(target, is_resumable=True), F32, dim, run=RUN if run is None else run)
 
 
 def test_a_run_goes_on_from_its_last_complete_block(target: Path) -> None:

@@ -46,6 +46,7 @@ queries need that are to be compared with documents of another run.
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `embed`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.usage = "longspan embed MODEL INPUT [INPUT ...] -o OUT [options]"
     parser.add_argument("model", metavar="MODEL", help="a folder, or org/name on the Hugging Face hub")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
     parser.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -24,7 +25,7 @@ from longspan.cli.pace import Pace
 from longspan.cli.plan import EmbedRequest, Plan
 from longspan.cli.precision import calibration_ranges, needs_ranges, ranges_of
 from longspan.cli.readers import BadRow, Record, Selection, read_records
-from longspan.cli.stage import Block, Stage, Vectors
+from longspan.cli.stage import Block, Stage, Vectors, stage_folder
 from longspan.cli.terminal import count, rate
 from longspan.cli.writers import publish, write_jsonl
 from longspan.errors import TruncationWarning
@@ -92,15 +93,17 @@ def embed(plan: Plan, encoder: Encoder, model: ModelOptions) -> EmbedSummary:
     else:
         staged = quantize_now(empty)
         run = _identity(plan, model, staged, ranges) if request.resume else None
-        stage = Stage(plan.target, staged.dtype, staged.shape[1], run=run)
-        resumed_rows = stage.rows
+        folder = stage_folder(plan.target, is_resumable=request.resume)
+        stage: Stage | None = None
         try:
+            stage = Stage(folder, staged.dtype, staged.shape[1], run=run)
+            resumed_rows = stage.rows
             for vectors, kept in _embedded(plan, encode, quantize_now, tally, done=resumed_rows):
                 stage.append(vectors, kept)
             finish = _second_pass(stage, request.precision) if is_two_pass else None
             publish(stage, plan.target, plan.to, finish=finish, keep=request.keep, force=request.force)
         except BaseException as error:
-            _give_up(error, stage, request)
+            _give_up(error, stage, folder, request)
         stage.discard()
     tally.report()
     seconds = time.perf_counter() - started
@@ -152,11 +155,12 @@ def _embedded(
     selection = Selection(request.field, request.keep, request.whole_file)
     records = islice(_good(read_records(plan.inputs, selection), request, tally), request.limit)
     sizes = [source.size for source in plan.inputs]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
+    in_bytes = request.limit is None and None not in sizes
+    total = sum(size or 0 for size in sizes) if in_bytes else request.limit
     pace = Pace()
-    with progress_bar(total, "text" if total is None else "B", show=None) as advance:
+    with progress_bar(total, "B" if in_bytes else "text", show=None) as advance:
         for record in islice(records, done):
-            advance(1 if total is None else record.size)
+            advance(record.size if in_bytes else 1)
         for block in pace.blocks(records, lambda record: record.text):
             started = time.perf_counter()
             try:
@@ -167,7 +171,7 @@ def _embedded(
             yield vectors, [record.kept for record in block]
             pace.took(len(block), time.perf_counter() - started)
             tally.rows += len(block)
-            advance(len(block) if total is None else sum(record.size for record in block))
+            advance(sum(record.size for record in block) if in_bytes else len(block))
 
 
 @contextmanager
@@ -227,13 +231,16 @@ def _second_pass(stage: Stage, precision: Precision) -> Callable[[Vectors], Vect
     return partial(quantize_embeddings, precision=precision, ranges=ranges)
 
 
-def _give_up(error: BaseException, stage: Stage, request: EmbedRequest) -> NoReturn:
+def _give_up(error: BaseException, stage: Stage | None, folder: Path, request: EmbedRequest) -> NoReturn:
     """Leave nothing behind, or what a resumed run can use, and say which; then the error goes on."""
-    if request.resume and stage.rows:
+    if stage is not None:
         stage.close()
+    if request.resume and stage is None:
+        raise error  # the folder, if there is one, may be an earlier run's
+    if request.resume and stage is not None and stage.rows:
         fate = f"{count(stage.rows, 'row')} kept, and the same command goes on from there"
     else:
-        stage.discard()
+        shutil.rmtree(folder, ignore_errors=True)
         fate = f"nothing was written to {request.output}"
     if isinstance(error, KeyboardInterrupt):
         exit_code = error.exit_code if isinstance(error, Stopped) else 130

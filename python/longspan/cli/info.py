@@ -8,6 +8,7 @@ import platform
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import metadata
+from itertools import groupby
 from math import prod
 
 from longspan import __version__
@@ -157,7 +158,7 @@ def _installation_rows(info: InstallationInfo) -> list[tuple[str, str]]:
 
 
 def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
-    spec = [(name.replace("_", " "), _value(value)) for name, value in info.spec.items() if name != "family"]
+    told = {name: value for name, value in info.spec.items() if name != "family" and _is_told(value)}
     return [
         ("folder", info.folder),
         ("family", info.family),
@@ -172,13 +173,20 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
         ("prompts", ", ".join(f"{name}: {text!r}" for name, text in info.prompts.items()) or "none"),
         ("tasks", ", ".join(info.tasks) or "none"),
         ("kernels", info.kernels),
-        *spec,
+        *((name.replace("_", " "), _value(value)) for name, value in told.items()),
     ]
 
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(
-            _value(inner) if name == "kind" else f"{name} {_value(inner)}" for name, inner in value.items()
-        )
-    return "none" if value is None else str(value)
+        fields = [f"{name}={_value(inner)}" for name, inner in value.items() if name != "kind" and _is_told(inner)]
+        return f"{value['kind']}({', '.join(fields)})"
+    if isinstance(value, list):
+        runs = [(shown, len(list(same))) for shown, same in groupby(map(_value, value))]
+        return ", ".join(f"{number} x {shown}" if number > 1 else shown for shown, number in runs)
+    return "yes" if value is True else str(value)
+
+
+def _is_told(value: object) -> bool:
+    """Whether a person needs the line: what a model lacks goes unsaid."""
+    return value is not None and value is not False

@@ -119,3 +119,18 @@ def _format_of(name: str) -> Format:
         known = " ".join(_BY_SUFFIX)
         raise CommandError(f"{name}: the suffix does not tell the format ({known}); say it with --format")
     return found
+
+
+def check_column(source: Input, name: str, columns: Sequence[str]) -> None:
+    """Refuse a table that lacks column `name`, or has it twice. Raises: CommandError."""
+    if name not in columns:
+        raise CommandError(f"{source.name}: no column {name!r}; it has {named(columns)}")
+    if list(columns).count(name) > 1:
+        raise CommandError(f"{source.name}: {list(columns).count(name)} columns are named {name!r}")
+
+
+def named(names: Iterable[str], most: int = 8) -> str:
+    """The names for a message, the first `most` of them."""
+    quoted = [repr(name) for name in names]
+    rest = f" and {len(quoted) - most} more" if len(quoted) > most else ""
+    return ", ".join(quoted[:most]) + rest if quoted else "none"

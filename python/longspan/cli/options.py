@@ -41,7 +41,7 @@ class ModelOptions:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options behind `ModelOptions`."""
     group = parser.add_argument_group("model")
-    group.add_argument("--device", metavar="NAME", help="cpu or cuda (default: the best there is)")
+    group.add_argument("--device", metavar="NAME", help="where to compute (default: cpu)")
     group.add_argument(
         "--dtype", default="auto", metavar="TYPE", help="what to compute in, such as float32 (default: auto)"
     )

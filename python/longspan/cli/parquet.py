@@ -6,13 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from longspan.cli.failures import CommandError
-from longspan.cli.inputs import Input
-
-if TYPE_CHECKING:
-    from longspan.cli.stage import Block
+from longspan.cli.inputs import Input, check_column
+from longspan.cli.stage import Block
 
 _ROWS_A_BATCH = 1024
 _INT64 = range(-(2**63), 2**63)
@@ -37,8 +34,6 @@ def read_rows(source: Input, columns: Sequence[str]) -> Iterator[tuple[str, dict
 
     Raises: CommandError, not a Parquet file, damaged, no such column, or standard input (its end must be read first).
     """
-    from longspan.cli.readers import check_column
-
     pyarrow, pq = _pyarrow()
     if source.path is None:
         raise CommandError("Parquet cannot be read from standard input, because its index lies at its end; name a file")

@@ -129,7 +129,7 @@ def _say(message: str) -> None:
 def _plain_warnings() -> Iterator[None]:
     """Show warnings as `longspan: warning: text`, without the line of code that raised them."""
 
-    def show(  # noqa: PLR0917  (the signature is Python's)
+    def show(
         message: Warning | str,
         category: type[Warning],
         filename: str,

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from longspan.cli.failures import CommandError
-from longspan.cli.inputs import Input, read_lines, read_whole
+from longspan.cli.inputs import Input, check_column, named, read_lines, read_whole
+from longspan.cli.parquet import read_rows
 from longspan.cli.terminal import count
 
 _MAX_CSV_FIELD = 2**31 - 1  # the most that the csv module takes everywhere; its own default is 128 kB
@@ -60,8 +61,6 @@ def read_records(inputs: Sequence[Input], selection: Selection) -> Iterator[Reco
         elif source.format == "jsonl":
             yield from _json_lines(source, selection)
         elif source.format == "parquet":
-            from longspan.cli.parquet import read_rows
-
             for place, row, size in read_rows(source, (selection.field, *selection.keep)):
                 yield _record(row, selection, place, size)
         else:
@@ -160,7 +159,7 @@ def _record(
     """Check one row: its text is there and is a string of whole characters, what is kept can be written."""
     field = field or selection.field
     if field not in row:
-        return BadRow(f"{place}: no field {field!r} (the row has {_names(row)})", size)
+        return BadRow(f"{place}: no field {field!r} (the row has {named(row)})", size)
     text = row[field]
     if not isinstance(text, str):
         return BadRow(f"{place}: field {field!r} must be a string, got {_kind(text)}", size)
@@ -178,14 +177,6 @@ def _record(
     return Record(text, kept_json, place, size)
 
 
-def check_column(source: Input, name: str, columns: Sequence[str]) -> None:
-    """Refuse a table that lacks column `name`, or has it twice. Raises: CommandError."""
-    if name not in columns:
-        raise CommandError(f"{source.name}: no column {name!r}; it has {_names(columns)}")
-    if list(columns).count(name) > 1:
-        raise CommandError(f"{source.name}: {list(columns).count(name)} columns are named {name!r}")
-
-
 def _as_text(value: object) -> str:
     """JSON for what only Parquet can hold. Raises: TypeError, a kind with no plain text form."""
     if isinstance(value, datetime.date | datetime.time):
@@ -193,11 +184,6 @@ def _as_text(value: object) -> str:
     if isinstance(value, datetime.timedelta | decimal.Decimal | uuid.UUID):
         return str(value)
     raise TypeError(f"it holds {_kind(value)}")
-
-
-def _names(names: Mapping[str, object] | Sequence[str], most: int = 8) -> str:
-    shown = [repr(name) for name in list(names)[:most]]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "") if shown else "none"
 
 
 def _kind(value: object) -> str:

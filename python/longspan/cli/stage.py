@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -52,24 +52,26 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def stage_folder(target: Path, *, is_resumable: bool) -> Path:
+    """Where rows for `target` wait; a name known before the folder is there, so that it can always be removed."""
+    return target.parent / f".{target.name}.partial{'' if is_resumable else '-' + secrets.token_hex(4)}"
+
+
 class Stage:
-    """The rows of one run, (rows, dim) of `dtype`, on the disk beside `target`.
+    """The rows of one run, (rows, dim) of `dtype`, on the disk.
 
     Args:
+        folder: from `stage_folder`; made if it is not there.
         run: what makes two runs the same run, as JSON values; None where the run is not to be resumed.
     Raises: OSError, the folder cannot be written to; CommandError, a kept run that is another one, damaged or in use.
     """
 
     def __init__(
-        self, target: Path, dtype: np.dtype[Any], dim: int, *, run: Mapping[str, object] | None = None
+        self, folder: Path, dtype: np.dtype[Any], dim: int, *, run: Mapping[str, object] | None = None
     ) -> None:
-        self.dtype, self.dim, self.rows = dtype, dim, 0
+        self.folder, self.dtype, self.dim, self.rows = folder, dtype, dim, 0
         self._run = run
-        if run is None:
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-        else:
-            self.folder = target.parent / f".{target.name}.partial"
-            self.folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=run is not None)
         self._kept = _open_to_append(self.folder / "kept.jsonl")
         self._vectors = _open_to_append(self.folder / "vectors.npy")
         try:

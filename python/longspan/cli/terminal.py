@@ -37,9 +37,9 @@ def excerpt(text: str, *, indent: int, lines: int) -> str:
     for line in textwrap.dedent(text.expandtabs().strip("\n")).splitlines():
         if line.strip(_RULES):
             hanging = " " * (len(line) - len(line.lstrip()))
-            shown += textwrap.wrap(line, width() - indent, drop_whitespace=True, subsequent_indent=hanging)
+            shown += textwrap.wrap(line, width() - indent, subsequent_indent=hanging)
     if len(shown) > lines:
-        shown[lines - 1 :] = [f"{shown[lines - 1][: width() - indent - 4]} ..."]
+        shown[lines - 1 :] = [textwrap.wrap(shown[lines - 1], width() - indent - 4)[0] + " ..."]
     return textwrap.indent("\n".join(shown), " " * indent)
 
 
