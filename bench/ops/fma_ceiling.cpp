@@ -15,12 +15,20 @@ namespace {
 
 #if defined(__AVX512F__)
 using Lanes = __m512;
-Lanes all(float x) { return _mm512_set1_ps(x); }
-Lanes fma(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
+Lanes all(float x) {
+    return _mm512_set1_ps(x);
+}
+Lanes fma(Lanes a, Lanes b, Lanes c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
 #else
 using Lanes = __m256;
-Lanes all(float x) { return _mm256_set1_ps(x); }
-Lanes fma(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_ps(a, b, c); }
+Lanes all(float x) {
+    return _mm256_set1_ps(x);
+}
+Lanes fma(Lanes a, Lanes b, Lanes c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
 #endif
 constexpr int kChains = 12;  // more than latency (4) * units (2), fewer than 16 registers
 constexpr long kSteps = 400000;
@@ -51,7 +59,8 @@ int main(int, char** arguments) {
             for (const Lanes& sum : sums) sink = reinterpret_cast<const float&>(sum);
             start.arrive_and_wait();
             if (thread == 0) {
-                const double seconds = *std::max_element(end.begin(), end.end()) - *std::min_element(begin.begin(), begin.end());
+                const double seconds =
+                    *std::max_element(end.begin(), end.end()) - *std::min_element(begin.begin(), begin.end());
                 best[run] = 2.0 * kChains * kSteps * (sizeof(Lanes) / sizeof(float)) * threads / seconds * 1e-9;
             }
         }

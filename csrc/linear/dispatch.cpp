@@ -27,9 +27,12 @@ constexpr LinearVariant kVariants[] = {
 #endif
     {Isa::portable, portable::kPanel, portable::linear}};
 
-constexpr int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+constexpr int64_t divide_up(int64_t value, int64_t by) {
+    return (value + by - 1) / by;
+}
 
-// Memory: a cache line's alignment, and for what is larger than a huge page (2 MB), huge pages where they are to be had.
+// Memory: a cache line's alignment, and for what is larger than a huge page (2 MB), huge pages where they are to be
+// had.
 constexpr size_t kLine = 64, kHugePage = size_t{2} << 20;
 
 float* allocate_floats(size_t bytes, size_t alignment) {
@@ -103,7 +106,7 @@ Plan plan(int64_t rows, const PackedView& weights, const PanelShape& shape) {
     // Blocks that fit in a core's L2 cache: the staged rows and, between K blocks, the sums.
     constexpr int64_t kRows = 168, kColumns = 512;
     // About 10 us of work; below 8 rows, reading the weights takes as long as multiplying by 8 rows.
-    constexpr int64_t kWorkPerTask = 512 * 1024, kMemoryBoundRows = 8, kTasksPerThread = 4;
+    constexpr int64_t kWorkPerTask = 512 * 1024, kMemoryBoundRows = 8, kTasksPerThread = 2;
     const int64_t threads = num_threads();
     const int64_t row_blocks = divide_up(rows, kRows);
     const int64_t work = std::max(rows, kMemoryBoundRows) * weights.in_features * weights.num_panels * shape.columns;
@@ -195,13 +198,13 @@ void linear(const MatrixView<const float>& x, const PackedLinear& packed, Activa
     if (x.rows == 0) return;
     const auto& variant = pick_variant(kVariants, packed.isa());
     const LinearArgs args{x, weights, activation, residual, out};
-    const auto [row_blocks, panel_blocks] = plan(x.rows, weights, variant.panel);
+    const Plan cut = plan(x.rows, weights, variant.panel);
     // Blocks of panels in the outer loop: threads that work at the same time read the same weights.
-    parallel_for(row_blocks * panel_blocks, [&](int64_t task) {
-        const int64_t row_block = task % row_blocks, panel_block = task / row_blocks;
-        variant.run(args, {x.rows * row_block / row_blocks, x.rows * (row_block + 1) / row_blocks,
-                           weights.num_panels * panel_block / panel_blocks,
-                           weights.num_panels * (panel_block + 1) / panel_blocks});
+    parallel_for(cut.row_blocks * cut.panel_blocks, [&](int64_t task) {
+        const int64_t rows = task % cut.row_blocks, panels = task / cut.row_blocks;
+        const auto row = [&](int64_t at) { return x.rows * at / cut.row_blocks; };
+        const auto panel = [&](int64_t at) { return weights.num_panels * at / cut.panel_blocks; };
+        variant.run(args, {row(rows), row(rows + 1), panel(panels), panel(panels + 1)});
     });
 }
 

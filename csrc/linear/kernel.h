@@ -20,8 +20,12 @@ constexpr int64_t kTileRows = kPanel.tile_rows;
 constexpr int64_t kStride = kPanel.depth + 16;  // floats from one staged row to the next
 static_assert(kColumns == 2 * kLanes);
 
-constexpr int64_t at_most(int64_t value, int64_t limit) { return value < limit ? value : limit; }
-constexpr int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+constexpr int64_t at_most(int64_t value, int64_t limit) {
+    return value < limit ? value : limit;
+}
+constexpr int64_t divide_up(int64_t value, int64_t by) {
+    return (value + by - 1) / by;
+}
 
 // Calls body(0), ... body(kCount - 1) with constants: the only loop that surely leaves its arrays in registers.
 template <class Body, int... kIndex>
@@ -33,23 +37,29 @@ inline void unroll(Body&& body) {
     unroll(std::make_integer_sequence<int, kCount>{}, body);
 }
 
-// Where a strip's sums go: tile (kRows, kColumns) of panel i at sums + i * panel_stride.
+// Where a strip's sums go: tile (kRows, kColumns) of panel i at sums + i * stride.
 struct Tiles {
     float* sums;
-    int64_t panel_stride;
+    int64_t stride;
     bool continues;  // add to what an earlier K block left
 };
 
-// Sums over `depth` values of k for kRows staged rows and kPanels panels. Eight chains at the least, kRows * kPanels * 2
-// of them, hide the latency of the multiply-add.
+// Every few values of k, multiply() asks for one cache line of the panel that comes next: its piece begins where no
+// hardware prefetcher looks, and would else come from the L3 cache while the first strip waits for it.
+constexpr int64_t kLineFloats = 16, kStepsPerLine = 4;
+constexpr int64_t kStripsPerPanel = kColumns * kStepsPerLine / kLineFloats;  // that ask for a whole piece together
+
+// Sums over `depth` values of k for kRows staged rows and kPanels panels. Eight chains at the least, kRows * kPanels *
+// 2 of them, hide the latency of the multiply-add. `ahead` is what to ask for.
 template <int kRows, int kPanels>
-void multiply(const float* staged, const float* panel, int64_t panel_stride, int64_t depth, const Tiles& tiles) {
+void multiply(const float* staged, const float* panel, int64_t panel_stride, int64_t depth, const float* ahead,
+              const Tiles& tiles) {
     F32 sums[kPanels][kRows][2];
     unroll<kPanels * kRows>([&](auto i) {
         sums[i / kRows][i % kRows][0] = F32::zero();
         sums[i / kRows][i % kRows][1] = F32::zero();
     });
-    for (int64_t k = 0; k < depth; ++k) {
+    const auto step = [&](int64_t k) {
         unroll<kPanels>([&](auto p) {
             const F32 low = F32::load(panel + p * panel_stride + k * kColumns);
             const F32 high = F32::load(panel + p * panel_stride + k * kColumns + kLanes);
@@ -59,20 +69,31 @@ void multiply(const float* staged, const float* panel, int64_t panel_stride, int
                 sums[p][r][1] = fma(x, high, sums[p][r][1]);
             });
         });
+    };
+    int64_t k = 0;
+    for (; k + kStepsPerLine <= depth; k += kStepsPerLine) {
+        __builtin_prefetch(ahead + k / kStepsPerLine * kLineFloats, 0, 2);
+        for (int64_t i = 0; i < kStepsPerLine; ++i) step(k + i);
     }
+    for (; k < depth; ++k) step(k);
+    float* const tile = tiles.sums;
+    const int64_t tile_stride = tiles.stride;
+    const bool continues = tiles.continues;
     unroll<kPanels * kRows * 2>([&](auto i) {
         constexpr int kVector = i % 2, kRow = i / 2 % kRows, kAt = i / 2 / kRows;
-        float* at = tiles.sums + kAt * tiles.panel_stride + kRow * kColumns + kVector * kLanes;
+        float* at = tile + kAt * tile_stride + kRow * kColumns + kVector * kLanes;
         F32 sum = sums[kAt][kRow][kVector];
-        if (tiles.continues) sum = F32::load(at) + sum;
+        if (continues) sum = F32::load(at) + sum;
         sum.store(at);
     });
 }
 
-using MultiplyFn = void(const float*, const float*, int64_t, int64_t, const Tiles&);
+using MultiplyFn = void(const float*, const float*, int64_t, int64_t, const float*, const Tiles&);
 
 // How many panels a strip of so many rows takes at once.
-constexpr int64_t panels_at_once(int64_t rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+constexpr int64_t panels_at_once(int64_t rows) {
+    return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+}
 constexpr int64_t kMostPanelsAtOnce = 4;
 
 template <int... kIndex>
@@ -133,12 +154,18 @@ using FinishFn = void(const LinearArgs&, const float*, int64_t, int64_t, int64_t
 
 FinishFn* finish_for(Activation activation) {
     switch (activation) {
-        case Activation::none: return finish<Activation::none>;
-        case Activation::relu: return finish<Activation::relu>;
-        case Activation::gelu: return finish<Activation::gelu>;
-        case Activation::gelu_tanh: return finish<Activation::gelu_tanh>;
-        case Activation::silu: return finish<Activation::silu>;
-        case Activation::tanh: return finish<Activation::tanh>;
+        case Activation::none:
+            return finish<Activation::none>;
+        case Activation::relu:
+            return finish<Activation::relu>;
+        case Activation::gelu:
+            return finish<Activation::gelu>;
+        case Activation::gelu_tanh:
+            return finish<Activation::gelu_tanh>;
+        case Activation::silu:
+            return finish<Activation::silu>;
+        case Activation::tanh:
+            return finish<Activation::tanh>;
     }
     return nullptr;
 }
@@ -167,23 +194,25 @@ void linear(const LinearArgs& args, const LinearBlock& block) {
     float* sums = staged + rows * kStride;
     const auto finish = finish_for(args.activation);
 
-    for (int64_t k = 0; k == 0 || k < in_features; k += kPanel.depth) {
+    for (int64_t k = 0; k < in_features; k += kPanel.depth) {
         const int64_t depth = at_most(in_features - k, kPanel.depth);
         stage(args.x, block.first_row, rows, k, depth, staged);
         for (int64_t panel = 0; panel < panels;) {
             const int64_t taken = panels - panel >= at_once ? at_once : 1;
             const float* weights = args.weights.panels + ((block.first_panel + panel) * in_features + k) * kColumns;
+            const float* next = panel + taken < panels ? weights + taken * in_features * kColumns : weights;
+            const auto* table = taken > 1 ? kMultiply.several : kMultiply.one;
             for (int64_t strip = 0; strip < strips; ++strip) {
                 const int64_t row = rows * strip / strips;
                 const int64_t strip_rows = rows * (strip + 1) / strips - row;
-                const auto* table = taken > 1 ? kMultiply.several : kMultiply.one;
-                float* at = keeps_sums ? sums + (panel * rows + row) * kColumns : sums;
-                const int64_t panel_stride = tile_rows * kColumns;
-                table[strip_rows - 1](staged + row * kStride, weights, in_features * kColumns, depth,
-                                      Tiles{at, panel_stride, k > 0});
+                const float* ahead = next + strip % kStripsPerPanel * (depth / kStepsPerLine) * kLineFloats;
+                const int64_t tile_stride = tile_rows * kColumns;
+                float* tile = keeps_sums ? sums + panel * tile_stride + row * kColumns : sums;
+                table[strip_rows - 1](staged + row * kStride, weights, in_features * kColumns, depth, ahead,
+                                      {tile, tile_stride, k > 0});
                 if (k + depth < in_features) continue;
                 for (int64_t i = 0; i < taken; ++i) {
-                    finish(args, at + i * panel_stride, block.first_row + row, strip_rows,
+                    finish(args, tile + i * tile_stride, block.first_row + row, strip_rows,
                            block.first_panel + panel + i);
                 }
             }

@@ -7,21 +7,22 @@ the kind that they were given.
 from __future__ import annotations
 
 import sys
-from typing import Protocol, runtime_checkable
+from collections.abc import Hashable
+from functools import cache
+from typing import Protocol
 
 import numpy as np
 
 
-@runtime_checkable
 class Array(Protocol):
-    """What a NumPy array and a torch tensor have in common."""
+    """What a NumPy array and a torch tensor have in common; `is_array` tells one at run time."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
 
     @property
-    def dtype(self) -> object:
+    def dtype(self) -> Hashable:
         """The type of one value."""
 
     def __dlpack__(self, *, stream: int | None = None) -> object:
@@ -34,6 +35,11 @@ def is_torch(array: object) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
+def is_array(value: object) -> bool:
+    """Whether `value` is a NumPy array or a torch tensor."""
+    return isinstance(value, np.ndarray) or is_torch(value)
+
+
 def device_of(array: Array) -> str:
     """ "cpu" or "cuda" (the device's kind, without its number)."""
     return str(array.device.type) if is_torch(array) else "cpu"  # type: ignore[attr-defined]
@@ -41,7 +47,13 @@ def device_of(array: Array) -> str:
 
 def dtype_of(array: Array) -> str:
     """The dtype's name without its library: "float32", "bfloat16", "int32"."""
-    return str(array.dtype).rpartition(".")[2]
+    return _name_of(array.dtype)
+
+
+@cache
+def _name_of(dtype: Hashable) -> str:
+    """Kept: NumPy spells a dtype in microseconds, and every op asks."""
+    return str(dtype).rpartition(".")[2]
 
 
 def to_numpy(op: str, name: str, array: object) -> np.ndarray:
@@ -63,7 +75,10 @@ def like(result: np.ndarray, given: object) -> np.ndarray:
 
 def rows_contiguous(array: np.ndarray) -> np.ndarray:
     """`array`, or a copy if its last axis is not contiguous or it is not aligned: what the kernels can read."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array
     itemsize = array.dtype.itemsize
     strides_fit = all(stride % itemsize == 0 for stride in array.strides)
     last_fits = array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == itemsize
-    return array if array.flags.aligned and strides_fit and last_fits else np.array(array, order="C")
+    return array if flags.aligned and strides_fit and last_fits else np.array(array, order="C")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypeVar
 
-from longspan.arrays import Array, device_of, dtype_of
+from longspan.arrays import device_of, dtype_of, is_array
 from longspan.errors import BackendError
 
 P = ParamSpec("P")
@@ -31,7 +31,7 @@ def unless(*, device: str, dtypes: Sequence[str] = ()) -> Refusal:
 
     def refuses(*args: object, **kwargs: object) -> str | None:
         for value in (*args, *kwargs.values()):
-            if not isinstance(value, Array):
+            if not is_array(value):
                 continue
             if device_of(value) != device:
                 return f"tensors are on {device_of(value)}"

@@ -7,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-from longspan.arrays import Array, like, rows_contiguous, to_numpy
+from longspan.arrays import Array, is_array, like, rows_contiguous, to_numpy
 
 
 @overload
@@ -41,7 +41,7 @@ def run_reference(
     """Run a function of `longspan.reference` on any arrays, into `out` if it is given."""
 
     def plain(value: object) -> object:
-        return to_numpy(op, "input", value) if isinstance(value, Array) else value
+        return to_numpy(op, "input", value) if is_array(value) else value
 
     result = function(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
     if out is None:

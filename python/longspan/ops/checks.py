@@ -10,8 +10,9 @@ from longspan.arrays import Array, dtype_of
 def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -> None:
     """`array` must have these axes; a number is a length to match, a string only the axis's name."""
     got = tuple(array.shape)
-    fits = len(got) == len(shape) and all(isinstance(want, str) or want == have for want, have in zip(shape, got))
-    if not fits:
+    if got == shape:
+        return
+    if len(got) != len(shape) or any(want != have and not isinstance(want, str) for want, have in zip(shape, got)):
         want = ", ".join(str(axis) for axis in shape)
         raise ValueError(f"{op}: {name} must be ({want}{',' if len(shape) == 1 else ''}), got {got}")
 
