@@ -97,9 +97,10 @@ class Encoder:
         self.num_threads: Final = num_threads
         self.prompts: Final = dict(checkpoint.prompts)
         self.tasks: Final[tuple[str, ...]] = ()
-        self.max_length: Final = min(checkpoint.max_seq_length or spec.max_tokens, spec.max_tokens)
+        longest = checkpoint.max_seq_length or spec.default_max_tokens or spec.max_tokens
+        self.max_length: Final = min(longest, spec.max_tokens)
         self.pooling: Final = pooling_mode(checkpoint, spec.default_pooling)
-        self.normalizes: Final = checkpoint.has_normalize
+        self.normalizes: Final = checkpoint.has_normalize or (checkpoint.pooling is None and spec.default_normalize)
         self.similarity_fn_name: Final = checkpoint.similarity_fn_name or "cosine"
         if self.similarity_fn_name not in SIMILARITIES:
             known = ", ".join(SIMILARITIES)

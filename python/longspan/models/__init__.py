@@ -7,9 +7,30 @@ from typing import Final
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.bert import BERT, ROBERTA
+from longspan.models.eurobert import EUROBERT
 from longspan.models.family import Family
+from longspan.models.jina_bert import JINA_BERT
+from longspan.models.modernbert import MODERNBERT
+from longspan.models.mpnet import MPNET
+from longspan.models.nomic_bert import NOMIC_BERT
+from longspan.models.qwen import QWEN2, QWEN3, QWEN_VL
+from longspan.models.t5 import T5
+from longspan.models.xlm_roberta_flash import XLM_ROBERTA_FLASH
 
-FAMILIES: Final[tuple[Family, ...]] = (BERT, ROBERTA)
+FAMILIES: Final[tuple[Family, ...]] = (
+    BERT,
+    JINA_BERT,
+    XLM_ROBERTA_FLASH,
+    ROBERTA,
+    T5,
+    MPNET,
+    MODERNBERT,
+    NOMIC_BERT,
+    QWEN2,
+    QWEN3,
+    QWEN_VL,
+    EUROBERT,
+)
 
 
 def detect_family(checkpoint: Checkpoint) -> Family:

@@ -11,8 +11,7 @@ from typing import Final
 
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
-from longspan.json_object import JsonObject
-from longspan.models.family import Family, find_prefix, read_activation, read_head_dim, read_size
+from longspan.models.family import Family, find_prefix, read_activation, read_head_dim, read_num_layers, read_size
 from longspan.models.spec import LayerMap, LayerSpec, LinearMap, ModelSpec, NormMap, WeightMap
 
 ROBERTA_TYPES: Final = ("xlm-roberta", "roberta", "camembert")
@@ -37,17 +36,18 @@ def _matches_roberta(checkpoint: Checkpoint) -> bool:
 
 
 def _describe_bert(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
-    spec = _spec(checkpoint.config, family="BERT", position_offset=0)
+    spec = _spec(checkpoint, family="BERT", position_offset=0)
     return spec, _weight_map(checkpoint.tensor_names, spec, ("", "bert."))
 
 
 def _describe_roberta(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     first_position = checkpoint.config.get_int("pad_token_id", 1) + 1
-    spec = _spec(checkpoint.config, family="RoBERTa", position_offset=first_position)
+    spec = _spec(checkpoint, family="RoBERTa", position_offset=first_position)
     return spec, _weight_map(checkpoint.tensor_names, spec, ("", "roberta."))
 
 
-def _spec(config: JsonObject, *, family: str, position_offset: int) -> ModelSpec:
+def _spec(checkpoint: Checkpoint, *, family: str, position_offset: int) -> ModelSpec:
+    config = checkpoint.config
     if config.get_bool("is_decoder", False):
         raise CheckpointError(f"{config.source}: 'is_decoder' is true; {family} is supported as an encoder only")
     hidden_size = read_size(config, "hidden_size")
@@ -58,7 +58,7 @@ def _spec(config: JsonObject, *, family: str, position_offset: int) -> ModelSpec
     return ModelSpec(
         family=family,
         hidden_size=hidden_size,
-        layers=(LayerSpec(),) * read_size(config, "num_hidden_layers"),
+        layers=(LayerSpec(),) * read_num_layers(config, "num_hidden_layers", checkpoint.tensor_names),
         num_heads=num_heads,
         head_dim=read_head_dim(config, hidden_size, num_heads),
         intermediate_size=read_size(config, "intermediate_size"),

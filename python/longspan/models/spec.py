@@ -69,6 +69,8 @@ class ModelSpec:
     qk_norm: Literal["width", "head"] | None = None  # norm of q and k: over all heads together, or over each
     has_double_residual: bool = False  # post-norm attention adds its input a second time, with a norm of its own
     default_pooling: PoolingMode = "mean"  # where the checkpoint's own files name none
+    default_normalize: bool = False  # where they name no pooling: whether the text's vector has unit length
+    default_max_tokens: int | None = None  # where they set no limit and `max_tokens` is beyond what it was made for
     # A place for vision towers (jina-clip-v2, jina-embeddings-v4): their spec joins here when they are supported.
 
     @property
