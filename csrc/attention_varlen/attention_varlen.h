@@ -20,12 +20,12 @@ struct AttentionArgs {
     HeadsView<const float> v;
     VectorView<const int32_t> cu_seqlens_q;
     VectorView<const int32_t> cu_seqlens_k;
-    VectorView<const float> slopes;    // (num_heads,); data null: no ALiBi
-    MatrixView<const float> cos;       // (max_position, rotary_dim / 2); data null: no RoPE
-    MatrixView<const float> sin;       // as cos
-    bool interleaved;                  // RoPE pairs (2 p, 2 p + 1), else (p, p + rotary_dim / 2)
+    VectorView<const float> slopes;      // (num_heads,); data null: no ALiBi
+    MatrixView<const float> cos;         // (max_position, rotary_dim / 2); data null: no RoPE
+    MatrixView<const float> sin;         // as cos
+    bool interleaved;                    // RoPE pairs (2 p, 2 p + 1), else (p, p + rotary_dim / 2)
     MatrixView<const float> bias_table;  // (num_heads, 2 * D + 1); data null: none
-    int64_t left;                      // kUnlimited: no limit
+    int64_t left;                        // kUnlimited: no limit
     int64_t right;
     float scale;
     HeadsView<float> out;

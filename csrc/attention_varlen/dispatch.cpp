@@ -54,8 +54,8 @@ void check_tables(const AttentionArgs& args) {
         const int64_t queries = args.cu_seqlens_q.data[i + 1] - args.cu_seqlens_q.data[i];
         const int64_t keys = args.cu_seqlens_k.data[i + 1] - args.cu_seqlens_k.data[i];
         if (keys > args.cos.rows || queries > keys) {
-            reject("attention_varlen: sequence ", i, " has ", queries, " queries and ", keys, " keys; cos needs a row per ",
-                   "key and queries no more than keys");
+            reject("attention_varlen: sequence ", i, " has ", queries, " queries and ", keys,
+                   " keys; cos needs a row per ", "key and queries no more than keys");
         }
     }
 }

@@ -17,17 +17,29 @@
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
-constexpr int64_t kBlockKeys = 128;
+constexpr int64_t kBlockKeys = 64;
 constexpr int64_t kTileVectors = F32::kLanes == 4 ? 2 : 3;
 constexpr int64_t kTileRows = kTileVectors * F32::kLanes;
 static_assert(kAttentionRows % kTileRows == 0);
-// State of the tiles that go through the keys together: well within a core's L2 cache.
+// The tiles that go through the keys together: their state stays well within a core's L2 cache.
 constexpr int64_t kStateBytes = 384 * 1024;
-// Fewer tiles than this read keys and values where they lie.
+// With fewer tiles than this, keys and values are read where they lie.
 constexpr int64_t kTilesWorthACopy = 3;
 
-constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+constexpr int64_t most(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+[[gnu::always_inline]] inline void prefetch(const float* place) {
+#if defined(__GNUC__)
+    __builtin_prefetch(place);
+#else
+    (void)place;
+#endif
+}
 
 struct Tile {
     int64_t head;                 // query head
@@ -61,7 +73,8 @@ public:
         tile_floats_ = 2 * kTileRows * (dim_ + 1);
         max_tiles_ = least(num_tiles_, most(1, kStateBytes / (4 * tile_floats_)));
         is_rotated_ = args.cos.data != nullptr;
-        copies_ = is_rotated_ || max_tiles_ >= kTilesWorthACopy;
+        copies_values_ = max_tiles_ >= kTilesWorthACopy;
+        copies_keys_ = is_rotated_ || copies_values_;
         take_scratch();
     }
 
@@ -93,19 +106,17 @@ private:
         constexpr int64_t kLineFloats = 16;
         for (int64_t row = first; row < last; ++row) {
             for (int64_t i = head; i < head + heads; ++i) {
-                for (int64_t d = 0; d < view.head_dim; d += kLineFloats) __builtin_prefetch(view.at(row, i) + d);
+                for (int64_t d = 0; d < view.head_dim; d += kLineFloats) prefetch(view.at(row, i) + d);
             }
         }
     }
 
     void take_scratch() {
-        const int64_t rows_floats = most(copies_ ? kBlockKeys : 0, is_rotated_ ? F32::kLanes : 0) * dim_;
+        const int64_t rows_floats = most(copies_keys_ ? kBlockKeys : 0, is_rotated_ ? F32::kLanes : 0) * dim_;
         const auto rounded = [](int64_t floats) { return (floats + 15) / 16 * 16; };  // whole cache lines
-        const int64_t sizes[] = {rounded(kBlockKeys * kTileRows),
-                                 rounded(kTileRows),
-                                 rounded(kBlockKeys + 2 * kTileRows),
-                                 rounded(rows_floats),
-                                 rounded(copies_ ? kBlockKeys * dim_ : 0)};
+        const int64_t sizes[] = {rounded(kBlockKeys * kTileRows), rounded(kTileRows),
+                                 rounded(kBlockKeys + 2 * kTileRows), rounded(rows_floats),
+                                 rounded(copies_values_ ? kBlockKeys * dim_ : 0)};
         int64_t floats = max_tiles_ * tile_floats_;
         for (const int64_t size : sizes) floats += size;
         float* next = static_cast<float*>(thread_scratch(floats * 4));
@@ -167,12 +178,24 @@ private:
     }
 
     KeyRun read_keys(int64_t first, int64_t last) {
-        const float* keys = args_.k.at(k_start_ + first, part_.kv_head);
-        const float* values = args_.v.at(k_start_ + first, part_.kv_head);
-        if (!copies_) return {first, last, keys, values, args_.k.row_stride, args_.v.row_stride};
-        copy_rows(keys, args_.k.row_stride, last - first, dim_, args_, first, is_rotated_, key_rows_);
-        copy_rows(values, args_.v.row_stride, last - first, dim_, args_, first, false, value_rows_);
-        return {first, last, key_rows_, value_rows_, dim_, dim_};
+        const int64_t count = last - first;
+        KeyRun run{first,
+                   last,
+                   args_.k.at(k_start_ + first, part_.kv_head),
+                   args_.v.at(k_start_ + first, part_.kv_head),
+                   args_.k.row_stride,
+                   args_.v.row_stride};
+        if (copies_keys_) {
+            copy_rows(run.keys, run.key_stride, count, dim_, args_, first, is_rotated_, key_rows_);
+            run.keys = key_rows_;
+            run.key_stride = dim_;
+        }
+        if (copies_values_) {
+            copy_rows(run.values, run.value_stride, count, dim_, args_, first, false, value_rows_);
+            run.values = value_rows_;
+            run.value_stride = dim_;
+        }
+        return run;
     }
 
     void step(const Tile& tile, const KeyRun& run) {
@@ -188,9 +211,12 @@ private:
         const int64_t last_position = tile.position + tile.num_rows - 1;
         const bool is_masked = last - 1 > tile.position + args_.right || first < last_position - args_.left;
         switch (tile.vectors()) {
-            case 1: return attend<1>(tile, seen, bias, is_masked);
-            case 2: return attend<2>(tile, seen, bias, is_masked);
-            default: return attend<kTileVectors>(tile, seen, bias, is_masked);
+            case 1:
+                return attend<1>(tile, seen, bias, is_masked);
+            case 2:
+                return attend<2>(tile, seen, bias, is_masked);
+            default:
+                return attend<kTileVectors>(tile, seen, bias, is_masked);
         }
     }
 
@@ -250,12 +276,14 @@ private:
     int64_t dim_, q_start_, k_start_, num_keys_;
     int64_t offset_;  // position of query row 0
     int64_t num_tiles_, max_tiles_, tile_floats_;
-    bool is_rotated_, copies_;
+    bool is_rotated_, copies_keys_, copies_values_;
     float *scores_, *shrink_, *strip_, *key_rows_, *value_rows_, *state_;
 };
 
 }  // namespace
 
-void attention_varlen(const AttentionArgs& args, const AttentionPart& part) { PartRunner(args, part).run(); }
+void attention_varlen(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner(args, part).run();
+}
 
 }  // namespace longspan::LONGSPAN_ISA

@@ -14,12 +14,19 @@ inline void rotate_row(const float* row, const float* cos, const float* sin, int
             out[2 * p + 1] = b * cos[p] + a * sin[p];
         }
     } else {
-        for (int64_t p = 0; p < half; p += F32::kLanes) {
-            const int64_t lanes = half - p < F32::kLanes ? half - p : F32::kLanes;
-            const F32 a = F32::load_first(row + p, lanes), b = F32::load_first(row + half + p, lanes);
-            const F32 c = F32::load_first(cos + p, lanes), s = F32::load_first(sin + p, lanes);
-            (a * c - b * s).store_first(out + p, lanes);
-            (b * c + a * s).store_first(out + half + p, lanes);
+        const auto rotate = [&](int64_t p, auto load, auto store) {
+            const F32 a = load(row + p), b = load(row + half + p), c = load(cos + p), s = load(sin + p);
+            store(a * c - b * s, out + p);
+            store(b * c + a * s, out + half + p);
+        };
+        int64_t p = 0;
+        for (; p + F32::kLanes <= half; p += F32::kLanes) {
+            rotate(p, [](const float* x) { return F32::load(x); }, [](F32 y, float* to) { y.store(to); });
+        }
+        if (const int64_t rest = half - p; rest > 0) {
+            rotate(
+                p, [&](const float* x) { return F32::load_first(x, rest); },
+                [&](F32 y, float* to) { y.store_first(to, rest); });
         }
     }
     for (int64_t d = 2 * half; d < dim; ++d) out[d] = row[d];

@@ -47,8 +47,8 @@ inline void score_rows(const float* queries, const float* keys, int64_t key_stri
 // kRows values of d. The block is summed from zero: a long sum in blocks rounds far less than one in a row.
 // shrink null: outputs is written, not read.
 template <int kRows, int kVectors>
-inline void mix_rows(const float* weights, const float* values, int64_t value_stride, int64_t keys,
-                     const float* shrink, float* outputs) {
+inline void mix_rows(const float* weights, const float* values, int64_t value_stride, int64_t keys, const float* shrink,
+                     float* outputs) {
     F32 sums[kRows][kVectors];
     clear(sums);
     add_outer_products<kRows, kVectors>(sums, values, 1, value_stride, keys, weights);
@@ -68,12 +68,13 @@ template <int kMost, class Body>
     int64_t first = 0;
     for (; first + kMost <= total; first += kMost) body.template operator()<kMost>(first);
     if constexpr (kMost > 1) {
-        for_each_step<kMost / 2>(total - first, [&]<int kRows>(int64_t i) { body.template operator()<kRows>(first + i); });
+        for_each_step<kMost / 2>(total - first,
+                                 [&]<int kRows>(int64_t i) { body.template operator()<kRows>(first + i); });
     }
 }
 
-// Rows at a time. With AVX-512's 32 registers 8 * 3 sums, the queries and a broadcast stay in registers, with 16 of them
-// 4 * 3; and there are always 8 sums or more, which two fused multiply-adds per cycle need.
+// Rows at a time. With AVX-512's 32 registers 8 * 3 sums, the queries and a broadcast stay in registers, with 16 of
+// them 4 * 3; and there are always 8 sums or more, which two fused multiply-adds per cycle need.
 template <int kVectors>
 constexpr int kRowsPerStep = (F32::kLanes == 16 ? 8 : 4) * (kVectors == 1 ? 2 : 1);
 

@@ -63,23 +63,30 @@ inline void find_top(const float* products, int64_t keys, float scale, F32 (&top
     for (int i = 0; i < kVectors; ++i) top[i] = max(top[i], largest[i] * F32::all(scale));
 }
 
-// scores -> exp(scores * scale - top) in place, added up in total.
+// scores -> exp(scores * scale - top) in place, added up in total. The sum is made of short sums, which round less.
 template <int kVectors>
 inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&top)[kVectors], F32 (&total)[kVectors]) {
+    constexpr int64_t kShortSum = 16;
     F32 shift[kVectors];
     for (int i = 0; i < kVectors; ++i) shift[i] = F32::zero() - top[i];
-    for (int64_t key = 0; key < keys; ++key) {
-        for (int i = 0; i < kVectors; ++i) {
-            float* place = scores + (key * kVectors + i) * F32::kLanes;
-            const F32 weight = exp(fma(F32::load(place), F32::all(scale), shift[i]));
-            weight.store(place);
-            total[i] = total[i] + weight;
+    for (int64_t key = 0; key < keys;) {
+        const int64_t end = key + kShortSum < keys ? key + kShortSum : keys;
+        F32 part[kVectors];
+        for (F32& x : part) x = F32::zero();
+        for (; key < end; ++key) {
+            for (int i = 0; i < kVectors; ++i) {
+                float* place = scores + (key * kVectors + i) * F32::kLanes;
+                const F32 weight = exp(fma(F32::load(place), F32::all(scale), shift[i]));
+                weight.store(place);
+                part[i] = part[i] + weight;
+            }
         }
+        for (int i = 0; i < kVectors; ++i) total[i] = total[i] + part[i];
     }
 }
 
-// Turns a run of keys' products <q, k> into weights. Updates top and sum (kVectors * lanes each); shrink is what earlier
-// weights, relative to the old top, must be multiplied by.
+// Turns a run of keys' products <q, k> into weights. Updates top and sum (kVectors * lanes each); shrink is what
+// earlier weights, relative to the old top, must be multiplied by.
 template <int kVectors, bool kAlibi, bool kTable, bool kMasked>
 void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, float* sum, float* shrink) {
     constexpr bool kPlain = !kAlibi && !kTable && !kMasked;

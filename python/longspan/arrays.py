@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Hashable
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def is_torch(array: object) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def is_array(value: object) -> bool:
+def is_array(value: object) -> TypeGuard[Array]:
     """Whether `value` is a NumPy array or a torch tensor."""
     return isinstance(value, np.ndarray) or is_torch(value)
 
