@@ -41,9 +41,8 @@ void layer_norm(const LayerNormArgs& args) {
     const auto run = pick_variant(kVariants, active_isa()).run;
     const int64_t runs = args.x.rows * args.x.heads;
     const int64_t runs_per_task = std::max<int64_t>(1, kValuesPerTask / args.x.head_dim);
-    parallel_for((runs + runs_per_task - 1) / runs_per_task, [&](int64_t task) {
-        run(args, task * runs_per_task, std::min(runs, (task + 1) * runs_per_task));
-    });
+    parallel_for((runs + runs_per_task - 1) / runs_per_task,
+                 [&](int64_t task) { run(args, task * runs_per_task, std::min(runs, (task + 1) * runs_per_task)); });
 }
 
 }  // namespace longspan

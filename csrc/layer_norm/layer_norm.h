@@ -4,7 +4,8 @@
 //   rms_norm:   out = z / sqrt(mean(z^2) + eps) * weight + bias
 //   x, residual, out (rows, dim) or (rows, groups, dim) f32, each dim normalised by itself; weight, bias (dim,) f32;
 //   sums in f32, in an order that depends on dim alone.
-// `out` may be `x` or `residual`. Bytes = 4 * rows * groups * dim * (2 or 3): the limit is memory (here, mostly the L2 cache).
+// `out` may be `x` or `residual`. Bytes = 4 * rows * groups * dim * (2 or 3): the limit is memory (here, mostly the L2
+// cache).
 #pragma once
 
 #include "core/tensor_view.h"
@@ -12,7 +13,7 @@
 namespace longspan {
 
 struct LayerNormArgs {
-    HeadsView<const float> x;  // heads: the groups
+    HeadsView<const float> x;         // heads: the groups
     HeadsView<const float> residual;  // data null: none
     VectorView<const float> weight;
     VectorView<const float> bias;  // data null: none
