@@ -48,7 +48,9 @@ def load_sentence_transformers(model: str, num_threads: int | None) -> Runtime:
     """sentence-transformers on torch, float32, on the CPU. Raises: ImportError, it is not installed."""
     import sentence_transformers
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     peer = sentence_transformers.SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32})

@@ -38,7 +38,8 @@ def busy_warning() -> str | None:
     load, cores = os.getloadavg()[0], _cores()
     if load <= BUSY_SHARE * cores:
         return None
-    return f"warning: the machine was busy (load {load:.2f} on {cores} cores); trust ratios more than times"
+    busy = f"warning: the machine was busy (load {load:.2f} on {cores} cores)"
+    return f"{busy}: times are too long, and ratios lean towards whoever waits least"
 
 
 def write_json(path: Path, bench: str, body: Mapping[str, object]) -> None:

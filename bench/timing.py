@@ -35,6 +35,7 @@ def interleave(
     *,
     seconds: float,
     min_rounds: int = 5,
+    pause: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Run every contestant once a round, A B A B, until `seconds` are over; one more round before warms up, unmeasured.
@@ -43,6 +44,7 @@ def interleave(
         contestants: what to call, by name; results are thrown away.
         seconds: for the measured rounds together. A round that has begun is finished.
         min_rounds: rounds to measure however long they take.
+        pause: seconds to sleep before each call, so that the idle threads of the one before have let go of the cores.
         clock: seconds since any moment.
     Returns: seconds of each call, by name, in order of rounds: element n of all lists ran in the same round.
     """
@@ -53,6 +55,7 @@ def interleave(
     rounds = 0
     while contestants and (rounds < min_rounds or clock() - started < seconds):
         for name, run in contestants.items():
+            time.sleep(pause)
             before = clock()
             run()
             times[name].append(clock() - before)

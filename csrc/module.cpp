@@ -8,9 +8,14 @@
 namespace longspan {
 
 void bind_attention_varlen(pybind11::module_& module);
+void bind_binarize(pybind11::module_& module);
+void bind_hamming(pybind11::module_& module);
 void bind_layer_norm(pybind11::module_& module);
 void bind_linear(pybind11::module_& module);
+void bind_maxsim(pybind11::module_& module);
 void bind_pool_mean(pybind11::module_& module);
+void bind_rescore(pybind11::module_& module);
+void bind_span_mean(pybind11::module_& module);
 
 }  // namespace longspan
 
@@ -28,7 +33,12 @@ PYBIND11_MODULE(_core, module) {
     module.def("set_num_threads", &set_num_threads, pybind11::arg("limit"));
 
     bind_attention_varlen(module);
+    bind_binarize(module);
+    bind_hamming(module);
     bind_layer_norm(module);
     bind_linear(module);
+    bind_maxsim(module);
     bind_pool_mean(module);
+    bind_rescore(module);
+    bind_span_mean(module);
 }

@@ -17,16 +17,16 @@ PARAMETRIZED = ".parametrizations.weight.original"
 
 
 def read_tensors(folder: Path, stem: str = "model") -> Tensors:
-    """Every tensor of a folder, shards included, as float32."""
+    """Every tensor of a folder, shards included, as float32; tables of integers, which no model reads, left out."""
     files = SafetensorsFolder.open(folder, stem)
-    tensors = {name: files.read(name).copy() for name in files.names}
+    tensors = {name: files.read(name).copy() for name in files.names if not files.dtype(name).startswith("I")}
     files.close()
     return tensors
 
 
 def write_checkpoint(source: Path, target: Path, tensors: Tensors, config: dict[str, object]) -> Path:
     """A copy of `source` with other tensors, in one file, and another config.json."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.safetensors*", "adapters", "expected.npz"))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("model*.safetensors*", "expected.npz"))
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, target / "model.safetensors")
     (target / "config.json").write_text(json.dumps(config))
     return target

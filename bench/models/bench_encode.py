@@ -25,6 +25,7 @@ from bench.timing import Spread, interleave, speedup
 OURS: Final = "longspan"
 # Two float32 runtimes, each of which may be 1e-5 from the float64 truth.
 MAX_DIFFERENCE: Final = 2e-5
+PAUSE: Final = 0.05  # seconds; a runtime's idle threads may spin for some tens of milliseconds before they sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def measure(
         for contestant, runtime in contestants.items()
         if differences[contestant] <= MAX_DIFFERENCE
     }
-    times = interleave(calls, seconds=seconds)
+    times = interleave(calls, seconds=seconds, pause=PAUSE)
     return [
         Row(
             name,

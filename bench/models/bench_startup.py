@@ -33,9 +33,13 @@ import sys
 from longspan import Encoder
 vector = Encoder(sys.argv[1]).encode("The first text of a new process.")
 print(len(vector), flush=True)
-import resource
 {NO_TORCH}
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+try:  # VmHWM is this program's own; ru_maxrss of a process that was forked off begins with its parent's
+    with open("/proc/self/status") as status:
+        print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
+except FileNotFoundError:
+    import resource
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
 FIND_MODEL: Final = "from longspan.demo import find_demo_model; print(find_demo_model())"
 WHERE: Final = "import longspan; print(longspan.__version__, longspan.__file__)"
@@ -90,13 +94,14 @@ def first_embedding(model: str) -> tuple[float, float]:
         [sys.executable, "-c", EMBED, model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         first = process.stdout.readline()
         seconds = time.perf_counter() - started
-        rest, errors = process.communicate()
+        # Not communicate(): it would miss what readline() has read ahead.
+        rest, errors = process.stdout.read(), process.stderr.read()
     if process.returncode != 0 or not first:
         raise RuntimeError(_last_line(errors, process.returncode))
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there, KiB elsewhere
-    return seconds, int(rest) * unit / 1e6
+    return seconds, int(rest) / 1e6
 
 
 def measure(model: str, num_processes: int) -> list[Figure]:

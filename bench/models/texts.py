@@ -47,7 +47,9 @@ def draw_texts(lengths: Lengths, seed: Sequence[int]) -> list[str]:
     from pydoc_data.topics import topics
 
     rng = np.random.default_rng(seed)
-    words = " ".join(topics[name] for name in sorted(topics)).split()
+    # Words of signs alone are the ruling of tables: one of them is dozens of tokens, and a text of a few words with one
+    # in it would cost a runtime that pads far more than real text does.
+    words = [word for name in sorted(topics) for word in topics[name].split() if any(map(str.isalnum, word))]
     counts = lengths.draw(rng)
     starts = rng.integers(0, len(words) - lengths.most, lengths.num_texts)
     return [" ".join(words[start : start + count]) for start, count in zip(starts, counts, strict=True)]

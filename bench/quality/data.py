@@ -25,6 +25,15 @@ class RetrievalSet:
 
 
 @dataclass(frozen=True, slots=True)
+class ArticleSet:
+    """Long documents, the passages in them, and the questions about these."""
+
+    documents: tuple[str, ...]
+    spans: tuple[tuple[tuple[int, int], ...], ...]  # of each document its passages, half-open code points
+    passages: RetrievalSet  # the same passages, document by document, each by itself
+
+
+@dataclass(frozen=True, slots=True)
 class SentencePairs:
     """Pairs of sentences and how alike people found them, 0 to 5."""
 
@@ -56,6 +65,26 @@ def load_retrieval(folder: Path, name: str) -> RetrievalSet:
         return _judged(name, folder / base, passages, f"queries.{asked}.jsonl.gz")
     known = "scifact, scifact-1283, cosqa, covidqa, xquad.LANGUAGE or xquad.LANGUAGE-LANGUAGE"
     raise ValueError(f"set must be one of {known}, got {name!r}")
+
+
+def load_articles(folder: Path, name: str) -> ArticleSet:
+    """The long documents of "covidqa", "xquad.LANGUAGE" or "xquad.LANGUAGE-LANGUAGE".
+
+    Raises: as `load_retrieval`.
+    """
+    base, _, languages = name.partition(".")
+    if name != "covidqa" and not (base == "xquad" and languages):
+        raise ValueError(f"set must be covidqa, xquad.LANGUAGE or xquad.LANGUAGE-LANGUAGE, got {name!r}")
+    passages = load_retrieval(folder, name)  # which checks every record
+    suffix = f".{languages.rpartition('-')[2]}" if languages else ""
+    path = folder / base / f"documents{suffix}.jsonl.gz"
+    documents: list[str] = []
+    spans: list[tuple[tuple[int, int], ...]] = []
+    for line, record in _records(path):
+        documents.append(_text(record, "text", path, line))
+        listed = record["passages"]
+        spans.append(tuple((one["start"], one["end"]) for one in listed) if isinstance(listed, list) else ())
+    return ArticleSet(tuple(documents), tuple(spans), passages)
 
 
 def load_sts(folder: Path, language: str, split: str = "test") -> SentencePairs:

@@ -82,6 +82,6 @@ RANKINGS: Final[dict[str, Ranking]] = {
     "float32": Ranking("float32 cosine", by_float),
     "int8": Ranking("int8", by_int8),
     "binary": Ranking("binary, Hamming", by_hamming),
-    "binary-x4-bits": Ranking("binary x4, query . bits", by_rescored_bits),
-    "binary-x4-float": Ranking("binary x4, query . float", by_rescored_float),
+    "binary-x4-bits": Ranking("binary x4, by bits", by_rescored_bits),
+    "binary-x4-float": Ranking("binary x4, by float", by_rescored_float),
 }

@@ -56,9 +56,9 @@ class Result:
 def table(heading: str, results: Sequence[Result], measures: Sequence[str]) -> str:
     """A row a result, with the figure, the baseline and the difference of each measure; ! where that is too large."""
     width = max(len(heading), *(len(result.title) for result in results))
-    lines = ["| ".join([heading.ljust(width), *(f"{measure:<8} known    diff".ljust(CELL) for measure in measures)])]
+    lines = [" | ".join([heading.ljust(width), *(f"{measure:<8} known    diff".ljust(CELL) for measure in measures)])]
     for result in results:
-        lines.append("| ".join([result.title.ljust(width), *(_cell(result, measure) for measure in measures)]))
+        lines.append(" | ".join([result.title.ljust(width), *(_cell(result, measure) for measure in measures)]))
     return "\n".join(line.rstrip() for line in lines)
 
 

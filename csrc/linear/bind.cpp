@@ -63,6 +63,52 @@ py::tuple unpack(const PackedLinear& packed) {
     return py::make_tuple(weight, bias);
 }
 
+std::unique_ptr<PackedLora> pack_lora(const py::array& lora_a, const py::array& lora_b,
+                                      const std::vector<float>& scaling, const PackedLinear& base) {
+    const auto a = heads_view<const float>("pack_lora: lora_a", lora_a);
+    const auto b = heads_view<const float>("pack_lora: lora_b", lora_b);
+    if (a.head_dim != base.in_features()) {
+        reject("pack_lora: lora_a must have ", base.in_features(), " inputs, as base, got ", a.head_dim);
+    }
+    const py::gil_scoped_release unlocked;
+    return std::make_unique<PackedLora>(a, b, scaling, base.order());
+}
+
+py::tuple unpack_lora(const PackedLora& packed) {
+    py::array_t<float> lora_a({packed.num_adapters(), packed.rank(), packed.in_features()});
+    py::array_t<float> lora_b({packed.num_adapters(), packed.order().rows, packed.rank()});
+    packed.unpack(heads_view<float>("unpack: lora_a", lora_a), heads_view<float>("unpack: lora_b", lora_b));
+    return py::make_tuple(lora_a, lora_b);
+}
+
+void bind_lora(py::module_& module) {
+    py::class_<PackedLora>(module, "PackedLora", "Low-rank adapters of a PackedLinear, in the layout of its kernel.")
+        .def(py::init(&pack_lora), py::arg("lora_a"), py::arg("lora_b"), py::arg("scaling"), py::arg("base"))
+        .def("unpack", &unpack_lora)
+        .def_property_readonly("num_adapters", &PackedLora::num_adapters)
+        .def_property_readonly("rank", &PackedLora::rank)
+        .def_property_readonly("nbytes", &PackedLora::nbytes)
+        .def("__repr__", [](const PackedLora& packed) {
+            std::ostringstream text;
+            text << "PackedLora(num_adapters=" << packed.num_adapters() << ", rank=" << packed.rank() << ")";
+            return text.str();
+        });
+    module.def(
+        "multi_lora",
+        [](const py::array& x, const py::array& lora_a, const py::array& lora_b, const py::array& lora_ids,
+           const std::vector<float>& scaling, const py::array& out) {
+            const auto x_view = matrix_view<const float>("multi_lora: x", x);
+            const auto a = heads_view<const float>("multi_lora: lora_a", lora_a);
+            const auto b = heads_view<const float>("multi_lora: lora_b", lora_b);
+            const auto ids = vector_view<const int32_t>("multi_lora: lora_ids", lora_ids);
+            const auto out_view = matrix_view<float>("multi_lora: out", out);
+            const py::gil_scoped_release unlocked;
+            const PackedLora lora(a, b, scaling, PanelOrder::of(active_isa(), Gate::none, b.heads));
+            multi_lora(x_view, {&lora, ids}, out_view);
+        },
+        py::arg("x"), py::arg("lora_a"), py::arg("lora_b"), py::arg("lora_ids"), py::arg("scaling"), py::arg("out"));
+}
+
 }  // namespace
 
 void bind_linear(py::module_& module) {
@@ -84,15 +130,19 @@ void bind_linear(py::module_& module) {
     module.def(
         "linear",
         [](const py::array& x, const PackedLinear& weight, const std::optional<std::string>& activation,
-           const std::optional<py::array>& residual, const py::array& out) {
+           const std::optional<py::array>& residual, const py::array& out, const PackedLora* lora,
+           const std::optional<py::array>& lora_ids) {
             const auto x_view = matrix_view<const float>("linear: x", x);
             const auto residual_view = matrix_view<const float>("linear: residual", residual);
             const auto out_view = matrix_view<float>("linear: out", out);
+            const RowAdapters adapters{lora, vector_view<const int32_t>("linear: lora_ids", lora_ids)};
             const Activation kind = value_of("linear: activation", kActivations, activation);
             const py::gil_scoped_release unlocked;
-            linear(x_view, weight, kind, residual_view, out_view);
+            linear(x_view, weight, kind, residual_view, adapters, out_view);
         },
-        py::arg("x"), py::arg("weight"), py::arg("activation"), py::arg("residual"), py::arg("out"));
+        py::arg("x"), py::arg("weight"), py::arg("activation"), py::arg("residual"), py::arg("out"),
+        py::arg("lora") = py::none(), py::arg("lora_ids") = py::none());
+    bind_lora(module);
 }
 
 }  // namespace longspan

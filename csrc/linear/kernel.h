@@ -177,6 +177,40 @@ void stage(const MatrixView<const float>& x, int64_t first_row, int64_t rows, in
     }
 }
 
+// Copies the values that the rows' own adapters left of them to scratch, in chunks of the K block's depth: (chunks,
+// rows, kStride).
+void stage_shrunk(const LoraView& lora, int64_t first_row, int64_t rows, float* staged) {
+    for (int64_t r = 0; r < rows; ++r) {
+        const int32_t id = lora.ids[first_row + r];
+        if (id < 0) continue;
+        const float* values = lora.shrunk.row(first_row + r) + id * lora.rank;
+        for (int64_t j = 0; j < lora.rank; j += kPanel.depth) {
+            const auto bytes = static_cast<size_t>(at_most(lora.rank - j, kPanel.depth)) * sizeof(float);
+            std::memcpy(staged + (j / kPanel.depth * rows + r) * kStride, values + j, bytes);
+        }
+    }
+}
+
+// Adds to a strip's tile what its rows' adapters say, a run of rows with the same one at a time. `staged` is the first
+// row's; chunks are chunk_stride apart.
+void expand(const LoraView& lora, const float* staged, int64_t chunk_stride, int64_t first_row, int64_t rows,
+            int64_t panel, float* tile) {
+    for (int64_t row = 0, end; row < rows; row = end) {
+        const int32_t id = lora.ids[first_row + row];
+        end = row + 1;
+        while (end < rows && lora.ids[first_row + end] == id) ++end;
+        if (id < 0) continue;
+        const LoraSegment& segment = lora.segments[panel * lora.num_adapters + id];
+        for (int64_t done = 0, depth; done < segment.depth; done += depth) {
+            const int64_t j = segment.first + done, from = j % kPanel.depth;
+            depth = at_most(segment.depth - done, kPanel.depth - from);
+            const float* weights = segment.panel + done * kColumns;
+            const float* values = staged + j / kPanel.depth * chunk_stride + row * kStride + from;
+            kMultiply.one[end - row - 1](values, weights, 0, depth, weights, {tile + row * kColumns, 0, true});
+        }
+    }
+}
+
 }  // namespace
 
 void linear(const LinearArgs& args, const LinearBlock& block) {
@@ -189,14 +223,20 @@ void linear(const LinearArgs& args, const LinearBlock& block) {
     const bool keeps_sums = in_features > kPanel.depth;
     const int64_t tile_rows = keeps_sums ? rows : at_most(rows, kTileRows);
     const int64_t kept_panels = keeps_sums ? panels : at_most(panels, kMostPanelsAtOnce);
-    auto* staged = static_cast<float*>(
-        thread_scratch((rows * kStride + kept_panels * tile_rows * kColumns) * int64_t{sizeof(float)}));
+    const bool has_lora = args.lora.segments != nullptr;
+    const int64_t chunk_stride = rows * kStride, chunks = has_lora ? divide_up(args.lora.rank, kPanel.depth) : 0;
+    auto* staged = static_cast<float*>(thread_scratch(
+        (rows * kStride + kept_panels * tile_rows * kColumns + chunks * chunk_stride) * int64_t{sizeof(float)}));
     float* sums = staged + rows * kStride;
+    float* shrunk = sums + kept_panels * tile_rows * kColumns;
     const auto finish = finish_for(args.activation);
 
-    for (int64_t k = 0; k < in_features; k += kPanel.depth) {
+    int64_t k = 0;
+    do {  // once even for a layer without inputs, which is adapters alone
         const int64_t depth = at_most(in_features - k, kPanel.depth);
+        const bool is_last = k + depth == in_features;
         stage(args.x, block.first_row, rows, k, depth, staged);
+        if (is_last && has_lora) stage_shrunk(args.lora, block.first_row, rows, shrunk);
         for (int64_t panel = 0; panel < panels;) {
             const int64_t taken = panels - panel >= at_once ? at_once : 1;
             const float* weights = args.weights.panels + ((block.first_panel + panel) * in_features + k) * kColumns;
@@ -210,15 +250,20 @@ void linear(const LinearArgs& args, const LinearBlock& block) {
                 float* tile = keeps_sums ? sums + panel * tile_stride + row * kColumns : sums;
                 table[strip_rows - 1](staged + row * kStride, weights, in_features * kColumns, depth, ahead,
                                       {tile, tile_stride, k > 0});
-                if (k + depth < in_features) continue;
+                if (!is_last) continue;
                 for (int64_t i = 0; i < taken; ++i) {
-                    finish(args, tile + i * tile_stride, block.first_row + row, strip_rows,
-                           block.first_panel + panel + i);
+                    const int64_t first_row = block.first_row + row, at = block.first_panel + panel + i;
+                    float* done = tile + i * tile_stride;
+                    if (has_lora) {
+                        expand(args.lora, shrunk + row * kStride, chunk_stride, first_row, strip_rows, at, done);
+                    }
+                    finish(args, done, first_row, strip_rows, at);
                 }
             }
             panel += taken;
         }
-    }
+        k += kPanel.depth;
+    } while (k < in_features);
 }
 
 }  // namespace longspan::LONGSPAN_ISA

@@ -1,11 +1,13 @@
 // linear: y = activation(x W^T + bias) [+ residual], with the weights packed once, at load (packed.h).
-//   u[r, n] = bias[n] + sum over k of x[r, k] W[n, k]
+//   u[r, n] = bias[n] + sum over k of x[r, k] W[n, k] [+ sum over j of shrunk[r, j] B[n, j]]
+//   shrunk[r, j] = sum over k of x[r, k] A[j, k]        A (rank, K), B (N, rank) of the row's adapter, if it has one
 //   not gated: out = activation(u) + residual           x (rows, K) f32, W (N, K), bias (N,), out, residual (rows, N)
 //   gated:     out = activation(u[gate]) * u[other] + residual, where gate and other are the two halves of N;
 //              out, residual (rows, N / 2)
 // Every u is summed in one order, which depends on K and the instruction set alone: K is cut into blocks of
 // PanelShape::depth, each block is one chain of fused multiply-adds over rising k, and the blocks' sums are added in
-// order. So a row has the same bits alone, in any batch, in any tile and on any number of threads.
+// order; the adapter's sum, one chain as well, comes last. So a row has the same bits alone, in any batch, in any tile,
+// on any number of threads, and beside rows of any adapters; a row without one has the bits of a call without adapters.
 // `out` may be `residual`, not `x`. FLOPs = 2 rows K N: the limit is the FMA rate for many rows, and memory (the
 // weights are read once: 4 N K bytes) for few.
 #pragma once
@@ -35,12 +37,30 @@ struct PackedView {
     bool is_gated = false;
 };
 
+// What one adapter adds to the columns of a panel: j of its B from `first` on, (depth, columns) at `panel`. Rows of B^T
+// that are zero in the whole panel are left out at both ends: parts that are stacked by rows have an A each, and a
+// panel of the one needs nothing of the others'.
+struct LoraSegment {
+    const float* panel = nullptr;
+    int64_t first = 0;
+    int64_t depth = 0;
+};
+
+struct LoraView {
+    const LoraSegment* segments = nullptr;  // (num_panels, num_adapters); null: a call without adapters
+    int64_t num_adapters = 0;
+    int64_t rank = 0;
+    const int32_t* ids = nullptr;    // (rows,), the adapter of each row, -1 for none
+    MatrixView<const float> shrunk;  // (rows, num_adapters * rank); only the columns of the row's adapter are defined
+};
+
 struct LinearArgs {
     MatrixView<const float> x;
     PackedView weights;
     Activation activation;
     MatrixView<const float> residual;  // data null: none
     MatrixView<float> out;
+    LoraView lora;
 };
 
 // One task: these rows of x times these panels.
@@ -64,9 +84,19 @@ LinearFn linear;
 }  // namespace avx512
 
 class PackedLinear;
+class PackedLora;
 
-// Throws std::invalid_argument on shapes that do not fit, or memory that overlaps.
+// Adapters and the choice of one for each row; null: none.
+struct RowAdapters {
+    const PackedLora* lora = nullptr;
+    VectorView<const int32_t> ids;  // (rows,), -1: none
+};
+
+// Throws std::invalid_argument on shapes that do not fit, an id that is no adapter's, or memory that overlaps.
 void linear(const MatrixView<const float>& x, const PackedLinear& weights, Activation activation,
-            const MatrixView<const float>& residual, const MatrixView<float>& out);
+            const MatrixView<const float>& residual, const RowAdapters& adapters, const MatrixView<float>& out);
+
+// The adapters' sum alone: out[r, n] = sum over j of shrunk[r, j] B[n, j], zeros for rows without an adapter.
+void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& out);
 
 }  // namespace longspan

@@ -1,4 +1,5 @@
-// PackedLinear: the weights and bias of a linear layer in the layout of one instruction set's kernel. Owns its memory.
+// PackedLinear: the weights and bias of a linear layer in the layout of one instruction set's kernel. PackedLora:
+// low-rank adapters of such a layer. Both own their memory.
 #pragma once
 
 #include <cstdint>
@@ -21,16 +22,39 @@ struct LinearPart {
     VectorView<const float> bias;    // (rows,); data null: zeros
 };
 
+// Which row of the weights each column of each panel holds.
+struct PanelOrder {
+    Isa isa;
+    Gate gate;
+    int64_t rows;     // of the weights
+    int64_t columns;  // of a panel
+
+    static PanelOrder of(Isa isa, Gate gate, int64_t rows);
+
+    int64_t out_features() const { return gate == Gate::none ? rows : rows / 2; }
+    int64_t num_panels() const;
+    int64_t row_of(int64_t panel, int64_t column) const;  // -1: padding
+    bool operator==(const PanelOrder&) const = default;
+};
+
+struct FreeFloats {
+    size_t alignment;
+    void operator()(float* floats) const;
+};
+using Floats = std::unique_ptr<float[], FreeFloats>;
+
 class PackedLinear {
 public:
-    // Packs for the instruction set in force. Throws std::invalid_argument on shapes that do not fit together.
-    PackedLinear(const std::vector<LinearPart>& parts, Gate gate);
+    // Packs for the instruction set in force, or for `isa`. Throws std::invalid_argument on shapes that do not fit
+    // together.
+    PackedLinear(const std::vector<LinearPart>& parts, Gate gate, std::optional<Isa> isa = std::nullopt);
 
-    Isa isa() const { return isa_; }
-    Gate gate() const { return gate_; }
+    const PanelOrder& order() const { return order_; }
+    Isa isa() const { return order_.isa; }
+    Gate gate() const { return order_.gate; }
     int64_t in_features() const { return view_.in_features; }
     int64_t out_features() const { return view_.out_features; }  // of the output: half the rows if gated
-    int64_t rows() const { return gate_ == Gate::none ? out_features() : 2 * out_features(); }
+    int64_t rows() const { return order_.rows; }
     int64_t nbytes() const { return num_floats_ * int64_t{sizeof(float)}; }
     const PackedView& view() const { return view_; }
 
@@ -38,19 +62,39 @@ public:
     void unpack(const MatrixView<float>& weight, float* bias) const;
 
 private:
-    struct FreeFloats {
-        size_t alignment;
-        void operator()(float* floats) const;
-    };
-
-    int64_t row_of(int64_t panel, int64_t column) const;  // of the stacked weights; -1: padding
-
-    Isa isa_;
-    Gate gate_;
-    int64_t columns_;  // of a panel
+    PanelOrder order_;
     int64_t num_floats_ = 0;
-    std::unique_ptr<float[], FreeFloats> floats_;
+    Floats floats_;
     PackedView view_;
+};
+
+// n adapters of one rank; those of a lower one are padded with zeros by whoever made them.
+class PackedLora {
+public:
+    // lora_a (n, rank, in_features), lora_b (n, order.rows, rank), scaling (n,), which A takes in.
+    // Throws std::invalid_argument on shapes that do not fit together.
+    PackedLora(const HeadsView<const float>& lora_a, const HeadsView<const float>& lora_b,
+               const std::vector<float>& scaling, const PanelOrder& order);
+
+    const PanelOrder& order() const { return order_; }  // of the layer that they adapt
+    int64_t num_adapters() const { return num_adapters_; }
+    int64_t rank() const { return rank_; }
+    int64_t in_features() const { return a_.in_features(); }
+    int64_t nbytes() const { return a_.nbytes() + num_floats_ * int64_t{sizeof(float)}; }
+    const PackedLinear& a() const { return a_; }  // (n * rank, in_features), not gated
+    const LoraSegment* segments() const { return segments_.data(); }
+
+    // What unpacks to the same adapters with a scaling of 1. Shapes as in the constructor.
+    void unpack(const HeadsView<float>& lora_a, const HeadsView<float>& lora_b) const;
+
+private:
+    PanelOrder order_;
+    int64_t num_adapters_;
+    int64_t rank_;
+    PackedLinear a_;
+    std::vector<LoraSegment> segments_;  // (panels, n)
+    int64_t num_floats_ = 0;
+    Floats floats_;
 };
 
 }  // namespace longspan

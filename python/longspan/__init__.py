@@ -17,16 +17,31 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from longspan import ops
     from longspan.embedder import Encoder
-    from longspan.errors import BackendError, CheckpointError, TruncationWarning
+    from longspan.errors import BackendError, CheckpointError, IndexFileError, TruncationWarning
+    from longspan.multi_vector import MultiVectorEncoder
+    from longspan.search import BinaryIndex
 
 _HOMES = {
     "BackendError": "longspan.errors",
+    "BinaryIndex": "longspan.search",
     "CheckpointError": "longspan.errors",
     "Encoder": "longspan.embedder",
+    "IndexFileError": "longspan.errors",
+    "MultiVectorEncoder": "longspan.multi_vector",
     "TruncationWarning": "longspan.errors",
 }
 
-__all__ = ["BackendError", "CheckpointError", "Encoder", "TruncationWarning", "__version__", "ops"]
+__all__ = [
+    "BackendError",
+    "BinaryIndex",
+    "CheckpointError",
+    "Encoder",
+    "IndexFileError",
+    "MultiVectorEncoder",
+    "TruncationWarning",
+    "__version__",
+    "ops",
+]
 
 
 def __getattr__(name: str) -> object:

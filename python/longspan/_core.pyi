@@ -36,7 +36,71 @@ def attention_varlen(
     out: np.ndarray,
 ) -> None: ...
 def linear(
-    x: np.ndarray, weight: PackedLinear, activation: str | None, residual: np.ndarray | None, out: np.ndarray
+    x: np.ndarray,
+    weight: PackedLinear,
+    activation: str | None,
+    residual: np.ndarray | None,
+    out: np.ndarray,
+    lora: PackedLora | None = None,
+    lora_ids: np.ndarray | None = None,
+) -> None: ...
+def multi_lora(
+    x: np.ndarray,
+    lora_a: np.ndarray,
+    lora_b: np.ndarray,
+    lora_ids: np.ndarray,
+    scaling: Sequence[float],
+    out: np.ndarray,
+) -> None: ...
+def binarize(x: np.ndarray, thresholds: np.ndarray | None, codes: np.ndarray) -> None: ...
+def hamming(queries: np.ndarray, codes: np.ndarray, out: np.ndarray) -> None: ...
+def hamming_topk(
+    queries: np.ndarray,
+    codes: np.ndarray,
+    filter: np.ndarray | None,
+    tie_ranks: np.ndarray | None,
+    distances: np.ndarray,
+    rows: np.ndarray,
+) -> None: ...
+def rescore(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    vectors: np.ndarray | None,
+    levels: np.ndarray | None,
+    scales: np.ndarray | None,
+    codes: np.ndarray | None,
+    scores: np.ndarray,
+    rows: np.ndarray,
+) -> None: ...
+def span_mean(hidden: np.ndarray, spans: np.ndarray, normalize: bool, out: np.ndarray) -> None: ...
+def maxsim(
+    q: np.ndarray,
+    d: np.ndarray,
+    format: str,
+    scales: np.ndarray | None,
+    cu_seqlens_q: np.ndarray,
+    cu_seqlens_d: np.ndarray,
+    out: np.ndarray,
+) -> None: ...
+def maxsim_pairs(
+    q: np.ndarray,
+    d: np.ndarray,
+    format: str,
+    scales: np.ndarray | None,
+    cu_seqlens_q: np.ndarray,
+    cu_seqlens_d: np.ndarray,
+    pairs: np.ndarray,
+    out: np.ndarray,
+) -> None: ...
+def maxsim_topk(
+    q: np.ndarray,
+    d: np.ndarray,
+    format: str,
+    scales: np.ndarray | None,
+    cu_seqlens_q: np.ndarray,
+    cu_seqlens_d: np.ndarray,
+    scores: np.ndarray,
+    rows: np.ndarray,
 ) -> None: ...
 
 class PackedLinear:
@@ -52,5 +116,17 @@ class PackedLinear:
     def gate(self) -> str | None: ...
     @property
     def isa(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
+class PackedLora:
+    def __init__(
+        self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: Sequence[float], base: PackedLinear
+    ) -> None: ...
+    def unpack(self) -> tuple[np.ndarray, np.ndarray]: ...
+    @property
+    def num_adapters(self) -> int: ...
+    @property
+    def rank(self) -> int: ...
     @property
     def nbytes(self) -> int: ...

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 import numpy as np
 
 from longspan import _core, hub
 from longspan.checkpoint import Checkpoint
+from longspan.document_chunks import ChunkEncoder, ChunkMode, ChunkRule, ChunkSettings, spans_by_document
 from longspan.errors import CheckpointError, TruncationWarning
 from longspan.head import Dense
+from longspan.late_chunking import Chunks, Strategy, default_overlap
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
+from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
-from longspan.models.weights import load_weights
+from longspan.models.weights import add_adapters, load_weights
 from longspan.pipeline import Finish, Pipeline
 from longspan.pooling import pooling_mode
 from longspan.progress import progress_bar
-from longspan.prompts import document_prompt_name, query_prompt_name, resolve_prompt
+from longspan.prompts import resolve_prompt
 from longspan.quantize import Precision, quantize_embeddings
 from longspan.similarity import SIMILARITIES, similarity
+from longspan.tasks import BASE_TASK, Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
 from longspan.tokenizer import TextTokenizer, TokenizedText, checked_texts
 
 if TYPE_CHECKING:
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
 OutputValue = Literal["sentence_embedding", "token_embeddings"]
 OnTruncate = Literal["warn", "error", "ignore"]
 
-BASE_TASK: Final = "base"  # no adapter
 # Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
 TEXTS_PER_BLOCK: Final = 4096
 
@@ -40,7 +45,7 @@ TEXTS_PER_BLOCK: Final = 4096
 class EncodeOptions(TypedDict, total=False):
     """The options that `encode`, `encode_query` and `encode_document` share; `Encoder.encode` says what they mean."""
 
-    task: str | Sequence[str | None] | None
+    task: Task
     batch_size: int | None
     batch_tokens: int | None
     show_progress_bar: bool | None
@@ -95,9 +100,10 @@ class Encoder:
         self.name: Final = os.fspath(name_or_path)
         self.spec: Final[ModelSpec] = spec
         self.num_threads: Final = num_threads
-        self.prompts: Final = dict(checkpoint.prompts)
-        self.tasks: Final[tuple[str, ...]] = ()
-        longest = checkpoint.max_seq_length or spec.default_max_tokens or spec.max_tokens
+        self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
+        longest = checkpoint.max_seq_length or spec.max_tokens
+        if longest >= spec.max_tokens:  # no limit of their own
+            longest = spec.default_max_tokens or spec.max_tokens
         self.max_length: Final = min(longest, spec.max_tokens)
         self.pooling: Final = pooling_mode(checkpoint, spec.default_pooling)
         self.normalizes: Final = checkpoint.has_normalize or (checkpoint.pooling is None and spec.default_normalize)
@@ -108,10 +114,13 @@ class Encoder:
                 f"{folder}: similarity_fn_name must be one of {known}, got {self.similarity_fn_name!r}"
             )
         self._pools_prompt = checkpoint.pooling is None or checkpoint.pooling.get_bool("include_prompt", True)
-        self._default_prompt_name = checkpoint.default_prompt_name
+        self._default_prompt_name = (checkpoint if checkpoint.prompts else spec).default_prompt_name
         self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
+        self._weight_map = names
+        self._loading_adapter = threading.Lock()
+        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, names))
         self._pipeline = Pipeline(
-            TextEncoder(spec, load_weights(checkpoint, spec, names)),
+            self._encoder,
             tuple(Dense.load(module) for module in checkpoint.dense),
             self.pooling,
             num_threads,
@@ -123,13 +132,36 @@ class Encoder:
         """Values of an embedding, before any truncation."""
         return self._pipeline.dim
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The adapters that are loaded, by name."""
+        return self._encoder.weights.tasks
+
+    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load one more adapter, as the PEFT library saves them; then `task=name` runs it, alone or beside others.
+
+        Args:
+            name: a new name for `tasks`.
+            path: the folder with adapter_config.json and adapter_model.safetensors: plain LoRA of linear layers, of
+                this model's, with or without the wrappers that it was trained in.
+        Raises: ValueError, the name is taken; FileNotFoundError, no such folder; CheckpointError, the adapter is
+            damaged, not supported or of another model. Nothing has changed then.
+        """
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"load_adapter: name must be a str that is not empty, got {name!r}")
+        with self._loading_adapter:
+            if name in (BASE_TASK, *self.tasks):
+                raise ValueError(f"load_adapter: there is a task {name!r} already; choose another name")
+            adapter = read_peft(Path(path).expanduser(), name)
+            self._encoder.weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, [adapter])
+
     def encode(
         self,
         texts: str | Sequence[str],
         *,
-        task: str | Sequence[str | None] | None = None,
+        task: Task = None,
         prompt_name: str | None = None,
-        prompt: str | None = None,
+        prompt: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         show_progress_bar: bool | None = None,
@@ -145,15 +177,16 @@ class Encoder:
 
         Args:
             texts: any number of str, or one.
-            task: None or "base"; models with adapters have more, see `tasks`.
+            task: one of `tasks`, the adapter to run; "base" for none; None for what the model does by default, which
+                for some is an error; or a list, one a text: texts of different tasks run in one pass.
             prompt_name: one of `prompts`, to go before every text; None for the model's default prompt, if it has one.
-            prompt: the prompt itself; wins over `prompt_name`.
+            prompt: the prompt itself, or a list, one a text; wins over `prompt_name`.
             batch_size: texts in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
             show_progress_bar: None shows one on a terminal, if the work takes more than a second.
             normalize_embeddings: bring vectors to unit length, after truncation; None does what the model's files say,
                 and leaves token vectors as they are.
-            truncate_dim: keep this many leading values.
+            truncate_dim: keep this many leading values; one of `spec.matryoshka_dims`, where the model lists any.
             precision: "float32", "float16", "int8", "uint8", "binary" or "ubinary", as `quantize_embeddings`.
             output_value: "sentence_embedding", or "token_embeddings": the last hidden state of every token.
             max_length: tokens of a text at most, special tokens included; None for the model's own limit.
@@ -163,11 +196,17 @@ class Encoder:
             (tokens, dim) f32, or one such array for one str.
         Raises: TypeError or ValueError, an argument breaks a line above, or `on_truncate="error"` and a text is cut.
         """
-        self._check_task(task)
         alone = isinstance(texts, str)
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
-        before = resolve_prompt(
-            self.prompts, prompt_name=prompt_name, prompt=prompt, default_prompt_name=self._default_prompt_name
+        tasks = spread(task, len(items))
+        lora_ids = self._adapters(tasks)
+        before = text_prompts(
+            tasks,
+            self.prompts,
+            self.spec.tasks,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            default_prompt_name=self._default_prompt_name,
         )
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         if wanted.tokens and precision != "float32":
@@ -179,7 +218,8 @@ class Encoder:
         num_cut = num_lost = 0
         with progress_bar(len(items), "text", show_progress_bar) as progress:
             for start in range(0, len(items), TEXTS_PER_BLOCK):
-                block = self.tokenizer.encode(items[start : start + TEXTS_PER_BLOCK], prompt=before, max_length=limit)
+                part = slice(start, start + TEXTS_PER_BLOCK)
+                block = self.tokenizer.encode(items[part], prompt=before[part], max_length=limit)
                 for place, text in enumerate(block, start):
                     if text.truncated and on_truncate == "error":
                         raise ValueError(f"encode: texts[{place}] has {text.truncated} tokens more than {limit}")
@@ -188,9 +228,10 @@ class Encoder:
                 rows += self._pipeline.run(
                     [text.ids for text in block],
                     wanted,
-                    pooled=self._pooled_tokens(block, before),
+                    pooled=self._pooled_tokens(block, before[part]),
                     batch_size=batch_size,
                     batch_tokens=batch_tokens,
+                    lora_ids=lora_ids[part],
                     progress=progress,
                 )
         if num_cut and on_truncate == "warn":
@@ -202,34 +243,43 @@ class Encoder:
         texts: str | Sequence[str],
         *,
         prompt_name: str | None = None,
-        prompt: str | None = None,
+        prompt: str | Sequence[str] | None = None,
         **options: Unpack[EncodeOptions],
     ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
-        """`encode` for queries: with the prompt named "query", if the model has one. Same arguments and result."""
-        if prompt is None and prompt_name is None:
-            prompt_name = query_prompt_name(self.prompts)
-            prompt = "" if prompt_name is None else None  # the default prompt is for `encode`
-        return self.encode(texts, prompt_name=prompt_name, prompt=prompt, **options)
+        """`encode` for queries: with the model's task for them, if none is said, and the task's own prompt, or else the
+        one named "query", if the model has them. Same arguments and result."""
+        return self._encode_as("query", texts, prompt_name, prompt, options)
 
     def encode_document(
         self,
         texts: str | Sequence[str],
         *,
         prompt_name: str | None = None,
-        prompt: str | None = None,
+        prompt: str | Sequence[str] | None = None,
         **options: Unpack[EncodeOptions],
     ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
-        """`encode` for documents: with the prompt "document", "passage" or "corpus", if the model has one of them."""
+        """`encode` for documents: as `encode_query`, where the prompt is "document", "passage" or "corpus"."""
+        return self._encode_as("document", texts, prompt_name, prompt, options)
+
+    def _encode_as(
+        self,
+        role: Role,
+        texts: str | Sequence[str],
+        prompt_name: str | None,
+        prompt: str | Sequence[str] | None,
+        options: EncodeOptions,
+    ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
+        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
+        task = options["task"] = role_task(options.get("task"), role, self.spec.tasks)
         if prompt is None and prompt_name is None:
-            prompt_name = document_prompt_name(self.prompts)
-            prompt = "" if prompt_name is None else None
+            prompt = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
         return self.encode(texts, prompt_name=prompt_name, prompt=prompt, **options)
 
     def encode_ids(
         self,
         ids: Sequence[Sequence[int] | np.ndarray],
         *,
-        task: str | Sequence[str | None] | None = None,
+        task: Task = None,
         output_value: OutputValue = "sentence_embedding",
         truncate_dim: int | None = None,
         normalize_embeddings: bool | None = None,
@@ -238,17 +288,118 @@ class Encoder:
 
         Args:
             ids: for each text its ids, at least one, each from 0 to the vocabulary's size, at most `spec.max_tokens`.
+            task: as `encode`.
         Returns: (n, dim) f32, or with token_embeddings a list of (tokens, dim) f32.
         Raises: ValueError, naming the text, if one breaks the line above.
         """
-        self._check_task(task)
+        lora_ids = self._adapters(spread(task, len(ids)))
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
-        rows = self._pipeline.run([self._checked_ids(place, text) for place, text in enumerate(ids)], wanted)
+        checked = [self._checked_ids(place, text) for place, text in enumerate(ids)]
+        rows = self._pipeline.run(checked, wanted, lora_ids=lora_ids)
         return rows if wanted.tokens else self._stack(rows, wanted)
 
     def tokenize(self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None) -> list[TokenizedText]:
         """Ids and character offsets of each text, as `encode` would use them."""
         return self.tokenizer.encode(texts, prompt=prompt, max_length=self._checked_max_length(max_length))
+
+    def encode_chunks(
+        self,
+        documents: str | Sequence[str],
+        *,
+        chunks: ChunkRule = "sentence",
+        chunk_tokens: int | None = 256,
+        chunk_overlap: int = 0,
+        window: int | None = None,
+        overlap: int | None = None,
+        task: str | None = None,
+        mode: ChunkMode = "late",
+        strategy: Strategy = "context",
+        special_tokens: bool = True,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+        max_length: int | None = None,
+        drop_empty: bool = False,
+        batch_tokens: int | None = None,
+        show_progress_bar: bool | None = None,
+    ) -> Chunks | list[Chunks]:
+        """Cut documents into chunks and embed each chunk in the light of its document: late chunking.
+
+        The encoder runs over the whole document, and a chunk's vector is the mean of its tokens' vectors. Whether that
+        beats embedding each chunk by itself (mode="naive") depends on the model and the data, so compare; see
+        `longspan.late_chunking` for models that do not pool by the mean.
+
+        Args:
+            documents: any number of str of any length, or one.
+            chunks: "sentence" or "paragraph", joined up to `chunk_tokens`; "tokens", `chunk_tokens` each; a function
+                from a text to (start, end) character spans; or the spans, for each document a list.
+            chunk_tokens: tokens of a chunk at most; None leaves each sentence or paragraph as it is.
+            chunk_overlap: how many of its tokens a chunk of "tokens" shares with the one before.
+            window: tokens that the encoder sees at once, special ones included; None for the model's own limit.
+            overlap: tokens that neighbouring windows of a longer document share; None for 512, or a quarter of the
+                window where that is less.
+            task: as `encode_document`, one for all documents.
+            mode: "late"; "naive", each chunk's text by itself; or "whole", one vector a document, as `encode` gives it.
+            strategy: from which of its windows a token's vector comes: "context", where it sees most on both sides;
+                "earlier"; or "reference", which cuts windows as the authors' code does.
+            special_tokens: count the special tokens and the prompt to the first and the last chunk, as published.
+            prompt_name: one of `prompts`; None for that of `encode_document`.
+            prompt: the prompt itself; wins over `prompt_name`.
+            truncate_dim: as `encode`.
+            normalize_embeddings: as `encode`.
+            max_length: tokens of a document at most, special ones included; what lies behind is in no chunk.
+            drop_empty: leave out chunks of yours that hold no token, instead of refusing them.
+            batch_tokens: as `encode`.
+            show_progress_bar: as `encode`.
+        Returns: for each document its `Chunks`; for one str one. The units' chunks cover their document without a gap;
+            a document without a token has none.
+        Raises: TypeError or ValueError, an argument breaks a line above.
+        Source: Late Chunking, arXiv:2409.04701.
+        """
+        tasks = spread(role_task(task, "document", self.spec.tasks), 1)
+        [adapter] = self._adapters(tasks)
+        alone = isinstance(documents, str)
+        items = checked_texts("documents", [documents] if isinstance(documents, str) else documents)
+        if prompt is None and prompt_name is None:
+            [before] = role_prompts(tasks, "document", self.prompts, self.spec.tasks)
+        else:
+            before = resolve_prompt(self.prompts, prompt_name=prompt_name, prompt=prompt, default_prompt_name=None)
+        limit = self._checked_max_length(window, "window")
+        wanted = self._finish("sentence_embedding", truncate_dim, normalize_embeddings)
+        settings = ChunkSettings(
+            chunks=chunks,
+            chunk_tokens=chunk_tokens,
+            chunk_overlap=chunk_overlap,
+            window=limit,
+            overlap=default_overlap(limit) if overlap is None else overlap,
+            mode=mode,
+            strategy=strategy,
+            special_tokens=special_tokens,
+            max_length=max_length,
+            drop_empty=drop_empty,
+        )
+
+        def encode(texts: list[str]) -> np.ndarray:
+            options: EncodeOptions = {"task": tasks[0], "batch_tokens": batch_tokens, "max_length": limit}
+            options |= {"truncate_dim": truncate_dim, "normalize_embeddings": normalize_embeddings}
+            options |= {"show_progress_bar": False}
+            return np.asarray(self.encode(texts, prompt=before, **options))
+
+        chunker = ChunkEncoder(
+            self.tokenizer,
+            self._pipeline.for_adapter(adapter),
+            settings,
+            wanted,
+            before,
+            self._pools_prompt,
+            encode,
+            batch_tokens,
+        )
+        spans = spans_by_document(chunks, items, alone=alone)
+        with progress_bar(sum(map(len, items)), "character", show_progress_bar) as progress:
+            results = list(chunker.run(items, spans, progress))
+        return results[0] if alone else results
 
     def similarity(self, a: object, b: object) -> np.ndarray:
         """(len(a), len(b)) f32 by the model's own measure, cosine unless its files say otherwise; higher is closer."""
@@ -285,27 +436,28 @@ class Encoder:
         dim = self._pipeline.token_dim if tokens else self.dim
         if truncate_dim is not None and not 1 <= truncate_dim <= dim:
             raise ValueError(f"encode: truncate_dim must be from 1 to {dim}, got {truncate_dim}")
+        listed = () if tokens or self._pipeline.dim != self.spec.hidden_size else self.spec.matryoshka_dims
+        if truncate_dim is not None and listed and truncate_dim not in listed:
+            raise ValueError(f"encode: truncate_dim must be one of {', '.join(map(str, listed))}, got {truncate_dim}")
         if normalize is None:
             normalize = self.normalizes and not tokens
         return Finish(tokens, truncate_dim, normalize)
 
-    def _pooled_tokens(self, block: list[TokenizedText], prompt: str) -> list[np.ndarray] | None:
+    def _pooled_tokens(self, block: list[TokenizedText], prompts: list[str]) -> list[np.ndarray] | None:
         """Which tokens a mean counts: without the prompt and what stands before it, if the pooling says so."""
-        if self._pools_prompt or not prompt:
+        if self._pools_prompt or not any(prompts):
             return None
         return [_after_prompt(text) for text in block]
 
-    def _check_task(self, task: str | Sequence[str | None] | None) -> None:
-        for name in [task] if task is None or isinstance(task, str) else task:
-            if name not in (None, BASE_TASK, *self.tasks):
-                known = ", ".join(map(repr, (*self.tasks, BASE_TASK)))
-                raise ValueError(f"encode: task must be None or one of {known}, got {name!r}")
+    def _adapters(self, tasks: Sequence[str | None]) -> list[int]:
+        """The adapter of every text."""
+        return adapter_numbers(tasks, self.tasks, self.spec.tasks)
 
-    def _checked_max_length(self, max_length: int | None) -> int:
+    def _checked_max_length(self, max_length: int | None, name: str = "max_length") -> int:
         if max_length is None:
             return self.max_length
         if not 1 <= max_length <= self.spec.max_tokens:
-            raise ValueError(f"encode: max_length must be from 1 to {self.spec.max_tokens}, got {max_length}")
+            raise ValueError(f"encode: {name} must be from 1 to {self.spec.max_tokens}, got {max_length}")
         return max_length
 
     def _checked_ids(self, place: int, ids: Sequence[int] | np.ndarray) -> np.ndarray:

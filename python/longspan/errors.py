@@ -13,3 +13,7 @@ class BackendError(RuntimeError):
 
 class TruncationWarning(UserWarning):
     """Texts were cut to `max_length` tokens; the text says how many and by how much."""
+
+
+class IndexFileError(ValueError):
+    """A search index's files are missing, torn, altered, or of a version that this runtime does not read."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from longspan.models.encoder import TextEncoder
 from longspan.models.spec import PoolingMode
 from longspan.models.workspace import Workspace
 from longspan.pooling import pool
+from longspan.tasks import NO_ADAPTER
 
 # Enough rows for the products to run at their full rate; with more, the activations only leave the cache.
 BATCH_TOKENS: Final = 2048
@@ -40,6 +42,7 @@ class Pipeline:
         self._dense = dense
         self._pooling = pooling
         self._num_threads = num_threads
+        self._adapter = NO_ADAPTER
         self._idle_workspaces: list[Workspace] = []
 
     @property
@@ -60,6 +63,7 @@ class Pipeline:
         pooled: Sequence[np.ndarray] | None = None,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
+        lora_ids: Sequence[int] | None = None,
         progress: Callable[[int], object] = lambda _texts: None,
     ) -> list[np.ndarray]:
         """One (dim,) f32 a text, or one (tokens, dim) f32 with `wanted.tokens`, in the order of `ids`.
@@ -70,17 +74,51 @@ class Pipeline:
             pooled: for each text the (tokens,) bool of the tokens that a mean counts; None for all.
             batch_size: texts in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most; None for BATCH_TOKENS.
+            lora_ids: as `hidden_states`.
             progress: called with the number of texts of each batch when it is done.
         """
         rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(ids)
-        with self._workspace() as workspace, _thread_limit(self._num_threads):
-            for batch in pack(ids, batch_tokens=batch_tokens or BATCH_TOKENS, batch_size=batch_size):
-                hidden = self._encoder.forward(batch, workspace)
+        states = self.hidden_states(ids, batch_size=batch_size, batch_tokens=batch_tokens, lora_ids=lora_ids)
+        with closing(states) as batches:
+            for batch, hidden in batches:
                 keep = None if pooled is None else np.concatenate([pooled[index] for index in batch.indices])
                 for index, row in zip(batch.indices, self._finish(hidden, batch, wanted, keep)):
                     rows[index] = row
                 progress(len(batch.indices))
         return rows
+
+    def hidden_states(
+        self,
+        ids: Sequence[np.ndarray],
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        lora_ids: Sequence[int] | None = None,
+    ) -> Generator[tuple[PackedBatch, np.ndarray], None, None]:
+        """Each batch and its last hidden state, (total_tokens, dim) f32, which is good until the next is asked for.
+
+        It holds a workspace and the thread limit: close it, where an exception may leave it unfinished.
+
+        Args: as `run`; lora_ids: the adapter of each text, -1 for none; None for that of `for_adapter`, or none.
+        """
+        if lora_ids is None:
+            lora_ids = [self._adapter] * len(ids)
+        if not any(number != NO_ADAPTER for number in lora_ids):
+            lora_ids = None
+        with self._workspace() as workspace, _thread_limit(self._num_threads):
+            budget = batch_tokens or BATCH_TOKENS
+            for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids):
+                yield batch, self._encoder.forward(batch, workspace)
+
+    def for_adapter(self, number: int) -> Pipeline:
+        """The same pipeline, where the adapter `number` (-1: none) is for every text of a call that names none."""
+        pipeline = copy.copy(self)
+        pipeline._adapter = number
+        return pipeline
+
+    def finish(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
+        """Pooled vectors (n, token_dim) f32 through the head, truncation and normalisation; (n, dim) f32."""
+        return finish(vectors, self._dense, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
 
     def _finish(
         self, hidden: np.ndarray, batch: PackedBatch, wanted: Finish, keep: np.ndarray | None
@@ -89,8 +127,7 @@ class Pipeline:
         if wanted.tokens:
             vectors = finish(hidden.copy(), (), truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
             return np.split(vectors, batch.cu_seqlens[1:-1])
-        vectors = pool(hidden, batch.cu_seqlens, self._pooling, keep)
-        return list(finish(vectors, self._dense, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize))
+        return list(self.finish(pool(hidden, batch.cu_seqlens, self._pooling, keep), wanted))
 
     @contextmanager
     def _workspace(self) -> Iterator[Workspace]:

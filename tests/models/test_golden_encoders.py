@@ -91,7 +91,7 @@ def test_every_checkpoint_belongs_to_one_family_alone(golden: Path) -> None:
         if (config.parent / "tokenizer.json").exists():
             checkpoint = Checkpoint.open(config.parent)
             matching = [family.name for family in FAMILIES if family.matches(checkpoint)]
-            assert len(matching) == (0 if "jina-clip-v2" in config.parts else 1), (config, matching)
+            assert len(matching) == 1, (config, matching)
 
 
 def test_real_minilm(isa: str, minilm_path: Path, golden: Path) -> None:

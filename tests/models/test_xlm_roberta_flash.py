@@ -21,7 +21,7 @@ TURNED = "RoPE must turn an even number of values of a head, from 2 to 16"
     "name, change, config, message",
     [
         (COLBERT, lambda t: t.pop(f"{FC1}.bias"), {}, f"tensor {FC1}.bias is missing"),
-        (V3, lambda t: t.pop(ORIGINAL), {}, f"tensor {FC1}.weight is missing"),
+        (V3, lambda t: t.pop(ORIGINAL), {}, f"tensor {ORIGINAL} is missing"),
         (
             V3,
             lambda t: t.update({ORIGINAL: t[ORIGINAL][1:]}),

@@ -15,12 +15,13 @@ from longspan.models.mpnet import MPNET
 from longspan.models.nomic_bert import NOMIC_BERT
 from longspan.models.qwen import QWEN2, QWEN3, QWEN_VL
 from longspan.models.t5 import T5
-from longspan.models.xlm_roberta_flash import XLM_ROBERTA_FLASH
+from longspan.models.xlm_roberta_flash import JINA_CLIP_TEXT, XLM_ROBERTA_FLASH
 
 FAMILIES: Final[tuple[Family, ...]] = (
     BERT,
     JINA_BERT,
     XLM_ROBERTA_FLASH,
+    JINA_CLIP_TEXT,
     ROBERTA,
     T5,
     MPNET,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from longspan.batch import PackedBatch
+from longspan.models.adapters import Product, TableAdapter
 from longspan.models.positions import alibi_slopes, rotary_tables
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
 from longspan.models.weights import EncoderWeights, LayerWeights, Norm
 from longspan.models.workspace import Workspace
 from longspan.ops import attention_varlen, layer_norm, linear, rms_norm
+from longspan.ops.linear import Activation
 
 
 class TextEncoder:
@@ -35,6 +39,8 @@ class TextEncoder:
         weights = self.weights
         x = workspace.take("x", len(batch.ids), self.spec.hidden_size)
         _lookup(weights.word_embeddings, batch.ids, x)
+        if batch.lora_ids is not None:
+            _adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
         if weights.position_embeddings is not None and self.spec.position_offset is not None:
             rows = workspace.take("delta", *x.shape)
             _lookup(weights.position_embeddings, batch.positions + self.spec.position_offset, rows)
@@ -50,13 +56,13 @@ class TextEncoder:
     ) -> None:
         """x = norm(x + attention(x)); [x = norm(x + what was x;)] x = norm(x + mlp(x)); in place."""
         delta = workspace.take("delta", *x.shape)
-        linear(self._attend(spec, layer, x, batch, workspace), layer.attention_out, out=delta)
+        _multiply(self._attend(spec, layer, x, batch, workspace), layer.attention_out, batch, out=delta)
         if layer.residual_norm is None:
             self._norm(delta, layer.attention_norm, residual=x, out=x)
         else:
             self._norm(delta, layer.attention_norm, residual=x, out=delta)
             self._norm(delta, layer.residual_norm, residual=x, out=x)
-        linear(self._mlp_inner(layer, x, workspace), layer.down, out=delta)
+        _multiply(self._mlp_inner(layer, x, batch, workspace), layer.down, batch, out=delta)
         self._norm(delta, layer.mlp_norm, residual=x, out=x)
 
     def _prenorm_layer(
@@ -67,10 +73,10 @@ class TextEncoder:
         if layer.attention_norm is not None:
             normed = workspace.take("delta", *x.shape)
             self._norm(x, layer.attention_norm, out=normed)
-        linear(self._attend(spec, layer, normed, batch, workspace), layer.attention_out, residual=x, out=x)
+        _multiply(self._attend(spec, layer, normed, batch, workspace), layer.attention_out, batch, residual=x, out=x)
         normed = workspace.take("delta", *x.shape)
         self._norm(x, layer.mlp_norm, out=normed)
-        linear(self._mlp_inner(layer, normed, workspace), layer.down, residual=x, out=x)
+        _multiply(self._mlp_inner(layer, normed, batch, workspace), layer.down, batch, residual=x, out=x)
 
     def _attend(
         self, spec: LayerSpec, layer: LayerWeights, x: np.ndarray, batch: PackedBatch, workspace: Workspace
@@ -79,7 +85,7 @@ class TextEncoder:
         model = self.spec
         tokens, head_dim = len(x), model.head_dim
         qkv = workspace.take("wide", tokens, model.q_width + 2 * model.kv_width)
-        linear(x, layer.qkv, out=qkv)
+        _multiply(x, layer.qkv, batch, out=qkv)
         q, k, v = np.split(qkv, (model.q_width, model.q_width + model.kv_width), axis=1)
         for part, norm in ((q, layer.q_norm), (k, layer.k_norm)):
             if norm is not None:
@@ -105,10 +111,10 @@ class TextEncoder:
         )
         return context
 
-    def _mlp_inner(self, layer: LayerWeights, x: np.ndarray, workspace: Workspace) -> np.ndarray:
+    def _mlp_inner(self, layer: LayerWeights, x: np.ndarray, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
         """The MLP up to its widest point: (total_tokens, intermediate_size)."""
         inner = workspace.take("wide", len(x), self.spec.intermediate_size)
-        linear(x, layer.up, activation=self.spec.activation, out=inner)
+        _multiply(x, layer.up, batch, activation=self.spec.activation, out=inner)
         return inner
 
     def _norm(self, x: np.ndarray, norm: Norm | None, *, out: np.ndarray, residual: np.ndarray | None = None) -> None:
@@ -136,3 +142,28 @@ def _lookup(table: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         np.take(table, rows, axis=0, out=out, mode="clip")  # "raise" would go through a copy
     else:
         out[...] = table[rows]
+
+
+def _multiply(
+    x: np.ndarray,
+    product: Product,
+    batch: PackedBatch,
+    *,
+    out: np.ndarray,
+    activation: Activation | None = None,
+    residual: np.ndarray | None = None,
+) -> None:
+    """out = activation(x W^T + each row's adapter) + residual."""
+    lora = None if batch.lora_ids is None else product.lora
+    lora_ids = None if lora is None else batch.lora_ids
+    linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
+
+
+def _adapt_lookup(
+    adapters: Sequence[TableAdapter | None], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
+) -> None:
+    """Add to the embeddings x, in place, what each token's adapter says of it."""
+    for number, adapter in enumerate(adapters):
+        tokens = np.flatnonzero(lora_ids == number)
+        if adapter is not None and tokens.size:
+            x[tokens] += linear(adapter.rows[ids[tokens]], adapter.expand)

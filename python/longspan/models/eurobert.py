@@ -10,7 +10,7 @@ from typing import Final
 from longspan.checkpoint import Checkpoint
 from longspan.models.family import Family, read_head_dim, read_size, require
 from longspan.models.llama import llama_spec, llama_weight_map, read_rope_theta
-from longspan.models.qwen import JINA_V5, is_v5_nano
+from longspan.models.qwen import JINA_V5, adapted_by_peft, is_v5_nano
 from longspan.models.spec import ModelSpec, WeightMap
 
 
@@ -34,7 +34,8 @@ def _describe(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         default_pooling="lasttoken" if is_v5 else "mean",
         default_normalize=is_v5,
     )
-    return spec, llama_weight_map(names, spec)
+    weights = llama_weight_map(names, spec)
+    return adapted_by_peft(checkpoint, spec, weights) if is_v5 else (spec, weights)
 
 
 EUROBERT: Final = Family("EuroBERT", "EuroBERT (jina-embeddings-v5-text-nano)", _matches, _describe)

@@ -84,6 +84,32 @@ def read_num_layers(config: JsonObject, key: str, names: Collection[str]) -> int
     return value
 
 
+def read_names(config: JsonObject, key: str) -> tuple[str, ...]:
+    """A list of names: at least one, none twice, none empty or "base", which stands for no adapter."""
+    listed = config.get_list(key)
+    names = tuple(name for name in listed if isinstance(name, str) and name not in ("", "base"))
+    if not names or len(names) < len(listed) or len(set(names)) < len(names):
+        raise CheckpointError(f"{config.source}: {key!r} must be a list of different names, got {reprlib.repr(listed)}")
+    return names
+
+
+def read_dims(config: JsonObject, key: str, hidden_size: int) -> tuple[int, ...]:
+    """The sizes that a vector may be cut to, rising; empty where `config[key]` is absent."""
+    listed = config.get_list(key, [])
+    dims = sorted({dim for dim in listed if isinstance(dim, int) and not isinstance(dim, bool)})
+    if len(dims) < len(listed) or (dims and not 1 <= dims[0] <= dims[-1] <= hidden_size):
+        raise CheckpointError(
+            f"{config.source}: {key!r} must be different integers from 1 to {hidden_size}, got {reprlib.repr(listed)}"
+        )
+    return tuple(dims)
+
+
+def read_texts(config: JsonObject, key: str) -> tuple[tuple[str, str], ...]:
+    """Name and text of every entry of the object `config[key]`; empty where it is absent."""
+    texts = config.get_object(key, None)
+    return () if texts is None else tuple((name, texts.get_str(name)) for name in texts)
+
+
 def require(config: JsonObject, family: str, **settings: object) -> None:
     """Refuse a config in which a key has another value than the one supported; absent and null agree with any."""
     for key, supported in settings.items():

@@ -8,15 +8,20 @@ Source: arXiv:2407.10671, arXiv:2505.09388, arXiv:2502.13923.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from longspan.checkpoint import Checkpoint
-from longspan.models.family import Family, read_head_dim, read_size, require
+from longspan.models.family import Family, read_dims, read_head_dim, read_names, read_size, require
 from longspan.models.llama import llama_spec, llama_weight_map, read_rope_theta
-from longspan.models.spec import ModelSpec, WeightMap
+from longspan.models.spec import ModelSpec, PeftSource, TaskSpec, WeightMap
 
 JINA_V5: Final = "jina_embeddings_v5"  # the model_type of both sizes: small is a Qwen3, nano a EuroBERT
 V4_MAX_TOKENS: Final = 32768  # jina-embeddings-v4's own limit; its positions go to 128000
+# jina-embeddings-v4 has no file of prompts: its code has these, and one of them for all texts of one task.
+V4_PROMPTS: Final = (("query", "Query: "), ("passage", "Passage: "))
+V4_FIXED_PROMPTS: Final = (("text-matching", "query"),)
+RETRIEVAL: Final = "retrieval"
 VISION_PREFIXES: Final = ("model.", "model.language_model.", "")
 
 
@@ -24,6 +29,17 @@ def is_v5_nano(checkpoint: Checkpoint) -> bool:
     """Of the checkpoints of model_type JINA_V5, those with a EuroBERT inside."""
     config = checkpoint.config
     return not config.get_bool("is_decoder", True) or config.get_int("head_dim", None) is None
+
+
+def adapted_by_peft(
+    checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, *, shares_file: bool = False
+) -> tuple[ModelSpec, WeightMap]:
+    """With the adapters of `task_names` that lie in `adapters/`, one folder a task, or one file for all of them."""
+    tasks, folder = read_names(checkpoint.config, "task_names"), checkpoint.folder / "adapters"
+    retrieval = RETRIEVAL if RETRIEVAL in tasks else None
+    sources = tuple(PeftSource(task, folder if shares_file else folder / task, shares_file) for task in tasks)
+    task_spec = TaskSpec(tasks, is_required=True, query=retrieval, document=retrieval)
+    return replace(spec, tasks=task_spec), replace(names, peft=sources)
 
 
 def _matches_qwen2(checkpoint: Checkpoint) -> bool:
@@ -66,7 +82,10 @@ def _describe_qwen3(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         default_pooling="lasttoken",
         default_normalize=True,
     )
-    return spec, llama_weight_map(names, spec)
+    weights = llama_weight_map(names, spec)
+    if config.get_str("model_type") == JINA_V5:
+        return adapted_by_peft(checkpoint, spec, weights)
+    return spec, weights
 
 
 def _matches_qwen_vl(checkpoint: Checkpoint) -> bool:
@@ -95,7 +114,17 @@ def _describe_qwen_vl(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         max_tokens=V4_MAX_TOKENS,
     )
     unused = ("visual.*", "model.visual.*", "multi_vector_projector.*")
-    return spec, llama_weight_map(names, spec, prefixes=VISION_PREFIXES, has_qkv_bias=True, unused=unused)
+    weights = llama_weight_map(names, spec, prefixes=VISION_PREFIXES, has_qkv_bias=True, unused=unused)
+    if checkpoint.config.get("task_names") is None:  # as the repositories that have one task merged
+        return spec, weights
+    spec, weights = adapted_by_peft(checkpoint, spec, weights, shares_file=True)
+    return replace(
+        spec,
+        tasks=replace(spec.tasks, fixed_prompts=V4_FIXED_PROMPTS),
+        default_prompts=V4_PROMPTS,
+        default_prompt_name="query",
+        matryoshka_dims=read_dims(checkpoint.config, "matryoshka_dims", spec.hidden_size),
+    ), weights
 
 
 QWEN2: Final = Family("Qwen2", "Qwen2 (jina-code-embeddings)", _matches_qwen2, _describe_qwen2)

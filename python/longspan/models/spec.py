@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from longspan.ops.linear import Activation, Gate
@@ -43,6 +44,19 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """The adapters that a checkpoint comes with, one a task, and how it wants them used."""
+
+    names: tuple[str, ...] = ()  # an adapter's number is its place here
+    default: str | None = None  # of a call without a task; None: no adapter, unless `is_required`
+    is_required: bool = False  # a call without a task is an error: the bare backbone is nothing that was published
+    query: str | None = None  # of `encode_query`; None: as any call without a task
+    document: str | None = None
+    # (task, prompt): texts of this task take the prompt of this name, whichever other of the model's own is asked for.
+    fixed_prompts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """An encoder's shape. Sizes are in values, lengths in tokens (special tokens included)."""
 
@@ -71,6 +85,10 @@ class ModelSpec:
     default_pooling: PoolingMode = "mean"  # where the checkpoint's own files name none
     default_normalize: bool = False  # where they name no pooling: whether the text's vector has unit length
     default_max_tokens: int | None = None  # where they set no limit and `max_tokens` is beyond what it was made for
+    tasks: TaskSpec = TaskSpec()
+    default_prompts: tuple[tuple[str, str], ...] = ()  # name and text, where the checkpoint's own files name none
+    default_prompt_name: str | None = None  # of those
+    matryoshka_dims: tuple[int, ...] = ()  # what a vector may be cut to; empty: anything
     # A place for vision towers (jina-clip-v2, jina-embeddings-v4): their spec joins here when they are supported.
 
     @property
@@ -100,17 +118,46 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraMap:
+    """The adapters of one matrix, all tasks stacked: of a product A (n, rank, in), B (n, out, rank); of a table
+    A (n, rows, rank), B (n, rank, dim)."""
+
+    a: str
+    b: str
+    rank: int
+    scaling: float
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Every tensor that it reads."""
+        yield self.a
+        yield self.b
+
+
+@dataclass(frozen=True, slots=True)
+class PeftSource:
+    """One task's adapter in a folder as the PEFT library writes it."""
+
+    task: str
+    folder: Path
+    shares_file: bool = False  # with the other tasks: then tensor names hold the task
+
+
+@dataclass(frozen=True, slots=True)
 class LinearMap:
     """A product's tensors: weights (out, in) stacked by rows in this order, and a bias or None for each."""
 
     weights: tuple[str, ...]
     biases: tuple[str | None, ...] = ()  # empty: none at all
+    lora: LoraMap | None = None  # of one matrix alone
 
     @property
     def names(self) -> Iterator[str]:
         """Every tensor that it reads."""
         yield from self.weights
         yield from (name for name in self.biases if name is not None)
+        if self.lora is not None:
+            yield from self.lora.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +209,9 @@ class WeightMap:
     relative_bias: str | None = None
     embedding_norm: NormMap | None = None
     final_norm: NormMap | None = None
+    word_lora: LoraMap | None = None
+    token_type_lora: LoraMap | None = None
+    peft: tuple[PeftSource, ...] = ()  # adapters in files of their own
     unused: tuple[str, ...] = ()  # glob patterns, such as "pooler.*"
 
     @property
@@ -169,6 +219,6 @@ class WeightMap:
         """Every tensor that the model reads."""
         tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.relative_bias)
         yield from (name for name in tables if name is not None)
-        for part in (self.embedding_norm, self.final_norm, *self.layers):
+        for part in (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora, *self.layers):
             if part is not None:
                 yield from part.names

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
-from longspan._core import PackedLinear
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
+from longspan.models.adapters import Product, TableAdapter, add_to_product, check_adapter, part_shapes
+from longspan.models.peft import Adapter, read_peft
 from longspan.models.positions import relative_bias_table
-from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, WeightMap
+from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, PeftSource, WeightMap
 from longspan.ops.linear import Gate, pack_linear
+from longspan.ops.multi_lora import pack_lora
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +30,11 @@ class Norm:
 class LayerWeights:
     """One layer, its products packed; `LayerMap` says what the parts are."""
 
-    qkv: PackedLinear
-    attention_out: PackedLinear
+    qkv: Product
+    attention_out: Product
     attention_norm: Norm | None
-    up: PackedLinear
-    down: PackedLinear
+    up: Product
+    down: Product
     mlp_norm: Norm
     q_norm: Norm | None
     k_norm: Norm | None
@@ -49,6 +52,8 @@ class EncoderWeights:
     embedding_norm: Norm | None
     layers: tuple[LayerWeights, ...]
     final_norm: Norm | None
+    tasks: tuple[str, ...] = ()  # an adapter's number is its place here
+    word_adapters: tuple[TableAdapter | None, ...] = ()  # of the first tasks; the others adapt no table
 
 
 def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap) -> EncoderWeights:
@@ -58,7 +63,43 @@ def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap) -> E
         holds NaN or infinity.
     """
     _account_for_all(checkpoint, names)
-    return _Reader(checkpoint, spec).encoder(names)
+    weights = _Reader(checkpoint, spec).encoder(names)
+    if not names.peft:
+        return weights
+    return add_adapters(weights, spec, names, [_read_source(source, names.peft) for source in names.peft])
+
+
+def add_adapters(
+    weights: EncoderWeights, spec: ModelSpec, names: WeightMap, adapters: Sequence[Adapter]
+) -> EncoderWeights:
+    """`weights`, which stay as they are, with more tasks behind those that they have."""
+    for adapter in adapters:
+        check_adapter(adapter, spec, names)
+    before = len(weights.tasks)
+
+    def adapted(product: Product, parts: LinearMap, field: str) -> Product:
+        rows, _ = part_shapes(spec, field, len(parts.weights))
+        return add_to_product(product, parts, rows, before, adapters)
+
+    layers = tuple(
+        replace(
+            layer,
+            qkv=adapted(layer.qkv, parts.qkv, "qkv"),
+            attention_out=adapted(layer.attention_out, parts.attention_out, "attention_out"),
+            up=adapted(layer.up, parts.up, "up"),
+            down=adapted(layer.down, parts.down, "down"),
+        )
+        for layer, parts in zip(weights.layers, names.layers, strict=True)
+    )
+    return replace(weights, layers=layers, tasks=(*weights.tasks, *(adapter.name for adapter in adapters)))
+
+
+def _read_source(source: PeftSource, sources: Sequence[PeftSource]) -> Adapter:
+    shared = [other.task for other in sources if source.shares_file and other.folder == source.folder]
+    try:
+        return read_peft(source.folder, source.task, tasks_in_file=shared)
+    except FileNotFoundError:
+        raise CheckpointError(f"{source.folder} is missing: it holds the adapter of the task {source.task!r}") from None
 
 
 def _account_for_all(checkpoint: Checkpoint, names: WeightMap) -> None:
@@ -106,20 +147,38 @@ class _Reader:
             embedding_norm=self._norm(names.embedding_norm, hidden),
             layers=tuple(self._layer(layer) for layer in names.layers),
             final_norm=self._norm(names.final_norm, hidden),
+            tasks=() if names.peft else spec.tasks.names,
+            word_adapters=self._word_adapters(names),
+        )
+
+    def _word_adapters(self, names: WeightMap) -> tuple[TableAdapter | None, ...]:
+        spec, word = self._spec, names.word_lora
+        if word is None:
+            return ()
+        n, hidden = len(spec.tasks.names), spec.hidden_size
+        rows = self._tensor(word.a, (n, spec.vocab_size, word.rank))
+        expand = self._tensor(word.b, (n, word.rank, hidden)) * np.float32(word.scaling)
+        token_type = np.zeros((n, hidden), np.float32)
+        if (lora := names.token_type_lora) is not None:
+            first_rows = self._tensor(lora.a, (n, spec.token_types, lora.rank))[:, 0]
+            factors = self._tensor(lora.b, (n, lora.rank, hidden)).astype(np.float64)
+            token_type = (lora.scaling * np.einsum("nr,nrh->nh", first_rows, factors)).astype(np.float32)
+        return tuple(
+            TableAdapter(rows[t], pack_linear([np.ascontiguousarray(expand[t].T)], [token_type[t]])) for t in range(n)
         )
 
     def _layer(self, names: LayerMap) -> LayerWeights:
         spec = self._spec
-        hidden, inner = spec.hidden_size, spec.intermediate_size
+        hidden = spec.hidden_size
         q_normed, k_normed = spec.head_dim, spec.head_dim
         if spec.qk_norm == "width":
             q_normed, k_normed = spec.q_width, spec.kv_width
         return LayerWeights(
-            qkv=self._linear(names.qkv, (spec.q_width, spec.kv_width, spec.kv_width), hidden),
-            attention_out=self._linear(names.attention_out, (hidden,), spec.q_width),
+            qkv=self._product(names.qkv, "qkv"),
+            attention_out=self._product(names.attention_out, "attention_out"),
             attention_norm=self._norm(names.attention_norm, hidden),
-            up=self._linear(names.up, (inner,) if spec.gate is None else (inner, inner), hidden, spec.gate),
-            down=self._linear(names.down, (hidden,), inner),
+            up=self._product(names.up, "up", spec.gate),
+            down=self._product(names.down, "down"),
             mlp_norm=self._required_norm(names.mlp_norm, hidden),
             q_norm=self._norm(names.q_norm, q_normed),
             k_norm=self._norm(names.k_norm, k_normed),
@@ -153,15 +212,18 @@ class _Reader:
         bias = None if names.bias is None else np.array(self._tensor(names.bias, (dim,)))
         return Norm(np.array(self._tensor(names.weight, (dim,))), bias)
 
-    def _linear(
-        self, names: LinearMap, rows: tuple[int, ...], in_features: int, gate: Gate | None = None
-    ) -> PackedLinear:
-        """The parts apart, `rows` each, or all of them in one tensor."""
-        if len(names.weights) == 1:
-            rows = (sum(rows),)
+    def _product(self, names: LinearMap, field: str, gate: Gate | None = None) -> Product:
+        """The parts apart, or all of them in one tensor, and the adapters that are stacked in the same file."""
+        rows, in_features = part_shapes(self._spec, field, len(names.weights))
         weights = [self._tensor(name, (size, in_features)) for name, size in zip(names.weights, rows, strict=True)]
         biases = [
             None if name is None else self._tensor(name, (size,))
             for name, size in zip(names.biases or (None,) * len(rows), rows, strict=True)
         ]
-        return pack_linear(weights, biases, gate=gate)
+        weight = pack_linear(weights, biases, gate=gate)
+        if names.lora is None:
+            return Product(weight)
+        lora, n = names.lora, len(self._spec.tasks.names)
+        lora_a = self._tensor(lora.a, (n, lora.rank, in_features))
+        lora_b = self._tensor(lora.b, (n, sum(rows), lora.rank))
+        return Product(weight, pack_lora(lora_a, lora_b, lora.scaling, weight))

@@ -3,12 +3,14 @@ jina-colbert-v2, the text tower of jina-clip-v2.
 
 Post-norm layers with biases everywhere, one matrix for q, k and v. Files with adapters keep every product's and table's
 own weights at `….parametrizations.weight.original`, and all adapters of it, stacked, at `….0.lora_A` and `….0.lora_B`
-beside it; without a task v3 runs on its own weights alone. Source: arXiv:2409.10173.
+beside it. Without a task v3 runs on its own weights alone; jina-clip-v2 always on its one adapter.
+Source: arXiv:2409.10173, arXiv:2412.08802.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Final
 
 from longspan.checkpoint import Checkpoint
@@ -21,21 +23,38 @@ from longspan.models.family import (
     norm_map,
     read_activation,
     read_choice,
+    read_dims,
     read_head_dim,
+    read_names,
     read_num_layers,
     read_positive,
     read_size,
+    read_texts,
     require,
 )
-from longspan.models.spec import LayerMap, LayerSpec, LinearMap, ModelSpec, PoolingMode, Rotary, WeightMap
+from longspan.models.spec import (
+    LayerMap,
+    LayerSpec,
+    LinearMap,
+    LoraMap,
+    ModelSpec,
+    PoolingMode,
+    Rotary,
+    TaskSpec,
+    WeightMap,
+)
 
 ORIGINAL: Final = ".parametrizations.weight.original"
 LORA_A: Final = ".parametrizations.weight.0.lora_A"
 LORA_B: Final = ".parametrizations.weight.0.lora_B"
+WORDS: Final = "embeddings.word_embeddings"
+TOKEN_TYPES: Final = "embeddings.token_type_embeddings"
 
 POOLERS: Final[dict[str, PoolingMode]] = {"mean": "mean", "cls": "cls"}
-# The pooler that embeddings do not use, the masked language model's head, ColBERT's projection, and adapters.
-UNUSED: Final = ("pooler.*", "lm_head.*", "linear.*", f"*{LORA_A}", f"*{LORA_B}")
+# The pooler that embeddings do not use, with its adapters, the masked language model's head, ColBERT's projection.
+UNUSED: Final = ("pooler.*", "lm_head.*", "linear.*")
+QUERY_TASK: Final = "retrieval.query"
+DOCUMENT_TASK: Final = "retrieval.passage"
 
 CLIP_PREFIX: Final = "text_model.transformer.roberta."
 CLIP_MAX_TOKENS: Final = 512  # where upstream cuts a text; the positions go further
@@ -63,10 +82,14 @@ def _matches(checkpoint: Checkpoint) -> bool:
 
 
 def _describe(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
-    names = checkpoint.tensor_names
+    names, config = checkpoint.tensor_names, checkpoint.config
     prefix = find_prefix(names, "emb_ln.weight", ("roberta.", ""))
-    spec = _spec(checkpoint.config, names, family="XLM-RoBERTa with RoPE", default_max_tokens=None)
-    return spec, _weight_map(names, spec, prefix, UNUSED)
+    spec = _spec(config, names, family="XLM-RoBERTa with RoPE", default_max_tokens=None)
+    spec = replace(spec, matryoshka_dims=read_dims(config, "matryoshka_dimensions", spec.hidden_size))
+    if not _is_adapted(names):
+        return spec, _weight_map(spec, prefix, UNUSED)
+    spec = replace(spec, tasks=_tasks(config), default_prompts=read_texts(config, "task_instructions"))
+    return spec, _weight_map(spec, prefix, UNUSED, _lora_kind(config))
 
 
 def _matches_clip(checkpoint: Checkpoint) -> bool:
@@ -74,14 +97,43 @@ def _matches_clip(checkpoint: Checkpoint) -> bool:
 
 
 def _describe_clip(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
-    spec = _spec(
-        _clip_text_config(checkpoint),
-        checkpoint.tensor_names,
-        family="jina-clip-v2 text tower",
-        default_max_tokens=CLIP_MAX_TOKENS,
+    config, names = _clip_text_config(checkpoint), checkpoint.tensor_names
+    spec = _spec(config, names, family="jina-clip-v2 text tower", default_max_tokens=CLIP_MAX_TOKENS)
+    spec = replace(
+        spec,
+        matryoshka_dims=read_dims(checkpoint.config, "matryoshka_dimensions", spec.hidden_size),
+        default_prompts=read_texts(config, "task_instructions"),
     )
     unused = (*UNUSED, "vision_model.*", "logit_scale")
-    return spec, _weight_map(checkpoint.tensor_names, spec, CLIP_PREFIX, unused)
+    if not _is_adapted(names):
+        return spec, _weight_map(spec, CLIP_PREFIX, unused)
+    text = checkpoint.config.get_object("text_config")
+    default = text.get_str("default_lora_task", None)
+    tasks = replace(_tasks(config), default=default)
+    if default is not None and default not in tasks.names:
+        known = ", ".join(tasks.names)
+        raise CheckpointError(f"{text.source}: 'default_lora_task' must be one of {known}, got {default!r}")
+    return replace(spec, tasks=tasks), _weight_map(spec, CLIP_PREFIX, unused, _lora_kind(config))
+
+
+def _is_adapted(names: tuple[str, ...]) -> bool:
+    """Whether there are adapters: on every matrix then, each of which is named otherwise."""
+    return any(ORIGINAL in name and "pooler." not in name for name in names)
+
+
+def _tasks(config: JsonObject) -> TaskSpec:
+    names = read_names(config, "lora_adaptations")
+    return TaskSpec(
+        names,
+        query=QUERY_TASK if QUERY_TASK in names else None,
+        document=DOCUMENT_TASK if DOCUMENT_TASK in names else None,
+    )
+
+
+def _lora_kind(config: JsonObject) -> tuple[int, float]:
+    """Rank and scaling of every adapter."""
+    rank = read_size(config, "lora_rank")
+    return rank, read_positive(config, "lora_alpha") / rank
 
 
 def _clip_text_config(checkpoint: Checkpoint) -> JsonObject:
@@ -126,16 +178,20 @@ def _spec(config: JsonObject, names: tuple[str, ...], *, family: str, default_ma
     )
 
 
-def _weight_map(names: tuple[str, ...], spec: ModelSpec, prefix: str, unused: tuple[str, ...]) -> WeightMap:
-    present = frozenset(names)
+def _weight_map(
+    spec: ModelSpec, prefix: str, unused: tuple[str, ...], lora_kind: tuple[int, float] | None = None
+) -> WeightMap:
+    """The tensors; `lora_kind`, rank and scaling, where every matrix has adapters."""
 
     def weight(module: str) -> str:
         """Where the module's own weights lie."""
-        adapted = prefix + module + ORIGINAL
-        return adapted if adapted in present else f"{prefix}{module}.weight"
+        return f"{prefix}{module}.weight" if lora_kind is None else prefix + module + ORIGINAL
+
+    def lora(module: str) -> LoraMap | None:
+        return None if lora_kind is None else LoraMap(prefix + module + LORA_A, prefix + module + LORA_B, *lora_kind)
 
     def linear(module: str) -> LinearMap:
-        return LinearMap((weight(module),), (f"{prefix}{module}.bias",))
+        return LinearMap((weight(module),), (f"{prefix}{module}.bias",), lora(module))
 
     def layer(index: int) -> LayerMap:
         at = f"encoder.layers.{index}"
@@ -149,8 +205,10 @@ def _weight_map(names: tuple[str, ...], spec: ModelSpec, prefix: str, unused: tu
         )
 
     return WeightMap(
-        word_embeddings=weight("embeddings.word_embeddings"),
-        token_type_embeddings=weight("embeddings.token_type_embeddings"),
+        word_embeddings=weight(WORDS),
+        word_lora=lora(WORDS),
+        token_type_embeddings=weight(TOKEN_TYPES),
+        token_type_lora=lora(TOKEN_TYPES),
         embedding_norm=norm_map(f"{prefix}emb_ln", bias=True),
         layers=tuple(layer(index) for index in range(spec.num_layers)),
         unused=unused + tuple(prefix + pattern for pattern in UNUSED),
@@ -163,7 +221,6 @@ XLM_ROBERTA_FLASH: Final = Family(
     _matches,
     _describe,
 )
-# Its one adapter is part of the model, so it may be listed only where adapters are run.
 JINA_CLIP_TEXT: Final = Family(
     "jina-clip-v2 text tower", "the text tower of jina-clip-v2", _matches_clip, _describe_clip
 )

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from longspan import _core, reference
-from longspan._core import PackedLinear
-from longspan.arrays import Array, dtype_of
+from longspan._core import PackedLinear, PackedLora
+from longspan.arrays import Array, dtype_of, to_numpy
 from longspan.dispatch import Backend, Op, only_on_request, unless
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
+from longspan.ops.multi_lora import check_lora_ids
+from longspan.reference.multi_lora import multi_lora as reference_multi_lora
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 Gate = Literal["first", "second"]
@@ -34,17 +38,20 @@ def linear(
     activation: Activation | None = None,
     gate: Gate | None = None,
     residual: Array | None = None,
+    lora: PackedLora | None = None,
+    lora_ids: Array | None = None,
     out: Array | None = None,
     backend: str = "auto",
 ) -> Array:
     """Multiply each row by a weight matrix; add the bias, apply the activation, add the residual.
 
-    u = x weight^T + bias
+    u = x weight^T + bias + what the row's adapter adds (`multi_lora`)
     not gated: out = activation(u) + residual
     gated:     out = activation(u[:, :half]) * u[:, half:] + residual, or with gate="second"
                out = u[:, :half] * activation(u[:, half:]) + residual, half = out_rows / 2
 
-    A row's result depends on that row alone: the same bits in any batch and on any number of threads.
+    A row's result depends on that row and its adapter alone: the same bits in any batch and on any number of threads;
+    and without an adapter the same as in a call without `lora`.
 
     Args:
         x: (rows, in_features) f32.
@@ -55,6 +62,8 @@ def linear(
         gate: which half of a gated pair the activation is for, "first" or "second"; None: not gated. None with a
             `PackedLinear`, which has its own.
         residual: (rows, out_features) or None; added last. out_features is out_rows, or half of them if gated.
+        lora: adapters that `pack_lora` packed for this weight, or None.
+        lora_ids: (rows,) int32, each row's adapter, or -1 for none; given if and only if `lora` is.
         out: (rows, out_features) to write to, or None for a new array; may be `residual`, must not overlap `x`.
         backend: "auto" or one of `LINEAR.names`.
     Returns: (rows, out_features), `out` if it was given.
@@ -70,8 +79,12 @@ def linear(
     for name, array in (("residual", residual), ("out", out)):
         if array is not None:
             check_axes("linear", name, array, (x.shape[0], out_features))
-    result = LINEAR(x, weight, bias, activation=activation, gate=gate, residual=residual, out=out, backend=backend)
-    return result  # type: ignore[return-value]
+    if (lora is None) != (lora_ids is None):
+        raise ValueError("linear: lora and lora_ids go together; one is None")
+    if lora is not None and lora_ids is not None:
+        check_lora_ids("linear", lora_ids, x.shape[0], lora.num_adapters)
+    how = {"activation": activation, "gate": gate, "residual": residual, "lora": lora, "lora_ids": lora_ids}
+    return LINEAR(x, weight, bias, **how, out=out, backend=backend)  # type: ignore[return-value]
 
 
 def pack_linear(
@@ -136,13 +149,20 @@ def _linear_cpu(
     activation: Activation | None,
     gate: Gate | None,
     residual: Array | None,
+    lora: PackedLora | None,
+    lora_ids: Array | None,
     out: Array | None,
 ) -> Array:
     packed = weight if isinstance(weight, PackedLinear) else pack_linear([weight], [bias], gate=gate)
     rows = kernel_input("linear", "x", x)
     added = kernel_input("linear", "residual", residual)
+    ids = None if lora_ids is None else np.ascontiguousarray(to_numpy("linear", "lora_ids", lora_ids))
     shape = (rows.shape[0], packed.out_features)
-    return run_kernel("linear", lambda result: _core.linear(rows, packed, activation, added, result), shape, out, x)
+
+    def kernel(result: np.ndarray) -> None:
+        _core.linear(rows, packed, activation, added, result, lora, ids)
+
+    return run_kernel("linear", kernel, shape, out, x)
 
 
 def _linear_reference(
@@ -153,10 +173,17 @@ def _linear_reference(
     activation: Activation | None,
     gate: Gate | None,
     residual: Array | None,
+    lora: PackedLora | None,
+    lora_ids: Array | None,
     out: Array | None,
 ) -> Array:
     how: dict[str, object] = {"activation": activation, "gate": gate, "residual": residual}
     if isinstance(weight, PackedLinear):
         how["gate"] = weight.gate
         weight, bias = (part.astype(dtype_of(x)) for part in weight.unpack())
+    if lora is not None and lora_ids is not None:
+        rows, ids = to_numpy("linear", "x", x), to_numpy("linear", "lora_ids", lora_ids)
+        lora_a, lora_b = (factor.astype(rows.dtype) for factor in lora.unpack())
+        delta = reference_multi_lora(rows, lora_a, lora_b, ids, np.ones(len(lora_a)))
+        bias = delta if bias is None else to_numpy("linear", "bias", bias) + delta
     return run_reference("linear", reference.linear, x, weight, bias, out=out, **how)

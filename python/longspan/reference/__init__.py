@@ -1,8 +1,30 @@
 """The truth: each op in plain NumPy, slow and short, in the dtype that it is given (float64 in, float64 maths)."""
 
 from longspan.reference.attention_varlen import attention_varlen
+from longspan.reference.binarize import binarize
+from longspan.reference.hamming import hamming, hamming_topk
 from longspan.reference.layer_norm import layer_norm, rms_norm
 from longspan.reference.linear import linear
+from longspan.reference.maxsim import maxsim, maxsim_pairs, maxsim_topk
+from longspan.reference.multi_lora import multi_lora
 from longspan.reference.pool_mean import pool_mean
+from longspan.reference.rescore import rescore
+from longspan.reference.span_mean import span_mean, span_mean_backward
 
-__all__ = ["attention_varlen", "layer_norm", "linear", "pool_mean", "rms_norm"]
+__all__ = [
+    "attention_varlen",
+    "binarize",
+    "hamming",
+    "hamming_topk",
+    "layer_norm",
+    "linear",
+    "maxsim",
+    "maxsim_pairs",
+    "maxsim_topk",
+    "multi_lora",
+    "pool_mean",
+    "rescore",
+    "rms_norm",
+    "span_mean",
+    "span_mean_backward",
+]

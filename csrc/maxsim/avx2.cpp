@@ -1,0 +1,3 @@
+#include "maxsim/lanes_avx2.h"
+
+#include "maxsim/kernel.h"

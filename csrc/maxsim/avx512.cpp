@@ -1,0 +1,3 @@
+#include "maxsim/lanes_avx512.h"
+
+#include "maxsim/kernel.h"

@@ -1,0 +1,3 @@
+#include "maxsim/lanes_portable.h"
+
+#include "maxsim/kernel.h"

@@ -1,0 +1,3 @@
+#include "core/simd_portable.h"
+
+#include "span_mean/kernel.h"

@@ -1,0 +1,305 @@
+"""`MultiVectorEncoder`: one vector a token, compared by MaxSim (late interaction, ColBERT)."""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from longspan import _core, hub
+from longspan.checkpoint import Checkpoint
+from longspan.colbert import ColbertTokenizer, VocabularyTokenizer
+from longspan.colbert_rules import SKIP_RULES, override, read_rules
+from longspan.errors import CheckpointError
+from longspan.late_interaction import Ranked, rank, score
+from longspan.models import detect_family
+from longspan.models.encoder import TextEncoder
+from longspan.models.expansion import ExpansionEncoder
+from longspan.models.peft import read_peft
+from longspan.models.spec import ModelSpec
+from longspan.models.weights import add_adapters, load_weights
+from longspan.pipeline import Pipeline
+from longspan.progress import progress_bar
+from longspan.tasks import BASE_TASK, Task, adapter_numbers, role_prompts, role_task, spread
+from longspan.token_head import STANFORD, load_projection
+from longspan.token_vectors import OnTruncate, TextInput, TokenJob, encode_tokens
+from longspan.tokenizer import checked_texts
+
+SkipList = Literal["model", "colbert", "pylate"]
+
+
+class MultiVectorEncoder:
+    """A late-interaction model: jina-colbert-v2, other ColBERTs, PyLate's containers, jina-embeddings-v4's second head.
+
+    Args:
+        name_or_path, device, dtype, revision, token, cache_dir, local_files_only, num_threads: as `Encoder`.
+        query_maxlen: tokens to which queries are cut and filled up; None for what the model's files say.
+        doc_maxlen: tokens to which documents are cut by default; None for what the files say.
+        query_marker: the token that stands second in queries, "" for none; None for what the files say.
+        doc_marker: the same in documents.
+        attend_to_mask_tokens: whether a query's tokens see the mask tokens that fill it up; None as the files say.
+        mask_punctuation: whether documents lose the vectors of a skip list by default; None for what the files say.
+    Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged, not supported, or of no
+        multi-vector model; ValueError, an argument breaks a line above.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str | os.PathLike[str],
+        device: str | None = None,
+        dtype: str = "auto",
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        num_threads: int | None = None,
+        query_maxlen: int | None = None,
+        doc_maxlen: int | None = None,
+        query_marker: str | None = None,
+        doc_marker: str | None = None,
+        attend_to_mask_tokens: bool | None = None,
+        mask_punctuation: bool | None = None,
+    ) -> None:
+        _check_engine(device, dtype, num_threads)
+        folder = hub.resolve(
+            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        checkpoint = Checkpoint.open(folder)
+        spec, names = detect_family(checkpoint).describe(checkpoint)
+        self.name: Final = os.fspath(name_or_path)
+        self.spec: Final[ModelSpec] = spec
+        self.num_threads: Final = num_threads
+        self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
+        projection = load_projection(checkpoint, spec.hidden_size)  # first: it says what is no multi-vector model
+        self.max_length: Final = _longest(checkpoint, spec)
+        rules = override(
+            read_rules(checkpoint, self.max_length),
+            query_maxlen=query_maxlen,
+            doc_maxlen=doc_maxlen,
+            query_marker=query_marker,
+            doc_marker=doc_marker,
+            attends_to_expansion=attend_to_mask_tokens,
+            mask_punctuation=mask_punctuation,
+        )
+        tokenizer = VocabularyTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
+        assert isinstance(tokenizer, VocabularyTokenizer)
+        self._tokenizer = ColbertTokenizer(tokenizer, rules, checkpoint.tokenizer_file)
+        self.query_maxlen: Final = self._limit("MultiVectorEncoder", query_maxlen, rules.query_maxlen, "query_maxlen")
+        self.doc_maxlen: Final = self._limit("MultiVectorEncoder", doc_maxlen, rules.doc_maxlen, "doc_maxlen")
+        # A projection beside the backbone is none of the family's tensors.
+        self._weight_map = replace(names, unused=(*names.unused, STANFORD))
+        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, self._weight_map))
+        self._projection = projection.with_sources(names.peft)
+        self._query_encoder = self._encoder
+        expansion_id = self._tokenizer.expansion_id
+        if expansion_id is not None and not rules.attends_to_expansion:
+            self._tokenizer.check_ends()
+            self._query_encoder = ExpansionEncoder(spec, self._encoder.weights, expansion_id)
+        self._pipelines: Final = {
+            "document": Pipeline(self._encoder, (), "mean", num_threads),
+            "query": Pipeline(self._query_encoder, (), "mean", num_threads),
+        }
+        self._loading_adapter = threading.Lock()
+        checkpoint.close()
+
+    @property
+    def dim(self) -> int:
+        """Values of a token's vector, before any truncation."""
+        return self._projection.dim
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The adapters that are loaded, by name."""
+        return self._encoder.weights.tasks
+
+    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load one more adapter, as the PEFT library saves them, for `task=name`; see `Encoder.load_adapter`."""
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"load_adapter: name must be a str that is not empty, got {name!r}")
+        with self._loading_adapter:
+            if name in (BASE_TASK, *self.tasks):
+                raise ValueError(f"load_adapter: there is a task {name!r} already; choose another name")
+            adapters = [read_peft(Path(path).expanduser(), name)]
+            projection = self._projection.adapted(len(self.tasks), adapters)
+            weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, adapters)
+            self._projection = projection
+            self._query_encoder.weights = self._encoder.weights = weights
+
+    def encode_queries(
+        self,
+        texts: str | Sequence[str],
+        *,
+        task: Task = None,
+        dim: int | None = None,
+        max_length: int | None = None,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        show_progress_bar: bool | None = None,
+        on_truncate: OnTruncate = "warn",
+    ) -> np.ndarray | list[np.ndarray]:
+        """Token vectors of queries, of unit length. A text's result does not depend on the others, bit for bit.
+
+        Args:
+            texts: any number of str, or one.
+            task: one of `tasks`, the adapter to run; "base" for none; None for the model's own choice for queries; or a
+                list, one a text. It also decides the prompt, where the model has any.
+            dim: keep this many leading values of each vector, and bring it to unit length again; None for all.
+            max_length: takes the place of `query_maxlen`: what queries are cut to, and filled up to.
+            batch_size: texts in a batch at most; None for any number.
+            batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
+            show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+            on_truncate: what to do when a text is cut: "warn" (TruncationWarning), "error" or "ignore".
+        Returns: for each query (query_maxlen, dim) f32, the mask tokens' vectors included; where the model fills
+            nothing up, (tokens, dim). For one str one array.
+        Raises: TypeError or ValueError, an argument breaks a line above, or `on_truncate="error"` and a text is cut.
+        """
+        job = TokenJob(
+            name="encode_queries",
+            role="query",
+            rule=None,
+            dim=self._checked_dim("encode_queries", dim),
+            max_length=self._limit("encode_queries", max_length, self.query_maxlen),
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            on_truncate=on_truncate,
+        )
+        return self._encode(job, texts, task, show_progress_bar)
+
+    def encode_documents(
+        self,
+        texts: str | Sequence[str],
+        *,
+        task: Task = None,
+        dim: int | None = None,
+        max_length: int | None = None,
+        skip_list: SkipList | None = "model",
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        show_progress_bar: bool | None = None,
+        on_truncate: OnTruncate = "warn",
+    ) -> np.ndarray | list[np.ndarray]:
+        """Token vectors of documents, of unit length. A text's result does not depend on the others, bit for bit.
+
+        Args:
+            texts: any number of str, or one.
+            task: as `encode_queries`, with the model's own choice for documents.
+            dim: as `encode_queries`.
+            max_length: tokens of a document at most, special ones and the marker included; None for `doc_maxlen`,
+                which it may exceed, up to the model's own `max_length`.
+            skip_list: whose tokens get no vector: "model", that of the model's own tool; "colbert" or "pylate", those
+                of these tools, which differ (see `ColbertTokenizer.skipped_ids`); None for a vector of every token.
+            batch_size: as `encode_queries`.
+            batch_tokens: as `encode_queries`.
+            show_progress_bar: as `encode_queries`.
+            on_truncate: as `encode_queries`.
+        Returns: for each document (kept_tokens, dim) f32; for one str one array. Special tokens and the marker are
+            kept, so an empty document has vectors too; so does one all of whose tokens are on the list: it keeps them.
+        Raises: as `encode_queries`.
+        """
+        _check_choice("encode_documents", "skip_list", skip_list, (None, "model", *SKIP_RULES))
+        job = TokenJob(
+            name="encode_documents",
+            role="document",
+            rule=self._tokenizer.rules.skip_rule if skip_list == "model" else skip_list,
+            dim=self._checked_dim("encode_documents", dim),
+            max_length=self._limit("encode_documents", max_length, self.doc_maxlen),
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            on_truncate=on_truncate,
+        )
+        return self._encode(job, texts, task, show_progress_bar)
+
+    def score(self, queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.ndarray:
+        """(num_queries, num_docs) f32 by MaxSim of what `encode_*` gave; see `late_interaction.score`."""
+        return score(queries, documents)
+
+    def rank(
+        self, query: str | np.ndarray, documents: Sequence[str] | Sequence[np.ndarray], top_k: int = 10
+    ) -> list[Ranked]:
+        """The `top_k` best documents of a query, or all if there are fewer, best first; equal ones in order.
+
+        Args:
+            query: a text, or its vectors (tokens, dim).
+            documents: texts, or for each document its vectors.
+            top_k: 1 or more.
+        """
+        items: list[str | np.ndarray] = list(documents)
+        texts = [item for item in items if isinstance(item, str)]
+        if texts and len(texts) < len(items):
+            raise TypeError("rank: documents must be all texts or all arrays of vectors, got both")
+        arrays = [item for item in items if not isinstance(item, str)]
+        vectors = self.encode_queries(query) if isinstance(query, str) else query
+        found = list(self.encode_documents(texts)) if texts else arrays
+        return rank(np.asarray(vectors), found, top_k)
+
+    def explain(self) -> str:
+        """Which kernels run, in one line."""
+        threads = self.num_threads or _core.num_threads()
+        return f"cpu kernels ({_core.isa()}), float32, {threads} thread{'s' if threads > 1 else ''}"
+
+    def __repr__(self) -> str:
+        return f"MultiVectorEncoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
+
+    def _encode(
+        self, job: TokenJob, texts: str | Sequence[str], task: Task, show: bool | None
+    ) -> np.ndarray | list[np.ndarray]:
+        _check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
+        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
+        tasks = spread(role_task(task, job.role, self.spec.tasks), len(items))
+        lora_ids = adapter_numbers(tasks, self.tasks, self.spec.tasks)
+        prompts = role_prompts(tasks, job.role, self.prompts, self.spec.tasks)
+        inputs = [TextInput(*parts) for parts in zip(items, prompts, lora_ids, strict=True)]
+        with progress_bar(len(items), "text", show) as progress:
+            found = encode_tokens(inputs, job, self._tokenizer, self._pipelines[job.role], self._projection, progress)
+        return found[0] if isinstance(texts, str) else found
+
+    def _checked_dim(self, name: str, dim: int | None) -> int | None:
+        if dim is not None and not 1 <= _checked_int(name, "dim", dim) <= self.dim:
+            raise ValueError(f"{name}: dim must be from 1 to {self.dim}, got {dim}")
+        return dim
+
+    def _limit(self, name: str, given: int | None, default: int, argument: str = "max_length") -> int:
+        """The length that holds for a call, in the model's bounds; the default is what its files say."""
+        limit = default if given is None else _checked_int(name, argument, given)
+        shortest = self._tokenizer.shortest
+        if not shortest <= limit <= self.max_length:
+            kind = CheckpointError if given is None else ValueError
+            raise kind(f"{name}: {argument} must be from {shortest} to {self.max_length} tokens, got {limit}")
+        return limit
+
+
+def _checked_int(name: str, argument: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: {argument} must be an int, got {type(value).__name__}") from None
+
+
+def _check_engine(device: str | None, dtype: str, num_threads: int | None) -> None:
+    if device not in (None, "cpu"):
+        raise ValueError(
+            f"MultiVectorEncoder: device must be None or 'cpu', got {device!r}; this version has no GPU engine"
+        )
+    if dtype not in ("auto", "float32"):
+        raise ValueError(f"MultiVectorEncoder: dtype must be 'auto' or 'float32', got {dtype!r}")
+    if num_threads is not None and num_threads < 1:
+        raise ValueError(f"MultiVectorEncoder: num_threads must be 1 or more, got {num_threads}")
+
+
+def _check_choice(name: str, argument: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: {argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def _longest(checkpoint: Checkpoint, spec: ModelSpec) -> int:
+    """Tokens that a text may have. A PyLate file's own limit is that of its last call, and says nothing."""
+    longest = spec.default_max_tokens or spec.max_tokens
+    said = None if checkpoint.modules else checkpoint.max_seq_length
+    return longest if said is None else min(said, longest)

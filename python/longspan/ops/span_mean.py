@@ -1,0 +1,89 @@
+"""span_mean: the mean of any spans of packed rows, as late chunking pools its chunks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from longspan import _core, reference
+from longspan.arrays import Array, dtype_of, like, to_numpy
+from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.ops.border import kernel_input, run_kernel, run_reference
+from longspan.ops.checks import check_axes
+
+SPAN_MEAN: Op[..., object] = Op(
+    "span_mean",
+    (
+        Backend("cpu", "ops.span_mean:_span_mean_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("reference", "ops.span_mean:_span_mean_reference", only_on_request),
+    ),
+)
+
+
+def span_mean(
+    hidden: Array,
+    spans: Array,
+    *,
+    truncate_dim: int | None = None,
+    normalize: bool = False,
+    drop_invalid: bool = False,
+    out: Array | None = None,
+    backend: str = "auto",
+) -> Array:
+    """Average the rows of each span; cut the means to `truncate_dim` values; bring them to unit length.
+
+    out[s] = mean of hidden[spans[s, 0] : spans[s, 1], :truncate_dim], divided by max(its length, 1e-12) if `normalize`.
+
+    Args:
+        hidden: (total_tokens, dim) f32.
+        spans: (num_spans, 2) int32, half-open [start, end) rows of `hidden`, none empty. They may overlap, nest, and
+            come in any order.
+        truncate_dim: keep this many leading values, 1 to dim; None for all. The others are not read.
+        normalize: whether rows of the result have unit length; a mean of zeros stays zeros.
+        drop_invalid: leave out spans that are empty or reach outside `hidden`, instead of refusing them.
+        out: f32 of the result's shape, to write to, or None for a new array; must not be `hidden`.
+        backend: "auto" or one of `SPAN_MEAN.names`.
+    Returns: (num_spans, truncate_dim or dim) f32, without the rows of spans left out; `out` if it was given. A span's
+        mean depends on its own rows alone, bit for bit.
+    Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
+    Source: Late Chunking, arXiv:2409.04701.
+    """
+    check_axes("span_mean", "hidden", hidden, ("total_tokens", "dim"))
+    check_axes("span_mean", "spans", spans, ("num_spans", 2))
+    if truncate_dim is not None and not 1 <= truncate_dim <= hidden.shape[1]:
+        raise ValueError(f"span_mean: truncate_dim must be from 1 to {hidden.shape[1]}, got {truncate_dim}")
+    kept = _checked_spans(spans, hidden.shape[0], drop_invalid)
+    if out is not None:
+        check_axes("span_mean", "out", out, (kept.shape[0], truncate_dim or hidden.shape[1]))
+    return SPAN_MEAN(hidden, kept, truncate_dim=truncate_dim, normalize=normalize, out=out, backend=backend)  # type: ignore[return-value]
+
+
+def _checked_spans(spans: Array, total: int, drop_invalid: bool) -> Array:
+    """`spans`, or those of them that are good."""
+    rows = to_numpy("span_mean", "spans", spans)
+    if dtype_of(rows) != "int32":
+        raise ValueError(f"span_mean: spans must be int32, got {dtype_of(rows)}")
+    good = (rows[:, 0] >= 0) & (rows[:, 0] < rows[:, 1]) & (rows[:, 1] <= total)
+    if good.all():
+        return spans
+    if drop_invalid:
+        return like(rows[good], spans)
+    at = int(np.flatnonzero(~good)[0])
+    start, end = rows[at].tolist()
+    what = f"is empty, ({start}, {end})" if start >= end else f"reaches outside the {total} rows, ({start}, {end})"
+    raise ValueError(f"span_mean: spans[{at}] {what}; drop_invalid=True leaves such spans out")
+
+
+def _span_mean_cpu(
+    hidden: Array, spans: Array, *, truncate_dim: int | None, normalize: bool, out: Array | None
+) -> Array:
+    rows = kernel_input("span_mean", "hidden", hidden)
+    bounds = kernel_input("span_mean", "spans", spans)
+    shape = (len(bounds), truncate_dim or rows.shape[1])
+    return run_kernel("span_mean", lambda result: _core.span_mean(rows, bounds, normalize, result), shape, out, hidden)
+
+
+def _span_mean_reference(
+    hidden: Array, spans: Array, *, truncate_dim: int | None, normalize: bool, out: Array | None
+) -> Array:
+    options = {"truncate_dim": truncate_dim, "normalize": normalize}
+    return run_reference("span_mean", reference.span_mean, hidden, spans, **options, out=out)

@@ -1,0 +1,304 @@
+"""BinaryIndex: exact search over binary codes, with rescoring, deletion, and a folder to live in."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from longspan import ops
+from longspan.search import exchange, files
+from longspan.search.header import State
+from longspan.search.inputs import (
+    check_at_least_1,
+    check_center,
+    check_codes,
+    check_filter,
+    check_ids,
+    check_new_ids,
+    check_vectors,
+    int8_levels,
+    query_batch,
+    sample_mean,
+)
+from longspan.search.ranking import SearchResult, nearest, rescored
+from longspan.search.segment import STORES, Rows, Segment, Store, Tail, concatenate, live_blocks, rises
+from longspan.search.spread import IndexInfo, MeanDirection, advice, bit_balance
+
+
+class BinaryIndex:
+    """Codes of one bit a dimension, searched exactly; the best candidates are scored again with the float query.
+
+    Order: Hamming distance, then id; after rescoring, score, then id. Any number of threads may search while one adds,
+    deletes or saves: a search sees the index as it was when the search began. Writers wait for each other.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        center_documents: np.ndarray | None = None,
+        center_queries: np.ndarray | None = None,
+        store: Store = "codes",
+    ) -> None:
+        """An empty index.
+
+        Args:
+            dim: dimensions of the vectors, at least 1.
+            center_documents: (dim,) floats taken off documents before their signs become bits, or None for none.
+                Vectors in a narrow cone need it (see `info`); `learn` takes it from a sample.
+            center_queries: the same for queries; None takes `center_documents`.
+            store: what rescoring uses: "codes" nothing beside the bits; "int8" each vector in dim bytes and a scale;
+                "float32" the vectors as they are.
+        Raises: ValueError, an argument breaks a line above.
+        """
+        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or dim < 1:
+            raise ValueError(f"BinaryIndex: dim must be an integer of at least 1, got {dim!r}")
+        if store not in STORES:
+            raise ValueError(f"BinaryIndex: store must be one of {', '.join(STORES)}, got {store!r}")
+        self.dim = int(dim)
+        self.store: Store = store
+        self.center_documents = check_center("center_documents", center_documents, self.dim)
+        self.center_queries = check_center("center_queries", center_queries, self.dim)
+        self._segments: tuple[Segment, ...] = ()
+        self._tail = Tail(self.dim, store)
+        self._direction = MeanDirection(np.zeros(self.dim))
+        self._next_id = 0
+        self._lock = threading.RLock()  # held by writers
+        self._saved: dict[Path, files.Saved] = {}
+
+    @classmethod
+    def learn(cls, documents: np.ndarray, queries: np.ndarray | None = None, *, store: Store = "codes") -> BinaryIndex:
+        """An empty index that centres each side on the mean of a sample: (n, dim) floats each; some thousands will do.
+
+        Raises: ValueError, a sample is empty, or not (n, dim) of finite floats.
+        """
+        sample = check_vectors("documents", documents, None)
+        means = [sample_mean("documents", sample)]
+        means += [] if queries is None else [sample_mean("queries", check_vectors("queries", queries, sample.shape[1]))]
+        return cls(sample.shape[1], center_documents=means[0], center_queries=means[-1], store=store)
+
+    def __len__(self) -> int:
+        return sum(len(segment) - segment.num_deleted for segment in self._segments)
+
+    def add(self, rows: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
+        """Add documents; searches that begin after the return find them.
+
+        Args:
+            rows: (n, dim) floats without NaN; or, where `store` is "codes", (n, ceil(dim / 8)) uint8 codes.
+            ids: (n,) integers of 0 and above, none of them in the index or twice; None counts on from the highest.
+        Returns: (n,) int64, the ids.
+        Raises: ValueError, an argument breaks a line above; nothing is added then.
+        """
+        added = self._coded(rows)
+        with self._lock:
+            added.ids[:] = self._fresh_ids(ids, len(added))
+            self._append(added)
+            if rows.dtype != np.uint8:
+                self._direction.add(rows)
+        return added.ids
+
+    def delete(self, ids: np.ndarray) -> None:
+        """Delete documents. Their place is kept until `compact`.
+
+        Args:
+            ids: (n,) integers, each of them in the index.
+        Raises: ValueError, one is not; nothing is deleted then.
+        """
+        wanted = np.unique(check_ids("delete", ids))
+        with self._lock:
+            places = [segment.find(wanted) for segment in self._segments]
+            is_found = np.zeros(len(wanted), np.bool_)
+            for rows in places:
+                is_found |= rows >= 0
+            if not is_found.all():
+                raise ValueError(f"BinaryIndex.delete: id {wanted[~is_found][0]} is not in the index")
+            self._segments = tuple(
+                segment.with_deleted(rows[rows >= 0]) if (rows >= 0).any() else segment
+                for segment, rows in zip(self._segments, places)
+            )
+
+    def compact(self) -> None:
+        """Drop deleted documents for good and join the segments, in memory; the next `save` writes all of it anew."""
+        with self._lock:
+            live = [segment.live() for segment in self._segments]
+            rows = concatenate(live) if live else Rows.empty(0, self.dim, self.store)
+            self._tail.close()
+            self._segments = (Segment(rows, is_ascending=rises(rows.ids)),) if len(rows) else ()
+            self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
+
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        rescore: bool = True,
+        oversample: int = 4,
+        filter: np.ndarray | None = None,
+    ) -> SearchResult:
+        """Find the k best documents of each query.
+
+        Without rescoring: the k least by (Hamming distance, id). With it: of the k * oversample least, the k best by
+        (score, id), where the score is <query, vector> for stored vectors, and <query - center_queries, s> for codes,
+        s = +1 where a bit is set and -1 where not.
+
+        Args:
+            queries: (num_queries, dim) floats, or (dim,) for one; without rescoring also codes, uint8.
+            k: at least 1.
+            rescore: whether to score the candidates again.
+            oversample: candidates for each result, at least 1.
+            filter: which ids may be found: (m,) integer ids, or (m,) bool, True at the ids that may; None for all.
+        Returns: `SearchResult`, with fewer than k columns where the index, or the filter, holds fewer documents.
+        Raises: ValueError, an argument breaks a line above; IndexFileError, the index's files were altered.
+        """
+        check_at_least_1("k", k)
+        check_at_least_1("oversample", oversample)
+        queries, is_single = query_batch(queries)
+        is_coded = queries.dtype == np.uint8
+        if is_coded and rescore:
+            raise ValueError("BinaryIndex.search: queries are codes, which cannot be rescored; pass rescore=False")
+        if not is_coded:
+            queries = check_vectors("queries", queries, self.dim)
+        center = self.center_queries if self.center_queries is not None else self.center_documents
+        codes = (
+            check_codes("queries", queries, self.dim)
+            if is_coded
+            else np.asarray(ops.binarize(queries, thresholds=center))
+        )
+        segments, allowed = self._segments, check_filter(filter)
+        found = nearest(segments, codes, k * oversample if rescore else k, allowed)
+        scores = None
+        if rescore:
+            centered = queries - center if center is not None and self.store == "codes" else queries
+            scores, found = rescored(segments, centered, found, k)
+        result = SearchResult(found.ids, found.distances, scores)
+        if not is_single:
+            return result
+        return SearchResult(result.ids[0], result.distances[0], None if scores is None else scores[0])
+
+    def info(self) -> IndexInfo:
+        """What the index holds, and whether its vectors lie in a narrow cone, where plain codes fail."""
+        segments = self._segments
+        deleted = sum(segment.num_deleted for segment in segments)
+        balance, length = bit_balance(segments, self.dim), self._direction.length
+        return IndexInfo(
+            rows=sum(map(len, segments)) - deleted,
+            deleted=deleted,
+            dim=self.dim,
+            code_bytes=(self.dim + 7) // 8,
+            store=self.store,
+            has_center_documents=self.center_documents is not None,
+            has_center_queries=self.center_queries is not None,
+            mean_length=length,
+            bit_balance=balance,
+            advice=advice(length, balance, is_centered=self.center_documents is not None),
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the index to `folder`: all of it the first time, then only what was added since.
+
+        The state on disk changes in one step: a process that dies here leaves the index as it was saved last.
+
+        Args:
+            folder: made if it is not there; its parent must be.
+            overwrite: replace another index that lies there.
+        Raises: IndexFileError, another index lies there, or this one was changed there by somebody else;
+            FileNotFoundError, the parent is missing; OSError, as from the disk.
+        """
+        with self._lock:
+            place = Path(os.path.realpath(folder))
+            state = State(
+                dim=self.dim,
+                store=self.store,
+                center_documents=self.center_documents,
+                center_queries=self.center_queries,
+                next_id=self._next_id,
+                direction=self._direction,
+            )
+            self._saved[place] = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True, verify: bool = False) -> BinaryIndex:
+        """Open a saved index.
+
+        Args:
+            mmap: leave the rows in their files, mapped; False reads them into memory, checked.
+            verify: check all bytes now. Otherwise each is checked when a search first needs it: a block that was
+                altered is an IndexFileError there, never a wrong answer.
+        Raises: FileNotFoundError, there is no index; IndexFileError, it is torn, altered, or of a newer version.
+        """
+        place = Path(os.path.realpath(folder))
+        state, segment, saved = files.load(place, is_mapped=mmap)
+        index = cls(
+            state.dim,
+            center_documents=state.center_documents,
+            center_queries=state.center_queries,
+            store=state.store,
+        )
+        if verify or not mmap:
+            for column in segment.rows.columns():
+                segment.verify(column)
+        index._segments = (segment,) if len(segment) else ()
+        index._next_id = state.next_id
+        index._direction = state.direction
+        index._saved[place] = saved
+        return index
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the documents for other engines: .faiss (a FAISS binary index), .npz or .parquet, by the suffix.
+
+        Raises: ValueError, the suffix is another, or dim is no multiple of 8 (.faiss); ImportError, .parquet without
+            pyarrow.
+        """
+        segments = self._segments
+        blocks = live_blocks(segments)
+        centers = {"center_documents": self.center_documents, "center_queries": self.center_queries}
+        exchange.write(Path(path), blocks, exchange.Kind(self.dim, self.store), centers)
+
+    @classmethod
+    def from_export(cls, path: str | os.PathLike[str]) -> BinaryIndex:
+        """A new index from a file that `export` wrote, or FAISS (IndexBinaryFlat, also in an IndexBinaryIDMap).
+
+        A .faiss file holds codes and ids alone: centres and stored vectors stay behind.
+
+        Raises: ValueError, the suffix is none of `export`'s; IndexFileError, the file is damaged or of another kind.
+        """
+        kind, rows, centers = exchange.read(Path(path))
+        index = cls(kind.dim, store=kind.store, **centers)
+        rows.ids[:] = index._fresh_ids(rows.ids, len(rows))
+        index._append(rows)
+        return index
+
+    def _append(self, added: Rows) -> None:
+        if len(added):
+            self._segments = self._tail.append(self._segments, added)
+            self._next_id = max(self._next_id, int(added.ids.max()) + 1)
+
+    def _coded(self, rows: np.ndarray) -> Rows:
+        """Rows to add, their ids still open."""
+        if not isinstance(rows, np.ndarray):
+            raise TypeError(f"BinaryIndex: rows must be a NumPy array, got {type(rows).__name__}")
+        if rows.dtype == np.uint8:
+            codes = check_codes("rows", rows, self.dim)
+            if self.store != "codes":
+                raise ValueError(f"BinaryIndex.add: an index that stores {self.store} vectors takes floats, not codes")
+            return Rows(codes, np.empty(len(codes), np.int64), None, None)
+        vectors = check_vectors("rows", rows, self.dim)
+        codes = np.asarray(ops.binarize(vectors, thresholds=self.center_documents))
+        ids = np.empty(len(codes), np.int64)
+        if self.store == "int8":
+            return Rows(codes, ids, *int8_levels(vectors))
+        return Rows(codes, ids, vectors if self.store == "float32" else None, None)
+
+    def _fresh_ids(self, ids: np.ndarray | None, n: int) -> np.ndarray:
+        """(n,) int64 ids that are not in the index yet."""
+        if ids is None:
+            return np.arange(self._next_id, self._next_id + n, dtype=np.int64)
+        fresh = check_new_ids(ids, n)
+        if n and fresh.min() < self._next_id:
+            for segment in self._segments:
+                if (taken := fresh[segment.find(fresh) >= 0]).size:
+                    raise ValueError(f"BinaryIndex.add: id {taken[0]} is in the index already; delete it first")
+        return fresh

@@ -1,0 +1,274 @@
+"""An index's folder: columns in plain files that only grow, and one header that says how much of them counts.
+
+    index.json               the header: what the columns are, how many bytes of each file count, and their checks;
+                             replaced by renaming, so that the folder changes from one state to the next in one step
+    codes-000001.bin ...     ids, vectors, scales: one column each, rows one after the other, little endian
+    deleted-000007.bin       bits of deleted rows, most significant first; new with every save that needs it
+    checks-000007.bin        CRC-32 of each 64 KiB of the columns and of `deleted`, in the header's order; new with
+                             every save, and itself covered by the header's SHA-256
+    lock                     held by the process that saves
+
+Bytes beyond what the header counts are left by a save that did not end; nobody reads them, and the next save cuts them
+off. A file shorter than the header says is torn, and refused. Loading checks the header, the checks and the sizes, in
+time that does not grow with the index; each 64 KiB of a column is checked when it is first used (`FileChecks`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+
+from longspan.errors import IndexFileError
+from longspan.search.file_checks import BLOCK, FileChecks, num_blocks
+from longspan.search.header import HEADER, FileEntry, Header, State, read_header, write_header
+from longspan.search.segment import Rows, Segment
+
+_OURS: Final = re.compile(r"(codes|ids|vectors|scales|deleted|checks)-\d{6,}\.bin|index\.json\.new")
+_CHUNK: Final = 64 << 20  # bytes; a multiple of BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a folder holds of an index in memory: the state after this index's last save or load there."""
+
+    header: Header
+    checksums: dict[str, np.ndarray]  # of each column: uint32 a block
+    is_prefix: bool = True  # False: the rows in memory are no longer those on disk followed by new ones
+
+    def rewritten(self) -> Saved:
+        """The same, of an index whose rows in memory have changed places."""
+        return replace(self, is_prefix=False)
+
+
+def save(folder: Path, state: State, segments: Sequence[Segment], saved: Saved | None, *, overwrite: bool) -> Saved:
+    """Bring `folder` to the state of these segments. See `BinaryIndex.save`."""
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"{folder}: the folder {folder.parent} does not exist")
+    folder.mkdir(exist_ok=True)
+    with _locked(folder):
+        present = read_header(folder) if (folder / HEADER).exists() and not overwrite else None
+        if present is not None and (saved is None or present.token != saved.header.token):
+            what = "another index lies there" if saved is None else "the index there was changed by somebody else"
+            raise IndexFileError(f"{folder}: {what}; load it, choose another folder, or pass overwrite=True")
+        is_append = present is not None and saved is not None and saved.is_prefix
+        header, checksums = _write(folder, state, segments, saved if is_append else None, _next_number(folder))
+        _sync_folder(folder)
+        write_header(folder, header)
+        _sync_folder(folder)
+        _remove_others(folder, header)
+    return Saved(header, checksums)
+
+
+def load(folder: Path, *, is_mapped: bool) -> tuple[State, Segment, Saved]:
+    """The index in `folder` as one segment. See `BinaryIndex.load`."""
+    while True:
+        header = read_header(folder)
+        try:
+            return _open(folder, header, is_mapped)
+        except FileNotFoundError as error:
+            # A save that ended since the header was read has removed the files of that header.
+            if read_header(folder).token == header.token:
+                raise IndexFileError(f"{folder}: {error.filename} is missing; restore the whole folder") from error
+
+
+def _open(folder: Path, header: Header, is_mapped: bool) -> tuple[State, Segment, Saved]:
+    state = header.state
+    table = _read_file(folder, header.checks)
+    if hashlib.sha256(table).hexdigest() != header.checks_sha256:
+        raise IndexFileError(f"{folder / header.checks.name} was altered: its SHA-256 is not the header's; restore it")
+    checksums, first = {}, 0
+    for name, entry in header.files.items():
+        checksums[name] = np.frombuffer(table, "<u4", num_blocks(entry.bytes), 4 * first)
+        first += num_blocks(entry.bytes)
+    flat = {name: _read_flat(folder, entry, is_mapped) for name, entry in header.files.items()}
+    checks = FileChecks(
+        {name: (folder / entry.name, flat[name], checksums[name]) for name, entry in header.files.items()},
+        num_rows=header.rows,
+    )
+    if "deleted" in flat:
+        checks.verify("deleted")
+    shapes = Rows.empty(0, state.dim, state.store).columns()
+    rows = Rows.of(
+        {name: flat[name].view(like.dtype).reshape(header.rows, *like.shape[1:]) for name, like in shapes.items()}
+    )
+    deleted = flat.get("deleted")
+    segment = Segment(
+        rows,
+        None if deleted is None else np.array(deleted),
+        num_deleted=0 if deleted is None else int(np.unpackbits(deleted, count=len(rows)).sum(dtype=np.int64)),
+        is_ascending=header.is_ascending,
+        checks=checks,
+    )
+    return state, segment, Saved(header, {name: checksums[name] for name in shapes})
+
+
+def _write(
+    folder: Path, state: State, segments: Sequence[Segment], saved: Saved | None, number: int
+) -> tuple[Header, dict[str, np.ndarray]]:
+    """Everything but the header; `saved`: append to its files instead of making new ones."""
+    rows = sum(map(len, segments))
+    old = {} if saved is None else saved.header.files
+    files: dict[str, FileEntry] = {}
+    checksums: dict[str, np.ndarray] = {}
+    for name, column in Rows.empty(0, state.dim, state.store).columns().items():
+        entry = old.get(name, FileEntry(f"{name}-{number:06}.bin", 0))
+        row_bytes = column.itemsize * int(np.prod(column.shape[1:]))
+        blocks = _bytes_from(segments, name, entry.bytes // row_bytes)
+        known = np.zeros(0, np.uint32) if saved is None else saved.checksums[name]
+        checksums[name] = _append(folder / entry.name, entry.bytes, known, blocks)
+        files[name] = FileEntry(entry.name, rows * row_bytes)
+    table = dict(checksums)
+    if any(segment.num_deleted for segment in segments):
+        bits = _deleted_bits(segments)
+        files["deleted"] = FileEntry(f"deleted-{number:06}.bin", bits.nbytes)
+        table["deleted"] = _append(folder / files["deleted"].name, 0, np.zeros(0, np.uint32), iter([bits]))
+    packed = np.concatenate([part.astype("<u4") for part in table.values()]).tobytes()
+    checks = FileEntry(f"checks-{number:06}.bin", len(packed))
+    with open(folder / checks.name, "wb") as file:
+        file.write(packed)
+        _sync(file)
+    header = Header(
+        state=state,
+        token=uuid.uuid4().hex,
+        rows=rows,
+        is_ascending=_is_ascending(segments),
+        files=files,
+        checks=checks,
+        checks_sha256=hashlib.sha256(packed).hexdigest(),
+    )
+    return header, checksums
+
+
+def _append(path: Path, start: int, known: np.ndarray, blocks: Iterator[np.ndarray]) -> np.ndarray:
+    """Write behind byte `start` of the file, whose checksums up to there are `known`; the checksums of all of it."""
+    checksums = known.tolist()
+    with open(path, "r+b" if start else "wb") as file:
+        if os.fstat(file.fileno()).st_size < start:
+            raise IndexFileError(f"{path} is torn: it is shorter than the {start} bytes saved; pass overwrite=True")
+        file.truncate(start)  # what a save that did not end has left
+        file.seek(start)
+        for block in blocks:
+            view = block.data.cast("B")
+            file.write(view)
+            done = 0
+            while done < len(view):
+                within = start % BLOCK
+                count = min(BLOCK - within, len(view) - done)
+                if within == 0:
+                    checksums.append(0)
+                checksums[-1] = zlib.crc32(view[done : done + count], checksums[-1])
+                start, done = start + count, done + count
+        _sync(file)
+    return np.array(checksums, np.uint32)
+
+
+def _bytes_from(segments: Sequence[Segment], name: str, first: int) -> Iterator[np.ndarray]:
+    """The column's rows from `first` on, as bytes, some at a time."""
+    for segment in segments:
+        column = segment.rows.columns()[name]
+        rows_a_chunk = max(1, _CHUNK // max(1, column[:1].nbytes))
+        for row in range(min(first, len(column)), len(column), rows_a_chunk):
+            part = slice(row, min(row + rows_a_chunk, len(column)))
+            if segment.checks is not None:
+                segment.verify(name, np.arange(part.start, part.stop))
+            yield np.ascontiguousarray(column[part]).reshape(-1).view(np.uint8)
+        first = max(0, first - len(column))
+
+
+def _deleted_bits(segments: Sequence[Segment]) -> np.ndarray:
+    """(ceil(n / 8),) uint8 over all segments' rows."""
+    parts = [
+        np.zeros(len(segment), np.uint8)
+        if segment.deleted is None
+        else np.unpackbits(segment.deleted, count=len(segment))
+        for segment in segments
+    ]
+    return np.packbits(np.concatenate(parts))
+
+
+def _is_ascending(segments: Sequence[Segment]) -> bool:
+    filled = [segment for segment in segments if len(segment)]
+    return all(segment.is_ascending for segment in filled) and all(
+        bool(a.rows.ids[-1] < b.rows.ids[0]) for a, b in pairwise(filled)
+    )
+
+
+def _read_flat(folder: Path, entry: FileEntry, is_mapped: bool) -> np.ndarray:
+    """(bytes,) uint8: the part of the file that counts."""
+    _check_size(folder, entry)
+    if entry.bytes == 0:
+        return np.empty(0, np.uint8)
+    path = folder / entry.name
+    if is_mapped:
+        return np.asarray(np.memmap(path, np.uint8, mode="r", shape=(entry.bytes,)))
+    return np.fromfile(path, np.uint8, entry.bytes)
+
+
+def _read_file(folder: Path, entry: FileEntry) -> bytes:
+    _check_size(folder, entry)
+    with open(folder / entry.name, "rb") as file:
+        return file.read(entry.bytes)
+
+
+def _check_size(folder: Path, entry: FileEntry) -> None:
+    size = os.stat(folder / entry.name).st_size
+    if size < entry.bytes:
+        raise IndexFileError(f"{folder / entry.name} is torn: it has {size} of {entry.bytes} bytes; restore the folder")
+
+
+def _next_number(folder: Path) -> int:
+    """Above those of all our files in the folder, so that a new file never replaces one that a reader may have."""
+    numbers = [int(match[1]) for name in os.listdir(folder) if (match := re.fullmatch(r"[a-z]+-(\d{6,})\.bin", name))]
+    return max(numbers, default=0) + 1
+
+
+def _remove_others(folder: Path, header: Header) -> None:
+    """Files of earlier states. A reader that has them open keeps them."""
+    kept = {entry.name for entry in (*header.files.values(), header.checks)}
+    for name in os.listdir(folder):
+        if _OURS.fullmatch(name) and name not in kept:
+            with suppress(OSError):
+                os.unlink(folder / name)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """The folder's entries to disk, where the system can (not on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Held by one process at a time; the system lets go of it when the process dies."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows: there, two processes must not save to one folder at a time
+        yield
+        return
+    with open(folder / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise IndexFileError(f"{folder}: another process is saving there; wait for it") from error
+        yield

@@ -1,0 +1,96 @@
+"""What an index is given, checked: one clear sentence where it is not what it must be."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from longspan.search.segment import rises
+
+
+def check_center(name: str, center: np.ndarray | None, dim: int) -> np.ndarray | None:
+    if center is None:
+        return None
+    values = np.array(center, np.float32)
+    if values.shape != (dim,) or not np.isfinite(values).all():
+        raise ValueError(f"BinaryIndex: {name} must be ({dim},) finite floats, got {values.shape}")
+    values.flags.writeable = False
+    return values
+
+
+def check_vectors(name: str, vectors: np.ndarray, dim: int | None) -> np.ndarray:
+    """(n, dim) f32, contiguous."""
+    if not isinstance(vectors, np.ndarray) or vectors.dtype.kind != "f":
+        got = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
+        raise TypeError(f"BinaryIndex: {name} must be a NumPy array of floats or uint8 codes, got {got}")
+    if vectors.ndim != 2 or vectors.shape[1] < 1 or (dim is not None and vectors.shape[1] != dim):
+        raise ValueError(f"BinaryIndex: {name} must be (n, {'dim' if dim is None else dim}), got {vectors.shape}")
+    return np.ascontiguousarray(vectors, np.float32)
+
+
+def sample_mean(name: str, sample: np.ndarray) -> np.ndarray:
+    if len(sample) == 0 or not np.isfinite(sample).all():
+        raise ValueError(f"BinaryIndex.learn: {name} must be at least one vector of finite floats")
+    return sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def int8_levels(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 levels and scales: scale = max |x| / 127, level = the nearest to x / scale, halves to even."""
+    peaks = np.abs(vectors).max(axis=1, initial=0)
+    if not np.isfinite(peaks).all():
+        raise ValueError("BinaryIndex.add: rows must be finite to be stored as int8")
+    scales = (peaks / np.float32(127)).astype(np.float32)
+    divisors = np.where(scales > 0, scales, np.float32(1))[:, None]
+    return np.clip(np.rint(vectors / divisors), -127, 127).astype(np.int8), scales
+
+
+def check_ids(method: str, ids: np.ndarray) -> np.ndarray:
+    given = np.asarray(ids)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ValueError(f"BinaryIndex.{method}: ids must be (n,) integers, got {given.shape} {given.dtype}")
+    return given.astype(np.int64)
+
+
+def check_filter(filter: np.ndarray | None) -> np.ndarray | None:
+    """None, bool by id, or sorted ids."""
+    if filter is None:
+        return None
+    given = np.asarray(filter)
+    if given.dtype == np.bool_ and given.ndim == 1:
+        return given
+    return np.unique(check_ids("search", given))
+
+
+def query_batch(queries: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(num_queries, ...) and whether one came."""
+    if not isinstance(queries, np.ndarray):
+        raise TypeError(f"BinaryIndex.search: queries must be a NumPy array, got {type(queries).__name__}")
+    return (queries[None], True) if queries.ndim == 1 else (queries, False)
+
+
+def check_at_least_1(name: str, value: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"BinaryIndex.search: {name} must be an integer of at least 1, got {value!r}")
+
+
+def check_codes(name: str, codes: np.ndarray, dim: int) -> np.ndarray:
+    """(n, ceil(dim / 8)) uint8, zeros beyond dim."""
+    width = (dim + 7) // 8
+    if codes.ndim != 2 or codes.shape[1] != width:
+        raise ValueError(f"BinaryIndex: {name} as codes must be (n, {width}) for dim {dim}, got {codes.shape}")
+    if dim % 8 and (codes[:, -1] & (0xFF >> dim % 8)).any():
+        raise ValueError(f"BinaryIndex: {name} must have zeros in the bits beyond dim {dim}")
+    return codes
+
+
+def check_new_ids(ids: np.ndarray, n: int) -> np.ndarray:
+    """(n,) int64, 0 or above, all different."""
+    fresh = check_ids("add", ids)
+    if len(fresh) != n:
+        raise ValueError(f"BinaryIndex.add: ids must be ({n},) (as rows), got {fresh.shape}")
+    if n and fresh.min() < 0:
+        raise ValueError(f"BinaryIndex.add: ids must be 0 or above, got {fresh.min()}")
+    if n and not rises(fresh):
+        ordered = np.sort(fresh)
+        if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
+            raise ValueError(f"BinaryIndex.add: ids must differ, {twice[0]} is given twice")
+    return fresh

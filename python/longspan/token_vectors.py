@@ -1,0 +1,109 @@
+"""From texts to token vectors: tokenize by the model's rules, run the encoder, project what is kept."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from longspan.colbert import ColbertTokenizer, TokenRow
+from longspan.colbert_rules import SkipRule
+from longspan.errors import TruncationWarning
+from longspan.pipeline import Pipeline
+from longspan.tasks import Role
+from longspan.token_head import Projection
+
+OnTruncate = Literal["warn", "error", "ignore"]
+
+# Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
+TEXTS_PER_BLOCK: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class TokenJob:
+    """What one call wants of its texts."""
+
+    name: str  # of the method, for messages
+    role: Role
+    max_length: int
+    dim: int | None
+    rule: SkipRule | None  # whose tokens get no vector
+    batch_size: int | None
+    batch_tokens: int | None
+    on_truncate: OnTruncate
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """A text, and what its task gives it."""
+
+    text: str
+    prompt: str
+    lora_id: int  # -1: no adapter
+
+
+def encode_tokens(
+    texts: Sequence[TextInput],
+    job: TokenJob,
+    tokenizer: ColbertTokenizer,
+    pipeline: Pipeline,
+    projection: Projection,
+    progress: Callable[[int], object],
+) -> list[np.ndarray]:
+    """For each text (kept_tokens, dim) f32, unit rows.
+
+    Raises: ValueError, job.on_truncate is "error" and a text is cut. Warns, once, if it is "warn".
+    """
+    found: list[np.ndarray] = []
+    num_cut = num_lost = 0
+    for start in range(0, len(texts), TEXTS_PER_BLOCK):
+        block = texts[start : start + TEXTS_PER_BLOCK]
+        rows = _tokenize(block, job, tokenizer)
+        for place, row in enumerate(rows, start):
+            if row.truncated and job.on_truncate == "error":
+                raise ValueError(f"{job.name}: texts[{place}] has {row.truncated} tokens more than {job.max_length}")
+            num_cut += row.truncated > 0
+            num_lost += row.truncated
+        kept = [tokenizer.kept(row.ids, job.rule) for row in rows]
+        found += _run(rows, kept, [one.lora_id for one in block], job, pipeline, projection, progress)
+    if num_cut and job.on_truncate == "warn":
+        cut = f"{num_cut} of {len(texts)} texts" if len(texts) > 1 else "the text"
+        message = f"{job.name}: {cut} had more than {job.max_length} tokens; {num_lost} tokens were left out"
+        warnings.warn(message, TruncationWarning, stacklevel=4)
+    return found
+
+
+def _tokenize(block: Sequence[TextInput], job: TokenJob, tokenizer: ColbertTokenizer) -> list[TokenRow]:
+    make = tokenizer.queries if job.role == "query" else tokenizer.documents
+    return make([one.text for one in block], job.max_length, [one.prompt for one in block])
+
+
+def _run(
+    rows: Sequence[TokenRow],
+    kept: Sequence[np.ndarray],
+    lora_ids: Sequence[int],
+    job: TokenJob,
+    pipeline: Pipeline,
+    projection: Projection,
+    progress: Callable[[int], object],
+) -> list[np.ndarray]:
+    """The vectors of each row's kept tokens, in order."""
+    found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
+    batches = pipeline.hidden_states(
+        [row.ids for row in rows], batch_size=job.batch_size, batch_tokens=job.batch_tokens, lora_ids=lora_ids
+    )
+    with closing(batches):
+        for batch, hidden in batches:
+            masks = [kept[index] for index in batch.indices]
+            keep = np.concatenate(masks)
+            adapters = None if batch.lora_ids is None else batch.lora_ids[keep]
+            vectors = projection.project(hidden[keep], adapters, job.dim)
+            ends = np.cumsum([np.count_nonzero(mask) for mask in masks])
+            for index, row in zip(batch.indices, np.split(vectors, ends[:-1]), strict=True):
+                found[index] = row
+            progress(len(batch.indices))
+    return found
