@@ -153,7 +153,8 @@ void FreeFloats::operator()(float* floats) const {
 }
 
 PanelOrder PanelOrder::of(Isa isa, Gate gate, int64_t rows) {
-    return {isa, gate, rows, pick_variant(kVariants, isa).panel.columns};
+    const auto& variant = pick_variant(kVariants, isa);
+    return {variant.isa, gate, rows, variant.panel.columns};
 }
 
 int64_t PanelOrder::num_panels() const {

@@ -24,7 +24,7 @@ struct LinearPart {
 
 // Which row of the weights each column of each panel holds.
 struct PanelOrder {
-    Isa isa;
+    Isa isa;  // of the kernel
     Gate gate;
     int64_t rows;     // of the weights
     int64_t columns;  // of a panel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
 import numpy as np
 
-from longspan import _core, hub
+from longspan import hub
 from longspan.checkpoint import Checkpoint
 from longspan.document_chunks import ChunkEncoder, ChunkMode, ChunkRule, ChunkSettings, spans_by_document
 from longspan.errors import CheckpointError, TruncationWarning
@@ -407,8 +407,7 @@ class Encoder:
 
     def explain(self) -> str:
         """Which kernels run, in one line."""
-        threads = self.num_threads or _core.num_threads()
-        return f"cpu kernels ({_core.isa()}), float32, {threads} thread{'s' if threads > 1 else ''}"
+        return self._pipeline.explain()
 
     def __repr__(self) -> str:
         return f"Encoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"

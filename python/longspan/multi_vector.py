@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from longspan import _core, hub
+from longspan import hub
 from longspan.checkpoint import Checkpoint
 from longspan.colbert import ColbertTokenizer, VocabularyTokenizer
 from longspan.colbert_rules import SKIP_RULES, override, read_rules
@@ -241,8 +241,7 @@ class MultiVectorEncoder:
 
     def explain(self) -> str:
         """Which kernels run, in one line."""
-        threads = self.num_threads or _core.num_threads()
-        return f"cpu kernels ({_core.isa()}), float32, {threads} thread{'s' if threads > 1 else ''}"
+        return self._pipelines["document"].explain()
 
     def __repr__(self) -> str:
         return f"MultiVectorEncoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
