@@ -97,7 +97,12 @@ class SafetensorsFile:
         return np.require(stored, requirements="A")
 
     def close(self) -> None:
-        """Let go of the map; arrays already read stay valid and hold it until they are dropped."""
+        """Let go of the map; arrays already read stay valid and hold it until they are dropped.
+
+        What of the file is in memory is given back: a view that stays, of an embedding table, reads what it needs again.
+        """
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
         self._map = None
 
     def _entry(self, name: str) -> TensorEntry:
