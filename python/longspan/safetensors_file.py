@@ -99,7 +99,7 @@ class SafetensorsFile:
     def close(self) -> None:
         """Let go of the map; arrays already read stay valid and hold it until they are dropped.
 
-        What of the file is in memory is given back: a view that stays, of an embedding table, reads what it needs again.
+        What of the file is in memory is given back; a view that stays, of an embedding table, reads its rows again.
         """
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
