@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -22,40 +22,22 @@ from longspan.models.encoder import TextEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights
+from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice
 from longspan.pipeline import Finish, Pipeline
-from longspan.pooling import pooling_mode
+from longspan.pooling import after_prompt, pooling_mode
 from longspan.progress import progress_bar
 from longspan.prompts import resolve_prompt
-from longspan.quantize import Precision, quantize_embeddings
+from longspan.quantize import Precision
+from longspan.results import Result, present, stack, truncation_text
 from longspan.similarity import SIMILARITIES, similarity
 from longspan.tasks import BASE_TASK, Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
 from longspan.tokenizer import TextTokenizer, TokenizedText, checked_texts
 
 if TYPE_CHECKING:
-    import torch
     from typing_extensions import Unpack
-
-OutputValue = Literal["sentence_embedding", "token_embeddings"]
-OnTruncate = Literal["warn", "error", "ignore"]
 
 # Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
 TEXTS_PER_BLOCK: Final = 4096
-
-
-class EncodeOptions(TypedDict, total=False):
-    """The options that `encode`, `encode_query` and `encode_document` share; `Encoder.encode` says what they mean."""
-
-    task: Task
-    batch_size: int | None
-    batch_tokens: int | None
-    show_progress_bar: bool | None
-    normalize_embeddings: bool | None
-    truncate_dim: int | None
-    precision: Precision
-    output_value: OutputValue
-    max_length: int | None
-    on_truncate: OnTruncate
-    convert_to_tensor: bool
 
 
 class Encoder:
@@ -172,7 +154,7 @@ class Encoder:
         max_length: int | None = None,
         on_truncate: OnTruncate = "warn",
         convert_to_tensor: bool = False,
-    ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
+    ) -> Result:
         """Embed texts. The result for a text does not depend on the others, bit for bit.
 
         Args:
@@ -211,7 +193,7 @@ class Encoder:
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         if wanted.tokens and precision != "float32":
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
-        _check_choice("on_truncate", on_truncate, ("warn", "error", "ignore"))
+        check_choice("on_truncate", on_truncate, ("warn", "error", "ignore"))
         limit = self._checked_max_length(max_length)
 
         rows: list[np.ndarray] = []
@@ -235,8 +217,9 @@ class Encoder:
                     progress=progress,
                 )
         if num_cut and on_truncate == "warn":
-            warnings.warn(_truncation_text(num_cut, num_lost, len(items), limit), TruncationWarning, stacklevel=2)
-        return self._present(rows, wanted, precision, alone=alone, convert_to_tensor=convert_to_tensor)
+            warnings.warn(truncation_text(num_cut, num_lost, len(items), limit), TruncationWarning, stacklevel=2)
+        dim = None if wanted.tokens else self._width(wanted)
+        return present(rows, dim=dim, precision=precision, alone=alone, convert_to_tensor=convert_to_tensor)
 
     def encode_query(
         self,
@@ -245,7 +228,7 @@ class Encoder:
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
         **options: Unpack[EncodeOptions],
-    ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
+    ) -> Result:
         """`encode` for queries: with the model's task for them, if none is said, and the task's own prompt, or else the
         one named "query", if the model has them. Same arguments and result."""
         return self._encode_as("query", texts, prompt_name, prompt, options)
@@ -257,7 +240,7 @@ class Encoder:
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
         **options: Unpack[EncodeOptions],
-    ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
+    ) -> Result:
         """`encode` for documents: as `encode_query`, where the prompt is "document", "passage" or "corpus"."""
         return self._encode_as("document", texts, prompt_name, prompt, options)
 
@@ -268,7 +251,7 @@ class Encoder:
         prompt_name: str | None,
         prompt: str | Sequence[str] | None,
         options: EncodeOptions,
-    ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
+    ) -> Result:
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
         task = options["task"] = role_task(options.get("task"), role, self.spec.tasks)
         if prompt is None and prompt_name is None:
@@ -296,7 +279,7 @@ class Encoder:
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         checked = [self._checked_ids(place, text) for place, text in enumerate(ids)]
         rows = self._pipeline.run(checked, wanted, lora_ids=lora_ids)
-        return rows if wanted.tokens else self._stack(rows, wanted)
+        return rows if wanted.tokens else stack(rows, self._width(wanted))
 
     def tokenize(self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None) -> list[TokenizedText]:
         """Ids and character offsets of each text, as `encode` would use them."""
@@ -412,25 +395,12 @@ class Encoder:
     def __repr__(self) -> str:
         return f"Encoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
 
-    def _present(
-        self, rows: list[np.ndarray], wanted: Finish, precision: Precision, *, alone: bool, convert_to_tensor: bool
-    ) -> np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]:
-        """The rows in the form that the caller asked for."""
-        result: np.ndarray | list[np.ndarray] = rows
-        if not wanted.tokens:
-            result = self._stack(rows, wanted)
-            if precision != "float32":
-                result = quantize_embeddings(result, precision)
-        if convert_to_tensor:
-            tensors = _to_torch(result)
-            return tensors[0] if alone else tensors
-        return result[0] if alone else result
-
-    def _stack(self, rows: list[np.ndarray], wanted: Finish) -> np.ndarray:
-        return np.stack(rows) if rows else np.empty((0, wanted.truncate_dim or self.dim), np.float32)
+    def _width(self, wanted: Finish) -> int:
+        """Values of a text's finished vector."""
+        return wanted.truncate_dim or self.dim
 
     def _finish(self, output_value: OutputValue, truncate_dim: int | None, normalize: bool | None) -> Finish:
-        _check_choice("output_value", output_value, ("sentence_embedding", "token_embeddings"))
+        check_choice("output_value", output_value, ("sentence_embedding", "token_embeddings"))
         tokens = output_value == "token_embeddings"
         dim = self._pipeline.token_dim if tokens else self.dim
         if truncate_dim is not None and not 1 <= truncate_dim <= dim:
@@ -446,7 +416,7 @@ class Encoder:
         """Which tokens a mean counts: without the prompt and what stands before it, if the pooling says so."""
         if self._pools_prompt or not any(prompts):
             return None
-        return [_after_prompt(text) for text in block]
+        return [after_prompt(text.special_mask, text.num_prompt_tokens) for text in block]
 
     def _adapters(self, tasks: Sequence[str | None]) -> list[int]:
         """The adapter of every text."""
@@ -470,31 +440,3 @@ class Encoder:
             wrong = array[(array < 0) | (array >= self.spec.vocab_size)][0]
             raise ValueError(f"encode_ids: ids[{place}] has {wrong}; ids go from 0 to {self.spec.vocab_size - 1}")
         return array.astype(np.int32)
-
-
-def _after_prompt(text: TokenizedText) -> np.ndarray:
-    """(tokens,) bool: what follows the prompt's last token."""
-    after = np.ones(len(text.ids), bool)
-    of_prompt = np.flatnonzero(~text.special_mask)[: text.num_prompt_tokens]
-    after[: of_prompt[-1] + 1 if len(of_prompt) else 0] = False
-    return after
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"encode: {name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _truncation_text(num_cut: int, num_lost: int, num_texts: int, limit: int) -> str:
-    texts = f"{num_cut} of {num_texts} texts" if num_texts > 1 else "the text"
-    return f"encode: {texts} had more than {limit} tokens; {num_lost} tokens were left out"
-
-
-def _to_torch(result: np.ndarray | list[np.ndarray]) -> torch.Tensor | list[torch.Tensor]:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("encode: convert_to_tensor=True needs torch, which is not installed") from error
-    if isinstance(result, list):
-        return [torch.from_numpy(array) for array in result]
-    return torch.from_numpy(result)

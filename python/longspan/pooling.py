@@ -44,3 +44,11 @@ def pool(hidden: np.ndarray, cu_seqlens: np.ndarray, mode: PoolingMode, keep: np
         hidden = hidden[keep]
         cu_seqlens = np.concatenate([[0], np.cumsum(keep)[cu_seqlens[1:] - 1]]).astype(np.int32)
     return np.asarray(ops.pool_mean(hidden, cu_seqlens))
+
+
+def after_prompt(special_mask: np.ndarray, num_prompt_tokens: int) -> np.ndarray:
+    """(tokens,) bool, for `keep`: what follows the prompt, whose tokens come first of those that are not special."""
+    after = np.ones(len(special_mask), bool)
+    of_prompt = np.flatnonzero(~special_mask)[:num_prompt_tokens]
+    after[: of_prompt[-1] + 1 if len(of_prompt) else 0] = False
+    return after
