@@ -204,6 +204,23 @@ def test_info_of_a_model(tiny: Encoder, capsys: pytest.CaptureFixture[str], monk
     assert tiny.explain() in " ".join(text.split())
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: cc-by-nc-4.0\ntags:\n- x\n---\n# A model\n", "cc-by-nc-4.0"),
+        ('---\nlicense: "mit"\n---\n', "mit"),
+        ("---\nlanguage: en\n---\nlicense: not in the header\n", None),
+        ("# A model\nlicense: mit\n", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_licence_of_a_model_card(tmp_path: Path, card: str | None, licence: str | None) -> None:
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert info._licence(tmp_path) == licence
+
+
 def test_a_spec_in_words() -> None:
     @dataclasses.dataclass(frozen=True)
     class Window:

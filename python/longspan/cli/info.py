@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import metadata
 from itertools import groupby
 from math import prod
+from pathlib import Path
 
 from longspan import __version__
 from longspan.cli import terminal
@@ -25,6 +27,17 @@ examples:
 """
 OPTIONAL_PACKAGES = ("pyarrow", "torch", "triton")
 _FLOATS = ("F64", "F32", "F16", "BF16")
+# Fields of the spec whose effect on this checkpoint has a line of its own.
+_TOLD_BEFORE = (
+    "family",
+    "tasks",
+    "default_pooling",
+    "default_normalize",
+    "default_max_tokens",
+    "default_prompts",
+    "default_prompt_name",
+)
+_LICENCE = re.compile(r"\A---\n(?:.*\n)*?license: *[\"']?([^\s\"']+)")  # in the header of a model card
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,7 @@ class ModelInfo:
     similarity: str
     prompts: dict[str, str]
     tasks: list[str]
+    licence: str | None  # as the model card (README.md) names it
     parameters: int
     tensors: dict[str, int]  # how many of each dtype, as the files spell it
     spec: dict[str, object]
@@ -122,6 +136,7 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo:
         similarity=encoder.similarity_fn_name,
         prompts=encoder.prompts,
         tasks=list(encoder.tasks),
+        licence=_licence(folder),
         parameters=sum(prod(tensors.shape(name)) for name, dtype in dtypes.items() if dtype in _FLOATS),
         tensors=dict(Counter(dtypes.values())),
         spec={field.name: _plain(getattr(encoder.spec, field.name)) for field in fields(encoder.spec)},
@@ -137,6 +152,17 @@ def _plain(value: object) -> object:
             **{field.name: _plain(getattr(value, field.name)) for field in fields(value)},
         }
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _licence(folder: Path) -> str | None:
+    """What the header of the folder's model card names; None without a card, or where it names none."""
+    try:
+        with open(folder / "README.md", encoding="utf-8", errors="replace") as card:
+            head = card.read(16_384).split("\n---", 1)[0]
+    except FileNotFoundError:
+        return None
+    found = _LICENCE.match(head + "\n")
+    return found[1] if found else None
 
 
 def _version(package: str) -> str | None:
@@ -158,7 +184,7 @@ def _installation_rows(info: InstallationInfo) -> list[tuple[str, str]]:
 
 
 def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
-    told = {name: value for name, value in info.spec.items() if name != "family" and _is_told(value)}
+    told = {name: value for name, value in info.spec.items() if name not in _TOLD_BEFORE and _is_told(value)}
     return [
         ("folder", info.folder),
         ("family", info.family),
@@ -168,6 +194,7 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
         ),
         ("pooling", info.pooling),
         ("max length", count(info.max_length, "token")),
+        ("licence", info.licence or "not stated in the folder"),
         ("parameters", f"{info.parameters:,}"),
         ("tensors", ", ".join(f"{number} {dtype}" for dtype, number in info.tensors.items())),
         ("prompts", ", ".join(f"{name}: {text!r}" for name, text in info.prompts.items()) or "none"),
@@ -180,7 +207,7 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
 def _value(value: object) -> str:
     if isinstance(value, dict):
         fields = [f"{name}={_value(inner)}" for name, inner in value.items() if name != "kind" and _is_told(inner)]
-        return f"{value['kind']}({', '.join(fields)})"
+        return f"{value['kind']}({', '.join(fields)})" if fields else "plain"
     if isinstance(value, list):
         runs = [(shown, len(list(same))) for shown, same in groupby(map(_value, value))]
         return ", ".join(f"{number} x {shown}" if number > 1 else shown for shown, number in runs)
@@ -189,4 +216,4 @@ def _value(value: object) -> str:
 
 def _is_told(value: object) -> bool:
     """Whether a person needs the line: what a model lacks goes unsaid."""
-    return value is not None and value is not False
+    return value is not None and value is not False and value != []
