@@ -33,6 +33,11 @@ def machine() -> dict[str, object]:
     }
 
 
+def model_name(model: str) -> str:
+    """A hub's name as it is, of a local folder its last part: a record is no place for paths of a machine."""
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
 def busy_warning() -> str | None:
     """One sentence if others use the machine; None if it is quiet."""
     load, cores = os.getloadavg()[0], _cores()

@@ -19,7 +19,7 @@ import numpy as np
 
 from bench.encoders import RUNTIMES, Runtime
 from bench.models.texts import TEXT_SETS, make_texts
-from bench.record import busy_warning, write_json
+from bench.record import busy_warning, model_name, write_json
 from bench.timing import Spread, interleave, speedup
 
 OURS: Final = "longspan"
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     if warning:
         print(warning)
     if options.json is not None:
-        body = {"model": model, "threads": options.threads, "rows": [as_json(row) for row in rows]}
+        body = {"model": model_name(model), "threads": options.threads, "rows": [as_json(row) for row in rows]}
         write_json(options.json, "models.encode", body)
     return 0 if all(row.tokens_per_second for row in rows) else 1
 

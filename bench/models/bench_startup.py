@@ -146,13 +146,13 @@ def main(argv: list[str] | None = None) -> int:
     for figure in figures:
         print(figure.text())
     if options.json is not None:
-        from bench.record import write_json
+        from bench.record import model_name, write_json
 
         rows = [
             {"name": figure.name, "unit": figure.unit, "values": list(figure.values), "limit": figure.limit}
             for figure in figures
         ]
-        write_json(options.json, "models.startup", {"model": model, "figures": rows})
+        write_json(options.json, "models.startup", {"model": model_name(model), "figures": rows})
     return 0 if all(figure.is_kept for figure in figures) else 1
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.encoders import RUNTIMES, Runtime
 from bench.quality.baselines import Baseline, find_baseline
 from bench.quality.report import Result, verdict
-from bench.record import write_json
+from bench.record import model_name, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def finish(bench: str, options: argparse.Namespace, session: Session, results: S
     print(sentence)
     if options.json is not None:
         body = {
-            "model": options.model,
+            "model": model_name(options.model),
             "runtime": session.runtime.name,
             "baseline": session.baseline.model if session.baseline else None,
             "results": [result.as_json() for result in results],
