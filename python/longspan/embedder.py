@@ -19,6 +19,7 @@ from longspan.head import Dense
 from longspan.late_chunking import Chunks, Strategy, default_overlap
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
+from longspan.models.engine import compute_type, cpu_engine
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights
@@ -100,7 +101,8 @@ class Encoder:
         self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
         self._weight_map = names
         self._loading_adapter = threading.Lock()
-        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, names))
+        engine = cpu_engine(compute_type(dtype))
+        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, names, engine), engine)
         self._pipeline = Pipeline(
             self._encoder,
             tuple(Dense.load(module) for module in checkpoint.dense),

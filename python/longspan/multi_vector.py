@@ -20,6 +20,7 @@ from longspan.errors import CheckpointError
 from longspan.late_interaction import Ranked, rank, score
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
+from longspan.models.engine import compute_type, cpu_engine
 from longspan.models.expansion import ExpansionEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
@@ -95,13 +96,14 @@ class MultiVectorEncoder:
         self.doc_maxlen: Final = self._limit("MultiVectorEncoder", doc_maxlen, rules.doc_maxlen, "doc_maxlen")
         # A projection beside the backbone is none of the family's tensors.
         self._weight_map = replace(names, unused=(*names.unused, STANFORD))
-        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, self._weight_map))
+        engine = cpu_engine(compute_type(dtype))
+        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, self._weight_map, engine), engine)
         self._projection = projection.with_sources(names.peft)
         self._query_encoder = self._encoder
         expansion_id = self._tokenizer.expansion_id
         if expansion_id is not None and not rules.attends_to_expansion:
             self._tokenizer.check_ends()
-            self._query_encoder = ExpansionEncoder(spec, self._encoder.weights, expansion_id)
+            self._query_encoder = ExpansionEncoder(spec, self._encoder.weights, engine, expansion_id)
         self._pipelines: Final = {
             "document": Pipeline(self._encoder, (), "mean", num_threads),
             "query": Pipeline(self._query_encoder, (), "mean", num_threads),

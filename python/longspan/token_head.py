@@ -13,7 +13,8 @@ from longspan._core import PackedLora
 from longspan.checkpoint import Checkpoint, ModuleEntry
 from longspan.errors import CheckpointError
 from longspan.head import Dense, finish
-from longspan.models.adapters import Product, add_to_product, module_of
+from longspan.models.adapters import add_to_product, module_of
+from longspan.models.parts import Product
 from longspan.models.peft import Adapter, read_peft
 from longspan.models.spec import LinearMap, PeftSource
 from longspan.ops.linear import pack_linear

@@ -11,21 +11,24 @@ import pytest
 
 from longspan.batch import PackedBatch, pack
 from longspan.checkpoint import Checkpoint
-from longspan.models import detect_family, encoder
+from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
+from longspan.models.engine import OpsEngine
 from longspan.models.expansion import ExpansionEncoder, turn_rows
+from longspan.models.parts import EncoderWeights
 from longspan.models.spec import ModelSpec, Rotary
-from longspan.models.weights import EncoderWeights, load_weights
+from longspan.models.weights import load_weights
 from longspan.models.workspace import Workspace
 
 HIDDEN_LIMIT = 1e-4  # the golden README's, for a float32 runtime
 MASK = 7
+ENGINE = OpsEngine()
 
 
 def load(folder: Path) -> tuple[ModelSpec, EncoderWeights]:
     checkpoint = Checkpoint.open(folder)
     spec, names = detect_family(checkpoint).describe(checkpoint)
-    return spec, load_weights(checkpoint, spec, names)
+    return spec, load_weights(checkpoint, spec, names, ENGINE)
 
 
 def batch_of(*lengths: tuple[int, int]) -> PackedBatch:
@@ -117,9 +120,9 @@ FAMILIES = [
 def test_against_dense_attention(isa: str, family: str, golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, weights = load(golden / family)
     batch = batch_of((1, 31), (5, 27), (31, 1), (32, 0), (3, 0), (2, 9))
-    found = ExpansionEncoder(spec, weights, MASK).forward(batch, Workspace()).copy()
-    monkeypatch.setattr(encoder, "attention_varlen", dense_attention(unseen(batch)))
-    truth = TextEncoder(spec, weights).forward(batch, Workspace())
+    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace()).copy()
+    monkeypatch.setattr(ENGINE, "attend", dense_attention(unseen(batch)))
+    truth = TextEncoder(spec, weights, ENGINE).forward(batch, Workspace())
     np.testing.assert_allclose(found, truth, rtol=0, atol=HIDDEN_LIMIT)
 
 
@@ -131,9 +134,9 @@ def test_interleaved_rope_and_windows_of_two_sides(causal: bool, golden: Path, m
     layers = tuple(replace(layer, rotary=rotary, window=(20, 9)) for layer in spec.layers)
     spec = replace(spec, layers=layers, causal=causal)
     batch = batch_of((12, 20), (14, 16))
-    found = ExpansionEncoder(spec, weights, MASK).forward(batch, Workspace()).copy()
-    monkeypatch.setattr(encoder, "attention_varlen", dense_attention(unseen(batch)))
-    truth = TextEncoder(spec, weights).forward(batch, Workspace())
+    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace()).copy()
+    monkeypatch.setattr(ENGINE, "attend", dense_attention(unseen(batch)))
+    truth = TextEncoder(spec, weights, ENGINE).forward(batch, Workspace())
     np.testing.assert_allclose(found, truth, rtol=0, atol=HIDDEN_LIMIT)
 
 
@@ -144,8 +147,10 @@ def test_own_tokens_do_not_notice_the_masks(family: str, golden: Path) -> None:
     alone = replace(
         batch, ids=batch.ids[:5], positions=batch.positions[:5], cu_seqlens=np.array([0, 5], np.int32), max_seqlen=5
     )
-    found = ExpansionEncoder(spec, weights, MASK).forward(batch, Workspace())[:5]
-    np.testing.assert_allclose(found, TextEncoder(spec, weights).forward(alone, Workspace()), rtol=0, atol=HIDDEN_LIMIT)
+    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace())[:5]
+    np.testing.assert_allclose(
+        found, TextEncoder(spec, weights, ENGINE).forward(alone, Workspace()), rtol=0, atol=HIDDEN_LIMIT
+    )
 
 
 def test_rows_are_turned() -> None:

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
-from longspan._core import PackedLinear, PackedLora
 from longspan.errors import CheckpointError
+from longspan.models.parts import Product
 from longspan.models.peft import Adapter, Factors, bare
 from longspan.models.spec import LinearMap, ModelSpec, WeightMap
 from longspan.ops.multi_lora import pack_lora
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A matrix product's packed weights and the adapters of all tasks, if any has one here."""
-
-    weight: PackedLinear
-    lora: PackedLora | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TableAdapter:
-    """What one task adds to a token's embedding: rows[id] times `expand`, plus its part of the token type's row."""
-
-    rows: np.ndarray  # (vocab_size, rank) f32
-    expand: PackedLinear  # (hidden, rank), the scaling within; its bias (hidden,) is the token type's
 
 
 def module_of(weight: str) -> str:

@@ -12,17 +12,17 @@ import numpy as np
 
 from longspan.batch import PackedBatch
 from longspan.models.encoder import TextEncoder
+from longspan.models.engine import OpsEngine
+from longspan.models.parts import EncoderWeights, LayerWeights
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
-from longspan.models.weights import EncoderWeights, LayerWeights
 from longspan.models.workspace import Workspace
-from longspan.ops import attention_varlen, linear
 
 
 class ExpansionEncoder(TextEncoder):
     """A TextEncoder in which the run of `expansion_id` at the end of a row sees what is before it, and is unseen."""
 
-    def __init__(self, spec: ModelSpec, weights: EncoderWeights, expansion_id: int) -> None:
-        super().__init__(spec, weights)
+    def __init__(self, spec: ModelSpec, weights: EncoderWeights, engine: OpsEngine, expansion_id: int) -> None:
+        super().__init__(spec, weights, engine)
         self._expansion_id = expansion_id
         table = weights.relative_bias
         self._turned_bias = None if table is None else np.ascontiguousarray(table[:, ::-1])
@@ -31,35 +31,32 @@ class ExpansionEncoder(TextEncoder):
         self, spec: LayerSpec, layer: LayerWeights, x: np.ndarray, batch: PackedBatch, workspace: Workspace
     ) -> np.ndarray:
         """The attended values, all heads side by side: (total_tokens, q_width)."""
-        model = self.spec
-        tokens, head_dim = len(x), model.head_dim
-        qkv = workspace.take("wide", tokens, model.q_width + 2 * model.kv_width)
-        lora = None if batch.lora_ids is None else layer.qkv.lora
-        linear(x, layer.qkv.weight, lora=lora, lora_ids=None if lora is None else batch.lora_ids, out=qkv)
-        q, k, v = np.split(qkv, (model.q_width, model.q_width + model.kv_width), axis=1)
-        for part, norm in ((q, layer.q_norm), (k, layer.k_norm)):
-            if norm is not None:
-                rows = part.reshape(tokens, -1, head_dim) if model.qk_norm == "head" else part
-                self._norm(rows, norm, out=rows)
-        q, k, v = (part.reshape(tokens, -1, head_dim) for part in (q, k, v))
+        q, k, v = self._heads(layer, x, batch, workspace)
         if spec.rotary is not None:
             tables = self._tables(spec.rotary, batch.max_seqlen)
             for part in (q, k):
                 rotate(part, spec.rotary, *(table[batch.positions] for table in tables))
         turned, seen, cu_seqlens_k = turn_rows(batch, self._expansion_id)
-        context = workspace.take("context", tokens, model.q_width).reshape(tokens, model.num_heads, head_dim)
-        context[turned] = attention_varlen(
+        found = np.empty(q.shape, np.float32)
+        self.engine.attend(
             q[turned],
             k[seen],
             v[seen],
             batch.cu_seqlens,
             cu_seqlens_k,
             slopes=self._slopes,
+            cos=None,
+            sin=None,
+            interleaved=False,
             bias_table=self._turned_bias,
+            causal=False,
             window=self._turned_window(spec),
-            softmax_scale=model.scale,
+            softmax_scale=self.spec.scale,
+            out=found,
         )
-        return context.reshape(tokens, -1)
+        context = workspace.take("context", len(x), self.spec.q_width)
+        context[turned] = found.reshape(context.shape)
+        return context
 
     def _turned_window(self, spec: LayerSpec) -> tuple[int, int] | None:
         """What was before a query is behind it now; a causal model sees nothing on the other side."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
-from longspan.models.adapters import Product, TableAdapter, add_to_product, check_adapter, part_shapes
+from longspan.models.adapters import add_to_product, check_adapter, part_shapes
+from longspan.models.engine import OpsEngine
+from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product, TableAdapter
 from longspan.models.peft import Adapter, read_peft
 from longspan.models.positions import relative_bias_table
 from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, PeftSource, WeightMap
@@ -18,52 +20,14 @@ from longspan.ops.linear import Gate, pack_linear
 from longspan.ops.multi_lora import pack_lora
 
 
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """A norm's scale (dim,) and shift (dim,) or None."""
-
-    weight: np.ndarray
-    bias: np.ndarray | None
-
-
-@dataclass(frozen=True, slots=True)
-class LayerWeights:
-    """One layer, its products packed; `LayerMap` says what the parts are."""
-
-    qkv: Product
-    attention_out: Product
-    attention_norm: Norm | None
-    up: Product
-    down: Product
-    mlp_norm: Norm
-    q_norm: Norm | None
-    k_norm: Norm | None
-    residual_norm: Norm | None
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderWeights:
-    """A whole encoder. Embedding tables stay in the file's dtype, memory-mapped: a text touches few of their rows."""
-
-    word_embeddings: np.ndarray  # (vocab_size, hidden) f32 or f16
-    position_embeddings: np.ndarray | None  # (max_tokens + offset, hidden) f32 or f16
-    token_type: np.ndarray | None  # (hidden,) f32: row 0 of the table
-    relative_bias: np.ndarray | None  # (num_heads, 2 * max_distance + 1) f32, by distance
-    embedding_norm: Norm | None
-    layers: tuple[LayerWeights, ...]
-    final_norm: Norm | None
-    tasks: tuple[str, ...] = ()  # an adapter's number is its place here
-    word_adapters: tuple[TableAdapter | None, ...] = ()  # of the first tasks; the others adapt no table
-
-
-def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap) -> EncoderWeights:
-    """Read and pack every tensor that `names` lists.
+def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, engine: OpsEngine) -> EncoderWeights:
+    """Read every tensor that `names` lists; products are packed for `engine`.
 
     Raises: CheckpointError, naming the tensor, if one is missing, is not listed, has another shape than `spec` says, or
         holds NaN or infinity.
     """
     _account_for_all(checkpoint, names)
-    weights = _Reader(checkpoint, spec).encoder(names)
+    weights = _Reader(checkpoint, spec, engine).encoder(names)
     if not names.peft:
         return weights
     return add_adapters(weights, spec, names, [_read_source(source, names.peft) for source in names.peft])
@@ -123,9 +87,10 @@ def _listed(names: list[str]) -> str:
 class _Reader:
     """Reads single parts, each held against the spec."""
 
-    def __init__(self, checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, engine: OpsEngine) -> None:
         self._checkpoint = checkpoint
         self._spec = spec
+        self._engine = engine
 
     def encoder(self, names: WeightMap) -> EncoderWeights:
         spec = self._spec
@@ -220,7 +185,7 @@ class _Reader:
             None if name is None else self._tensor(name, (size,))
             for name, size in zip(names.biases or (None,) * len(rows), rows, strict=True)
         ]
-        weight = pack_linear(weights, biases, gate=gate)
+        weight = self._engine.pack(weights, biases, gate)
         if names.lora is None:
             return Product(weight)
         lora, n = names.lora, len(self._spec.tasks.names)

@@ -176,7 +176,7 @@ def _check_window(window: tuple[int, int]) -> None:
         )
 
 
-def _limits(causal: bool, window: tuple[int, int] | None) -> tuple[int | None, int | None]:
+def key_limits(causal: bool, window: tuple[int, int] | None) -> tuple[int | None, int | None]:
     """How many keys before and after its own position a query sees; None is all."""
     left, right = (None if side < 0 else side for side in window or (-1, -1))
     return left, 0 if causal else right
@@ -211,7 +211,7 @@ def _attention_varlen_cpu(
         kernel_input(op, "sin", sin),
         interleaved,
         kernel_input(op, "bias_table", bias_table),
-        *_limits(causal, window),
+        *key_limits(causal, window),
         q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
     )
     return run_kernel(op, lambda result: _core.attention_varlen(*inputs, result), tuple(q.shape), out, q)

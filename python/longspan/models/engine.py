@@ -1,0 +1,178 @@
+"""What the forward pass computes with: how weights are packed, and the kernels that run on them.
+
+`OpsEngine` calls the public ops, which check every array and choose a backend for each call. `CpuEngine` is the same
+without that: the encoder hands over its own buffers, whose shapes are right by construction, to kernels that guard
+their memory themselves; a short query makes fifty calls, and the checks would cost more than some of the kernels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+
+from longspan import _core
+from longspan._core import PackedLinear
+from longspan.batch import PackedBatch
+from longspan.models.parts import Norm, Product
+from longspan.models.spec import NormKind
+from longspan.ops import attention_varlen, layer_norm, linear, rms_norm
+from longspan.ops.attention_varlen import key_limits
+from longspan.ops.linear import Activation, Gate, pack_linear
+
+# What products are computed in; sums, and all that lies between products, are float32.
+ComputeType: TypeAlias = Literal["float32", "bfloat16", "int8"]
+COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")
+
+
+class OpsEngine:
+    """Computes by the public ops, on NumPy arrays."""
+
+    def __init__(self, dtype: ComputeType = "float32") -> None:
+        self.dtype: Final = dtype
+        # Attention has no weights to quantise: with int8 layers it runs in bfloat16.
+        self.attention_dtype: Final[Literal["float32", "bfloat16"]] = "float32" if dtype == "float32" else "bfloat16"
+
+    def pack(
+        self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None] | None, gate: Gate | None
+    ) -> PackedLinear:
+        """The weights of one product as `multiply` reads them."""
+        return pack_linear(weights, biases, gate=gate)
+
+    def lookup(self, table: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+        """out = table[rows] as f32. Rows are within the table: the tokenizer and `encode_ids` see to it."""
+        if table.dtype == np.float32:
+            np.take(table, rows, axis=0, out=out, mode="clip")  # "raise" would go through a copy
+        else:
+            out[...] = table[rows]
+
+    def multiply(
+        self,
+        x: np.ndarray,
+        product: Product,
+        batch: PackedBatch,
+        *,
+        out: np.ndarray,
+        activation: Activation | None = None,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        """out = activation(x W^T + each row's adapter) + residual."""
+        lora = None if batch.lora_ids is None else product.lora
+        lora_ids = None if lora is None else batch.lora_ids
+        linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
+
+    def norm(
+        self,
+        x: np.ndarray,
+        norm: Norm,
+        kind: NormKind,
+        eps: float,
+        *,
+        out: np.ndarray,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        """out = norm(x + residual)."""
+        if kind == "layer_norm":
+            layer_norm(x, norm.weight, norm.bias, eps=eps, residual=residual, out=out)
+        else:
+            rms_norm(x, norm.weight, eps=eps, residual=residual, out=out)
+
+    def attend(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        cu_seqlens_q: np.ndarray,
+        cu_seqlens_k: np.ndarray,
+        *,
+        slopes: np.ndarray | None,
+        cos: np.ndarray | None,
+        sin: np.ndarray | None,
+        interleaved: bool,
+        bias_table: np.ndarray | None,
+        causal: bool,
+        window: tuple[int, int] | None,
+        softmax_scale: float,
+        out: np.ndarray,
+    ) -> None:
+        """`ops.attention_varlen` into `out`."""
+        attention_varlen(
+            q,
+            k,
+            v,
+            cu_seqlens_q,
+            cu_seqlens_k,
+            slopes=slopes,
+            cos=cos,
+            sin=sin,
+            interleaved=interleaved,
+            bias_table=bias_table,
+            causal=causal,
+            window=window,
+            softmax_scale=softmax_scale,
+            out=out,
+        )
+
+
+class CpuEngine(OpsEngine):
+    """Computes by the CPU's kernels, called directly."""
+
+    def multiply(
+        self,
+        x: np.ndarray,
+        product: Product,
+        batch: PackedBatch,
+        *,
+        out: np.ndarray,
+        activation: Activation | None = None,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        lora = None if batch.lora_ids is None else product.lora
+        lora_ids = None if lora is None else batch.lora_ids
+        _core.linear(x, product.weight, activation, residual, out, lora, lora_ids)
+
+    def norm(
+        self,
+        x: np.ndarray,
+        norm: Norm,
+        kind: NormKind,
+        eps: float,
+        *,
+        out: np.ndarray,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        _core.layer_norm(x, residual, norm.weight, norm.bias, eps, kind == "layer_norm", out)
+
+    def attend(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        cu_seqlens_q: np.ndarray,
+        cu_seqlens_k: np.ndarray,
+        *,
+        slopes: np.ndarray | None,
+        cos: np.ndarray | None,
+        sin: np.ndarray | None,
+        interleaved: bool,
+        bias_table: np.ndarray | None,
+        causal: bool,
+        window: tuple[int, int] | None,
+        softmax_scale: float,
+        out: np.ndarray,
+    ) -> None:
+        left, right = key_limits(causal, window)
+        tables = (slopes, cos, sin, interleaved, bias_table)
+        _core.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *tables, left, right, softmax_scale, out)
+
+
+def compute_type(dtype: str) -> ComputeType:
+    """The compute type that an Encoder's `dtype` names; "auto" is float32, the one that agrees with every reference."""
+    return "float32" if dtype == "auto" else dtype  # type: ignore[return-value]  # the caller has checked it
+
+
+def cpu_engine(dtype: ComputeType) -> OpsEngine:
+    """The engine of this process: `CpuEngine`, unless LONGSPAN_BACKEND asks for a backend by name."""
+    return CpuEngine(dtype) if os.environ.get("LONGSPAN_BACKEND", "auto") == "auto" else OpsEngine(dtype)

@@ -1,0 +1,63 @@
+"""An encoder's weights, loaded: norms, packed products with their adapters, layers, the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from longspan._core import PackedLinear, PackedLora
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A norm's scale (dim,) and shift (dim,) or None."""
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix product's packed weights and the adapters of all tasks, if any has one here."""
+
+    weight: PackedLinear
+    lora: PackedLora | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableAdapter:
+    """What one task adds to a token's embedding: rows[id] times `expand`, plus its part of the token type's row."""
+
+    rows: np.ndarray  # (vocab_size, rank) f32
+    expand: PackedLinear  # (hidden, rank), the scaling within; its bias (hidden,) is the token type's
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One layer, its products packed; `LayerMap` says what the parts are."""
+
+    qkv: Product
+    attention_out: Product
+    attention_norm: Norm | None
+    up: Product
+    down: Product
+    mlp_norm: Norm
+    q_norm: Norm | None
+    k_norm: Norm | None
+    residual_norm: Norm | None
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderWeights:
+    """A whole encoder. Embedding tables stay in the file's dtype, memory-mapped: a text touches few of their rows."""
+
+    word_embeddings: np.ndarray  # (vocab_size, hidden) f32 or f16
+    position_embeddings: np.ndarray | None  # (max_tokens + offset, hidden) f32 or f16
+    token_type: np.ndarray | None  # (hidden,) f32: row 0 of the table
+    relative_bias: np.ndarray | None  # (num_heads, 2 * max_distance + 1) f32, by distance
+    embedding_norm: Norm | None
+    layers: tuple[LayerWeights, ...]
+    final_norm: Norm | None
+    tasks: tuple[str, ...] = ()  # an adapter's number is its place here
+    word_adapters: tuple[TableAdapter | None, ...] = ()  # of the first tasks; the others adapt no table
