@@ -11,6 +11,7 @@ import numpy as np
 
 from longspan.chunking import UNCUT, ChunkUnit, Span, check_chunk_size, split_tokens, token_spans, token_starts
 from longspan.late_chunking import STRATEGIES, Chunks, Plan, Strategy, late_means, plan_windows, with_special_tokens
+from longspan.options import check_choice
 from longspan.pipeline import Finish, Pipeline
 from longspan.tokenizer import TextTokenizer, TokenizedText
 
@@ -42,9 +43,8 @@ class ChunkSettings:
     drop_empty: bool
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("mode", self.mode, MODES), ("strategy", self.strategy, STRATEGIES)):
-            if value not in choices:
-                raise ValueError(f"encode_chunks: {name} must be one of {', '.join(choices)}, got {value!r}")
+        check_choice("encode_chunks", "mode", self.mode, MODES)
+        check_choice("encode_chunks", "strategy", self.strategy, STRATEGIES)
         if isinstance(self.chunks, str):
             check_chunk_size(self.chunks, self.chunk_tokens, self.chunk_overlap)
 

@@ -21,8 +21,8 @@ from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
-from longspan.models.weights import add_adapters, load_weights
-from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice
+from longspan.models.weights import add_adapters, load_weights, read_adapters
+from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice, check_engine
 from longspan.pipeline import Finish, Pipeline
 from longspan.pooling import after_prompt, pooling_mode
 from longspan.progress import progress_bar
@@ -30,7 +30,7 @@ from longspan.prompts import resolve_prompt
 from longspan.quantize import Precision
 from longspan.results import Result, present, stack, truncation_text
 from longspan.similarity import SIMILARITIES, similarity
-from longspan.tasks import BASE_TASK, Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
+from longspan.tasks import Role, Task, adapter_numbers, check_new_task, role_prompts, role_task, spread, text_prompts
 from longspan.tokenizer import TextTokenizer, TokenizedText, checked_texts
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ class Encoder:
         local_files_only: bool = False,
         num_threads: int | None = None,
     ) -> None:
-        if device not in (None, "cpu"):
-            raise ValueError(f"Encoder: device must be None or 'cpu', got {device!r}; this version has no GPU engine")
-        if dtype not in ("auto", "float32"):
-            raise ValueError(f"Encoder: dtype must be 'auto' or 'float32', got {dtype!r}")
-        if num_threads is not None and num_threads < 1:
-            raise ValueError(f"Encoder: num_threads must be 1 or more, got {num_threads}")
+        check_engine("Encoder", device, dtype, num_threads)
         folder = hub.resolve(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
@@ -100,7 +95,8 @@ class Encoder:
         self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
         self._weight_map = names
         self._loading_adapter = threading.Lock()
-        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, names))
+        weights = load_weights(checkpoint, spec, names)
+        self._encoder = TextEncoder(spec, add_adapters(weights, spec, names, read_adapters(names)))
         self._pipeline = Pipeline(
             self._encoder,
             tuple(Dense.load(module) for module in checkpoint.dense),
@@ -129,11 +125,8 @@ class Encoder:
         Raises: ValueError, the name is taken; FileNotFoundError, no such folder; CheckpointError, the adapter is
             damaged, not supported or of another model. Nothing has changed then.
         """
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"load_adapter: name must be a str that is not empty, got {name!r}")
         with self._loading_adapter:
-            if name in (BASE_TASK, *self.tasks):
-                raise ValueError(f"load_adapter: there is a task {name!r} already; choose another name")
+            check_new_task(name, self.tasks)
             adapter = read_peft(Path(path).expanduser(), name)
             self._encoder.weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, [adapter])
 
@@ -193,7 +186,7 @@ class Encoder:
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         if wanted.tokens and precision != "float32":
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
-        check_choice("on_truncate", on_truncate, ("warn", "error", "ignore"))
+        check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
         limit = self._checked_max_length(max_length)
 
         rows: list[np.ndarray] = []
@@ -400,7 +393,7 @@ class Encoder:
         return wanted.truncate_dim or self.dim
 
     def _finish(self, output_value: OutputValue, truncate_dim: int | None, normalize: bool | None) -> Finish:
-        check_choice("output_value", output_value, ("sentence_embedding", "token_embeddings"))
+        check_choice("encode", "output_value", output_value, ("sentence_embedding", "token_embeddings"))
         tokens = output_value == "token_embeddings"
         dim = self._pipeline.token_dim if tokens else self.dim
         if truncate_dim is not None and not 1 <= truncate_dim <= dim:

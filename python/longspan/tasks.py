@@ -41,6 +41,14 @@ def adapter_numbers(tasks: Sequence[str | None], names: Sequence[str], spec: Tas
     return [numbers[task] for task in tasks]  # type: ignore[index]
 
 
+def check_new_task(name: object, tasks: Sequence[str]) -> None:
+    """ValueError unless `name`, of an adapter to be loaded, is a str that none of `tasks` has."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"load_adapter: name must be a str that is not empty, got {name!r}")
+    if name in (BASE_TASK, *tasks):
+        raise ValueError(f"load_adapter: there is a task {name!r} already; choose another name")
+
+
 def role_task(task: Task, role: Role, spec: TaskSpec) -> Task:
     """`task`, with the model's own task for the role where it says none."""
     own = spec.query if role == "query" else spec.document

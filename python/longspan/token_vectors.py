@@ -6,18 +6,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from longspan.colbert import ColbertTokenizer, TokenRow
 from longspan.colbert_rules import SkipRule
 from longspan.errors import TruncationWarning
+from longspan.options import OnTruncate
 from longspan.pipeline import Pipeline
 from longspan.tasks import Role
 from longspan.token_head import Projection
-
-OnTruncate = Literal["warn", "error", "ignore"]
 
 # Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
 TEXTS_PER_BLOCK: Final = 4096
