@@ -22,7 +22,7 @@ from longspan.models.encoder import TextEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights, read_adapters
-from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice, check_engine
+from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice, check_engine, checked_int
 from longspan.pipeline import Finish, Pipeline
 from longspan.pooling import after_prompt, pooling_mode
 from longspan.progress import progress_bar
@@ -174,7 +174,7 @@ class Encoder:
         alone = isinstance(texts, str)
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
         tasks = spread(task, len(items))
-        lora_ids = self._adapters(tasks)
+        lora_ids = self._adapters(task, len(items))
         before = text_prompts(
             tasks,
             self.prompts,
@@ -192,7 +192,7 @@ class Encoder:
         rows: list[np.ndarray] = []
         num_cut = num_lost = 0
         with progress_bar(len(items), "text", show_progress_bar) as progress:
-            for start in range(0, len(items), TEXTS_PER_BLOCK):
+            for start in range(0, max(1, len(items)), TEXTS_PER_BLOCK):  # no texts: a block that checks the options
                 part = slice(start, start + TEXTS_PER_BLOCK)
                 block = self.tokenizer.encode(items[part], prompt=before[part], max_length=limit)
                 for place, text in enumerate(block, start):
@@ -268,7 +268,7 @@ class Encoder:
         Returns: (n, dim) f32, or with token_embeddings a list of (tokens, dim) f32.
         Raises: ValueError, naming the text, if one breaks the line above.
         """
-        lora_ids = self._adapters(spread(task, len(ids)))
+        lora_ids = self._adapters(task, len(ids))
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         checked = [self._checked_ids(place, text) for place, text in enumerate(ids)]
         rows = self._pipeline.run(checked, wanted, lora_ids=lora_ids)
@@ -334,7 +334,7 @@ class Encoder:
         Source: Late Chunking, arXiv:2409.04701.
         """
         tasks = spread(role_task(task, "document", self.spec.tasks), 1)
-        [adapter] = self._adapters(tasks)
+        [adapter] = self._adapters(tasks, 1)
         alone = isinstance(documents, str)
         items = checked_texts("documents", [documents] if isinstance(documents, str) else documents)
         if prompt is None and prompt_name is None:
@@ -411,16 +411,18 @@ class Encoder:
             return None
         return [after_prompt(text.special_mask, text.num_prompt_tokens) for text in block]
 
-    def _adapters(self, tasks: Sequence[str | None]) -> list[int]:
+    def _adapters(self, task: Task, num_texts: int) -> list[int]:
         """The adapter of every text."""
-        return adapter_numbers(tasks, self.tasks, self.spec.tasks)
+        return adapter_numbers(task, num_texts, self.tasks, self.spec.tasks)
 
     def _checked_max_length(self, max_length: int | None, name: str = "max_length") -> int:
         if max_length is None:
             return self.max_length
-        if not 1 <= max_length <= self.spec.max_tokens:
-            raise ValueError(f"encode: {name} must be from 1 to {self.spec.max_tokens}, got {max_length}")
-        return max_length
+        limit = checked_int("encode", name, max_length)
+        least = self.tokenizer.num_special_tokens + 1
+        if not least <= limit <= self.spec.max_tokens:
+            raise ValueError(f"encode: {name} must be from {least} to {self.spec.max_tokens}, got {limit}")
+        return limit
 
     def _checked_ids(self, place: int, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         array = np.asarray(ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from longspan.models.expansion import ExpansionEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights, read_adapters
-from longspan.options import OnTruncate, check_choice, check_engine
+from longspan.options import OnTruncate, check_choice, check_engine, checked_int
 from longspan.pipeline import Pipeline
 from longspan.progress import progress_bar
 from longspan.tasks import Task, adapter_numbers, check_new_task, role_prompts, role_task, spread
@@ -250,8 +249,9 @@ class MultiVectorEncoder:
     ) -> np.ndarray | list[np.ndarray]:
         check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
-        tasks = spread(role_task(task, job.role, self.spec.tasks), len(items))
-        lora_ids = adapter_numbers(tasks, self.tasks, self.spec.tasks)
+        task = role_task(task, job.role, self.spec.tasks)
+        tasks = spread(task, len(items))
+        lora_ids = adapter_numbers(task, len(items), self.tasks, self.spec.tasks)
         prompts = role_prompts(tasks, job.role, self.prompts, self.spec.tasks)
         inputs = [TextInput(*parts) for parts in zip(items, prompts, lora_ids, strict=True)]
         with progress_bar(len(items), "text", show) as progress:
@@ -259,25 +259,18 @@ class MultiVectorEncoder:
         return found[0] if isinstance(texts, str) else found
 
     def _checked_dim(self, name: str, dim: int | None) -> int | None:
-        if dim is not None and not 1 <= _checked_int(name, "dim", dim) <= self.dim:
+        if dim is not None and not 1 <= checked_int(name, "dim", dim) <= self.dim:
             raise ValueError(f"{name}: dim must be from 1 to {self.dim}, got {dim}")
         return dim
 
     def _limit(self, name: str, given: int | None, default: int, argument: str = "max_length") -> int:
         """The length that holds for a call, in the model's bounds; the default is what its files say."""
-        limit = default if given is None else _checked_int(name, argument, given)
+        limit = default if given is None else checked_int(name, argument, given)
         shortest = self._tokenizer.shortest
         if not shortest <= limit <= self.max_length:
             kind = CheckpointError if given is None else ValueError
             raise kind(f"{name}: {argument} must be from {shortest} to {self.max_length} tokens, got {limit}")
         return limit
-
-
-def _checked_int(name: str, argument: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: {argument} must be an int, got {type(value).__name__}") from None
 
 
 def _longest(checkpoint: Checkpoint, spec: ModelSpec) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Literal, TypedDict
 
 from longspan.quantize import Precision
@@ -31,6 +32,14 @@ def check_choice(caller: str, name: str, value: str | None, choices: tuple[str |
     """ValueError if `value` is none of `choices`."""
     if value not in choices:
         raise ValueError(f"{caller}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def checked_int(caller: str, name: str, value: int) -> int:
+    """`value` as an int; TypeError if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{caller}: {name} must be an int, got {type(value).__name__}") from None
 
 
 def check_engine(caller: str, device: str | None, dtype: str, num_threads: int | None) -> None:

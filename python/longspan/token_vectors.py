@@ -59,7 +59,7 @@ def encode_tokens(
     """
     found: list[np.ndarray] = []
     num_cut = num_lost = 0
-    for start in range(0, len(texts), TEXTS_PER_BLOCK):
+    for start in range(0, max(1, len(texts)), TEXTS_PER_BLOCK):  # no texts: a block that checks the options
         block = texts[start : start + TEXTS_PER_BLOCK]
         rows = _tokenize(block, job, tokenizer)
         for place, row in enumerate(rows, start):
