@@ -12,8 +12,9 @@ import pytest
 from checkpoints import spoilt
 from longspan import CheckpointError
 from longspan.checkpoint import Checkpoint
-from longspan.colbert import ColbertTokenizer, VocabularyTokenizer
+from longspan.colbert import ColbertTokenizer
 from longspan.colbert_rules import override, read_rules
+from longspan.tokenizer import TextTokenizer
 
 LIMIT = 8192
 START, PAD, END, MASK, QUERY, DOCUMENT = 0, 1, 2, 1001, 1002, 1003
@@ -24,8 +25,7 @@ def load(folder: Path, **changes: object) -> ColbertTokenizer:
     checkpoint = Checkpoint.open(folder)
     fields = ("query_maxlen", "doc_maxlen", "query_marker", "doc_marker", "attends_to_expansion", "mask_punctuation")
     rules = override(read_rules(checkpoint, LIMIT), **{field: changes.get(field) for field in fields})
-    tokenizer = VocabularyTokenizer.load(checkpoint, max_length=LIMIT, vocab_size=1004)
-    assert isinstance(tokenizer, VocabularyTokenizer)
+    tokenizer = TextTokenizer.load(checkpoint, max_length=LIMIT, vocab_size=1004)
     return ColbertTokenizer(tokenizer, rules, checkpoint.tokenizer_file)
 
 

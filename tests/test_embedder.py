@@ -198,17 +198,29 @@ def test_odd_texts_are_fine(encoder: Encoder) -> None:
         ({"task": "retrieval"}, "task must be None or one of 'base', got 'retrieval'"),
         ({"truncate_dim": 65}, "truncate_dim must be from 1 to 64, got 65"),
         ({"truncate_dim": 0}, "truncate_dim must be from 1 to 64, got 0"),
-        ({"max_length": 513}, "max_length must be from 1 to 512, got 513"),
-        ({"max_length": 2}, "max_length must be at least 3"),
-        ({"output_value": "x"}, "output_value must be one of sentence_embedding, token_embeddings, got 'x'"),
-        ({"on_truncate": "x"}, "on_truncate must be one of warn, error, ignore, got 'x'"),
+        ({"max_length": 513}, "max_length must be from 3 to 512, got 513"),
+        ({"max_length": 2}, "max_length must be from 3 to 512, got 2"),
+        ({"prompt_name": "x"}, "prompt_name must be one of the model's prompts .*, got 'x'"),
+        ({"output_value": "x"}, "output_value must be one of 'sentence_embedding', 'token_embeddings', got 'x'"),
+        ({"on_truncate": "x"}, "on_truncate must be one of 'warn', 'error', 'ignore', got 'x'"),
         ({"batch_size": 0}, "batch_size must be from 1"),
+        ({"batch_tokens": 0}, "batch_tokens must be from 1"),
+        ({"precision": "int8", "output_value": "token_embeddings"}, "precision must be 'float32' for token_embeddings"),
         ({"precision": "int4"}, "precision must be one of"),
     ],
 )
 def test_bad_options(encoder: Encoder, options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        encoder.encode(["Hi"], **options)
+    """Refused as well where there is no text, in which a wrong option would do no harm yet."""
+    for texts in (["Hi"], []):
+        for encode in (encoder.encode, encoder.encode_query, encoder.encode_document):
+            with pytest.raises(ValueError, match=message):
+                encode(texts, **options)
+
+
+def test_bad_options_without_ids(encoder: Encoder) -> None:
+    for options in ({"task": "retrieval"}, {"truncate_dim": 65}, {"output_value": "x"}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+            encoder.encode_ids([], **options)
 
 
 @pytest.mark.parametrize(

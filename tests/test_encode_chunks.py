@@ -265,11 +265,16 @@ def spans_message(text: str) -> str:
         ({"chunks": [(0, 3), (3, 4)]}, ValueError, spans_message(r"no token lies in chunk \(3, 4\); drop_empty=True")),
         ({"chunk_tokens": 0}, ValueError, "chunk_tokens must be at least 1, got 0"),
         ({"chunk_overlap": 3}, ValueError, "chunk_overlap is for chunks of tokens, got 3 for 'sentence'"),
-        ({"mode": "early"}, ValueError, "encode_chunks: mode must be one of late, naive, whole, got 'early'"),
-        ({"strategy": "best"}, ValueError, "strategy must be one of context, earlier, reference, got 'best'"),
-        ({"window": 0}, ValueError, "window must be from 1 to 512, got 0"),
-        ({"window": 513}, ValueError, "window must be from 1 to 512, got 513"),
-        ({"window": 2}, ValueError, "window must be more than the 2 special tokens and prompt, got 2"),
+        ({"mode": "early"}, ValueError, "encode_chunks: mode must be one of 'late', 'naive', 'whole', got 'early'"),
+        ({"strategy": "best"}, ValueError, "strategy must be one of 'context', 'earlier', 'reference', got 'best'"),
+        ({"window": 0}, ValueError, "window must be from 3 to 512, got 0"),
+        ({"window": 513}, ValueError, "window must be from 3 to 512, got 513"),
+        ({"window": 2}, ValueError, "window must be from 3 to 512, got 2"),
+        ({"window": 9.5}, TypeError, "window must be an int, got float"),
+        ({"window": 3, "prompt": "a b"}, ValueError, "window must be more than the 4 special tokens and prompt, got 3"),
+        ({"overlap": -1}, ValueError, "overlap must be from 0 to 255 in a window of 256, got -1"),
+        ({"overlap": 256}, ValueError, "overlap must be from 0 to 255 in a window of 256, got 256"),
+        ({"overlap": 0.5}, TypeError, "encode_chunks: overlap must be an int, got float"),
         ({"window": 20, "overlap": 18}, ValueError, "overlap must be from 0 to 17 in a window of 20, got 18"),
         ({"max_length": 2}, ValueError, "max_length must be at least 3"),
         ({"task": "translate"}, ValueError, "task must be None or one of 'base', got 'translate'"),
@@ -279,6 +284,16 @@ def spans_message(text: str) -> str:
 def test_bad_arguments(encoder: Encoder, options: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         encoder.encode_chunks(DOCUMENT, **options)
+
+
+@pytest.mark.parametrize("mode", ["late", "naive", "whole"])
+def test_bad_options_without_documents(encoder: Encoder, mode: str) -> None:
+    for options in (
+        *({"chunks": "word"}, {"chunk_tokens": 0}, {"strategy": "best"}, {"window": 2}, {"overlap": 256}),
+        *({"max_length": 2}, {"task": "translate"}, {"truncate_dim": 65}, {"batch_tokens": 0}, {"prompt_name": "x"}),
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+            encoder.encode_chunks([], mode=mode, **options)
 
 
 def test_bad_documents(encoder: Encoder) -> None:

@@ -296,6 +296,17 @@ def test_wrong_arguments(
         call(encoder)
 
 
+def test_wrong_arguments_without_texts(encoder: MultiVectorEncoder) -> None:
+    for encode in (encoder.encode_queries, encoder.encode_documents):
+        for options in (
+            *({"task": "code"}, {"dim": 49}, {"max_length": 3}, {"on_truncate": "cut"}),
+            *({"batch_size": 0}, {"batch_tokens": 0}),
+        ):
+            with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+                encode([], **options)
+        assert encode([]) == []
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

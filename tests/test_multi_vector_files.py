@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from checkpoints import Tensors, read_config, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, MultiVectorEncoder
+from longspan.safetensors_folder import SafetensorsFolder
 
 TEXTS = ["Hi!", "late chunking, explained", "", "a longer text (of a kind), " * 9, "快速的棕色狐狸 и лиса 😀"]
 
@@ -180,3 +181,14 @@ def test_damaged_projection_of_an_adapter(task: str, golden: Path, tmp_path: Pat
         CheckpointError, match=r"adapter of multi_vector_projector must be for \(16, 64\) .* \(16, 63\)"
     ):
         MultiVectorEncoder(target)
+
+
+def test_adapters_are_read_once(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoder and projection of v4 share a file of adapters; each of its tensors is read for both together."""
+    read: list[str] = []
+    own_read = SafetensorsFolder.read
+    monkeypatch.setattr(SafetensorsFolder, "read", lambda self, *what: read.append(what[0]) or own_read(self, *what))
+    encoder = MultiVectorEncoder(golden / "jina-v4" / "model")
+    factors = [name for name in read if ".lora_" in name]
+    assert len(factors) == len(set(factors)) and len(encoder.tasks) == 3
+    assert sum(name.startswith("base_model.model.multi_vector_projector.") for name in factors) == 6

@@ -20,15 +20,6 @@ from longspan.errors import CheckpointError
 from longspan.tokenizer import TextTokenizer
 
 
-class VocabularyTokenizer(TextTokenizer):
-    """A TextTokenizer that also answers which number a token has."""
-
-    def token_id(self, token: str) -> int | None:
-        """The number of the one token that is spelled so; None if there is none."""
-        number: int | None = self._tokenizer.token_to_id(token)
-        return number
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenRow:
     """One text's tokens."""
@@ -40,7 +31,7 @@ class TokenRow:
 class ColbertTokenizer:
     """Texts to token ids by a checkpoint's rules."""
 
-    def __init__(self, tokenizer: VocabularyTokenizer, rules: ColbertRules, source: Path) -> None:
+    def __init__(self, tokenizer: TextTokenizer, rules: ColbertRules, source: Path) -> None:
         """Raises: CheckpointError, naming `source`, if the tokenizer lacks a marker or the expansion token."""
         self.rules: Final = rules
         self._tokenizer = tokenizer

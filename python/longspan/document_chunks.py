@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from longspan.chunking import UNCUT, ChunkUnit, Span, check_chunk_size, split_tokens, token_spans, token_starts
 from longspan.late_chunking import STRATEGIES, Chunks, Plan, Strategy, late_means, plan_windows, with_special_tokens
+from longspan.options import check_choice, checked_int
 from longspan.pipeline import Finish, Pipeline
 from longspan.tokenizer import TextTokenizer, TokenizedText
 
@@ -27,7 +29,7 @@ CHARS_PER_BLOCK: Final = 1 << 20
 class ChunkSettings:
     """How documents are cut and run; `Encoder.encode_chunks` says what each means.
 
-    Raises: ValueError, a setting is not one of those that there are.
+    Raises: TypeError or ValueError, a setting is not one of those that there are, or no number that it may be.
     """
 
     chunks: ChunkRule
@@ -42,9 +44,13 @@ class ChunkSettings:
     drop_empty: bool
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("mode", self.mode, MODES), ("strategy", self.strategy, STRATEGIES)):
-            if value not in choices:
-                raise ValueError(f"encode_chunks: {name} must be one of {', '.join(choices)}, got {value!r}")
+        check_choice("encode_chunks", "mode", self.mode, MODES)
+        check_choice("encode_chunks", "strategy", self.strategy, STRATEGIES)
+        if not 0 <= checked_int("encode_chunks", "overlap", self.overlap) < self.window:
+            raise ValueError(
+                f"encode_chunks: overlap must be from 0 to {self.window - 1} in a window of {self.window}, "
+                f"got {self.overlap}"
+            )
         if isinstance(self.chunks, str):
             check_chunk_size(self.chunks, self.chunk_tokens, self.chunk_overlap)
 
@@ -170,8 +176,9 @@ class ChunkEncoder:
     def _alone(self, documents: Sequence[str], cuts: Sequence[tuple[list[Span], np.ndarray]]) -> list[np.ndarray]:
         """Vectors of the chunks' own texts."""
         texts = [document[start:end] for document, (spans, _) in zip(documents, cuts) for start, end in spans]
-        ends = np.cumsum([len(spans) for spans, _ in cuts])[:-1]
-        return np.split(self.encode(texts), ends)
+        ends = np.cumsum([0, *(len(spans) for spans, _ in cuts)])
+        vectors = self.encode(texts)
+        return [vectors[start:end] for start, end in itertools.pairwise(ends.tolist())]
 
 
 def spans_by_document(chunks: ChunkRule, documents: Sequence[str], *, alone: bool) -> list[Sequence[Span] | None]:
@@ -237,12 +244,12 @@ def _checked_spans(spans: Sequence[Span], size: int, name: str) -> list[Span]:
 
 
 def _blocks(lengths: Sequence[int]) -> Iterator[slice]:
-    """Neighbouring ranges of `lengths` that each sum to CHARS_PER_BLOCK at most, or hold one document."""
+    """Neighbouring ranges of `lengths` that each sum to CHARS_PER_BLOCK at most, or hold one document; one, if there is
+    none, so that the options are checked."""
     start = total = 0
     for place, length in enumerate(lengths):
         if place > start and total + length > CHARS_PER_BLOCK:
             yield slice(start, place)
             start, total = place, 0
         total += length
-    if lengths:
-        yield slice(start, len(lengths))
+    yield slice(start, len(lengths))

@@ -22,8 +22,8 @@ from longspan.models.encoder import TextEncoder
 from longspan.models.engine import compute_type, cpu_engine
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
-from longspan.models.weights import add_adapters, load_weights
-from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice
+from longspan.models.weights import add_adapters, load_weights, read_adapters
+from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice, check_engine, checked_int
 from longspan.pipeline import Finish, Pipeline
 from longspan.pooling import after_prompt, pooling_mode
 from longspan.progress import progress_bar
@@ -31,7 +31,7 @@ from longspan.prompts import resolve_prompt
 from longspan.quantize import Precision
 from longspan.results import Result, present, stack, truncation_text
 from longspan.similarity import SIMILARITIES, similarity
-from longspan.tasks import BASE_TASK, Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
+from longspan.tasks import Role, Task, adapter_numbers, check_new_task, role_prompts, role_task, spread, text_prompts
 from longspan.tokenizer import TextTokenizer, TokenizedText, checked_texts
 
 if TYPE_CHECKING:
@@ -69,12 +69,7 @@ class Encoder:
         local_files_only: bool = False,
         num_threads: int | None = None,
     ) -> None:
-        if device not in (None, "cpu"):
-            raise ValueError(f"Encoder: device must be None or 'cpu', got {device!r}; this version has no GPU engine")
-        if dtype not in ("auto", "float32"):
-            raise ValueError(f"Encoder: dtype must be 'auto' or 'float32', got {dtype!r}")
-        if num_threads is not None and num_threads < 1:
-            raise ValueError(f"Encoder: num_threads must be 1 or more, got {num_threads}")
+        check_engine("Encoder", device, dtype, num_threads)
         folder = hub.resolve(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
@@ -102,7 +97,8 @@ class Encoder:
         self._weight_map = names
         self._loading_adapter = threading.Lock()
         engine = cpu_engine(compute_type(dtype))
-        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, names, engine), engine)
+        weights = load_weights(checkpoint, spec, names, engine)
+        self._encoder = TextEncoder(spec, add_adapters(weights, spec, names, read_adapters(names)), engine)
         self._pipeline = Pipeline(
             self._encoder,
             tuple(Dense.load(module) for module in checkpoint.dense),
@@ -131,11 +127,8 @@ class Encoder:
         Raises: ValueError, the name is taken; FileNotFoundError, no such folder; CheckpointError, the adapter is
             damaged, not supported or of another model. Nothing has changed then.
         """
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"load_adapter: name must be a str that is not empty, got {name!r}")
         with self._loading_adapter:
-            if name in (BASE_TASK, *self.tasks):
-                raise ValueError(f"load_adapter: there is a task {name!r} already; choose another name")
+            check_new_task(name, self.tasks)
             adapter = read_peft(Path(path).expanduser(), name)
             self._encoder.weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, [adapter])
 
@@ -183,7 +176,7 @@ class Encoder:
         alone = isinstance(texts, str)
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
         tasks = spread(task, len(items))
-        lora_ids = self._adapters(tasks)
+        lora_ids = self._adapters(task, len(items))
         before = text_prompts(
             tasks,
             self.prompts,
@@ -195,13 +188,13 @@ class Encoder:
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         if wanted.tokens and precision != "float32":
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
-        check_choice("on_truncate", on_truncate, ("warn", "error", "ignore"))
+        check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
         limit = self._checked_max_length(max_length)
 
         rows: list[np.ndarray] = []
         num_cut = num_lost = 0
         with progress_bar(len(items), "text", show_progress_bar) as progress:
-            for start in range(0, len(items), TEXTS_PER_BLOCK):
+            for start in range(0, max(1, len(items)), TEXTS_PER_BLOCK):  # no texts: a block that checks the options
                 part = slice(start, start + TEXTS_PER_BLOCK)
                 block = self.tokenizer.encode(items[part], prompt=before[part], max_length=limit)
                 for place, text in enumerate(block, start):
@@ -277,7 +270,7 @@ class Encoder:
         Returns: (n, dim) f32, or with token_embeddings a list of (tokens, dim) f32.
         Raises: ValueError, naming the text, if one breaks the line above.
         """
-        lora_ids = self._adapters(spread(task, len(ids)))
+        lora_ids = self._adapters(task, len(ids))
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         checked = [self._checked_ids(place, text) for place, text in enumerate(ids)]
         rows = self._pipeline.run(checked, wanted, lora_ids=lora_ids)
@@ -343,7 +336,7 @@ class Encoder:
         Source: Late Chunking, arXiv:2409.04701.
         """
         tasks = spread(role_task(task, "document", self.spec.tasks), 1)
-        [adapter] = self._adapters(tasks)
+        [adapter] = self._adapters(tasks, 1)
         alone = isinstance(documents, str)
         items = checked_texts("documents", [documents] if isinstance(documents, str) else documents)
         if prompt is None and prompt_name is None:
@@ -402,7 +395,7 @@ class Encoder:
         return wanted.truncate_dim or self.dim
 
     def _finish(self, output_value: OutputValue, truncate_dim: int | None, normalize: bool | None) -> Finish:
-        check_choice("output_value", output_value, ("sentence_embedding", "token_embeddings"))
+        check_choice("encode", "output_value", output_value, ("sentence_embedding", "token_embeddings"))
         tokens = output_value == "token_embeddings"
         dim = self._pipeline.token_dim if tokens else self.dim
         if truncate_dim is not None and not 1 <= truncate_dim <= dim:
@@ -420,16 +413,18 @@ class Encoder:
             return None
         return [after_prompt(text.special_mask, text.num_prompt_tokens) for text in block]
 
-    def _adapters(self, tasks: Sequence[str | None]) -> list[int]:
+    def _adapters(self, task: Task, num_texts: int) -> list[int]:
         """The adapter of every text."""
-        return adapter_numbers(tasks, self.tasks, self.spec.tasks)
+        return adapter_numbers(task, num_texts, self.tasks, self.spec.tasks)
 
     def _checked_max_length(self, max_length: int | None, name: str = "max_length") -> int:
         if max_length is None:
             return self.max_length
-        if not 1 <= max_length <= self.spec.max_tokens:
-            raise ValueError(f"encode: {name} must be from 1 to {self.spec.max_tokens}, got {max_length}")
-        return max_length
+        limit = checked_int("encode", name, max_length)
+        least = self.tokenizer.num_special_tokens + 1
+        if not least <= limit <= self.spec.max_tokens:
+            raise ValueError(f"encode: {name} must be from {least} to {self.spec.max_tokens}, got {limit}")
+        return limit
 
     def _checked_ids(self, place: int, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         array = np.asarray(ids)

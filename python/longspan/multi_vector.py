@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 
 from longspan import hub
 from longspan.checkpoint import Checkpoint
-from longspan.colbert import ColbertTokenizer, VocabularyTokenizer
+from longspan.colbert import ColbertTokenizer
 from longspan.colbert_rules import SKIP_RULES, override, read_rules
 from longspan.errors import CheckpointError
 from longspan.late_interaction import Ranked, rank, score
@@ -24,13 +23,14 @@ from longspan.models.engine import compute_type, cpu_engine
 from longspan.models.expansion import ExpansionEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
-from longspan.models.weights import add_adapters, load_weights
+from longspan.models.weights import add_adapters, load_weights, read_adapters
+from longspan.options import OnTruncate, check_choice, check_engine, checked_int
 from longspan.pipeline import Pipeline
 from longspan.progress import progress_bar
-from longspan.tasks import BASE_TASK, Task, adapter_numbers, role_prompts, role_task, spread
+from longspan.tasks import Task, adapter_numbers, check_new_task, role_prompts, role_task, spread
 from longspan.token_head import STANFORD, load_projection
-from longspan.token_vectors import OnTruncate, TextInput, TokenJob, encode_tokens
-from longspan.tokenizer import checked_texts
+from longspan.token_vectors import TextInput, TokenJob, encode_tokens
+from longspan.tokenizer import TextTokenizer, checked_texts
 
 SkipList = Literal["model", "colbert", "pylate"]
 
@@ -68,7 +68,7 @@ class MultiVectorEncoder:
         attend_to_mask_tokens: bool | None = None,
         mask_punctuation: bool | None = None,
     ) -> None:
-        _check_engine(device, dtype, num_threads)
+        check_engine("MultiVectorEncoder", device, dtype, num_threads)
         folder = hub.resolve(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
@@ -89,16 +89,17 @@ class MultiVectorEncoder:
             attends_to_expansion=attend_to_mask_tokens,
             mask_punctuation=mask_punctuation,
         )
-        tokenizer = VocabularyTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
-        assert isinstance(tokenizer, VocabularyTokenizer)
+        tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
         self._tokenizer = ColbertTokenizer(tokenizer, rules, checkpoint.tokenizer_file)
         self.query_maxlen: Final = self._limit("MultiVectorEncoder", query_maxlen, rules.query_maxlen, "query_maxlen")
         self.doc_maxlen: Final = self._limit("MultiVectorEncoder", doc_maxlen, rules.doc_maxlen, "doc_maxlen")
         # A projection beside the backbone is none of the family's tensors.
         self._weight_map = replace(names, unused=(*names.unused, STANFORD))
         engine = cpu_engine(compute_type(dtype))
-        self._encoder = TextEncoder(spec, load_weights(checkpoint, spec, self._weight_map, engine), engine)
-        self._projection = projection.with_sources(names.peft)
+        weights = load_weights(checkpoint, spec, self._weight_map, engine)
+        adapters = read_adapters(names)
+        self._encoder = TextEncoder(spec, add_adapters(weights, spec, self._weight_map, adapters), engine)
+        self._projection = projection.adapted(0, adapters)
         self._query_encoder = self._encoder
         expansion_id = self._tokenizer.expansion_id
         if expansion_id is not None and not rules.attends_to_expansion:
@@ -123,11 +124,8 @@ class MultiVectorEncoder:
 
     def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
         """Load one more adapter, as the PEFT library saves them, for `task=name`; see `Encoder.load_adapter`."""
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"load_adapter: name must be a str that is not empty, got {name!r}")
         with self._loading_adapter:
-            if name in (BASE_TASK, *self.tasks):
-                raise ValueError(f"load_adapter: there is a task {name!r} already; choose another name")
+            check_new_task(name, self.tasks)
             adapters = [read_peft(Path(path).expanduser(), name)]
             projection = self._projection.adapted(len(self.tasks), adapters)
             weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, adapters)
@@ -205,7 +203,7 @@ class MultiVectorEncoder:
             kept, so an empty document has vectors too; so does one all of whose tokens are on the list: it keeps them.
         Raises: as `encode_queries`.
         """
-        _check_choice("encode_documents", "skip_list", skip_list, (None, "model", *SKIP_RULES))
+        check_choice("encode_documents", "skip_list", skip_list, (None, "model", *SKIP_RULES))
         job = TokenJob(
             name="encode_documents",
             role="document",
@@ -251,10 +249,11 @@ class MultiVectorEncoder:
     def _encode(
         self, job: TokenJob, texts: str | Sequence[str], task: Task, show: bool | None
     ) -> np.ndarray | list[np.ndarray]:
-        _check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
+        check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
-        tasks = spread(role_task(task, job.role, self.spec.tasks), len(items))
-        lora_ids = adapter_numbers(tasks, self.tasks, self.spec.tasks)
+        task = role_task(task, job.role, self.spec.tasks)
+        tasks = spread(task, len(items))
+        lora_ids = adapter_numbers(task, len(items), self.tasks, self.spec.tasks)
         prompts = role_prompts(tasks, job.role, self.prompts, self.spec.tasks)
         inputs = [TextInput(*parts) for parts in zip(items, prompts, lora_ids, strict=True)]
         with progress_bar(len(items), "text", show) as progress:
@@ -262,41 +261,18 @@ class MultiVectorEncoder:
         return found[0] if isinstance(texts, str) else found
 
     def _checked_dim(self, name: str, dim: int | None) -> int | None:
-        if dim is not None and not 1 <= _checked_int(name, "dim", dim) <= self.dim:
+        if dim is not None and not 1 <= checked_int(name, "dim", dim) <= self.dim:
             raise ValueError(f"{name}: dim must be from 1 to {self.dim}, got {dim}")
         return dim
 
     def _limit(self, name: str, given: int | None, default: int, argument: str = "max_length") -> int:
         """The length that holds for a call, in the model's bounds; the default is what its files say."""
-        limit = default if given is None else _checked_int(name, argument, given)
+        limit = default if given is None else checked_int(name, argument, given)
         shortest = self._tokenizer.shortest
         if not shortest <= limit <= self.max_length:
             kind = CheckpointError if given is None else ValueError
             raise kind(f"{name}: {argument} must be from {shortest} to {self.max_length} tokens, got {limit}")
         return limit
-
-
-def _checked_int(name: str, argument: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: {argument} must be an int, got {type(value).__name__}") from None
-
-
-def _check_engine(device: str | None, dtype: str, num_threads: int | None) -> None:
-    if device not in (None, "cpu"):
-        raise ValueError(
-            f"MultiVectorEncoder: device must be None or 'cpu', got {device!r}; this version has no GPU engine"
-        )
-    if dtype not in ("auto", "float32"):
-        raise ValueError(f"MultiVectorEncoder: dtype must be 'auto' or 'float32', got {dtype!r}")
-    if num_threads is not None and num_threads < 1:
-        raise ValueError(f"MultiVectorEncoder: num_threads must be 1 or more, got {num_threads}")
-
-
-def _check_choice(name: str, argument: str, value: str | None, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: {argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def _longest(checkpoint: Checkpoint, spec: ModelSpec) -> int:

@@ -112,7 +112,7 @@ class Pipeline:
         if not any(number != NO_ADAPTER for number in lora_ids):
             lora_ids = None
         with self._workspace() as workspace, _thread_limit(self._num_threads):
-            budget = batch_tokens or BATCH_TOKENS
+            budget = BATCH_TOKENS if batch_tokens is None else batch_tokens
             for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids):
                 yield batch, self._encoder.forward(batch, workspace)
 

@@ -25,20 +25,31 @@ def spread(task: Task, num_texts: int) -> list[str | None]:
     return tasks
 
 
-def adapter_numbers(tasks: Sequence[str | None], names: Sequence[str], spec: TaskSpec) -> list[int]:
+def adapter_numbers(task: Task, num_texts: int, names: Sequence[str], spec: TaskSpec) -> list[int]:
     """The adapter of every text: its task's place in `names`, -1 for none.
 
-    Raises: ValueError, a task is not in `names`, or is None and the model was published for use with one.
+    Raises: ValueError, a task is not in `names`, or is None and the model was published for use with one; even where
+        there is no text.
     """
+    is_one = task is None or isinstance(task, str)
+    tasks = spread(task, max(num_texts, 1) if is_one else num_texts)
     numbers = {name: number for number, name in enumerate(names)} | {BASE_TASK: NO_ADAPTER}
     if not spec.is_required:
         numbers |= {None: NO_ADAPTER if spec.default is None else numbers[spec.default]}  # type: ignore[dict-item]
-    for task in tasks:
-        if task not in numbers:
+    for name in tasks:
+        if name not in numbers:
             known = ", ".join(map(repr, (*names, BASE_TASK)))
             or_none = "one of" if spec.is_required else "None or one of"
-            raise ValueError(f"encode: task must be {or_none} {known}, got {task!r}")
-    return [numbers[task] for task in tasks]  # type: ignore[index]
+            raise ValueError(f"encode: task must be {or_none} {known}, got {name!r}")
+    return [numbers[name] for name in tasks][:num_texts]  # type: ignore[index]
+
+
+def check_new_task(name: object, tasks: Sequence[str]) -> None:
+    """ValueError unless `name`, of an adapter to be loaded, is a str that none of `tasks` has."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"load_adapter: name must be a str that is not empty, got {name!r}")
+    if name in (BASE_TASK, *tasks):
+        raise ValueError(f"load_adapter: there is a task {name!r} already; choose another name")
 
 
 def role_task(task: Task, role: Role, spec: TaskSpec) -> Task:

@@ -15,8 +15,8 @@ from longspan.errors import CheckpointError
 from longspan.head import Dense, finish
 from longspan.models.adapters import add_to_product, module_of
 from longspan.models.parts import Product
-from longspan.models.peft import Adapter, read_peft
-from longspan.models.spec import LinearMap, PeftSource
+from longspan.models.peft import Adapter
+from longspan.models.spec import LinearMap
 from longspan.ops.linear import pack_linear
 
 STANFORD: Final = "linear.weight"  # beside the backbone, without bias: colbert-ai, jina-colbert-v2
@@ -45,12 +45,6 @@ class Projection:
             return finish(hidden, self.dense, truncate_dim=dim, normalize=True)
         vectors = ops.linear(hidden, self.dense[0].weight, lora=self.lora, lora_ids=lora_ids)
         return finish(np.asarray(vectors), (), truncate_dim=dim, normalize=True)
-
-    def with_sources(self, sources: Sequence[PeftSource]) -> Projection:
-        """With its part of the checkpoint's own adapters, which `load_weights` has found to be whole."""
-        shared = [source.task for source in sources if source.shares_file]
-        own = [read_peft(one.folder, one.task, tasks_in_file=shared if one.shares_file else ()) for one in sources]
-        return self.adapted(0, own) if own else self
 
     def adapted(self, num_before: int, adapters: Sequence[Adapter]) -> Projection:
         """With the part that these adapters have here, behind the `num_before` that are loaded.

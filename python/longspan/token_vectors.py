@@ -6,18 +6,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from longspan.colbert import ColbertTokenizer, TokenRow
 from longspan.colbert_rules import SkipRule
 from longspan.errors import TruncationWarning
+from longspan.options import OnTruncate
 from longspan.pipeline import Pipeline
 from longspan.tasks import Role
 from longspan.token_head import Projection
-
-OnTruncate = Literal["warn", "error", "ignore"]
 
 # Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
 TEXTS_PER_BLOCK: Final = 4096
@@ -60,7 +59,7 @@ def encode_tokens(
     """
     found: list[np.ndarray] = []
     num_cut = num_lost = 0
-    for start in range(0, len(texts), TEXTS_PER_BLOCK):
+    for start in range(0, max(1, len(texts)), TEXTS_PER_BLOCK):  # no texts: a block that checks the options
         block = texts[start : start + TEXTS_PER_BLOCK]
         rows = _tokenize(block, job, tokenizer)
         for place, row in enumerate(rows, start):

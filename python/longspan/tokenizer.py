@@ -155,6 +155,11 @@ class TextTokenizer:
                 )
         return results
 
+    def token_id(self, token: str) -> int | None:
+        """The number of the one token that is spelled so; None if there is none."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
+
     def _checked_length(self, max_length: int) -> int:
         """`max_length` as an int that leaves room for a token of text."""
         try:

@@ -21,22 +21,33 @@ from longspan.ops.multi_lora import pack_lora
 
 
 def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, engine: OpsEngine) -> EncoderWeights:
-    """Read every tensor that `names` lists; products are packed for `engine`.
+    """Read every tensor that `names` lists, products packed for `engine`; adapters in files of their own come in with
+    `add_adapters`.
 
     Raises: CheckpointError, naming the tensor, if one is missing, is not listed, has another shape than `spec` says, or
         holds NaN or infinity.
     """
     _account_for_all(checkpoint, names)
-    weights = _Reader(checkpoint, spec, engine).encoder(names)
-    if not names.peft:
-        return weights
-    return add_adapters(weights, spec, names, [_read_source(source, names.peft) for source in names.peft])
+    return _Reader(checkpoint, spec, engine).encoder(names)
+
+
+def read_adapters(names: WeightMap) -> list[Adapter]:
+    """The checkpoint's adapters in files of their own, one a task, in order.
+
+    Raises: CheckpointError, a folder or a tensor is missing, damaged, or holds what is not supported.
+    """
+    return [_read_source(source, names.peft) for source in names.peft]
 
 
 def add_adapters(
     weights: EncoderWeights, spec: ModelSpec, names: WeightMap, adapters: Sequence[Adapter]
 ) -> EncoderWeights:
-    """`weights`, which stay as they are, with more tasks behind those that they have."""
+    """`weights`, which stay as they are, with more tasks behind those that they have.
+
+    Raises: CheckpointError, an adapter is of another model.
+    """
+    if not adapters:
+        return weights
     for adapter in adapters:
         check_adapter(adapter, spec, names)
     before = len(weights.tasks)
