@@ -44,6 +44,15 @@ def minilm_path() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def mpnet_path() -> Path:
+    """Real MPNet weights (438 MB); skips by name where LONGSPAN_TEST_MPNET names no folder."""
+    named = os.environ.get("LONGSPAN_TEST_MPNET")
+    if not named:
+        pytest.skip("real MPNet weights absent: set LONGSPAN_TEST_MPNET to a folder with all-mpnet-base-v2")
+    return Path(named)
+
+
 @pytest.fixture(params=_core.available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test once for each instruction set that this machine has."""

@@ -1,6 +1,7 @@
-"""Quality of the real model on real data, against the figures in bench/quality/baselines.json.
+"""Quality of real models on real data, against the figures in bench/quality/baselines.json.
 
-LONGSPAN_TEST_DATA names the data folder; LONGSPAN_TEST_SLOW=1 adds the large sets.
+LONGSPAN_TEST_DATA names the data folder; LONGSPAN_TEST_SLOW=1 adds the large sets; LONGSPAN_TEST_MPNET names the folder
+with all-mpnet-base-v2.
 """
 
 from __future__ import annotations
@@ -69,5 +70,29 @@ def test_retrieval(data_folder: Path, minilm: Runtime, baseline: Baseline, name:
     figures = retrieval.measure(data, *retrieval.embed(minilm, data), list(RANKINGS))
     assert figures["float32"]["nDCG@10"] == pytest.approx(expected, abs=0.001)
     results = [Result.against(baseline, name, ranking, ranking, reached) for ranking, reached in figures.items()]
+    sentence, is_good = verdict(results)
+    assert is_good, sentence
+
+
+@pytest.mark.timeout(900)
+def test_mpnet(data_folder: Path, mpnet_path: Path) -> None:
+    """The relative bias that all layers share, with the real weights."""
+    known = find_baseline(mpnet_path, None)
+    assert known is not None and known.model == "all-mpnet-base-v2", "these are not the published weights"
+    runtime, data = load_longspan(str(mpnet_path), None), load_retrieval(data_folder, "xquad.en")
+    figures = {
+        "stsb.en": {
+            kind: {sts.SPEARMAN: value} for kind, value in sts.measure(runtime, load_sts(data_folder, "en")).items()
+        },
+        "xquad.en": retrieval.measure(data, *retrieval.embed(runtime, data), list(RANKINGS)),
+    }
+    assert figures["stsb.en"]["float32"][sts.SPEARMAN] == pytest.approx(0.8342, abs=0.001)
+    assert figures["xquad.en"]["float32"]["nDCG@10"] == pytest.approx(0.9547, abs=0.001)
+    results = [
+        Result.against(known, name, ranking, ranking, reached)
+        for name, rankings in figures.items()
+        for ranking, reached in rankings.items()
+    ]
+    assert all(result.known for result in results)
     sentence, is_good = verdict(results)
     assert is_good, sentence
