@@ -99,10 +99,10 @@ class Encoder:
         self._loading_adapter = threading.Lock()
         engine = cpu_engine(compute_type(dtype))
         weights = load_weights(checkpoint, spec, names, engine)
-        self._encoder = TextEncoder(spec, add_adapters(weights, spec, names, read_adapters(names)), engine)
+        self._encoder = TextEncoder(spec, add_adapters(weights, spec, names, read_adapters(names), engine), engine)
         self._pipeline = Pipeline(
             self._encoder,
-            tuple(Dense.load(module) for module in checkpoint.dense),
+            tuple(Dense.load(module, engine) for module in checkpoint.dense),
             self.pooling,
             num_threads,
         )
@@ -131,7 +131,9 @@ class Encoder:
         with self._loading_adapter:
             check_new_task(name, self.tasks)
             adapter = read_peft(Path(path).expanduser(), name)
-            self._encoder.weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, [adapter])
+            self._encoder.weights = add_adapters(
+                self._encoder.weights, self.spec, self._weight_map, [adapter], self._encoder.engine
+            )
 
     def encode(
         self,

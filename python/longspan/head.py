@@ -7,14 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from longspan import ops
-from longspan._core import PackedLinear
 from longspan.checkpoint import ModuleEntry
 from longspan.errors import CheckpointError
-from longspan.ops.linear import Activation, pack_linear
+from longspan.models.engine import OpsEngine
+from longspan.models.parts import Product
+from longspan.ops.linear import Activation
 from longspan.safetensors_folder import SafetensorsFolder
 
-SMALLEST_NORM: Final = 1e-12  # a shorter vector is divided by this: zeros stay zeros
 DENSE_ACTIVATIONS: Final[dict[str, Activation | None]] = {
     "Identity": None,
     "Tanh": "tanh",
@@ -27,11 +26,11 @@ DENSE_ACTIVATIONS: Final[dict[str, Activation | None]] = {
 class Dense:
     """One Dense module: activation(x W^T + bias)."""
 
-    weight: PackedLinear
+    product: Product
     activation: Activation | None
 
     @classmethod
-    def load(cls, module: ModuleEntry) -> Dense:
+    def load(cls, module: ModuleEntry, engine: OpsEngine) -> Dense:
         """Read and pack it; CheckpointError where its files disagree or ask for what is not supported."""
         config = module.config
         name = config.get_str("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
@@ -54,18 +53,15 @@ class Dense:
         for tensor, values in parts.items():
             tensors.require_finite(tensor, values)
         bias = [parts["linear.bias"]] if "linear.bias" in parts else None
-        return cls(pack_linear([parts["linear.weight"]], bias), DENSE_ACTIVATIONS[name])
+        return cls(Product(engine.pack([parts["linear.weight"]], bias)), DENSE_ACTIVATIONS[name])
 
 
-def finish(vectors: np.ndarray, dense: tuple[Dense, ...], *, truncate_dim: int | None, normalize: bool) -> np.ndarray:
-    """(rows, dim) f32 -> (rows, truncate_dim or the head's own width) f32, C-contiguous."""
+def finish(
+    vectors: np.ndarray, dense: tuple[Dense, ...], engine: OpsEngine, *, truncate_dim: int | None, normalize: bool
+) -> np.ndarray:
+    """(rows, dim) -> (rows, truncate_dim or the head's own width), C-contiguous, both where `engine` computes."""
     for layer in dense:
-        vectors = np.asarray(ops.linear(vectors, layer.weight, activation=layer.activation))
-    vectors = np.ascontiguousarray(vectors[:, :truncate_dim])
-    return unit_length(vectors) if normalize else vectors
-
-
-def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Each row of (rows, dim) divided by its length; a row of zeros stays."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return vectors / np.maximum(lengths, vectors.dtype.type(SMALLEST_NORM))[:, None]
+        x, vectors = vectors, engine.empty(len(vectors), layer.product.weight.out_features)
+        engine.multiply(x, layer.product, None, activation=layer.activation, out=vectors)
+    vectors = vectors[:, :truncate_dim]
+    return engine.unit_length(vectors) if normalize else engine.contiguous(vectors)

@@ -78,7 +78,10 @@ class MultiVectorEncoder:
         self.spec: Final[ModelSpec] = spec
         self.num_threads: Final = num_threads
         self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
-        projection = load_projection(checkpoint, spec.hidden_size)  # first: it says what is no multi-vector model
+        engine = cpu_engine(compute_type(dtype))
+        projection = load_projection(
+            checkpoint, spec.hidden_size, engine
+        )  # first: it says what is no multi-vector model
         self.max_length: Final = _longest(checkpoint, spec)
         rules = override(
             read_rules(checkpoint, self.max_length),
@@ -95,10 +98,9 @@ class MultiVectorEncoder:
         self.doc_maxlen: Final = self._limit("MultiVectorEncoder", doc_maxlen, rules.doc_maxlen, "doc_maxlen")
         # A projection beside the backbone is none of the family's tensors.
         self._weight_map = replace(names, unused=(*names.unused, STANFORD))
-        engine = cpu_engine(compute_type(dtype))
         weights = load_weights(checkpoint, spec, self._weight_map, engine)
         adapters = read_adapters(names)
-        self._encoder = TextEncoder(spec, add_adapters(weights, spec, self._weight_map, adapters), engine)
+        self._encoder = TextEncoder(spec, add_adapters(weights, spec, self._weight_map, adapters, engine), engine)
         self._projection = projection.adapted(0, adapters)
         self._query_encoder = self._encoder
         expansion_id = self._tokenizer.expansion_id
@@ -128,7 +130,7 @@ class MultiVectorEncoder:
             check_new_task(name, self.tasks)
             adapters = [read_peft(Path(path).expanduser(), name)]
             projection = self._projection.adapted(len(self.tasks), adapters)
-            weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, adapters)
+            weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, adapters, self._encoder.engine)
             self._projection = projection
             self._query_encoder.weights = self._encoder.weights = weights
 

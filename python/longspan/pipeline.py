@@ -41,6 +41,7 @@ class Pipeline:
         self._encoder = encoder
         self._dense = dense
         self._pooling = pooling
+        self.engine: Final = encoder.engine
         self._num_threads = num_threads
         self._adapter = NO_ADAPTER
         self._idle_workspaces: list[Workspace] = []
@@ -48,7 +49,7 @@ class Pipeline:
     @property
     def dim(self) -> int:
         """Values of a text's vector, before truncation."""
-        return self._dense[-1].weight.out_features if self._dense else self._encoder.spec.hidden_size
+        return self._dense[-1].product.weight.out_features if self._dense else self._encoder.spec.hidden_size
 
     @property
     def token_dim(self) -> int:
@@ -124,15 +125,17 @@ class Pipeline:
 
     def finish(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
         """Pooled vectors (n, token_dim) f32 through the head, truncation and normalisation; (n, dim) f32."""
-        return finish(vectors, self._dense, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+        placed = self.engine.place(vectors)
+        done = finish(placed, self._dense, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+        return self.engine.to_host(done)
 
     def _finish(
         self, hidden: np.ndarray, batch: PackedBatch, wanted: Finish, keep: np.ndarray | None
     ) -> Sequence[np.ndarray]:
         """The batch's rows, in the batch's order; none of them is memory of the workspace."""
         if wanted.tokens:
-            vectors = finish(hidden.copy(), (), truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
-            return np.split(vectors, batch.cu_seqlens[1:-1])
+            vectors = finish(hidden, (), self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+            return np.split(np.array(self.engine.to_host(vectors)), batch.cu_seqlens[1:-1])
         return list(self.finish(pool(hidden, batch.cu_seqlens, self._pooling, keep), wanted))
 
     @contextmanager

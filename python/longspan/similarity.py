@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from longspan import ops
-from longspan.head import unit_length
+from longspan.vectors import unit_length
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:

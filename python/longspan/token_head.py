@@ -8,16 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from longspan import ops
-from longspan._core import PackedLora
 from longspan.checkpoint import Checkpoint, ModuleEntry
 from longspan.errors import CheckpointError
 from longspan.head import Dense, finish
 from longspan.models.adapters import add_to_product, module_of
+from longspan.models.engine import OpsEngine
 from longspan.models.parts import Product
 from longspan.models.peft import Adapter
 from longspan.models.spec import LinearMap
-from longspan.ops.linear import pack_linear
 
 STANFORD: Final = "linear.weight"  # beside the backbone, without bias: colbert-ai, jina-colbert-v2
 STANFORD_BIAS: Final = "linear.bias"
@@ -31,20 +29,22 @@ class Projection:
     """One layer, or PyLate's chain of them, and the adapters of the one."""
 
     dense: tuple[Dense, ...]
+    engine: OpsEngine
     weight: str | None = None  # the one layer's tensor, by which adapters know it; None for a chain, which has none
-    lora: PackedLora | None = None
 
     @property
     def dim(self) -> int:
         """Values of a token's vector."""
-        return self.dense[-1].weight.out_features
+        return self.dense[-1].product.weight.out_features
 
     def project(self, hidden: np.ndarray, lora_ids: np.ndarray | None, dim: int | None) -> np.ndarray:
-        """(tokens, hidden_size) f32 -> (tokens, dim) f32 of unit length; lora_ids as in `PackedBatch`."""
-        if self.lora is None or lora_ids is None:
-            return finish(hidden, self.dense, truncate_dim=dim, normalize=True)
-        vectors = ops.linear(hidden, self.dense[0].weight, lora=self.lora, lora_ids=lora_ids)
-        return finish(np.asarray(vectors), (), truncate_dim=dim, normalize=True)
+        """(tokens, hidden_size) -> (tokens, dim) of unit length, where the engine computes; lora_ids as in
+        `PackedBatch`."""
+        if self.weight is None:
+            return finish(hidden, self.dense, self.engine, truncate_dim=dim, normalize=True)
+        vectors = self.engine.empty(len(hidden), self.dim)
+        self.engine.multiply(hidden, self.dense[0].product, lora_ids, out=vectors)
+        return finish(vectors, (), self.engine, truncate_dim=dim, normalize=True)
 
     def adapted(self, num_before: int, adapters: Sequence[Adapter]) -> Projection:
         """With the part that these adapters have here, behind the `num_before` that are loaded.
@@ -53,8 +53,8 @@ class Projection:
         """
         if self.weight is None:
             return self
-        weight, module = self.dense[0].weight, module_of(self.weight)
-        wanted = (self.dim, weight.in_features)
+        product, module = self.dense[0].product, module_of(self.weight)
+        wanted = (self.dim, product.weight.in_features)
         for adapter in adapters:
             factors = adapter.factors.get(module)
             got = wanted if factors is None else (factors.b.shape[0], factors.a.shape[1])
@@ -63,36 +63,35 @@ class Projection:
                     f"{adapter.folder}: the adapter of {module} must be for {wanted} (out, in) weights, got {got}"
                 )
         names = LinearMap((self.weight,))
-        product = add_to_product(Product(weight, self.lora), names, (self.dim,), num_before, adapters)
-        return replace(self, lora=product.lora)
+        product = add_to_product(product, names, (self.dim,), num_before, adapters, self.engine)
+        return replace(self, dense=(replace(self.dense[0], product=product),))
 
 
-def load_projection(checkpoint: Checkpoint, hidden_size: int) -> Projection:
-    """The layers from (tokens, hidden_size) to (tokens, dim), without adapters.
+def load_projection(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -> Projection:
+    """The layers from (tokens, hidden_size) to (tokens, dim), without adapters, packed for `engine`.
 
     Raises: CheckpointError, there is none, or a tensor has the wrong shape or holds NaN or infinity.
     """
     if checkpoint.modules:
-        return Projection(_load_modules(checkpoint, hidden_size))
+        return Projection(_load_modules(checkpoint, hidden_size, engine), engine)
     names = checkpoint.tensor_names
     if V4 in names:
-        return Projection((_load(checkpoint, hidden_size, V4, V4_BIAS),), V4)
+        return Projection((_load(checkpoint, hidden_size, V4, V4_BIAS, engine),), engine, V4)
     if STANFORD_BIAS in names:
         raise CheckpointError(f"{checkpoint.folder}: tensor {STANFORD_BIAS} is not part of a ColBERT's projection")
     if STANFORD in names:
-        return Projection((_load(checkpoint, hidden_size, STANFORD, None),), STANFORD)
+        return Projection((_load(checkpoint, hidden_size, STANFORD, None, engine),), engine, STANFORD)
     raise CheckpointError(f"{checkpoint.folder} is no multi-vector model: it needs {LAYOUTS}, and has none of them")
 
 
-def _load(checkpoint: Checkpoint, hidden_size: int, weight: str, bias: str | None) -> Dense:
+def _load(checkpoint: Checkpoint, hidden_size: int, weight: str, bias: str | None, engine: OpsEngine) -> Dense:
     shape = checkpoint.shape(weight)
     if len(shape) != 2 or shape[0] < 1 or shape[1] != hidden_size:
         raise CheckpointError(f"{checkpoint.folder}: tensor {weight} must be (dim, {hidden_size}), got {shape}")
     if bias is not None and checkpoint.shape(bias) != shape[:1]:
         raise CheckpointError(f"{checkpoint.folder}: tensor {bias} must be {shape[:1]}, got {checkpoint.shape(bias)}")
-    return Dense(
-        pack_linear([_finite(checkpoint, weight)], None if bias is None else [_finite(checkpoint, bias)]), None
-    )
+    biases = None if bias is None else [_finite(checkpoint, bias)]
+    return Dense(Product(engine.pack([_finite(checkpoint, weight)], biases)), None)
 
 
 def _finite(checkpoint: Checkpoint, name: str) -> np.ndarray:
@@ -101,7 +100,7 @@ def _finite(checkpoint: Checkpoint, name: str) -> np.ndarray:
     return values
 
 
-def _load_modules(checkpoint: Checkpoint, hidden_size: int) -> tuple[Dense, ...]:
+def _load_modules(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -> tuple[Dense, ...]:
     if not checkpoint.dense or checkpoint.pooling is not None:
         kinds = ", ".join(module.kind for module in checkpoint.modules)
         raise CheckpointError(
@@ -112,7 +111,7 @@ def _load_modules(checkpoint: Checkpoint, hidden_size: int) -> tuple[Dense, ...]
     for module in checkpoint.dense:
         _check_module(module, width)
         width = module.config.get_int("out_features")
-    return tuple(Dense.load(module) for module in checkpoint.dense)
+    return tuple(Dense.load(module, engine) for module in checkpoint.dense)
 
 
 def _check_module(module: ModuleEntry, width: int) -> None:

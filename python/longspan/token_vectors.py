@@ -101,8 +101,9 @@ def _run(
         for batch, hidden in batches:
             masks = [kept[index] for index in batch.indices]
             keep = np.concatenate(masks)
-            adapters = None if batch.lora_ids is None else batch.lora_ids[keep]
-            vectors = projection.project(hidden[keep], adapters, job.dim)
+            adapters = None if batch.lora_ids is None else pipeline.engine.place(batch.lora_ids[keep])
+            kept_states = hidden[pipeline.engine.place(np.flatnonzero(keep))]
+            vectors = pipeline.engine.to_host(projection.project(kept_states, adapters, job.dim))
             ends = np.cumsum([np.count_nonzero(mask) for mask in masks])
             for index, row in zip(batch.indices, np.split(vectors, ends[:-1]), strict=True):
                 found[index] = row

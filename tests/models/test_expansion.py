@@ -154,7 +154,7 @@ def test_own_tokens_do_not_notice_the_masks(family: str, golden: Path) -> None:
 
 
 def test_rows_are_turned() -> None:
-    turned, seen, cu_seqlens = turn_rows(batch_of((3, 2), (2, 0)), MASK)
-    assert turned.tolist() == [4, 3, 2, 1, 0, 6, 5]
-    assert seen.tolist() == [2, 1, 0, 6, 5] and cu_seqlens.tolist() == [0, 3, 5]
-    assert cu_seqlens.dtype == np.int32
+    found = turn_rows(batch_of((3, 2), (2, 0)), MASK)
+    assert found.turned.tolist() == [4, 3, 2, 1, 0, 6, 5]
+    assert found.seen.tolist() == [2, 1, 0, 6, 5] and found.cu_seqlens_seen.tolist() == [0, 3, 5]
+    assert found.cu_seqlens_seen.dtype == np.int32

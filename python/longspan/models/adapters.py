@@ -9,10 +9,10 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from longspan.errors import CheckpointError
+from longspan.models.engine import OpsEngine
 from longspan.models.parts import Product
 from longspan.models.peft import Adapter, Factors, bare
 from longspan.models.spec import LinearMap, ModelSpec, WeightMap
-from longspan.ops.multi_lora import pack_lora
 
 
 def module_of(weight: str) -> str:
@@ -63,7 +63,12 @@ def check_adapter(adapter: Adapter, spec: ModelSpec, names: WeightMap) -> None:
 
 
 def add_to_product(
-    product: Product, names: LinearMap, rows: tuple[int, ...], num_before: int, adapters: Sequence[Adapter]
+    product: Product,
+    names: LinearMap,
+    rows: tuple[int, ...],
+    num_before: int,
+    adapters: Sequence[Adapter],
+    engine: OpsEngine,
 ) -> Product:
     """`product` with more adapters behind the `num_before` that are loaded, whether or not it had any of those."""
     modules = [module_of(weight) for weight in names.weights]
@@ -82,7 +87,7 @@ def add_to_product(
         if factors is not None:
             lora_a[place, : factors.a.shape[0]] = factors.a
             lora_b[place, :, : factors.a.shape[0]] = factors.b
-    return replace(product, lora=pack_lora(lora_a, lora_b, 1.0, product.weight))
+    return replace(product, lora=engine.pack_lora(lora_a, lora_b, 1.0, product.weight))
 
 
 def _stack(parts: Sequence[Factors | None], rows: tuple[int, ...]) -> Factors | None:

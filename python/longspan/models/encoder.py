@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from longspan.batch import PackedBatch
 from longspan.models.engine import OpsEngine
-from longspan.models.parts import EncoderWeights, LayerWeights, Norm, TableAdapter
+from longspan.models.parts import EncoderWeights, LayerWeights, Norm
 from longspan.models.positions import alibi_slopes, rotary_tables
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
 from longspan.models.workspace import Workspace
-from longspan.ops import linear
 
 
 class TextEncoder:
@@ -22,11 +19,12 @@ class TextEncoder:
         self.spec = spec
         self.weights = weights
         self.engine = engine
-        self._slopes = alibi_slopes(spec.num_heads) if spec.alibi else None
+        self._slopes = engine.place(alibi_slopes(spec.num_heads)) if spec.alibi else None
         self._rotary_tables: dict[Rotary, tuple[np.ndarray, np.ndarray]] = {}
 
     def forward(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
-        """The last hidden state, (total_tokens, hidden_size) f32: memory of `workspace`, good until its next use."""
+        """The last hidden state, (total_tokens, hidden_size): memory of `workspace`, good until its next use."""
+        batch = self.engine.place_batch(batch)
         run_layer = self._prenorm_layer if self.spec.is_prenorm else self._postnorm_layer
         x = self._embed(batch, workspace)
         for spec, layer in zip(self.spec.layers, self.weights.layers, strict=True):
@@ -40,7 +38,7 @@ class TextEncoder:
         x = workspace.take("x", len(batch.ids), self.spec.hidden_size)
         self.engine.lookup(weights.word_embeddings, batch.ids, x)
         if batch.lora_ids is not None:
-            _adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
+            self.engine.adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
         if weights.position_embeddings is not None and self.spec.position_offset is not None:
             rows = workspace.take("delta", *x.shape)
             self.engine.lookup(weights.position_embeddings, batch.positions + self.spec.position_offset, rows)
@@ -56,13 +54,15 @@ class TextEncoder:
     ) -> None:
         """x = norm(x + attention(x)); [x = norm(x + what was x;)] x = norm(x + mlp(x)); in place."""
         delta = workspace.take("delta", *x.shape)
-        self.engine.multiply(self._attend(spec, layer, x, batch, workspace), layer.attention_out, batch, out=delta)
+        self.engine.multiply(
+            self._attend(spec, layer, x, batch, workspace), layer.attention_out, batch.lora_ids, out=delta
+        )
         if layer.residual_norm is None:
             self._norm(delta, layer.attention_norm, residual=x, out=x)
         else:
             self._norm(delta, layer.attention_norm, residual=x, out=delta)
             self._norm(delta, layer.residual_norm, residual=x, out=x)
-        self.engine.multiply(self._mlp_inner(layer, x, batch, workspace), layer.down, batch, out=delta)
+        self.engine.multiply(self._mlp_inner(layer, x, batch, workspace), layer.down, batch.lora_ids, out=delta)
         self._norm(delta, layer.mlp_norm, residual=x, out=x)
 
     def _prenorm_layer(
@@ -74,11 +74,11 @@ class TextEncoder:
             normed = workspace.take("delta", *x.shape)
             self._norm(x, layer.attention_norm, out=normed)
         context = self._attend(spec, layer, normed, batch, workspace)
-        self.engine.multiply(context, layer.attention_out, batch, residual=x, out=x)
+        self.engine.multiply(context, layer.attention_out, batch.lora_ids, residual=x, out=x)
         normed = workspace.take("delta", *x.shape)
         self._norm(x, layer.mlp_norm, out=normed)
         inner = self._mlp_inner(layer, normed, batch, workspace)
-        self.engine.multiply(inner, layer.down, batch, residual=x, out=x)
+        self.engine.multiply(inner, layer.down, batch.lora_ids, residual=x, out=x)
 
     def _attend(
         self, spec: LayerSpec, layer: LayerWeights, x: np.ndarray, batch: PackedBatch, workspace: Workspace
@@ -114,7 +114,7 @@ class TextEncoder:
         shape = (len(x), -1, model.head_dim)
         k_start, v_start = model.q_width, model.q_width + model.kv_width
         qkv = workspace.take("wide", len(x), v_start + model.kv_width)
-        self.engine.multiply(x, layer.qkv, batch, out=qkv)
+        self.engine.multiply(x, layer.qkv, batch.lora_ids, out=qkv)
         q, k, v = qkv[:, :k_start], qkv[:, k_start:v_start], qkv[:, v_start:]
         for part, norm in ((q, layer.q_norm), (k, layer.k_norm)):
             if norm is not None:
@@ -125,13 +125,13 @@ class TextEncoder:
     def _mlp_inner(self, layer: LayerWeights, x: np.ndarray, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
         """The MLP up to its widest point: (total_tokens, intermediate_size)."""
         inner = workspace.take("wide", len(x), self.spec.intermediate_size)
-        self.engine.multiply(x, layer.up, batch, activation=self.spec.activation, out=inner)
+        self.engine.multiply(x, layer.up, batch.lora_ids, activation=self.spec.activation, out=inner)
         return inner
 
     def _norm(self, x: np.ndarray, norm: Norm | None, *, out: np.ndarray, residual: np.ndarray | None = None) -> None:
         """out = norm(x + residual), by the model's kind of norm; without a norm the sum alone."""
         if norm is None:
-            np.add(x, 0 if residual is None else residual, out=out)
+            out[...] = x if residual is None else x + residual
         else:
             self.engine.norm(x, norm, self.spec.norm, self.spec.norm_eps, residual=residual, out=out)
 
@@ -140,15 +140,6 @@ class TextEncoder:
         tables = self._rotary_tables.get(rotary)
         if tables is None or len(tables[0]) < length:
             grown = max(512, 1 << (length - 1).bit_length())
-            tables = self._rotary_tables[rotary] = rotary_tables(rotary, grown)
+            cos, sin = rotary_tables(rotary, grown)
+            tables = self._rotary_tables[rotary] = (self.engine.place(cos), self.engine.place(sin))
         return tables
-
-
-def _adapt_lookup(
-    adapters: Sequence[TableAdapter | None], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
-) -> None:
-    """Add to the embeddings x, in place, what each token's adapter says of it."""
-    for number, adapter in enumerate(adapters):
-        tokens = np.flatnonzero(lora_ids == number)
-        if adapter is not None and tokens.size:
-            x[tokens] += linear(adapter.rows[ids[tokens]], adapter.expand)

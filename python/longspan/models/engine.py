@@ -1,30 +1,36 @@
-"""What the forward pass computes with: how weights are packed, and the kernels that run on them.
+"""What the forward pass computes with: where weights and activations lie, and the kernels that run on them.
 
 `OpsEngine` calls the public ops, which check every array and choose a backend for each call. `CpuEngine` is the same
 without that: the encoder hands over its own buffers, whose shapes are right by construction, to kernels that guard
 their memory themselves; a short query makes fifty calls, and the checks would cost more than some of the kernels.
+An engine's tensors are its own affair: NumPy arrays here, torch tensors in `torch_engine.py`, which the encoder takes
+for NumPy's.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
 from longspan import _core
-from longspan._core import PackedLinear
+from longspan._core import PackedLinear, PackedLora
 from longspan.batch import PackedBatch
-from longspan.models.parts import Norm, Product
+from longspan.models.parts import Norm, Product, TableAdapter
 from longspan.models.spec import NormKind
 from longspan.ops import attention_varlen, layer_norm, linear, rms_norm
 from longspan.ops.attention_varlen import key_limits
 from longspan.ops.linear import Activation, Gate, pack_linear
+from longspan.ops.multi_lora import pack_lora
+from longspan.vectors import unit_length
 
 # What products are computed in; sums, and all that lies between products, are float32.
 ComputeType: TypeAlias = Literal["float32", "bfloat16", "int8"]
 COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")
+
+Batch = TypeVar("Batch", bound=PackedBatch)
 
 
 class OpsEngine:
@@ -36,10 +42,43 @@ class OpsEngine:
         self.attention_dtype: Final[Literal["float32", "bfloat16"]] = "float32" if dtype == "float32" else "bfloat16"
 
     def pack(
-        self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None] | None, gate: Gate | None
+        self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None] | None = None, gate: Gate | None = None
     ) -> PackedLinear:
         """The weights of one product as `multiply` reads them."""
         return pack_linear(weights, biases, gate=gate)
+
+    def pack_lora(self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: float, base: PackedLinear) -> PackedLora:
+        """The adapters of one product as `multiply` reads them."""
+        return pack_lora(lora_a, lora_b, scaling, base)
+
+    def table_adapter(self, rows: np.ndarray, expand: np.ndarray, token_type: np.ndarray) -> TableAdapter:
+        """One task's adapter of the word embeddings: rows (vocab_size, rank), expand (hidden, rank), its scaling
+        within, and what it adds to every token, (hidden,)."""
+        return TableAdapter(rows, pack_linear([expand], [token_type]))
+
+    def table(self, values: np.ndarray) -> np.ndarray:
+        """An embedding table, which may stay in its file."""
+        return values
+
+    def vector(self, values: np.ndarray) -> np.ndarray:
+        """A small tensor of weights, out of its file."""
+        return np.array(values, np.float32)
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """An array of the host, where the engine computes: an index, a table of positions."""
+        return values
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """A batch of the host with its arrays where the engine computes."""
+        return batch
+
+    def to_host(self, values: np.ndarray) -> np.ndarray:
+        """An engine's tensor as a NumPy array, f32."""
+        return values
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """Memory for activations, with undefined contents."""
+        return np.empty(shape, np.float32)
 
     def lookup(self, table: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         """out = table[rows] as f32. Rows are within the table: the tokenizer and `encode_ids` see to it."""
@@ -48,20 +87,36 @@ class OpsEngine:
         else:
             out[...] = table[rows]
 
+    def adapt_lookup(
+        self, adapters: Sequence[TableAdapter | None], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
+    ) -> None:
+        """Add to the embeddings x, in place, what each token's adapter says of it."""
+        for number, adapter in enumerate(adapters):
+            tokens = np.flatnonzero(lora_ids == number)
+            if adapter is not None and tokens.size:
+                x[tokens] += linear(adapter.rows[ids[tokens]], adapter.expand)
+
     def multiply(
         self,
         x: np.ndarray,
         product: Product,
-        batch: PackedBatch,
+        lora_ids: np.ndarray | None,
         *,
         out: np.ndarray,
         activation: Activation | None = None,
         residual: np.ndarray | None = None,
     ) -> None:
-        """out = activation(x W^T + each row's adapter) + residual."""
-        lora = None if batch.lora_ids is None else product.lora
-        lora_ids = None if lora is None else batch.lora_ids
+        """out = activation(x W^T + each row's adapter) + residual; lora_ids as in `PackedBatch`."""
+        lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
         linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
+
+    def contiguous(self, vectors: np.ndarray) -> np.ndarray:
+        """The same values, row behind row."""
+        return np.ascontiguousarray(vectors)
+
+    def unit_length(self, vectors: np.ndarray) -> np.ndarray:
+        """Each row of (rows, dim) divided by its length; a row of zeros stays."""
+        return unit_length(vectors)
 
     def norm(
         self,
@@ -123,14 +178,13 @@ class CpuEngine(OpsEngine):
         self,
         x: np.ndarray,
         product: Product,
-        batch: PackedBatch,
+        lora_ids: np.ndarray | None,
         *,
         out: np.ndarray,
         activation: Activation | None = None,
         residual: np.ndarray | None = None,
     ) -> None:
-        lora = None if batch.lora_ids is None else product.lora
-        lora_ids = None if lora is None else batch.lora_ids
+        lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
         _core.linear(x, product.weight, activation, residual, out, lora, lora_ids)
 
     def norm(

@@ -8,6 +8,8 @@ hence the bias table and the windows change sides; RoPE, which knows no places b
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import numpy as np
 
 from longspan.batch import PackedBatch
@@ -25,25 +27,30 @@ class ExpansionEncoder(TextEncoder):
         super().__init__(spec, weights, engine)
         self._expansion_id = expansion_id
         table = weights.relative_bias
-        self._turned_bias = None if table is None else np.ascontiguousarray(table[:, ::-1])
+        self._turned_bias = (
+            None if table is None else engine.place(np.ascontiguousarray(engine.to_host(table)[:, ::-1]))
+        )
+
+    def forward(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
+        return super().forward(turn_rows(batch, self._expansion_id), workspace)
 
     def _attend(
         self, spec: LayerSpec, layer: LayerWeights, x: np.ndarray, batch: PackedBatch, workspace: Workspace
     ) -> np.ndarray:
         """The attended values, all heads side by side: (total_tokens, q_width)."""
         q, k, v = self._heads(layer, x, batch, workspace)
+        assert isinstance(batch, TurnedBatch)
         if spec.rotary is not None:
             tables = self._tables(spec.rotary, batch.max_seqlen)
             for part in (q, k):
                 rotate(part, spec.rotary, *(table[batch.positions] for table in tables))
-        turned, seen, cu_seqlens_k = turn_rows(batch, self._expansion_id)
-        found = np.empty(q.shape, np.float32)
+        found = self.engine.empty(*q.shape)
         self.engine.attend(
-            q[turned],
-            k[seen],
-            v[seen],
+            q[batch.turned],
+            k[batch.seen],
+            v[batch.seen],
             batch.cu_seqlens,
-            cu_seqlens_k,
+            batch.cu_seqlens_seen,
             slopes=self._slopes,
             cos=None,
             sin=None,
@@ -55,7 +62,7 @@ class ExpansionEncoder(TextEncoder):
             out=found,
         )
         context = workspace.take("context", len(x), self.spec.q_width)
-        context[turned] = found.reshape(context.shape)
+        context[batch.turned] = found.reshape(context.shape)
         return context
 
     def _turned_window(self, spec: LayerSpec) -> tuple[int, int] | None:
@@ -66,17 +73,31 @@ class ExpansionEncoder(TextEncoder):
         return 0 if self.spec.causal else right, left
 
 
-def turn_rows(batch: PackedBatch, expansion_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The tokens of each row from its end to its start; of those the ones that are seen, and their cu_seqlens.
+@dataclass(frozen=True, slots=True, eq=False)
+class TurnedBatch(PackedBatch):
+    """A batch, and its rows turned round.
 
-    Returns: (total_tokens,) and (total_seen,) int64, tokens by number; (rows + 1,) int32.
+    Attributes:
+        turned: (total_tokens,) int64, the tokens of each row by number, from its end to its start.
+        seen: (total_seen,) int64, those of them that are seen.
+        cu_seqlens_seen: (rows + 1,) int32, from 0 to total_seen.
     """
+
+    turned: np.ndarray
+    seen: np.ndarray
+    cu_seqlens_seen: np.ndarray
+
+
+def turn_rows(batch: PackedBatch, expansion_id: int) -> TurnedBatch:
+    """`batch` with its rows turned round; unseen is the run of `expansion_id` that ends a row."""
     starts, ends = batch.cu_seqlens[:-1].astype(np.int64), batch.cu_seqlens[1:].astype(np.int64)
     own = np.where(batch.ids == expansion_id, -1, batch.positions)
     num_seen = np.maximum.reduceat(own, starts) + 1  # up to the last token that is no mask
     turned = np.repeat(starts + ends - 1, ends - starts) - np.arange(len(batch.ids))
     seen = turned[batch.positions[turned] < np.repeat(num_seen, ends - starts)]
-    return turned, seen, np.concatenate([[0], np.cumsum(num_seen)]).astype(np.int32)
+    cu_seqlens_seen = np.concatenate([[0], np.cumsum(num_seen)]).astype(np.int32)
+    given = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return TurnedBatch(**given, turned=turned, seen=seen, cu_seqlens_seen=cu_seqlens_seen)
 
 
 def rotate(x: np.ndarray, rotary: Rotary, cos: np.ndarray, sin: np.ndarray) -> None:
@@ -87,7 +108,8 @@ def rotate(x: np.ndarray, rotary: Rotary, cos: np.ndarray, sin: np.ndarray) -> N
         if rotary.interleaved
         else (slice(half), slice(half, 2 * half))
     )
-    first, second = (x[..., pair].copy() for pair in pairs)
+    first, second = (x[..., pair] for pair in pairs)
     cos, sin = cos[:, None, :], sin[:, None, :]
-    x[..., pairs[0]] = first * cos - second * sin
+    turned = first * cos - second * sin
     x[..., pairs[1]] = second * cos + first * sin
+    x[..., pairs[0]] = turned

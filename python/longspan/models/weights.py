@@ -16,8 +16,7 @@ from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product, T
 from longspan.models.peft import Adapter, read_peft
 from longspan.models.positions import relative_bias_table
 from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, PeftSource, WeightMap
-from longspan.ops.linear import Gate, pack_linear
-from longspan.ops.multi_lora import pack_lora
+from longspan.ops.linear import Gate
 
 
 def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, engine: OpsEngine) -> EncoderWeights:
@@ -40,7 +39,7 @@ def read_adapters(names: WeightMap) -> list[Adapter]:
 
 
 def add_adapters(
-    weights: EncoderWeights, spec: ModelSpec, names: WeightMap, adapters: Sequence[Adapter]
+    weights: EncoderWeights, spec: ModelSpec, names: WeightMap, adapters: Sequence[Adapter], engine: OpsEngine
 ) -> EncoderWeights:
     """`weights`, which stay as they are, with more tasks behind those that they have.
 
@@ -54,7 +53,7 @@ def add_adapters(
 
     def adapted(product: Product, parts: LinearMap, field: str) -> Product:
         rows, _ = part_shapes(spec, field, len(parts.weights))
-        return add_to_product(product, parts, rows, before, adapters)
+        return add_to_product(product, parts, rows, before, adapters, engine)
 
     layers = tuple(
         replace(
@@ -108,7 +107,7 @@ class _Reader:
         hidden = spec.hidden_size
         token_type = position_embeddings = bias_table = None
         if names.token_type_embeddings is not None:
-            token_type = self._tensor(names.token_type_embeddings, (spec.token_types, hidden))[0].copy()
+            token_type = self._tensor(names.token_type_embeddings, (spec.token_types, hidden))[0]
         if names.position_embeddings is not None and spec.position_offset is not None:
             rows = spec.max_tokens + spec.position_offset
             position_embeddings = self._table(names.position_embeddings, (rows, hidden))
@@ -118,8 +117,8 @@ class _Reader:
         return EncoderWeights(
             word_embeddings=self._table(names.word_embeddings, (spec.vocab_size, hidden)),
             position_embeddings=position_embeddings,
-            token_type=token_type,
-            relative_bias=bias_table,
+            token_type=None if token_type is None else self._engine.vector(token_type),
+            relative_bias=None if bias_table is None else self._engine.place(bias_table),
             embedding_norm=self._norm(names.embedding_norm, hidden),
             layers=tuple(self._layer(layer) for layer in names.layers),
             final_norm=self._norm(names.final_norm, hidden),
@@ -139,9 +138,8 @@ class _Reader:
             first_rows = self._tensor(lora.a, (n, spec.token_types, lora.rank))[:, 0]
             factors = self._tensor(lora.b, (n, lora.rank, hidden)).astype(np.float64)
             token_type = (lora.scaling * np.einsum("nr,nrh->nh", first_rows, factors)).astype(np.float32)
-        return tuple(
-            TableAdapter(rows[t], pack_linear([np.ascontiguousarray(expand[t].T)], [token_type[t]])) for t in range(n)
-        )
+        adapter = self._engine.table_adapter
+        return tuple(adapter(rows[t], np.ascontiguousarray(expand[t].T), token_type[t]) for t in range(n))
 
     def _layer(self, names: LayerMap) -> LayerWeights:
         spec = self._spec
@@ -168,7 +166,7 @@ class _Reader:
         if table.dtype not in (np.float32, np.float16):
             table = self._checkpoint.read(name)
         self._checkpoint.require_finite(name, table)
-        return table
+        return self._engine.table(table)
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         self._check_shape(name, shape)
@@ -185,8 +183,8 @@ class _Reader:
         return None if names is None else self._required_norm(names, dim)
 
     def _required_norm(self, names: NormMap, dim: int) -> Norm:
-        bias = None if names.bias is None else np.array(self._tensor(names.bias, (dim,)))
-        return Norm(np.array(self._tensor(names.weight, (dim,))), bias)
+        bias = None if names.bias is None else self._engine.vector(self._tensor(names.bias, (dim,)))
+        return Norm(self._engine.vector(self._tensor(names.weight, (dim,))), bias)
 
     def _product(self, names: LinearMap, field: str, gate: Gate | None = None) -> Product:
         """The parts apart, or all of them in one tensor, and the adapters that are stacked in the same file."""
@@ -202,4 +200,4 @@ class _Reader:
         lora, n = names.lora, len(self._spec.tasks.names)
         lora_a = self._tensor(lora.a, (n, lora.rank, in_features))
         lora_b = self._tensor(lora.b, (n, sum(rows), lora.rank))
-        return Product(weight, pack_lora(lora_a, lora_b, lora.scaling, weight))
+        return Product(weight, self._engine.pack_lora(lora_a, lora_b, lora.scaling, weight))
