@@ -19,7 +19,7 @@ import pytest
 
 import inputs
 from longspan import BinaryIndex, IndexFileError
-from longspan.search import files
+from longspan.search.rows import Rows
 
 IS_LONG = os.environ.get("LONGSPAN_LONG_TESTS") == "1"
 STORES = ("codes", "int8", "float32")
@@ -278,8 +278,8 @@ def test_a_killed_writer_leaves_a_whole_state(tmp_path: Path) -> None:
     assert rows > 0
 
 
-def files_rows(index: BinaryIndex) -> list[files.Rows]:
+def files_rows(index: BinaryIndex) -> list[Rows]:
     """Everything that an index holds."""
-    from longspan.search.segment import live_blocks
+    from longspan.search.tail import live_blocks
 
     return list(live_blocks(index._segments))
