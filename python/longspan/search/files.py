@@ -23,7 +23,6 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Final, Generic
 
@@ -32,7 +31,7 @@ import numpy as np
 from longspan.errors import IndexFileError
 from longspan.search.file_checks import BLOCK, CheckedFile, FileChecks, num_blocks
 from longspan.search.header import HEADER, ROWS, FileEntry, Header, S_co, State, T, read_header, write_header
-from longspan.search.segment import C, Columns, Segment
+from longspan.search.segment import C, Columns, Segment, deleted_bits, is_ascending
 
 _OURS: Final = re.compile(r"(codes|ids|vectors|scales|ends|tokens|deleted|checks)-\d{6,}\.bin|index\.json\.new")
 _CHUNK: Final = 64 << 20  # bytes; a multiple of BLOCK
@@ -150,7 +149,7 @@ def _write(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, n
         files[name] = FileEntry(entry.name, counts[column.count] * column.row_bytes)
     table = dict(checksums)
     if any(segment.num_deleted for segment in segments):
-        bits = _deleted_bits(segments)
+        bits = deleted_bits(segments)
         files["deleted"] = FileEntry(f"deleted-{number:06}.bin", bits.nbytes)
         table["deleted"] = _append(folder / files["deleted"].name, 0, np.zeros(0, np.uint32), iter([bits]))
     packed = np.concatenate([part.astype("<u4") for part in table.values()]).tobytes()
@@ -162,7 +161,7 @@ def _write(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, n
         state=state,
         token=uuid.uuid4().hex,
         counts=counts,
-        is_ascending=_is_ascending(segments),
+        is_ascending=is_ascending(segments),
         files=files,
         checks=checks,
         checks_sha256=hashlib.sha256(packed).hexdigest(),
@@ -203,24 +202,6 @@ def _bytes_from(segments: Segments, name: str, first: int) -> Iterator[np.ndarra
             segment.verify_spans(name, np.array([part.start]), np.array([part.stop]))
             yield np.ascontiguousarray(column[part]).reshape(-1).view(np.uint8)
         first = max(0, first - len(column))
-
-
-def _deleted_bits(segments: Segments) -> np.ndarray:
-    """(ceil(n / 8),) uint8 over all segments' rows."""
-    parts = [
-        np.zeros(len(segment), np.uint8)
-        if segment.deleted is None
-        else np.unpackbits(segment.deleted, count=len(segment))
-        for segment in segments
-    ]
-    return np.packbits(np.concatenate(parts))
-
-
-def _is_ascending(segments: Segments) -> bool:
-    filled = [segment for segment in segments if len(segment)]
-    return all(segment.is_ascending for segment in filled) and all(
-        bool(a.rows.ids[-1] < b.rows.ids[0]) for a, b in pairwise(filled)
-    )
 
 
 def _read_flat(folder: Path, entry: FileEntry, is_mapped: bool) -> np.ndarray:

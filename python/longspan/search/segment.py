@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -120,3 +122,22 @@ class Segment(Generic[C_co]):
 def rises(ids: np.ndarray) -> bool:
     """Whether each id is greater than the one before."""
     return bool((ids[1:] > ids[:-1]).all())
+
+
+def is_ascending(segments: Sequence[Segment[Columns]]) -> bool:
+    """Whether ids only rise over all of them."""
+    filled = [segment for segment in segments if len(segment)]
+    return all(segment.is_ascending for segment in filled) and all(
+        bool(a.rows.ids[-1] < b.rows.ids[0]) for a, b in pairwise(filled)
+    )
+
+
+def deleted_bits(segments: Sequence[Segment[Columns]]) -> np.ndarray:
+    """(ceil(n / 8),) uint8 over all segments' rows, at least one segment."""
+    parts = [
+        np.zeros(len(segment), np.uint8)
+        if segment.deleted is None
+        else np.unpackbits(segment.deleted, count=len(segment))
+        for segment in segments
+    ]
+    return np.packbits(np.concatenate(parts))
