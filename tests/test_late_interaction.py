@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longspan import MultiVectorEncoder
+from longspan import MultiVectorEncoder, MultiVectorStore
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,21 @@ def test_rank(encoder: MultiVectorEncoder) -> None:
     assert [one.score for one in ranked] == sorted(scores.tolist(), reverse=True)
     assert ranked == encoder.rank("late chunking", texts) and ranked[:2] == encoder.rank(query, documents, top_k=2)
     assert encoder.rank(query, []) == []
+
+
+def test_a_store_gives_what_the_list_gives(encoder: MultiVectorEncoder) -> None:
+    """But for what float16 rounds away, at most 2^-11 of a unit vector's products."""
+    texts = ["a dog", "late chunking pools each span", "late chunking", "a cat"]
+    documents, query = encoder.encode_documents(texts), encoder.encode_queries("late chunking")
+    store = MultiVectorStore(encoder.dim)
+    ids = store.add(documents, np.array([40, 30, 20, 10]))
+    scores = encoder.score(query, documents)
+    np.testing.assert_allclose(encoder.score(query, store), scores, rtol=0, atol=len(query) * 2.0**-11)
+    order = np.argsort(-scores[0], kind="stable")
+    assert [hit.document for hit in encoder.rank("late chunking", store)] == ids[order].tolist()
+    assert [hit.document for hit in encoder.rank(query, store, 2, candidates=ids[2:])] == [
+        ids[i] for i in order if i >= 2
+    ]
 
 
 def test_scores_of_nothing(encoder: MultiVectorEncoder) -> None:
@@ -58,6 +73,7 @@ UNIT = np.ones((2, 4), np.float32)
         (lambda e: e.score([UNIT], [UNIT[:, :3]]), ValueError, "must have one dim, got 4 and 3; encode both with one"),
         (lambda e: e.rank(UNIT, [UNIT], 0), ValueError, "top_k must be 1 or more, got 0"),
         (lambda e: e.rank(UNIT, [UNIT], 1.5), TypeError, "top_k must be an int, got float"),
+        (lambda e: e.rank(UNIT, [UNIT], candidates=[0]), ValueError, "candidates are ids of a MultiVectorStore; leave"),
         (lambda e: e.rank(UNIT, [UNIT, "text"]), TypeError, "must be all texts or all arrays of vectors, got both"),
     ],
 )

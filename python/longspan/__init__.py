@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from longspan.embedder import Encoder
     from longspan.errors import BackendError, CheckpointError, IndexFileError, TruncationWarning
     from longspan.multi_vector import MultiVectorEncoder
-    from longspan.search import BinaryIndex
+    from longspan.search import BinaryIndex, MultiVectorStore
 
 _HOMES = {
     "BackendError": "longspan.errors",
@@ -28,6 +28,7 @@ _HOMES = {
     "Encoder": "longspan.embedder",
     "IndexFileError": "longspan.errors",
     "MultiVectorEncoder": "longspan.multi_vector",
+    "MultiVectorStore": "longspan.search",
     "TruncationWarning": "longspan.errors",
 }
 
@@ -38,6 +39,7 @@ __all__ = [
     "Encoder",
     "IndexFileError",
     "MultiVectorEncoder",
+    "MultiVectorStore",
     "TruncationWarning",
     "__version__",
     "ops",

@@ -10,16 +10,18 @@ import numpy as np
 
 from longspan.ops.maxsim import maxsim, maxsim_topk
 
+TokenArrays = Sequence[np.ndarray] | np.ndarray  # (tokens, dim) of each text; or one such array, for one
+
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """A document that a query found."""
 
-    document: int  # its place in the list
+    document: int  # its place in the list, or its id in a store
     score: float  # higher is better; at most the query's number of tokens
 
 
-def score(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.ndarray:
+def score(queries: TokenArrays, documents: TokenArrays) -> np.ndarray:
     """(num_queries, num_docs) f32: for each token of a query its best dot product with one of the document's, summed.
 
     Args:
@@ -27,20 +29,20 @@ def score(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.
         documents: as `queries`; none without tokens.
     Raises: TypeError or ValueError, naming the array that breaks a line above.
     """
-    left, right = _listed("queries", queries), _listed("documents", documents)
+    left, right = token_arrays("score", "queries", queries), token_arrays("score", "documents", documents)
     if not left or not right:
         return np.zeros((len(left), len(right)), np.float32)
     _check_dims(left, right)
     return np.asarray(maxsim(*_operands(left, right)))
 
 
-def rank(query: np.ndarray, documents: Sequence[np.ndarray], top_k: int) -> list[Ranked]:
+def rank(query: np.ndarray, documents: TokenArrays, top_k: int) -> list[Ranked]:
     """The `top_k` best documents of a query (tokens, dim), or all if there are fewer, best first; equal ones in order.
 
     Raises: as `score`; ValueError, `top_k` is below 1.
     """
-    count = _checked_top_k(top_k)
-    left, right = _listed("query", [query]), _listed("documents", documents)
+    count = checked_top_k("rank", top_k)
+    left, right = token_arrays("score", "query", [query]), token_arrays("score", "documents", documents)
     if not right:
         return []
     _check_dims(left, right)
@@ -49,29 +51,30 @@ def rank(query: np.ndarray, documents: Sequence[np.ndarray], top_k: int) -> list
     return [Ranked(document, value) for document, value in pairs]
 
 
-def _checked_top_k(top_k: int) -> int:
+def checked_top_k(caller: str, top_k: int, name: str = "top_k") -> int:
+    """`top_k` as an int. TypeError where it is none, ValueError below 1."""
     try:
         count = operator.index(top_k)
     except TypeError:
-        raise TypeError(f"rank: top_k must be an int, got {type(top_k).__name__}") from None
+        raise TypeError(f"{caller}: {name} must be an int, got {type(top_k).__name__}") from None
     if count < 1:
-        raise ValueError(f"rank: top_k must be 1 or more, got {count}")
+        raise ValueError(f"{caller}: {name} must be 1 or more, got {count}")
     return count
 
 
-def _listed(name: str, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Each array as (tokens, dim) f32."""
+def token_arrays(caller: str, name: str, arrays: TokenArrays) -> list[np.ndarray]:
+    """Each array as (tokens, dim) f32; one alone as a list of one. TypeError or ValueError where it is not that."""
     if isinstance(arrays, (str, bytes)) or not hasattr(arrays, "__iter__"):
-        raise TypeError(f"score: {name} must be a list of (tokens, dim) arrays, got one {type(arrays).__name__}")
+        raise TypeError(f"{caller}: {name} must be a list of (tokens, dim) arrays, got one {type(arrays).__name__}")
     whole = isinstance(arrays, np.ndarray) and arrays.ndim == 2
     checked = [np.asarray(array) for array in ([arrays] if whole else arrays)]
     for place, array in enumerate(checked):
         if array.ndim != 2 or array.shape[1] < 1 or array.dtype.kind != "f":
             raise ValueError(
-                f"score: {name}[{place}] must be (tokens, dim) of floats, got {array.shape} of {array.dtype}"
+                f"{caller}: {name}[{place}] must be (tokens, dim) of floats, got {array.shape} of {array.dtype}"
             )
         if not len(array):
-            raise ValueError(f"score: {name}[{place}] has no token; leave it out")
+            raise ValueError(f"{caller}: {name}[{place}] has no token; leave it out")
     return [array.astype(np.float32, copy=False) for array in checked]
 
 

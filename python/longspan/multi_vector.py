@@ -16,7 +16,7 @@ from longspan.checkpoint import Checkpoint
 from longspan.colbert import ColbertTokenizer
 from longspan.colbert_rules import SKIP_RULES, override, read_rules
 from longspan.errors import CheckpointError
-from longspan.late_interaction import Ranked, rank, score
+from longspan.late_interaction import Ranked, TokenArrays, rank, score
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
 from longspan.models.engine import compute_type, cpu_engine
@@ -27,6 +27,7 @@ from longspan.models.weights import add_adapters, load_weights, read_adapters
 from longspan.options import OnTruncate, check_choice, check_engine, checked_int
 from longspan.pipeline import Pipeline
 from longspan.progress import progress_bar
+from longspan.search import MultiVectorStore
 from longspan.tasks import Task, adapter_numbers, check_new_task, role_prompts, role_task, spread
 from longspan.token_head import STANFORD, load_projection
 from longspan.token_vectors import TextInput, TokenJob, encode_tokens
@@ -218,28 +219,41 @@ class MultiVectorEncoder:
         )
         return self._encode(job, texts, task, show_progress_bar)
 
-    def score(self, queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.ndarray:
-        """(num_queries, num_docs) f32 by MaxSim of what `encode_*` gave; see `late_interaction.score`."""
-        return score(queries, documents)
+    def score(self, queries: TokenArrays, documents: TokenArrays | MultiVectorStore) -> np.ndarray:
+        """(num_queries, num_docs) f32 by MaxSim of what `encode_*` gave; see `late_interaction.score`.
+
+        `documents` may be a `MultiVectorStore`: all of it, in the order of its `ids`.
+        """
+        return documents.score(queries) if isinstance(documents, MultiVectorStore) else score(queries, documents)
 
     def rank(
-        self, query: str | np.ndarray, documents: Sequence[str] | Sequence[np.ndarray], top_k: int = 10
+        self,
+        query: str | np.ndarray,
+        documents: Sequence[str] | Sequence[np.ndarray] | MultiVectorStore,
+        top_k: int = 10,
+        *,
+        candidates: np.ndarray | None = None,
     ) -> list[Ranked]:
         """The `top_k` best documents of a query, or all if there are fewer, best first; equal ones in order.
 
         Args:
             query: a text, or its vectors (tokens, dim).
-            documents: texts, or for each document its vectors.
+            documents: texts, or for each document its vectors, or a store of them.
             top_k: 1 or more.
+            candidates: with a store, the ids to choose from, None for all; see `MultiVectorStore.rank`.
+        Raises: TypeError or ValueError, an argument breaks a line above.
         """
+        vectors = np.asarray(self.encode_queries(query) if isinstance(query, str) else query)
+        if isinstance(documents, MultiVectorStore):
+            return documents.rank(vectors, candidates, top_k)
+        if candidates is not None:
+            raise ValueError("rank: candidates are ids of a MultiVectorStore; leave out of documents what is not asked")
         items: list[str | np.ndarray] = list(documents)
         texts = [item for item in items if isinstance(item, str)]
         if texts and len(texts) < len(items):
             raise TypeError("rank: documents must be all texts or all arrays of vectors, got both")
         arrays = [item for item in items if not isinstance(item, str)]
-        vectors = self.encode_queries(query) if isinstance(query, str) else query
-        found = list(self.encode_documents(texts)) if texts else arrays
-        return rank(np.asarray(vectors), found, top_k)
+        return rank(vectors, list(self.encode_documents(texts)) if texts else arrays, top_k)
 
     def explain(self) -> str:
         """Which kernels run, in one line."""

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import inputs
+from damage import altered_folders, killed_writers
 from longspan import BinaryIndex, IndexFileError
-from longspan.search import files
+from longspan.search.rows import Rows
 
 IS_LONG = os.environ.get("LONGSPAN_LONG_TESTS") == "1"
 STORES = ("codes", "int8", "float32")
@@ -202,29 +199,14 @@ def test_altered_files_give_an_error_or_the_right_answer(tmp_path: Path) -> None
     index = small_index("int8", 2000)
     index.delete(index.search(QUERIES[0], 5).ids)
     index.save(good)
-    truth, rng, refused = index.search(QUERIES, 20), inputs.rng(11), 0
-    names = sorted(path.name for path in good.iterdir() if path.name != "lock")
-    shutil.copytree(good, folder)
-    for attempt in range(10_000 if IS_LONG else 400):
-        name = names[attempt % len(names)]
-        whole = bytearray((good / name).read_bytes())
-        place, kind = int(rng.integers(len(whole))), int(rng.integers(4))
-        if kind == 0:
-            whole[place] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            del whole[place:]
-        elif kind == 2:
-            del whole[place : place + int(rng.integers(1, 9))]
-        else:
-            whole[place : place + 4] = rng.bytes(4)
-        (folder / name).write_bytes(whole)
+    truth, refused = index.search(QUERIES, 20), 0
+    for attempt in altered_folders(good, folder, 10_000 if IS_LONG else 400):
         try:
             found = BinaryIndex.load(folder, mmap=bool(attempt & 1)).search(QUERIES, 20)
             np.testing.assert_array_equal(found.ids, truth.ids)
             np.testing.assert_array_equal(found.scores, truth.scores)
         except (IndexFileError, FileNotFoundError):
             refused += 1
-        (folder / name).write_bytes((good / name).read_bytes())
     assert refused > attempt // 2
     same(BinaryIndex.load(folder), index)
 
@@ -257,17 +239,10 @@ def test_a_killed_writer_leaves_a_whole_state(tmp_path: Path) -> None:
     """The state that comes back is the last one reported, or the one that was just being written; no row is wrong."""
     folder = tmp_path / "index"
     BinaryIndex(40, store="int8").save(folder)
-    rng, rows = inputs.rng(13), 0
-    for kill in range(200 if IS_LONG else 8):
-        command = [sys.executable, "-c", WRITER, str(folder), str(kill)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-            assert writer.stdout is not None
-            assert writer.stdout.readline() == "ready\n"
-            time.sleep(float(rng.uniform(0, 0.15)))
-            writer.send_signal(signal.SIGKILL)
-            reported = writer.stdout.read().split()
+    rows = 0
+    for said in killed_writers(WRITER, folder, 200 if IS_LONG else 8):
         index = BinaryIndex.load(folder, verify=True)
-        last = int(reported[-1]) if reported else rows
+        last = int(said) if said else rows
         assert last <= len(index) <= last + 3000
         rows = len(index)
         for block in files_rows(index):
@@ -278,8 +253,8 @@ def test_a_killed_writer_leaves_a_whole_state(tmp_path: Path) -> None:
     assert rows > 0
 
 
-def files_rows(index: BinaryIndex) -> list[files.Rows]:
+def files_rows(index: BinaryIndex) -> list[Rows]:
     """Everything that an index holds."""
-    from longspan.search.segment import live_blocks
+    from longspan.search.tail import live_blocks
 
     return list(live_blocks(index._segments))

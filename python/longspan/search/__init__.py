@@ -1,7 +1,8 @@
-"""Search over embeddings: binary codes with exact Hamming search and rescoring."""
+"""Search over embeddings: binary codes with exact Hamming search and rescoring; token vectors with MaxSim."""
 
 from longspan.search.binary_index import BinaryIndex
+from longspan.search.multi_vector_store import MultiVectorStore, StoreInfo, StoreResult
 from longspan.search.ranking import SearchResult
 from longspan.search.spread import IndexInfo
 
-__all__ = ["BinaryIndex", "IndexInfo", "SearchResult"]
+__all__ = ["BinaryIndex", "IndexInfo", "MultiVectorStore", "SearchResult", "StoreInfo", "StoreResult"]

@@ -5,27 +5,30 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from longspan import ops
 from longspan.search import exchange, files
-from longspan.search.header import State
+from longspan.search.binary_state import BinaryState
+from longspan.search.ids import Owner, check_filter, fresh_ids, without
 from longspan.search.inputs import (
     check_at_least_1,
     check_center,
     check_codes,
-    check_filter,
-    check_ids,
-    check_new_ids,
     check_vectors,
     int8_levels,
     query_batch,
     sample_mean,
 )
 from longspan.search.ranking import SearchResult, nearest, rescored
-from longspan.search.segment import STORES, Rows, Segment, Store, Tail, concatenate, live_blocks, rises
+from longspan.search.rows import STORES, CodeSegment, Rows, Store, concatenate
+from longspan.search.segment import Segment, rises
 from longspan.search.spread import IndexInfo, MeanDirection, advice, bit_balance
+from longspan.search.tail import Tail, live, live_blocks
+
+_OWNER: Final = Owner("BinaryIndex", "index")
 
 
 class BinaryIndex:
@@ -62,12 +65,12 @@ class BinaryIndex:
         self.store: Store = store
         self.center_documents = check_center("center_documents", center_documents, self.dim)
         self.center_queries = check_center("center_queries", center_queries, self.dim)
-        self._segments: tuple[Segment, ...] = ()
+        self._segments: tuple[CodeSegment, ...] = ()
         self._tail = Tail(self.dim, store)
         self._direction = MeanDirection(np.zeros(self.dim))
         self._next_id = 0
         self._lock = threading.RLock()  # held by writers
-        self._saved: dict[Path, files.Saved] = {}
+        self._saved: dict[Path, files.Saved[BinaryState]] = {}
 
     @classmethod
     def learn(cls, documents: np.ndarray, queries: np.ndarray | None = None, *, store: Store = "codes") -> BinaryIndex:
@@ -94,7 +97,7 @@ class BinaryIndex:
         """
         added = self._coded(rows)
         with self._lock:
-            added.ids[:] = self._fresh_ids(ids, len(added))
+            added.ids[:] = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(added))
             self._append(added)
             if rows.dtype != np.uint8:
                 self._direction.add(rows)
@@ -107,24 +110,14 @@ class BinaryIndex:
             ids: (n,) integers, each of them in the index.
         Raises: ValueError, one is not; nothing is deleted then.
         """
-        wanted = np.unique(check_ids("delete", ids))
         with self._lock:
-            places = [segment.find(wanted) for segment in self._segments]
-            is_found = np.zeros(len(wanted), np.bool_)
-            for rows in places:
-                is_found |= rows >= 0
-            if not is_found.all():
-                raise ValueError(f"BinaryIndex.delete: id {wanted[~is_found][0]} is not in the index")
-            self._segments = tuple(
-                segment.with_deleted(rows[rows >= 0]) if (rows >= 0).any() else segment
-                for segment, rows in zip(self._segments, places)
-            )
+            self._segments = without(_OWNER, self._segments, ids)
 
     def compact(self) -> None:
         """Drop deleted documents for good and join the segments, in memory; the next `save` writes all of it anew."""
         with self._lock:
-            live = [segment.live() for segment in self._segments]
-            rows = concatenate(live) if live else Rows.empty(0, self.dim, self.store)
+            parts = [live(segment) for segment in self._segments]
+            rows = concatenate(parts) if parts else Rows.empty(0, self.dim, self.store)
             self._tail.close()
             self._segments = (Segment(rows, is_ascending=rises(rows.ids)),) if len(rows) else ()
             self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
@@ -167,7 +160,7 @@ class BinaryIndex:
             if is_coded
             else np.asarray(ops.binarize(queries, thresholds=center))
         )
-        segments, allowed = self._segments, check_filter(filter)
+        segments, allowed = self._segments, check_filter(_OWNER, filter)
         found = nearest(segments, codes, k * oversample if rescore else k, allowed)
         scores = None
         if rescore:
@@ -209,7 +202,7 @@ class BinaryIndex:
         """
         with self._lock:
             place = Path(os.path.realpath(folder))
-            state = State(
+            state = BinaryState(
                 dim=self.dim,
                 store=self.store,
                 center_documents=self.center_documents,
@@ -230,20 +223,19 @@ class BinaryIndex:
         Raises: FileNotFoundError, there is no index; IndexFileError, it is torn, altered, or of a newer version.
         """
         place = Path(os.path.realpath(folder))
-        state, segment, saved = files.load(place, is_mapped=mmap)
+        opened = files.load(place, BinaryState, is_mapped=mmap)
+        state = opened.state
         index = cls(
             state.dim,
             center_documents=state.center_documents,
             center_queries=state.center_queries,
             store=state.store,
         )
-        if verify or not mmap:
-            for column in segment.rows.columns():
-                segment.verify(column)
+        segment = opened.segment(Rows.of(opened.columns), is_checked=verify or not mmap)
         index._segments = (segment,) if len(segment) else ()
         index._next_id = state.next_id
         index._direction = state.direction
-        index._saved[place] = saved
+        index._saved[place] = opened.saved
         return index
 
     def export(self, path: str | os.PathLike[str]) -> None:
@@ -267,7 +259,7 @@ class BinaryIndex:
         """
         kind, rows, centers = exchange.read(Path(path))
         index = cls(kind.dim, store=kind.store, **centers)
-        rows.ids[:] = index._fresh_ids(rows.ids, len(rows))
+        rows.ids[:] = fresh_ids(_OWNER, (), 0, rows.ids, len(rows))
         index._append(rows)
         return index
 
@@ -291,14 +283,3 @@ class BinaryIndex:
         if self.store == "int8":
             return Rows(codes, ids, *int8_levels(vectors))
         return Rows(codes, ids, vectors if self.store == "float32" else None, None)
-
-    def _fresh_ids(self, ids: np.ndarray | None, n: int) -> np.ndarray:
-        """(n,) int64 ids that are not in the index yet."""
-        if ids is None:
-            return np.arange(self._next_id, self._next_id + n, dtype=np.int64)
-        fresh = check_new_ids(ids, n)
-        if n and fresh.min() < self._next_id:
-            for segment in self._segments:
-                if (taken := fresh[segment.find(fresh) >= 0]).size:
-                    raise ValueError(f"BinaryIndex.add: id {taken[0]} is in the index already; delete it first")
-        return fresh

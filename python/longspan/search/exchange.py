@@ -21,7 +21,7 @@ import numpy as np
 
 from longspan.errors import IndexFileError
 from longspan.search import parquet
-from longspan.search.segment import Rows, Store, concatenate, is_store
+from longspan.search.rows import Rows, Store, concatenate, is_store
 
 Centers = dict[str, "np.ndarray | None"]
 _FAISS_HEADER: Final = struct.Struct("<4siiqBi")

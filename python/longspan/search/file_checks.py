@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,20 +23,41 @@ def num_blocks(size: int) -> int:
     return (size + BLOCK - 1) // BLOCK
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A column in its file."""
+
+    path: Path
+    data: np.ndarray  # (bytes,) uint8
+    checksums: np.ndarray  # uint32 of each block
+    row_bytes: int
+
+
 class FileChecks:
     """Knows which blocks of an index's files were seen to be what was written. Threads may use it at the same time."""
 
-    def __init__(self, columns: Mapping[str, tuple[Path, np.ndarray, np.ndarray]], *, num_rows: int) -> None:
-        """`columns`: by name the file, its (bytes,) uint8 and the uint32 checksum of each block."""
+    def __init__(self, columns: Mapping[str, CheckedFile]) -> None:
         self._columns = dict(columns)
-        self._num_rows = num_rows
-        self._is_good = {name: np.zeros(len(sums), np.bool_) for name, (_, _, sums) in self._columns.items()}
+        self._is_good = {name: np.zeros(len(file.checksums), np.bool_) for name, file in self._columns.items()}
 
     def verify(self, column: str, rows: np.ndarray | None = None) -> None:
         """Check the blocks that hold these rows, or all. IndexFileError where a block was altered."""
-        is_good = self._is_good[column]
-        wanted = np.arange(len(is_good)) if rows is None else self._blocks_of(column, rows.reshape(-1))
-        wanted = wanted[~is_good[wanted]]
+        if rows is None:
+            self._check(column, np.arange(len(self._is_good[column])))
+        else:
+            self.verify_spans(column, rows.reshape(-1), rows.reshape(-1) + 1)
+
+    def verify_spans(self, column: str, starts: np.ndarray, ends: np.ndarray) -> None:
+        """The same for the rows [start, end) of each span; no span is empty."""
+        row_bytes = self._columns[column].row_bytes
+        first, last = starts * row_bytes // BLOCK, (ends * row_bytes - 1) // BLOCK
+        counts = last - first + 1
+        before = np.cumsum(counts) - counts
+        self._check(column, np.unique(np.repeat(first - before, counts) + np.arange(counts.sum())))
+
+    def _check(self, column: str, blocks: np.ndarray) -> None:
+        """Those of the blocks that were not seen yet, on all threads if they are many."""
+        wanted = blocks[~self._is_good[column][blocks]]
         tasks = [wanted[at : at + _BLOCKS_A_TASK] for at in range(0, len(wanted), _BLOCKS_A_TASK)]
         if len(tasks) <= 1:
             for task in tasks:
@@ -44,19 +66,13 @@ class FileChecks:
         with ThreadPoolExecutor(_core.num_threads()) as pool:
             list(pool.map(lambda task: self._check_blocks(column, task), tasks))
 
-    def _blocks_of(self, column: str, rows: np.ndarray) -> np.ndarray:
-        """The blocks that hold bytes of these rows, each once."""
-        row_bytes = self._columns[column][1].nbytes // max(1, self._num_rows)
-        first, last = rows * row_bytes // BLOCK, ((rows + 1) * row_bytes - 1) // BLOCK
-        longest = int((last - first).max(initial=0))
-        return np.unique(np.concatenate([np.minimum(first + i, last) for i in range(longest + 1)]))
-
     def _check_blocks(self, column: str, blocks: np.ndarray) -> None:
-        path, data, checksums = self._columns[column]
+        file = self._columns[column]
         for block in blocks.tolist():
-            if zlib.crc32(data[block * BLOCK : (block + 1) * BLOCK].data) != checksums[block]:
+            if zlib.crc32(file.data[block * BLOCK : (block + 1) * BLOCK].data) != file.checksums[block]:
+                end = min((block + 1) * BLOCK, len(file.data))
                 raise IndexFileError(
-                    f"{path} was altered: bytes {block * BLOCK} to {min((block + 1) * BLOCK, len(data))} are not "
-                    "those that were saved; restore the folder"
+                    f"{file.path} was altered: bytes {block * BLOCK} to {end} are not those that were saved; restore "
+                    "the folder"
                 )
             self._is_good[column][block] = True

@@ -2,7 +2,7 @@
 
     index.json               the header: what the columns are, how many bytes of each file count, and their checks;
                              replaced by renaming, so that the folder changes from one state to the next in one step
-    codes-000001.bin ...     ids, vectors, scales: one column each, rows one after the other, little endian
+    codes-000001.bin ...     ids, vectors, scales, ...: one column each, rows one after the other, little endian
     deleted-000007.bin       bits of deleted rows, most significant first; new with every save that needs it
     checks-000007.bin        CRC-32 of each 64 KiB of the columns and of `deleted`, in the header's order; new with
                              every save, and itself covered by the header's SHA-256
@@ -20,117 +20,136 @@ import os
 import re
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Generic
 
 import numpy as np
 
 from longspan.errors import IndexFileError
-from longspan.search.file_checks import BLOCK, FileChecks, num_blocks
-from longspan.search.header import HEADER, FileEntry, Header, State, read_header, write_header
-from longspan.search.segment import Rows, Segment
+from longspan.search.file_checks import BLOCK, CheckedFile, FileChecks, num_blocks
+from longspan.search.header import HEADER, ROWS, FileEntry, Header, S_co, State, T, read_header, write_header
+from longspan.search.segment import C, Columns, Segment, deleted_bits, is_ascending
 
-_OURS: Final = re.compile(r"(codes|ids|vectors|scales|deleted|checks)-\d{6,}\.bin|index\.json\.new")
+_OURS: Final = re.compile(r"(codes|ids|vectors|scales|ends|tokens|deleted|checks)-\d{6,}\.bin|index\.json\.new")
 _CHUNK: Final = 64 << 20  # bytes; a multiple of BLOCK
+
+Segments = Sequence[Segment[Columns]]
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Generic[S_co]):
     """What a folder holds of an index in memory: the state after this index's last save or load there."""
 
-    header: Header
-    checksums: dict[str, np.ndarray]  # of each column: uint32 a block
+    header: Header[S_co]
+    checksums: Mapping[str, np.ndarray]  # of each column: uint32 a block
     is_prefix: bool = True  # False: the rows in memory are no longer those on disk followed by new ones
 
-    def rewritten(self) -> Saved:
+    def rewritten(self) -> Saved[S_co]:
         """The same, of an index whose rows in memory have changed places."""
         return replace(self, is_prefix=False)
 
 
-def save(folder: Path, state: State, segments: Sequence[Segment], saved: Saved | None, *, overwrite: bool) -> Saved:
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[S_co]):
+    """An index's files, open."""
+
+    saved: Saved[S_co]
+    columns: Mapping[str, np.ndarray]
+    deleted: np.ndarray | None  # bits
+    checks: FileChecks
+
+    @property
+    def state(self) -> S_co:
+        """What the header says beside the rows."""
+        return self.saved.header.state
+
+    def segment(self, rows: C, *, is_checked: bool = False) -> Segment[C]:
+        """`rows`, which were made of `columns`, as one segment; `is_checked` checks all of it now."""
+        count, deleted = len(rows.ids), self.deleted
+        segment = Segment(
+            rows,
+            deleted,
+            num_deleted=0 if deleted is None else int(np.unpackbits(deleted, count=count).sum(dtype=np.int64)),
+            is_ascending=self.saved.header.is_ascending,
+            checks=self.checks,
+        )
+        if is_checked:
+            for name in self.columns:
+                segment.verify(name)
+        return segment
+
+
+def save(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, *, overwrite: bool) -> Saved[T]:
     """Bring `folder` to the state of these segments. See `BinaryIndex.save`."""
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"{folder}: the folder {folder.parent} does not exist")
     folder.mkdir(exist_ok=True)
     with _locked(folder):
-        present = read_header(folder) if (folder / HEADER).exists() and not overwrite else None
+        present = read_header(folder, type(state)) if (folder / HEADER).exists() and not overwrite else None
         if present is not None and (saved is None or present.token != saved.header.token):
             what = "another index lies there" if saved is None else "the index there was changed by somebody else"
             raise IndexFileError(f"{folder}: {what}; load it, choose another folder, or pass overwrite=True")
         is_append = present is not None and saved is not None and saved.is_prefix
-        header, checksums = _write(folder, state, segments, saved if is_append else None, _next_number(folder))
+        written = _write(folder, state, segments, saved if is_append else None, _next_number(folder))
         _sync_folder(folder)
-        write_header(folder, header)
+        write_header(folder, written.header)
         _sync_folder(folder)
-        _remove_others(folder, header)
-    return Saved(header, checksums)
+        _remove_others(folder, written.header)
+    return written
 
 
-def load(folder: Path, *, is_mapped: bool) -> tuple[State, Segment, Saved]:
-    """The index in `folder` as one segment. See `BinaryIndex.load`."""
+def load(folder: Path, kind: type[T], *, is_mapped: bool) -> Opened[T]:
+    """The index in `folder`. See `BinaryIndex.load`."""
     while True:
-        header = read_header(folder)
+        header = read_header(folder, kind)
         try:
-            return _open(folder, header, is_mapped)
+            return open_columns(folder, header, is_mapped=is_mapped)
         except FileNotFoundError as error:
             # A save that ended since the header was read has removed the files of that header.
-            if read_header(folder).token == header.token:
+            if read_header(folder, kind).token == header.token:
                 raise IndexFileError(f"{folder}: {error.filename} is missing; restore the whole folder") from error
 
 
-def _open(folder: Path, header: Header, is_mapped: bool) -> tuple[State, Segment, Saved]:
-    state = header.state
+def open_columns(folder: Path, header: Header[T], *, is_mapped: bool) -> Opened[T]:
+    """The files that this header counts. FileNotFoundError where a later save has removed one."""
     table = _read_file(folder, header.checks)
     if hashlib.sha256(table).hexdigest() != header.checks_sha256:
         raise IndexFileError(f"{folder / header.checks.name} was altered: its SHA-256 is not the header's; restore it")
-    checksums, first = {}, 0
+    columns = header.state.columns()
+    checked, first = dict[str, CheckedFile](), 0
     for name, entry in header.files.items():
-        checksums[name] = np.frombuffer(table, "<u4", num_blocks(entry.bytes), 4 * first)
-        first += num_blocks(entry.bytes)
-    flat = {name: _read_flat(folder, entry, is_mapped) for name, entry in header.files.items()}
-    checks = FileChecks(
-        {name: (folder / entry.name, flat[name], checksums[name]) for name, entry in header.files.items()},
-        num_rows=header.rows,
-    )
-    if "deleted" in flat:
+        checksums = np.frombuffer(table, "<u4", num_blocks(entry.bytes), 4 * first)
+        first += len(checksums)
+        row_bytes = columns[name].row_bytes if name in columns else 1
+        checked[name] = CheckedFile(folder / entry.name, _read_flat(folder, entry, is_mapped), checksums, row_bytes)
+    checks = FileChecks(checked)
+    if "deleted" in checked:
         checks.verify("deleted")
-    shapes = Rows.empty(0, state.dim, state.store).columns()
-    rows = Rows.of(
-        {name: flat[name].view(like.dtype).reshape(header.rows, *like.shape[1:]) for name, like in shapes.items()}
-    )
-    deleted = flat.get("deleted")
-    segment = Segment(
-        rows,
-        None if deleted is None else np.array(deleted),
-        num_deleted=0 if deleted is None else int(np.unpackbits(deleted, count=len(rows)).sum(dtype=np.int64)),
-        is_ascending=header.is_ascending,
-        checks=checks,
-    )
-    return state, segment, Saved(header, {name: checksums[name] for name in shapes})
+    arrays = {
+        name: checked[name].data.view(column.dtype).reshape(header.counts[column.count], *column.shape)
+        for name, column in columns.items()
+    }
+    deleted = np.array(checked["deleted"].data) if "deleted" in checked else None
+    return Opened(Saved(header, {name: checked[name].checksums for name in columns}), arrays, deleted, checks)
 
 
-def _write(
-    folder: Path, state: State, segments: Sequence[Segment], saved: Saved | None, number: int
-) -> tuple[Header, dict[str, np.ndarray]]:
+def _write(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, number: int) -> Saved[T]:
     """Everything but the header; `saved`: append to its files instead of making new ones."""
-    rows = sum(map(len, segments))
     old = {} if saved is None else saved.header.files
-    files: dict[str, FileEntry] = {}
-    checksums: dict[str, np.ndarray] = {}
-    for name, column in Rows.empty(0, state.dim, state.store).columns().items():
+    files, checksums, counts = dict[str, FileEntry](), dict[str, np.ndarray](), {ROWS: sum(map(len, segments))}
+    for name, column in state.columns().items():
         entry = old.get(name, FileEntry(f"{name}-{number:06}.bin", 0))
-        row_bytes = column.itemsize * int(np.prod(column.shape[1:]))
-        blocks = _bytes_from(segments, name, entry.bytes // row_bytes)
+        blocks = _bytes_from(segments, name, entry.bytes // column.row_bytes)
         known = np.zeros(0, np.uint32) if saved is None else saved.checksums[name]
         checksums[name] = _append(folder / entry.name, entry.bytes, known, blocks)
-        files[name] = FileEntry(entry.name, rows * row_bytes)
+        counts[column.count] = sum(len(segment.rows.columns()[name]) for segment in segments)
+        files[name] = FileEntry(entry.name, counts[column.count] * column.row_bytes)
     table = dict(checksums)
     if any(segment.num_deleted for segment in segments):
-        bits = _deleted_bits(segments)
+        bits = deleted_bits(segments)
         files["deleted"] = FileEntry(f"deleted-{number:06}.bin", bits.nbytes)
         table["deleted"] = _append(folder / files["deleted"].name, 0, np.zeros(0, np.uint32), iter([bits]))
     packed = np.concatenate([part.astype("<u4") for part in table.values()]).tobytes()
@@ -141,13 +160,13 @@ def _write(
     header = Header(
         state=state,
         token=uuid.uuid4().hex,
-        rows=rows,
-        is_ascending=_is_ascending(segments),
+        counts=counts,
+        is_ascending=is_ascending(segments),
         files=files,
         checks=checks,
         checks_sha256=hashlib.sha256(packed).hexdigest(),
     )
-    return header, checksums
+    return Saved(header, checksums)
 
 
 def _append(path: Path, start: int, known: np.ndarray, blocks: Iterator[np.ndarray]) -> np.ndarray:
@@ -173,35 +192,16 @@ def _append(path: Path, start: int, known: np.ndarray, blocks: Iterator[np.ndarr
     return np.array(checksums, np.uint32)
 
 
-def _bytes_from(segments: Sequence[Segment], name: str, first: int) -> Iterator[np.ndarray]:
+def _bytes_from(segments: Segments, name: str, first: int) -> Iterator[np.ndarray]:
     """The column's rows from `first` on, as bytes, some at a time."""
     for segment in segments:
         column = segment.rows.columns()[name]
         rows_a_chunk = max(1, _CHUNK // max(1, column[:1].nbytes))
         for row in range(min(first, len(column)), len(column), rows_a_chunk):
             part = slice(row, min(row + rows_a_chunk, len(column)))
-            if segment.checks is not None:
-                segment.verify(name, np.arange(part.start, part.stop))
+            segment.verify_spans(name, np.array([part.start]), np.array([part.stop]))
             yield np.ascontiguousarray(column[part]).reshape(-1).view(np.uint8)
         first = max(0, first - len(column))
-
-
-def _deleted_bits(segments: Sequence[Segment]) -> np.ndarray:
-    """(ceil(n / 8),) uint8 over all segments' rows."""
-    parts = [
-        np.zeros(len(segment), np.uint8)
-        if segment.deleted is None
-        else np.unpackbits(segment.deleted, count=len(segment))
-        for segment in segments
-    ]
-    return np.packbits(np.concatenate(parts))
-
-
-def _is_ascending(segments: Sequence[Segment]) -> bool:
-    filled = [segment for segment in segments if len(segment)]
-    return all(segment.is_ascending for segment in filled) and all(
-        bool(a.rows.ids[-1] < b.rows.ids[0]) for a, b in pairwise(filled)
-    )
 
 
 def _read_flat(folder: Path, entry: FileEntry, is_mapped: bool) -> np.ndarray:
@@ -233,7 +233,7 @@ def _next_number(folder: Path) -> int:
     return max(numbers, default=0) + 1
 
 
-def _remove_others(folder: Path, header: Header) -> None:
+def _remove_others(folder: Path, header: Header[State]) -> None:
     """Files of earlier states. A reader that has them open keeps them."""
     kept = {entry.name for entry in (*header.files.values(), header.checks)}
     for name in os.listdir(folder):

@@ -6,33 +6,55 @@ import hashlib
 import json
 import math
 import os
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from longspan.errors import CheckpointError, IndexFileError
 from longspan.json_object import JsonObject
-from longspan.search.segment import Rows, Store, is_store
-from longspan.search.spread import MeanDirection
 
 HEADER: Final = "index.json"
-FORMAT: Final = "longspan binary index"
 VERSION: Final = 1
-_MAX_DIM: Final = 1 << 20
+ROWS: Final = "rows"  # the count of ids
+MAX_DIM: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class Column:
+    """What a file of the folder holds, one behind the other."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]  # of one
+    count: str = ROWS  # which of the header's counts says how many there are
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+T = TypeVar("T", bound="State")
+S_co = TypeVar("S_co", bound="State", covariant=True)
+
+
+class State(Protocol):
     """What an index is beside its rows."""
 
-    dim: int
-    store: Store
-    center_documents: np.ndarray | None  # (dim,) f32
-    center_queries: np.ndarray | None
-    next_id: int
-    direction: MeanDirection
+    FORMAT: ClassVar[str]
+
+    def columns(self) -> dict[str, Column]:
+        """By name; `ids` is among them."""
+
+    def to_json(self) -> dict[str, object]:
+        """What `from_json` takes."""
+
+    @classmethod
+    def from_json(cls: type[T], body: JsonObject) -> T:
+        """IndexFileError or CheckpointError where it is not what `to_json` gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +66,29 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Header(Generic[S_co]):
     """One state of a folder."""
 
-    state: State
+    state: S_co
     token: str  # new with every save
-    rows: int  # with the deleted
+    counts: Mapping[str, int]  # rows, with the deleted; and what else the columns count
     is_ascending: bool  # ids only rise
-    files: dict[str, FileEntry]  # by column, and "deleted"
+    files: Mapping[str, FileEntry]  # by column, and "deleted"
     checks: FileEntry
     checks_sha256: str
 
 
-def write_header(folder: Path, header: Header) -> None:
+def write_header(folder: Path, header: Header[State]) -> None:
     """Put the header in its place in one step."""
-    state = header.state
     body = {
         "token": header.token,
-        "dim": state.dim,
-        "store": state.store,
-        "rows": header.rows,
+        **header.state.to_json(),
+        **header.counts,
         "is_ascending": header.is_ascending,
-        "next_id": state.next_id,
-        "center_documents": _listed(state.center_documents),
-        "center_queries": _listed(state.center_queries),
-        "direction_total": _listed(state.direction.total),
-        "direction_count": state.direction.count,
         "files": {name: {"name": entry.name, "bytes": entry.bytes} for name, entry in header.files.items()},
         "checks": {"name": header.checks.name, "bytes": header.checks.bytes, "sha256": header.checks_sha256},
     }
-    document = {"format": FORMAT, "version": VERSION, "sha256": _digest(body), "index": body}
+    document = {"format": header.state.FORMAT, "version": VERSION, "sha256": _digest(body), "index": body}
     aside = folder / f"{HEADER}.new"
     with open(aside, "w", encoding="utf-8") as file:
         json.dump(document, file)
@@ -83,52 +98,43 @@ def write_header(folder: Path, header: Header) -> None:
     os.replace(aside, folder / HEADER)
 
 
-def read_header(folder: Path) -> Header:
+def read_header(folder: Path, kind: type[T]) -> Header[T]:
     """The header of `folder`, checked. FileNotFoundError where there is none."""
     path = folder / HEADER
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no index: there is no {HEADER} in it")
     try:
         document = JsonObject.read(path, unique_keys=True)
-        if document.get_str("format") != FORMAT:
-            raise IndexFileError(f"{path}: 'format' must be {FORMAT!r}, got {document.get_str('format')!r}")
+        if document.get_str("format") != kind.FORMAT:
+            raise IndexFileError(f"{path}: 'format' must be {kind.FORMAT!r}, got {document.get_str('format')!r}")
         if document.get_int("version") != VERSION:
             raise IndexFileError(
                 f"{path}: 'version' must be {VERSION}, got {document.get_int('version')}; a newer longspan may read it"
             )
         if document.get_str("sha256") != _digest(document["index"]):
             raise IndexFileError(f"{path} was altered: its SHA-256 is not the one it states; restore it")
-        return _parsed(JsonObject(document["index"], str(path)), folder)
+        return _parsed(JsonObject(document["index"], str(path)), folder, kind)
     except (CheckpointError, KeyError) as error:
         raise IndexFileError(f"the header is damaged: {error}") from error
 
 
-def _parsed(body: JsonObject, folder: Path) -> Header:
-    dim, rows, store = body.get_int("dim"), body.get_int("rows"), body.get_str("store")
-    if not 1 <= dim <= _MAX_DIM or rows < 0 or not is_store(store):
-        raise IndexFileError(f"{body.source}: dim {dim}, rows {rows} or store {store!r} is not one of an index")
-    state = State(
-        dim=dim,
-        store=store,
-        center_documents=_floats(body, "center_documents", dim, np.float32),
-        center_queries=_floats(body, "center_queries", dim, np.float32),
-        next_id=body.get_int("next_id"),
-        direction=MeanDirection(
-            _required(_floats(body, "direction_total", dim, np.float64), body), body.get_int("direction_count")
-        ),
-    )
+def _parsed(body: JsonObject, folder: Path, kind: type[T]) -> Header[T]:
+    state = kind.from_json(body)
+    columns = state.columns()
+    counts = {name: body.get_int(name) for name in {ROWS: None, **{column.count: None for column in columns.values()}}}
     files = {name: _entry(body, name, info, folder) for name, info in JsonObject(body["files"], body.source).items()}
-    due = {name: column.itemsize * math.prod(column.shape[1:]) for name, column in _columns(state).items()}
-    for name, row_bytes in due.items():
-        if name not in files or files[name].bytes != rows * row_bytes:
-            raise IndexFileError(f"{body.source}: {name} must have {rows} rows of {row_bytes} bytes")
-    if files.keys() - due.keys() - {"deleted"} or ("deleted" in files and files["deleted"].bytes != (rows + 7) // 8):
+    for name, column in columns.items():
+        count = counts[column.count]
+        if count < 0 or name not in files or files[name].bytes != count * column.row_bytes:
+            raise IndexFileError(f"{body.source}: {name} must have {count} rows of {column.row_bytes} bytes")
+    deleted = files.get("deleted")
+    if files.keys() - columns.keys() - {"deleted"} or (deleted and deleted.bytes != (counts[ROWS] + 7) // 8):
         raise IndexFileError(f"{body.source}: 'files' must be the columns and the deleted rows, got {list(files)}")
     checks = JsonObject(body["checks"], body.source)
     return Header(
         state=state,
         token=body.get_str("token"),
-        rows=rows,
+        counts=counts,
         is_ascending=body.get_bool("is_ascending"),
         files=files,
         checks=_entry(body, "checks", body["checks"], folder),
@@ -136,8 +142,27 @@ def _parsed(body: JsonObject, folder: Path) -> Header:
     )
 
 
-def _columns(state: State) -> dict[str, np.ndarray]:
-    return Rows.empty(0, state.dim, state.store).columns()
+def read_dim(body: JsonObject) -> int:
+    """The field `dim`, in its bounds."""
+    dim = body.get_int("dim")
+    if not 1 <= dim <= MAX_DIM:
+        raise IndexFileError(f"{body.source}: 'dim' must be from 1 to {MAX_DIM}, got {dim}")
+    return dim
+
+
+def read_floats(body: JsonObject, key: str, dim: int, dtype: type) -> np.ndarray | None:
+    """The field `key`, a list of `dim` floats or null."""
+    values = body[key]
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != dim or not all(type(value) is float for value in values):
+        raise IndexFileError(f"{body.source}: {key!r} must be {dim} numbers or null, got {reprlib.repr(values)}")
+    return np.array(values, dtype)
+
+
+def listed(values: np.ndarray | None) -> list[float] | None:
+    """What `read_floats` takes."""
+    return None if values is None else [float(value) for value in values]
 
 
 def _entry(body: JsonObject, name: str, info: object, folder: Path) -> FileEntry:
@@ -146,25 +171,6 @@ def _entry(body: JsonObject, name: str, info: object, folder: Path) -> FileEntry
     if file_name != os.path.basename(file_name) or size < 0:
         raise IndexFileError(f"{entry.source}: must be a file in {folder} and its size, got {file_name!r} and {size}")
     return FileEntry(file_name, size)
-
-
-def _floats(body: JsonObject, key: str, dim: int, dtype: type) -> np.ndarray | None:
-    values = body[key]
-    if values is None:
-        return None
-    if not isinstance(values, list) or len(values) != dim or not all(type(value) is float for value in values):
-        raise IndexFileError(f"{body.source}: {key!r} must be {dim} numbers or null")
-    return np.array(values, dtype)
-
-
-def _required(values: np.ndarray | None, body: JsonObject) -> np.ndarray:
-    if values is None:
-        raise IndexFileError(f"{body.source}: 'direction_total' must be numbers, got null")
-    return values
-
-
-def _listed(values: np.ndarray | None) -> list[float] | None:
-    return None if values is None else [float(value) for value in values]
 
 
 def _digest(body: object) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from longspan.search.segment import rises
-
 
 def check_center(name: str, center: np.ndarray | None, dim: int) -> np.ndarray | None:
     if center is None:
@@ -43,23 +41,6 @@ def int8_levels(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(np.rint(vectors / divisors), -127, 127).astype(np.int8), scales
 
 
-def check_ids(method: str, ids: np.ndarray) -> np.ndarray:
-    given = np.asarray(ids)
-    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-        raise ValueError(f"BinaryIndex.{method}: ids must be (n,) integers, got {given.shape} {given.dtype}")
-    return given.astype(np.int64)
-
-
-def check_filter(filter: np.ndarray | None) -> np.ndarray | None:
-    """None, bool by id, or sorted ids."""
-    if filter is None:
-        return None
-    given = np.asarray(filter)
-    if given.dtype == np.bool_ and given.ndim == 1:
-        return given
-    return np.unique(check_ids("search", given))
-
-
 def query_batch(queries: np.ndarray) -> tuple[np.ndarray, bool]:
     """(num_queries, ...) and whether one came."""
     if not isinstance(queries, np.ndarray):
@@ -80,17 +61,3 @@ def check_codes(name: str, codes: np.ndarray, dim: int) -> np.ndarray:
     if dim % 8 and (codes[:, -1] & (0xFF >> dim % 8)).any():
         raise ValueError(f"BinaryIndex: {name} must have zeros in the bits beyond dim {dim}")
     return codes
-
-
-def check_new_ids(ids: np.ndarray, n: int) -> np.ndarray:
-    """(n,) int64, 0 or above, all different."""
-    fresh = check_ids("add", ids)
-    if len(fresh) != n:
-        raise ValueError(f"BinaryIndex.add: ids must be ({n},) (as rows), got {fresh.shape}")
-    if n and fresh.min() < 0:
-        raise ValueError(f"BinaryIndex.add: ids must be 0 or above, got {fresh.min()}")
-    if n and not rises(fresh):
-        ordered = np.sort(fresh)
-        if (twice := ordered[1:][ordered[1:] == ordered[:-1]]).size:
-            raise ValueError(f"BinaryIndex.add: ids must differ, {twice[0]} is given twice")
-    return fresh

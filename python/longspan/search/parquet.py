@@ -15,7 +15,7 @@ from typing import IO, Final
 import numpy as np
 
 from longspan.errors import IndexFileError
-from longspan.search.segment import Rows, Store
+from longspan.search.rows import Rows, Store
 
 _KEY: Final = b"longspan"
 

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from longspan import ops
-from longspan.search.segment import Segment
+from longspan.search.ids import wanted_bits
+from longspan.search.rows import CodeSegment
 
 _MAX_GATHERED_BYTES: Final = 64 << 20
 
@@ -38,7 +39,7 @@ class Candidates:
         return Candidates(*(np.take_along_axis(column, order, axis=1) for column in columns))
 
 
-def nearest(segments: Sequence[Segment], codes: np.ndarray, k: int, filter: np.ndarray | None) -> Candidates:
+def nearest(segments: Sequence[CodeSegment], codes: np.ndarray, k: int, filter: np.ndarray | None) -> Candidates:
     """The k least by (distance, id) over all segments; fewer columns where there are fewer rows."""
     found = [_nearest_in(segment, number, codes, k, filter) for number, segment in enumerate(segments) if len(segment)]
     if not found:
@@ -51,9 +52,9 @@ def nearest(segments: Sequence[Segment], codes: np.ndarray, k: int, filter: np.n
     return joined.take(np.lexsort((joined.ids, joined.distances), axis=-1)[:, :k])
 
 
-def _nearest_in(segment: Segment, number: int, codes: np.ndarray, k: int, filter: np.ndarray | None) -> Candidates:
+def _nearest_in(segment: CodeSegment, number: int, codes: np.ndarray, k: int, filter: np.ndarray | None) -> Candidates:
     segment.verify("codes")
-    k, wanted = min(k, len(segment)), _wanted_bits(segment, filter)
+    k, wanted = min(k, len(segment)), wanted_bits(segment, filter)
     tie_ranks = None if segment.is_ascending else segment.id_ranks()
     distances, rows = ops.hamming_topk(codes, segment.rows.codes, k, filter=wanted, tie_ranks=tie_ranks)
     found = np.asarray(rows) if segment.is_ascending else segment.id_order()[np.asarray(rows)]
@@ -61,26 +62,8 @@ def _nearest_in(segment: Segment, number: int, codes: np.ndarray, k: int, filter
     return Candidates(np.asarray(distances), segment.rows.ids[found], np.full(found.shape, number), found)
 
 
-def _wanted_bits(segment: Segment, filter: np.ndarray | None) -> np.ndarray | None:
-    """Which rows may be found, as bits, most significant first; None for all."""
-    live = None if segment.deleted is None else ~segment.deleted
-    if filter is None:
-        return live
-    segment.verify("ids")
-    ids = segment.rows.ids
-    if filter.dtype == np.bool_:
-        is_wanted = ids < len(filter)
-        is_wanted[is_wanted] = filter[ids[is_wanted]]
-    elif len(filter) == 0:
-        is_wanted = np.zeros(len(ids), np.bool_)
-    else:  # sorted ids
-        is_wanted = filter[np.minimum(np.searchsorted(filter, ids), len(filter) - 1)] == ids
-    bits = np.packbits(is_wanted)
-    return bits if live is None else bits & live
-
-
 def rescored(
-    segments: Sequence[Segment], queries: np.ndarray, candidates: Candidates, k: int
+    segments: Sequence[CodeSegment], queries: np.ndarray, candidates: Candidates, k: int
 ) -> tuple[np.ndarray, Candidates]:
     """The k best candidates of each query by (score falling, id rising), and their scores (num_queries, k) f32.
 
@@ -98,7 +81,7 @@ def rescored(
     return np.take_along_axis(scores, order, axis=1), candidates.take(order)
 
 
-def _scores(segments: Sequence[Segment], queries: np.ndarray, candidates: Candidates, part: slice) -> np.ndarray:
+def _scores(segments: Sequence[CodeSegment], queries: np.ndarray, candidates: Candidates, part: slice) -> np.ndarray:
     """(queries of the part, m) f32, in the candidates' order."""
     numbers, rows = candidates.segments[part], candidates.rows[part]
     documents, scales = _gather(segments, numbers.reshape(-1), rows.reshape(-1))
@@ -109,7 +92,9 @@ def _scores(segments: Sequence[Segment], queries: np.ndarray, candidates: Candid
     return scores.reshape(rows.shape)
 
 
-def _gather(segments: Sequence[Segment], numbers: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def _gather(
+    segments: Sequence[CodeSegment], numbers: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
     """What the candidates are scored with, one row each: vectors and scales, or codes."""
     column = "codes" if segments[0].rows.vectors is None else "vectors"
     first = segments[0].rows.columns()[column]

@@ -1,84 +1,47 @@
-"""Rows of an index in memory or in a mapped file: codes, ids, and what they are rescored with."""
+"""Rows of an index, of which some may be deleted: what readers hold, and never altered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeGuard, get_args
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-
-Store = Literal["codes", "int8", "float32"]
-STORES: Final[tuple[Store, ...]] = get_args(Store)
-_FIRST_CAPACITY: Final = 1024  # rows
-
-
-def is_store(name: str) -> TypeGuard[Store]:
-    """Whether it is one of STORES."""
-    return name in STORES
 
 
 class Checks(Protocol):
     """Knows whether bytes read from a file are those that were written; raises IndexFileError where they are not."""
 
     def verify(self, column: str, rows: np.ndarray | None = None) -> None:
-        """Check these rows of a column of `Rows`, or all of it. What was checked once is not checked again."""
+        """Check these rows of a column, or all of it. What was checked once is not checked again."""
+
+    def verify_spans(self, column: str, starts: np.ndarray, ends: np.ndarray) -> None:
+        """The same for the rows [start, end) of each span; no span is empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Columns of n rows."""
+class Columns(Protocol):
+    """Columns of n rows. One of them is the rows' ids; others may hold several items a row."""
 
-    codes: np.ndarray  # (n, bytes) uint8
-    ids: np.ndarray  # (n,) int64
-    vectors: np.ndarray | None  # (n, dim) int8 | f32, or None where only codes are stored
-    scales: np.ndarray | None  # (n,) f32 with int8 vectors
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @classmethod
-    def empty(cls, n: int, dim: int, store: Store) -> Rows:
-        """Room for n rows; what it holds is undefined."""
-        vectors = None if store == "codes" else np.empty((n, dim), store)
-        scales = np.empty(n, np.float32) if store == "int8" else None
-        return cls(np.empty((n, (dim + 7) // 8), np.uint8), np.empty(n, np.int64), vectors, scales)
-
-    @classmethod
-    def of(cls, columns: Mapping[str, np.ndarray]) -> Rows:
-        """From what `columns` gives."""
-        return cls(columns["codes"], columns["ids"], columns.get("vectors"), columns.get("scales"))
+    @property
+    def ids(self) -> np.ndarray:
+        """(n,) int64."""
 
     def columns(self) -> dict[str, np.ndarray]:
         """Those that are stored, by name."""
-        named = {"codes": self.codes, "ids": self.ids, "vectors": self.vectors, "scales": self.scales}
-        return {name: column for name, column in named.items() if column is not None}
-
-    def take(self, rows: np.ndarray | slice) -> Rows:
-        """Some of the rows: views for a slice, copies for an array."""
-        taken = {name: column[rows] for name, column in self.columns().items()}
-        return Rows.of(taken)
-
-    def write(self, first: int, rows: Rows) -> None:
-        """Put `rows` at [first, first + len(rows))."""
-        for name, column in rows.columns().items():
-            self.columns()[name][first : first + len(rows)] = column
 
 
-def concatenate(parts: Sequence[Rows]) -> Rows:
-    """One after the other, at least one."""
-    columns = [part.columns() for part in parts]
-    return Rows.of({name: np.concatenate([part[name] for part in columns]) for name in columns[0]})
+C = TypeVar("C", bound=Columns)
+C_co = TypeVar("C_co", bound=Columns, covariant=True)
 
 
-class Segment:
+class Segment(Generic[C_co]):
     """Some rows, of which some may be deleted. Never altered: a change makes a new one, so readers need no lock."""
 
     __slots__ = ("_id_order", "_id_ranks", "checks", "deleted", "is_ascending", "num_deleted", "rows")
 
     def __init__(
         self,
-        rows: Rows,
+        rows: C_co,
         deleted: np.ndarray | None = None,
         *,
         num_deleted: int = 0,
@@ -95,12 +58,17 @@ class Segment:
         self._id_ranks: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows.ids)
 
     def verify(self, column: str, rows: np.ndarray | None = None) -> None:
         """As `Checks.verify`; rows in memory need none."""
         if self.checks is not None:
             self.checks.verify(column, rows)
+
+    def verify_spans(self, column: str, starts: np.ndarray, ends: np.ndarray) -> None:
+        """As `Checks.verify_spans`."""
+        if self.checks is not None:
+            self.checks.verify_spans(column, starts, ends)
 
     def id_order(self) -> np.ndarray:
         """(n,) int64 rows in the order of their ids; made when first asked for."""
@@ -117,7 +85,7 @@ class Segment:
             self._id_ranks = ranks
         return self._id_ranks
 
-    def with_deleted(self, rows: np.ndarray) -> Segment:
+    def with_deleted(self, rows: np.ndarray) -> Segment[C_co]:
         """The same rows, these deleted as well: all different, none deleted yet."""
         bits = np.zeros((len(self) + 7) // 8, np.uint8) if self.deleted is None else self.deleted.copy()
         np.bitwise_or.at(bits, rows >> 3, (0x80 >> (rows & 7)).astype(np.uint8))
@@ -150,73 +118,26 @@ class Segment:
             return slice(None)
         return np.flatnonzero(np.unpackbits(self.deleted, count=len(self)) == 0)
 
-    def live(self) -> Rows:
-        """The rows that are not deleted, checked."""
-        for name in self.rows.columns():
-            self.verify(name)
-        return self.rows.take(self.live_rows())
-
-
-class Tail:
-    """The place where rows are added: buffers with room beyond what readers have been shown."""
-
-    def __init__(self, dim: int, store: Store) -> None:
-        self._dim = dim
-        self._store: Store = store
-        self._buffer: Rows | None = None
-        self._used = 0
-
-    def append(self, segments: tuple[Segment, ...], added: Rows) -> tuple[Segment, ...]:
-        """`segments` and behind them `added`: in the last one while its buffer has room, then in a new one."""
-        room = 0 if self._buffer is None else len(self._buffer) - self._used
-        head, rest = added.take(slice(0, room)), added.take(slice(room, len(added)))
-        fresh = None
-        if len(rest):  # before anything is altered: this may find no memory
-            # As many as there are already: few segments, and no row is ever moved.
-            total = sum(map(len, segments))
-            fresh = Rows.empty(max(_FIRST_CAPACITY, len(rest), total), self._dim, self._store)
-        if len(head) and self._buffer is not None:
-            segments = (*segments[:-1], self._extend(self._buffer, head, segments[-1]))
-        if fresh is not None:
-            self._buffer, self._used = fresh, 0
-            segments = (*segments, self._extend(fresh, rest, None))
-        return segments
-
-    def _extend(self, buffer: Rows, added: Rows, previous: Segment | None) -> Segment:
-        """The buffer's segment, `previous`, with more rows; None makes its first."""
-        used = self._used + len(added)
-        buffer.write(self._used, added)
-        grown = _grown(buffer.take(slice(0, used)), previous, added.ids)
-        self._used = used
-        return grown
-
-    def close(self) -> None:
-        """What is added next starts a new segment."""
-        self._buffer = None
-
-
-def _grown(rows: Rows, previous: Segment | None, added_ids: np.ndarray) -> Segment:
-    is_ascending = rises(added_ids)
-    if previous is None:
-        return Segment(rows, is_ascending=is_ascending)
-    is_ascending = is_ascending and previous.is_ascending and bool(previous.rows.ids[-1] < added_ids[0])
-    deleted = previous.deleted
-    if deleted is not None:
-        deleted = np.concatenate([deleted, np.zeros((len(rows) + 7) // 8 - len(deleted), np.uint8)])
-    return Segment(rows, deleted, num_deleted=previous.num_deleted, is_ascending=is_ascending)
-
 
 def rises(ids: np.ndarray) -> bool:
     """Whether each id is greater than the one before."""
     return bool((ids[1:] > ids[:-1]).all())
 
 
-def live_blocks(segments: Sequence[Segment], rows_a_block: int = 65536) -> Iterator[Rows]:
-    """All rows that are not deleted, in order, some at a time."""
-    for segment in segments:
-        for name in segment.rows.columns():
-            segment.verify(name)
-        rows = segment.live_rows()
-        places = np.arange(len(segment)) if isinstance(rows, slice) else rows
-        for first in range(0, len(places), rows_a_block):
-            yield segment.rows.take(places[first : first + rows_a_block])
+def is_ascending(segments: Sequence[Segment[Columns]]) -> bool:
+    """Whether ids only rise over all of them."""
+    filled = [segment for segment in segments if len(segment)]
+    return all(segment.is_ascending for segment in filled) and all(
+        bool(a.rows.ids[-1] < b.rows.ids[0]) for a, b in pairwise(filled)
+    )
+
+
+def deleted_bits(segments: Sequence[Segment[Columns]]) -> np.ndarray:
+    """(ceil(n / 8),) uint8 over all segments' rows, at least one segment."""
+    parts = [
+        np.zeros(len(segment), np.uint8)
+        if segment.deleted is None
+        else np.unpackbits(segment.deleted, count=len(segment))
+        for segment in segments
+    ]
+    return np.packbits(np.concatenate(parts))

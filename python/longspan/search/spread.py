@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from longspan.search.segment import Segment, Store
+from longspan.search.rows import CodeSegment, Store
 
 _SAMPLE: Final = 4096  # rows
 # Vectors around zero have a short mean (sentence models: 0.1 to 0.5 of 1) and bits that are set in about half of the
@@ -53,7 +53,7 @@ class MeanDirection:
         return float(np.linalg.norm(self.total) / self.count) if self.count else None
 
 
-def bit_balance(segments: Sequence[Segment], dim: int) -> float | None:
+def bit_balance(segments: Sequence[CodeSegment], dim: int) -> float | None:
     """Mean of 4 p (1 - p) over the bits, p the share of a sample's rows where a bit is set."""
     total = sum(map(len, segments))
     if total == 0:

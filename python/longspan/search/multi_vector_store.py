@@ -1,0 +1,286 @@
+"""MultiVectorStore: token vectors of documents on the disk, of which ranking reads those it needs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from longspan.late_interaction import Ranked, TokenArrays, checked_top_k, token_arrays
+from longspan.search import files
+from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids, without
+from longspan.search.segment import Segment, rises
+from longspan.search.token_ranking import PackedQueries, best_first, score_rows, search
+from longspan.search.token_rows import (
+    TOKEN_STORES,
+    TOKENS,
+    TokenRows,
+    TokenSegment,
+    TokenState,
+    TokenStore,
+    concatenate,
+    live,
+    stored,
+    with_joined_tail,
+)
+
+_OWNER: Final = Owner("MultiVectorStore", "store")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What a store holds."""
+
+    documents: int  # without the deleted
+    deleted: int
+    tokens: int  # with those of the deleted
+    dim: int
+    store: TokenStore
+    token_bytes: int  # of one token
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """The best documents of each query, best first; (k,) arrays for one query, (num_queries, k) for several."""
+
+    ids: np.ndarray  # int64
+    scores: np.ndarray  # f32, higher is better
+
+
+class MultiVectorStore:
+    """Token vectors of documents, in memory until they are saved, then in mapped files.
+
+    Scores are MaxSim: for each token of the query its best dot product with one of the document's, summed. Order: score
+    falling, then id rising. Any number of threads may rank and search while one adds, deletes or saves: each call sees
+    the store as it was when the call began. Writers wait for each other.
+    """
+
+    def __init__(self, dim: int, *, store: TokenStore = "float16") -> None:
+        """An empty store.
+
+        Args:
+            dim: dimensions of the vectors, at least 1.
+            store: what a vector becomes: "float16"; "int8", a byte a dimension and a scale a token; or "binary", a
+                bit a dimension, set where the value is above 0 and worth +1, else -1 (dim a multiple of 8). Queries
+                stay floats.
+        Raises: ValueError, an argument breaks a line above.
+        """
+        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or dim < 1:
+            raise ValueError(f"MultiVectorStore: dim must be an integer of at least 1, got {dim!r}")
+        if store not in TOKEN_STORES:
+            raise ValueError(f"MultiVectorStore: store must be one of {', '.join(TOKEN_STORES)}, got {store!r}")
+        if store == "binary" and dim % 8:
+            raise ValueError(f"MultiVectorStore: dim must be a multiple of 8 for store 'binary', got {dim}")
+        self.dim = int(dim)
+        self.store: TokenStore = store
+        self._segments: tuple[TokenSegment, ...] = ()
+        self._next_id = 0
+        self._lock = threading.RLock()  # held by writers
+        self._saved: dict[Path, files.Saved[TokenState]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(segment) - segment.num_deleted for segment in self._segments)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(n,) int64: the documents' ids, in the order in which they were added."""
+        parts = [np.zeros(0, np.int64)]
+        for segment in self._segments:
+            segment.verify("ids")
+            parts.append(segment.rows.ids[segment.live_rows()])
+        return np.concatenate(parts)
+
+    def add(self, documents: TokenArrays, ids: np.ndarray | None = None) -> np.ndarray:
+        """Add documents; calls that begin after the return find them.
+
+        Args:
+            documents: for each (tokens, dim) of finite floats, at least one token; float16 takes none above 65504.
+            ids: (n,) integers of 0 and above, none of them in the store or twice; None counts on from the highest.
+        Returns: (n,) int64, the ids.
+        Raises: TypeError or ValueError, an argument breaks a line above; nothing is added then.
+        """
+        arrays = self._checked("add", "documents", documents)
+        vectors = np.concatenate([np.zeros((0, self.dim), np.float32), *arrays])
+        tokens, scales = stored(vectors, self.store)
+        if tokens.dtype == np.float16 and not np.isfinite(tokens).all():
+            raise ValueError("MultiVectorStore.add: a value is above 65504, float16's largest; use store='int8'")
+        lengths = np.array([len(array) for array in arrays], np.int64)
+        with self._lock:
+            new_ids = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(arrays))
+            if len(arrays):
+                base = _num_tokens(self._segments)
+                rows = TokenRows(new_ids.copy(), base + np.cumsum(lengths), tokens, scales, base)
+                self._segments = with_joined_tail((*self._segments, Segment(rows, is_ascending=rises(new_ids))))
+                self._next_id = max(self._next_id, int(new_ids.max()) + 1)
+        return new_ids
+
+    def delete(self, ids: np.ndarray) -> None:
+        """Delete documents. Their place is kept until `compact`.
+
+        Args:
+            ids: (n,) integers, each of them in the store.
+        Raises: ValueError, one is not; nothing is deleted then.
+        """
+        with self._lock:
+            self._segments = without(_OWNER, self._segments, ids)
+
+    def compact(self) -> None:
+        """Drop deleted documents for good and join the rest, in memory; the next `save` writes all of it anew."""
+        with self._lock:
+            parts: list[TokenRows] = []
+            for segment in self._segments:
+                parts.append(live(segment, sum(len(part.tokens) for part in parts)))
+            joined = [concatenate(parts)] if parts else []
+            self._segments = tuple(Segment(rows, is_ascending=rises(rows.ids)) for rows in joined if len(rows.ids))
+            self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
+
+    def rank(self, query: np.ndarray, candidates: np.ndarray | None = None, top_k: int = 10) -> list[Ranked]:
+        """The `top_k` best of some documents, best first; of their vectors alone anything is read.
+
+        Args:
+            query: (tokens, dim) of finite floats.
+            candidates: (m,) integer ids, such as another search found, each of them in the store; one that stands
+                twice counts once; None for all documents.
+            top_k: 1 or more.
+        Returns: fewer than `top_k` where there are fewer candidates; `Ranked.document` is the id.
+        Raises: TypeError or ValueError, an argument breaks a line above; IndexFileError, the files were altered.
+        """
+        count = checked_top_k("MultiVectorStore.rank", top_k)
+        if candidates is None:
+            found = self.search([query], count)
+            ids, scores = found.ids[0], found.scores[0]
+        else:
+            wanted = np.unique(check_ids(_OWNER, "rank", candidates))
+            all_scores = self._score("rank", [query], wanted)[0]
+            order = best_first(all_scores, wanted, min(count, len(wanted)))
+            ids, scores = wanted[order], all_scores[order]
+        return [Ranked(document, score) for document, score in zip(ids.tolist(), scores.tolist(), strict=True)]
+
+    def score(self, queries: TokenArrays, candidates: np.ndarray | None = None) -> np.ndarray:
+        """Scores of queries with documents.
+
+        Args:
+            queries: for each (tokens, dim) of finite floats; or one such array, for one query.
+            candidates: (m,) integer ids, each of them in the store; None for all, in the order of `ids`.
+        Returns: (num_queries, m) f32.
+        Raises: as `rank`.
+        """
+        wanted = None if candidates is None else check_ids(_OWNER, "score", candidates)
+        return self._score("score", queries, wanted)
+
+    def search(self, queries: TokenArrays, k: int, *, filter: np.ndarray | None = None) -> StoreResult:
+        """The k best documents of each query, all of which are scored, in bounded memory.
+
+        Args:
+            queries: for each (tokens, dim) of finite floats; or one such array, for one query.
+            k: at least 1.
+            filter: which ids may be found: (m,) integer ids, or (m,) bool, True at the ids that may; None for all.
+        Returns: `StoreResult`, with fewer than k columns where the store, or the filter, holds fewer documents.
+        Raises: as `rank`.
+        """
+        packed, count = self._packed("search", queries), checked_top_k("MultiVectorStore.search", k, "k")
+        ids, scores = search(self._segments, packed, count, check_filter(_OWNER, filter))
+        is_single = isinstance(queries, np.ndarray) and queries.ndim == 2
+        return StoreResult(ids[0], scores[0]) if is_single else StoreResult(ids, scores)
+
+    def info(self) -> StoreInfo:
+        """What the store holds."""
+        segments = self._segments
+        deleted = sum(segment.num_deleted for segment in segments)
+        columns = TokenState(self.dim, self.store, 0).columns().values()
+        return StoreInfo(
+            documents=sum(map(len, segments)) - deleted,
+            deleted=deleted,
+            tokens=_num_tokens(segments),
+            dim=self.dim,
+            store=self.store,
+            token_bytes=sum(column.row_bytes for column in columns if column.count == TOKENS),
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the store to `folder`, all of it the first time, then only what was added; from then on it lies there.
+
+        The state on disk changes in one step: a process that dies here leaves the store as it was saved last. What has
+        been saved is read from the files, and its memory is let go: so a store may grow beyond the memory, by adding
+        and saving in turn.
+
+        Args:
+            folder: made if it is not there; its parent must be.
+            overwrite: replace another store that lies there.
+        Raises: IndexFileError, another store lies there, or this one was changed there by somebody else;
+            FileNotFoundError, the parent is missing; OSError, as from the disk.
+        """
+        with self._lock:
+            place = Path(os.path.realpath(folder))
+            state = TokenState(self.dim, self.store, self._next_id)
+            saved = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
+            self._saved[place] = saved
+            try:
+                opened = files.open_columns(place, saved.header, is_mapped=True)
+            except FileNotFoundError:  # another process has saved since: what is in memory stays there
+                return
+            self._segments = _segments_of(opened, is_checked=False)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True, verify: bool = False) -> MultiVectorStore:
+        """Open a saved store.
+
+        Args:
+            mmap: leave the vectors in their files, mapped; False reads them into memory, checked.
+            verify: check all bytes now. Otherwise each is checked when a call first needs it: a block that was
+                altered is an IndexFileError there, never a wrong answer.
+        Raises: FileNotFoundError, there is no store; IndexFileError, it is torn, altered, or of a newer version.
+        """
+        place = Path(os.path.realpath(folder))
+        opened = files.load(place, TokenState, is_mapped=mmap)
+        loaded = cls(opened.state.dim, store=opened.state.store)
+        loaded._segments = _segments_of(opened, is_checked=verify or not mmap)
+        loaded._next_id = opened.state.next_id
+        loaded._saved[place] = opened.saved
+        return loaded
+
+    def _score(self, method: str, queries: TokenArrays, ids: np.ndarray | None) -> np.ndarray:
+        packed, segments = self._packed(method, queries), self._segments
+        if ids is None:
+            rows = [np.arange(len(segment))[segment.live_rows()] for segment in segments]
+            parts = [score_rows(segment, packed, each) for segment, each in zip(segments, rows, strict=True)]
+            return np.concatenate([np.zeros((len(packed), 0), np.float32), *parts], axis=1)
+        scores, is_found = np.empty((len(packed), len(ids)), np.float32), np.zeros(len(ids), np.bool_)
+        for segment in segments:
+            found = segment.find(ids)
+            is_here = found >= 0
+            scores[:, is_here] = score_rows(segment, packed, found[is_here])
+            is_found |= is_here
+        if not is_found.all():
+            raise ValueError(f"MultiVectorStore.{method}: id {ids[~is_found][0]} is not in the store")
+        return scores
+
+    def _packed(self, method: str, queries: TokenArrays) -> PackedQueries:
+        arrays = self._checked(method, "queries", queries)
+        tokens = np.concatenate([np.zeros((0, self.dim), np.float32), *arrays])
+        return PackedQueries(tokens, np.cumsum([0, *map(len, arrays)]).astype(np.int32))
+
+    def _checked(self, method: str, name: str, arrays: TokenArrays) -> list[np.ndarray]:
+        """Each as (tokens, dim) f32."""
+        caller = f"MultiVectorStore.{method}"
+        checked = token_arrays(caller, name, arrays)
+        for place, array in enumerate(checked):
+            if array.shape[1] != self.dim:
+                raise ValueError(f"{caller}: {name}[{place}] must have dim {self.dim}, got {array.shape[1]}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{caller}: {name}[{place}] must be finite")
+        return checked
+
+
+def _segments_of(opened: files.Opened[TokenState], *, is_checked: bool) -> tuple[TokenSegment, ...]:
+    segment = opened.segment(TokenRows.of(opened.columns), is_checked=is_checked)
+    return (segment,) if len(segment) else ()
+
+
+def _num_tokens(segments: Sequence[TokenSegment]) -> int:
+    return sum(len(segment.rows.tokens) for segment in segments)
