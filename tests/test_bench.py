@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.models.bench_memory import LENGTHS, Case, Peak, growth, is_linear, measure
 from bench.models.bench_startup import Figure, first_embedding, run_python
 from bench.models.texts import TEXT_SETS, make_texts
 from bench.record import write_json
@@ -145,3 +146,17 @@ def test_json_is_whole_or_absent(tmp_path: Path) -> None:
         write_json(path, "test", {"answer": object()})
     assert json.loads(path.read_text()) == written
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc: Linux only")
+def test_memory_grows_with_the_length_not_its_square(golden: Path) -> None:
+    """The short form of bench_memory: 32768 tokens of a causal model, in fresh processes."""
+    cases = [Case("jina-code", "encode_ids", length) for length in LENGTHS]
+    costs = growth([measure(golden / "jina-code" / "model", case) for case in cases])
+    assert is_linear(costs), costs
+
+
+def test_what_counts_as_linear() -> None:
+    peaks = [Peak(Case("a", "encode_ids", tokens), 5000 + tokens * tokens) for tokens in (10, 20, 40, 80)]
+    assert growth(peaks) == [30, 60, 120]
+    assert not is_linear(growth(peaks)) and is_linear([30, 45]) and not is_linear([-1, -1])

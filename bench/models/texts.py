@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from longspan import Encoder
 
 SEED: Final = 20260131
 
@@ -53,3 +56,13 @@ def draw_texts(lengths: Lengths, seed: Sequence[int]) -> list[str]:
     counts = lengths.draw(rng)
     starts = rng.integers(0, len(words) - lengths.most, lengths.num_texts)
     return [" ".join(words[start : start + count]) for start, count in zip(starts, counts, strict=True)]
+
+
+def long_document(encoder: Encoder, num_tokens: int) -> str:
+    """Pages of the reference, again and again, with `num_tokens` tokens or a few more."""
+    from pydoc_data.topics import topics
+
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    size = len(encoder.tokenizer.encode([text], max_length=10**9)[0].ids)
+    whole, rest = divmod(num_tokens, size)
+    return (text + "\n\n") * whole + text[: len(text) * (rest + 1) // size]

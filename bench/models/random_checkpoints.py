@@ -1,0 +1,127 @@
+"""Checkpoints of published shapes with random weights, for what depends on sizes alone, such as memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+SEED: Final = 20260131
+SCALE: Final = 0.02  # of a weight, as published models start their training
+VOCABULARY: Final = 8192  # pieces of the tokenizer, learned from the reference: about as many a word as real ones make
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def write_v2_base(folder: Path) -> Path:
+    """jina-embeddings-v2-base-en: 12 x 768, ALiBi, GEGLU, 8192 tokens, 137 M numbers in float16 (275 MB)."""
+    hidden, inner, layers, vocab = 768, 3072, 12, 30528
+    shapes: Shapes = {
+        "embeddings.word_embeddings.weight": (vocab, hidden),
+        "embeddings.token_type_embeddings.weight": (2, hidden),
+        **_norm("embeddings.LayerNorm", hidden),
+    }
+    for layer in range(layers):
+        at = f"encoder.layer.{layer}"
+        for name in ("self.query", "self.key", "self.value", "output.dense"):
+            shapes |= _linear(f"{at}.attention.{name}", hidden, hidden)
+        shapes |= _norm(f"{at}.attention.output.LayerNorm", hidden)
+        shapes[f"{at}.mlp.gated_layers.weight"] = (2 * inner, hidden)
+        shapes |= _linear(f"{at}.mlp.wo", hidden, inner)
+        shapes |= _norm(f"{at}.mlp.layernorm", hidden)
+    config = {
+        "model_type": "bert",
+        "architectures": ["JinaBertForMaskedLM"],
+        "position_embedding_type": "alibi",
+        "feed_forward_type": "geglu",
+        "emb_pooler": "mean",
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": 12,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 8192,
+        "type_vocab_size": 2,
+        "vocab_size": vocab,
+        "pad_token_id": 0,
+    }
+    return _write(folder, config, shapes)
+
+
+def write_small_decoder(folder: Path) -> Path:
+    """A Qwen2 of 4 x 256, causal, grouped heads, RoPE, 32768 tokens, 6 M numbers."""
+    hidden, inner, layers, heads, kv_heads, vocab = 256, 768, 4, 4, 2, VOCABULARY
+    kv_width = hidden // heads * kv_heads
+    shapes: Shapes = {"embed_tokens.weight": (vocab, hidden), "norm.weight": (hidden,)}
+    for layer in range(layers):
+        at = f"layers.{layer}"
+        shapes[f"{at}.input_layernorm.weight"] = shapes[f"{at}.post_attention_layernorm.weight"] = (hidden,)
+        for name, width in (("q_proj", hidden), ("k_proj", kv_width), ("v_proj", kv_width)):
+            shapes |= _linear(f"{at}.self_attn.{name}", width, hidden)
+        shapes[f"{at}.self_attn.o_proj.weight"] = (hidden, hidden)
+        for name in ("gate_proj", "up_proj"):
+            shapes[f"{at}.mlp.{name}.weight"] = (inner, hidden)
+        shapes[f"{at}.mlp.down_proj.weight"] = (hidden, inner)
+    config = {
+        "model_type": "qwen2",
+        "architectures": ["Qwen2Model"],
+        "hidden_act": "silu",
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "vocab_size": vocab,
+    }
+    return _write(folder, config, shapes)
+
+
+SHAPES: Final[dict[str, Callable[[Path], Path]]] = {"v2-base": write_v2_base, "small decoder": write_small_decoder}
+
+
+def _linear(name: str, out: int, inputs: int) -> Shapes:
+    return {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)}
+
+
+def _norm(name: str, dim: int) -> Shapes:
+    return {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+
+
+def _write(folder: Path, config: Mapping[str, object], shapes: Shapes) -> Path:
+    """The folder, with config.json, model.safetensors and tokenizer.json. Raises: ImportError, without safetensors."""
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(SEED)
+    tensors = {
+        name: (rng.standard_normal(shape, np.float32) * SCALE + (len(shape) == 1)).astype(np.float16)
+        for name, shape in shapes.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors")
+    _write_tokenizer(folder / "tokenizer.json")
+    return folder
+
+
+def _write_tokenizer(path: Path) -> None:
+    """Word pieces learned from the language reference that every CPython carries."""
+    from pydoc_data.topics import topics
+
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator([topics[name] for name in sorted(topics)], trainer)
+    around = [(name, specials.index(name)) for name in specials[2:]]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    tokenizer.save(str(path))
