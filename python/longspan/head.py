@@ -59,9 +59,9 @@ class Dense:
 def finish(
     vectors: np.ndarray, dense: tuple[Dense, ...], engine: OpsEngine, *, truncate_dim: int | None, normalize: bool
 ) -> np.ndarray:
-    """(rows, dim) -> (rows, truncate_dim or the head's own width), C-contiguous, both where `engine` computes."""
+    """(rows, dim) -> (rows, truncate_dim or the head's own width) in new memory, both where `engine` computes."""
     for layer in dense:
         x, vectors = vectors, engine.empty(len(vectors), layer.product.weight.out_features)
         engine.multiply(x, layer.product, None, activation=layer.activation, out=vectors)
     vectors = vectors[:, :truncate_dim]
-    return engine.unit_length(vectors) if normalize else engine.contiguous(vectors)
+    return engine.unit_length(vectors) if normalize else engine.copied(vectors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -85,13 +86,24 @@ class Pipeline:
             progress: called with the number of texts of each batch when it is done.
         """
         rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(ids)
+        behind: deque[tuple[PackedBatch, np.ndarray]] = deque()  # finished on the engine, not yet fetched
+
+        def fetch() -> None:
+            batch, vectors = behind.popleft()
+            values = self.engine.to_host(vectors)
+            for index, row in zip(batch.indices, np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values):
+                rows[index] = row
+            progress(len(batch.indices))
+
         states = self.hidden_states(ids, batch_size=batch_size, batch_tokens=batch_tokens, lora_ids=lora_ids)
         with closing(states) as batches:
             for batch, hidden in batches:
                 keep = None if pooled is None else np.concatenate([pooled[index] for index in batch.indices])
-                for index, row in zip(batch.indices, self._finish(hidden, batch, wanted, keep)):
-                    rows[index] = row
-                progress(len(batch.indices))
+                behind.append((batch, self._finish(hidden, batch, wanted, keep)))
+                if len(behind) > self.engine.batches_ahead:
+                    fetch()
+            while behind:
+                fetch()
         return rows
 
     def hidden_states(
@@ -125,18 +137,17 @@ class Pipeline:
 
     def finish(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
         """Pooled vectors (n, token_dim) f32 through the head, truncation and normalisation; (n, dim) f32."""
-        placed = self.engine.place(vectors)
-        done = finish(placed, self._dense, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
-        return self.engine.to_host(done)
+        return self.engine.to_host(self._head(self.engine.place(vectors), wanted))
 
-    def _finish(
-        self, hidden: np.ndarray, batch: PackedBatch, wanted: Finish, keep: np.ndarray | None
-    ) -> Sequence[np.ndarray]:
-        """The batch's rows, in the batch's order; none of them is memory of the workspace."""
+    def _head(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
+        """`finish`, where the engine computes."""
+        return finish(vectors, self._dense, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+
+    def _finish(self, hidden: np.ndarray, batch: PackedBatch, wanted: Finish, keep: np.ndarray | None) -> np.ndarray:
+        """A vector for each of the batch's rows, or with `wanted.tokens` for each token; no memory of the workspace."""
         if wanted.tokens:
-            vectors = finish(hidden, (), self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
-            return np.split(np.array(self.engine.to_host(vectors)), batch.cu_seqlens[1:-1])
-        return list(self.finish(pool(hidden, batch.cu_seqlens, self._pooling, keep), wanted))
+            return finish(hidden, (), self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+        return self._head(pool(hidden, batch.cu_seqlens, self._pooling, self.engine, keep), wanted)
 
     @contextmanager
     def _workspace(self) -> Iterator[Workspace]:
@@ -144,7 +155,7 @@ class Pipeline:
         try:
             workspace = self._idle_workspaces.pop()
         except IndexError:
-            workspace = Workspace()
+            workspace = Workspace(self.engine.empty)
         try:
             yield workspace
         finally:

@@ -9,6 +9,7 @@ import numpy as np
 from longspan import ops
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
+from longspan.models.engine import OpsEngine
 from longspan.models.spec import PoolingMode
 
 # The names in a Pooling module's config, and ours.
@@ -27,23 +28,29 @@ def pooling_mode(checkpoint: Checkpoint, default: PoolingMode) -> PoolingMode:
     return MODES[modes[0]]
 
 
-def pool(hidden: np.ndarray, cu_seqlens: np.ndarray, mode: PoolingMode, keep: np.ndarray | None = None) -> np.ndarray:
-    """One vector a row of the pack, (rows, dim) f32, in new memory.
+def pool(
+    hidden: np.ndarray,
+    cu_seqlens: np.ndarray,
+    mode: PoolingMode,
+    engine: OpsEngine,
+    keep: np.ndarray | None = None,
+) -> np.ndarray:
+    """One vector a row of the pack, (rows, dim), in new memory of the engine's.
 
     Args:
-        hidden: (total_tokens, dim) f32.
+        hidden: (total_tokens, dim), where `engine` computes.
         cu_seqlens: (rows + 1,) int32; no row is empty.
         mode: mean over the row's tokens, its first token ("cls"), or its last.
         keep: (total_tokens,) bool, the tokens that a mean counts, or None for all; a row without any gives zeros.
     """
     if mode == "cls":
-        return hidden[cu_seqlens[:-1]]
+        return hidden[engine.place(cu_seqlens[:-1])]
     if mode == "lasttoken":
-        return hidden[cu_seqlens[1:] - 1]
+        return hidden[engine.place(cu_seqlens[1:] - 1)]
     if keep is not None:
-        hidden = hidden[keep]
+        hidden = hidden[engine.place(np.flatnonzero(keep))]
         cu_seqlens = np.concatenate([[0], np.cumsum(keep)[cu_seqlens[1:] - 1]]).astype(np.int32)
-    return np.asarray(ops.pool_mean(hidden, cu_seqlens))
+    return ops.pool_mean(hidden, engine.place(cu_seqlens))  # type: ignore[return-value]  # the engine's kind of array
 
 
 def after_prompt(special_mask: np.ndarray, num_prompt_tokens: int) -> np.ndarray:

@@ -120,9 +120,9 @@ FAMILIES = [
 def test_against_dense_attention(isa: str, family: str, golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, weights = load(golden / family)
     batch = batch_of((1, 31), (5, 27), (31, 1), (32, 0), (3, 0), (2, 9))
-    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace()).copy()
+    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace(ENGINE.empty)).copy()
     monkeypatch.setattr(ENGINE, "attend", dense_attention(unseen(batch)))
-    truth = TextEncoder(spec, weights, ENGINE).forward(batch, Workspace())
+    truth = TextEncoder(spec, weights, ENGINE).forward(batch, Workspace(ENGINE.empty))
     np.testing.assert_allclose(found, truth, rtol=0, atol=HIDDEN_LIMIT)
 
 
@@ -134,9 +134,9 @@ def test_interleaved_rope_and_windows_of_two_sides(causal: bool, golden: Path, m
     layers = tuple(replace(layer, rotary=rotary, window=(20, 9)) for layer in spec.layers)
     spec = replace(spec, layers=layers, causal=causal)
     batch = batch_of((12, 20), (14, 16))
-    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace()).copy()
+    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace(ENGINE.empty)).copy()
     monkeypatch.setattr(ENGINE, "attend", dense_attention(unseen(batch)))
-    truth = TextEncoder(spec, weights, ENGINE).forward(batch, Workspace())
+    truth = TextEncoder(spec, weights, ENGINE).forward(batch, Workspace(ENGINE.empty))
     np.testing.assert_allclose(found, truth, rtol=0, atol=HIDDEN_LIMIT)
 
 
@@ -147,9 +147,9 @@ def test_own_tokens_do_not_notice_the_masks(family: str, golden: Path) -> None:
     alone = replace(
         batch, ids=batch.ids[:5], positions=batch.positions[:5], cu_seqlens=np.array([0, 5], np.int32), max_seqlen=5
     )
-    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace())[:5]
+    found = ExpansionEncoder(spec, weights, ENGINE, MASK).forward(batch, Workspace(ENGINE.empty))[:5]
     np.testing.assert_allclose(
-        found, TextEncoder(spec, weights, ENGINE).forward(alone, Workspace()), rtol=0, atol=HIDDEN_LIMIT
+        found, TextEncoder(spec, weights, ENGINE).forward(alone, Workspace(ENGINE.empty)), rtol=0, atol=HIDDEN_LIMIT
     )
 
 

@@ -239,6 +239,6 @@ def test_any_spec_agrees_with_float64(
     batch = batch_of(lengths, np.random.default_rng(seed), has_lora)
     truth = model.forward(batch)
     engine = CpuEngine()
-    found = TextEncoder(spec, model.packed(engine), engine).forward(batch, Workspace())
+    found = TextEncoder(spec, model.packed(engine), engine).forward(batch, Workspace(engine.empty))
     scale = max(1.0, float(np.abs(truth).max()))
     np.testing.assert_allclose(found, truth, rtol=0, atol=HIDDEN_LIMIT * scale)

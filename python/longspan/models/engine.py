@@ -36,8 +36,10 @@ Batch = TypeVar("Batch", bound=PackedBatch)
 class OpsEngine:
     """Computes by the public ops, on NumPy arrays."""
 
+    batches_ahead = 0  # that may be under way on a device while the host prepares the next
+
     def __init__(self, dtype: ComputeType = "float32") -> None:
-        self.dtype: Final = dtype
+        self.dtype: ComputeType = dtype
         # Attention has no weights to quantise: with int8 layers it runs in bfloat16.
         self.attention_dtype: Final[Literal["float32", "bfloat16"]] = "float32" if dtype == "float32" else "bfloat16"
 
@@ -110,9 +112,9 @@ class OpsEngine:
         lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
         linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
 
-    def contiguous(self, vectors: np.ndarray) -> np.ndarray:
-        """The same values, row behind row."""
-        return np.ascontiguousarray(vectors)
+    def copied(self, vectors: np.ndarray) -> np.ndarray:
+        """The same values in new memory, row behind row."""
+        return np.array(vectors, order="C")
 
     def unit_length(self, vectors: np.ndarray) -> np.ndarray:
         """Each row of (rows, dim) divided by its length; a row of zeros stays."""
