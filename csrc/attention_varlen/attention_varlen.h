@@ -4,8 +4,9 @@
 //   query row r of a sequence stands at i = len_k - len_q + r (aligned at the end), key row j at j
 //   score(i, j) = scale * <rope(q_i), rope(k_j)> - slopes[h] * |i - j| + bias_table[h][clip(j - i, -D, D) + D]
 //   key j is visible from i where i - left <= j <= i + right; a row that sees no key gives zeros
-// Products, sums and the online softmax are f32. A sequence's result depends on that sequence alone, bit for bit: key
-// blocks and query tiles are cut from its own start, and every query sits in a lane of its own.
+// Sums and the online softmax are f32, and so are the products' operands unless they are rounded to bf16. A sequence's
+// result depends on that sequence alone, bit for bit: key blocks and query tiles are cut from its own start, and every
+// query sits in a lane of its own.
 // FLOPs = 4 * visible pairs * head_dim per head; bytes are few beside them: the limit is the FMA rate.
 // Scratch: a few hundred KB per thread, whatever the length.
 #pragma once
@@ -29,6 +30,7 @@ struct AttentionArgs {
     int64_t right;
     float scale;
     HeadsView<float> out;
+    bool rounds_to_bf16;  // both products take operands rounded to bf16
 
     static constexpr int64_t kUnlimited = int64_t{1} << 40;
 
@@ -49,13 +51,17 @@ inline constexpr int64_t kAttentionRows = 48;
 using AttentionFn = void(const AttentionArgs&, const AttentionPart&);
 
 namespace portable {
-AttentionFn attention_varlen;
+AttentionFn attention_varlen, attention_varlen_bf16;
 }
 namespace avx2 {
-AttentionFn attention_varlen;
+AttentionFn attention_varlen, attention_varlen_bf16;
 }
 namespace avx512 {
-AttentionFn attention_varlen;
+AttentionFn attention_varlen, attention_varlen_bf16;
+}
+
+namespace avx512_bf16 {
+AttentionFn attention_varlen_bf16;
 }
 
 // Throws std::invalid_argument on shapes and offsets that do not fit.

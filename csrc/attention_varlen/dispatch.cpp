@@ -17,6 +17,14 @@ constexpr Variant<AttentionFn> kVariants[] = {
 #endif
     {Isa::portable, portable::attention_varlen}};
 
+constexpr Variant<AttentionFn> kBf16Variants[] = {
+#if LONGSPAN_X86
+    {Isa::avx512_bf16, avx512_bf16::attention_varlen_bf16},
+    {Isa::avx512, avx512::attention_varlen_bf16},
+    {Isa::avx2, avx2::attention_varlen_bf16},
+#endif
+    {Isa::portable, portable::attention_varlen_bf16}};
+
 void check_offsets(const char* name, const VectorView<const int32_t>& offsets, int64_t total) {
     if (offsets.size < 1 || offsets.data[0] != 0 || offsets.data[offsets.size - 1] != total) {
         reject("attention_varlen: ", name, " must go from 0 to ", total);
@@ -170,7 +178,8 @@ void attention_varlen(const AttentionArgs& args) {
     check(args);
     Plan plan{args, {}, {}};
     plan.build();
-    const auto run = pick_variant(kVariants, active_isa()).run;
+    const Isa isa = active_isa();
+    const auto run = args.rounds_to_bf16 ? pick_variant(kBf16Variants, isa).run : pick_variant(kVariants, isa).run;
     parallel_for(static_cast<int64_t>(plan.tasks.size()), [&](int64_t number) {
         const Task& task = plan.tasks[static_cast<size_t>(number)];
         for (int64_t place = task.first_sequence; place < task.last_sequence; ++place) {

@@ -1,5 +1,6 @@
-// The kernel, once for every instruction set: included by portable.cpp, avx2.cpp and avx512.cpp after they have defined
-// F32 and transpose(F32 (&)[F32::kLanes]).
+// The kernel, once for every instruction set: included by portable.cpp, avx2.cpp and avx512*.cpp after they have
+// defined F32 and transpose(F32 (&)[F32::kLanes]). A Kind (kinds.h) says what is multiplied: q, k, v and the weights
+// lie in units of four bytes, one float or two bf16.
 //
 // A tile is up to kTileVectors * lanes query rows of one head, one query a lane. A part's tiles go through the keys
 // together, a block of kBlockKeys at a time, so that copying (and rotating) the block's rows is paid once for all.
@@ -10,6 +11,7 @@
 #include "attention_varlen/attention_varlen.h"
 #include "core/parallel.h"
 
+#include "attention_varlen/kinds.h"
 #include "attention_varlen/load.h"
 #include "attention_varlen/products.h"
 #include "attention_varlen/softmax.h"
@@ -17,7 +19,6 @@
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
-constexpr int64_t kBlockKeys = 64;
 constexpr int64_t kTileVectors = F32::kLanes == 4 ? 2 : 3;
 constexpr int64_t kTileRows = kTileVectors * F32::kLanes;
 static_assert(kAttentionRows % kTileRows == 0);
@@ -45,36 +46,41 @@ struct Tile {
     int64_t head;                 // query head
     int64_t first_row, num_rows;  // in the sequence
     int64_t position;             // of the first row
-    int64_t first_key, last_key;  // [first_key, last_key): keys that any of its rows sees
-    float* queries;               // (head_dim, vectors * lanes), rotated
-    float* outputs;               // as queries: the weighted sum so far
+    int64_t first_key, last_key;  // [first_key, last_key): keys that any of its rows sees, from the start of a unit on
+    float* queries;               // (units of head_dim, vectors * lanes), rotated
+    float* outputs;               // (head_dim, vectors * lanes): the weighted sum so far
     float *top, *sum;             // (vectors * lanes,)
 
     int64_t vectors() const { return (num_rows + F32::kLanes - 1) / F32::kLanes; }
 };
 
-// A run of key rows and value rows, where they lie or copied.
+// A run of key rows and value rows, where they lie or staged.
 struct KeyRun {
-    int64_t first, last;  // keys of the sequence
-    const float *keys, *values;
+    int64_t first, last;         // keys of the sequence
+    const float *keys, *values;  // (keys, units of head_dim), (units of keys, head_dim)
     int64_t key_stride, value_stride;
 };
 
+template <class Kind>
 class PartRunner {
+    static constexpr int64_t kBlockKeys = Kind::kBlockKeys;
+    static_assert(kBlockKeys % 2 == 0);
+
 public:
     PartRunner(const AttentionArgs& args, const AttentionPart& part) : args_(args), part_(part) {
         dim_ = args.q.head_dim;
+        units_ = Kind::units(dim_);
         q_start_ = args.cu_seqlens_q.data[part.sequence];
         k_start_ = args.cu_seqlens_k.data[part.sequence];
         num_keys_ = args.cu_seqlens_k.data[part.sequence + 1] - k_start_;
         offset_ = num_keys_ - (args.cu_seqlens_q.data[part.sequence + 1] - q_start_);
         const int64_t row_tiles = (part.last_row - part.first_row + kTileRows - 1) / kTileRows;
         num_tiles_ = row_tiles * args.group();
-        tile_floats_ = 2 * kTileRows * (dim_ + 1);
+        tile_floats_ = kTileRows * (units_ + dim_ + 2);
         max_tiles_ = least(num_tiles_, most(1, kStateBytes / (4 * tile_floats_)));
-        is_rotated_ = args.cos.data != nullptr;
-        copies_values_ = max_tiles_ >= kTilesWorthACopy;
-        copies_keys_ = is_rotated_ || copies_values_;
+        stages_values_ = !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy;
+        stages_keys_ = stages_values_ || args.cos.data != nullptr;
+        stages_queries_ = !Kind::kIsPlain || args.cos.data != nullptr;
         take_scratch();
     }
 
@@ -112,16 +118,19 @@ private:
     }
 
     void take_scratch() {
-        const int64_t rows_floats = most(copies_keys_ ? kBlockKeys : 0, is_rotated_ ? F32::kLanes : 0) * dim_;
+        const int64_t rows = most(stages_keys_ ? kBlockKeys : 0, stages_queries_ ? F32::kLanes : 0);
         const auto rounded = [](int64_t floats) { return (floats + 15) / 16 * 16; };  // whole cache lines
-        const int64_t sizes[] = {rounded(kBlockKeys * kTileRows), rounded(kTileRows),
-                                 rounded(kBlockKeys + 2 * kTileRows), rounded(rows_floats),
-                                 rounded(copies_values_ ? kBlockKeys * dim_ : 0)};
+        const int64_t sizes[] = {rounded(kBlockKeys * kTileRows),
+                                 rounded(kTileRows),
+                                 rounded(kBlockKeys + 2 * kTileRows),
+                                 rounded(rows * units_),
+                                 rounded(stages_values_ ? Kind::units(kBlockKeys) * dim_ : 0),
+                                 rounded(Kind::kIsPlain ? 0 : dim_)};
         int64_t floats = max_tiles_ * tile_floats_;
         for (const int64_t size : sizes) floats += size;
         float* next = static_cast<float*>(thread_scratch(floats * 4));
-        float** const places[] = {&scores_, &shrink_, &strip_, &key_rows_, &value_rows_};
-        for (int i = 0; i < 5; ++i) {
+        float** const places[] = {&scores_, &shrink_, &strip_, &rows_, &value_rows_, &turned_};
+        for (int i = 0; i < 6; ++i) {
             *places[i] = next;
             next += sizes[i];
         }
@@ -135,10 +144,10 @@ private:
         tile.first_row = part_.first_row + index / args_.group() * kTileRows;
         tile.num_rows = least(kTileRows, part_.last_row - tile.first_row);
         tile.position = offset_ + tile.first_row;
-        tile.first_key = most(0, tile.position - args_.left);
+        tile.first_key = most(0, tile.position - args_.left) / Kind::kPerUnit * Kind::kPerUnit;
         tile.last_key = most(tile.first_key, least(num_keys_, tile.position + tile.num_rows + args_.right));
         tile.queries = state;
-        tile.outputs = tile.queries + dim_ * kTileRows;
+        tile.outputs = tile.queries + units_ * kTileRows;
         tile.top = tile.outputs + dim_ * kTileRows;
         tile.sum = tile.top + kTileRows;
         return tile;
@@ -166,12 +175,12 @@ private:
             const int64_t count = least(F32::kLanes, tile.num_rows - lane);
             const float* rows = args_.q.at(q_start_ + tile.first_row + lane, tile.head);
             int64_t row_stride = args_.q.row_stride;
-            if (is_rotated_) {
-                copy_rows(rows, row_stride, count, dim_, args_, tile.position + lane, true, key_rows_);
-                rows = key_rows_;
-                row_stride = dim_;
+            if (stages_queries_) {
+                stage_rows<Kind>(rows, row_stride, count, dim_, args_, tile.position + lane, turned_, rows_);
+                rows = rows_;
+                row_stride = units_;
             }
-            rows_to_lanes(rows, row_stride, count, dim_, tile.queries + lane, stride);
+            rows_to_lanes(rows, row_stride, count, units_, tile.queries + lane, stride);
             F32::all(kHidden).store(tile.top + lane);
             F32::zero().store(tile.sum + lane);
         }
@@ -185,13 +194,13 @@ private:
                    args_.v.at(k_start_ + first, part_.kv_head),
                    args_.k.row_stride,
                    args_.v.row_stride};
-        if (copies_keys_) {
-            copy_rows(run.keys, run.key_stride, count, dim_, args_, first, is_rotated_, key_rows_);
-            run.keys = key_rows_;
-            run.key_stride = dim_;
+        if (stages_keys_) {
+            stage_rows<Kind>(run.keys, run.key_stride, count, dim_, args_, first, turned_, rows_);
+            run.keys = rows_;
+            run.key_stride = units_;
         }
-        if (copies_values_) {
-            copy_rows(run.values, run.value_stride, count, dim_, args_, first, false, value_rows_);
+        if (stages_values_) {
+            stage_values<Kind>(run.values, run.value_stride, count, dim_, value_rows_);
             run.values = value_rows_;
             run.value_stride = dim_;
         }
@@ -204,7 +213,7 @@ private:
         const KeyRun seen{first,
                           last,
                           run.keys + (first - run.first) * run.key_stride,
-                          run.values + (first - run.first) * run.value_stride,
+                          run.values + (first - run.first) / Kind::kPerUnit * run.value_stride,
                           run.key_stride,
                           run.value_stride};
         const Bias bias = bias_of(tile, seen);
@@ -222,9 +231,9 @@ private:
 
     Bias bias_of(const Tile& tile, const KeyRun& run) {
         Bias bias{};
-        bias.scale = args_.scale;
+        bias.scale = args_.scale * Kind::kLogUnit;
         bias.distance = tile.position - run.first;
-        bias.slope = args_.slopes ? args_.slopes.data[tile.head] : 0.0f;
+        bias.slope = args_.slopes ? args_.slopes.data[tile.head] * Kind::kLogUnit : 0.0f;
         bias.last_key = run.last - run.first - 1;
         bias.left = args_.left;
         bias.right = args_.right;
@@ -233,7 +242,9 @@ private:
             const int64_t reach = args_.bias_table.cols / 2;
             const int64_t nearest = bias.distance - bias.last_key;
             const int64_t size = bias.last_key + tile.vectors() * F32::kLanes;
-            for (int64_t x = 0; x < size; ++x) strip_[x] = table[reach - most(-reach, least(reach, nearest + x))];
+            for (int64_t x = 0; x < size; ++x) {
+                strip_[x] = table[reach - most(-reach, least(reach, nearest + x))] * Kind::kLogUnit;
+            }
             bias.strip = strip_;
         }
         return bias;
@@ -242,10 +253,11 @@ private:
     template <int kVectors>
     void attend(const Tile& tile, const KeyRun& run, const Bias& bias, bool is_masked) {
         const int64_t keys = run.last - run.first;
-        score_keys<kVectors>(tile.queries, run.keys, run.key_stride, keys, dim_, scores_);
-        weigh<kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink_);
+        score_keys<Kind, kVectors>(tile.queries, run.keys, run.key_stride, keys, units_, scores_);
+        weigh<Kind, kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink_);
         const float* shrink = run.first == tile.first_key ? nullptr : shrink_;
-        mix_values<kVectors>(scores_, run.values, run.value_stride, keys, dim_, shrink, tile.outputs);
+        mix_values<Kind, kVectors>(scores_, run.values, run.value_stride, Kind::units(keys), dim_, shrink,
+                                   tile.outputs);
     }
 
     // Whether the query at this position sees a key.
@@ -273,17 +285,13 @@ private:
 
     const AttentionArgs& args_;
     const AttentionPart& part_;
-    int64_t dim_, q_start_, k_start_, num_keys_;
+    int64_t dim_, units_;  // head_dim, and its units
+    int64_t q_start_, k_start_, num_keys_;
     int64_t offset_;  // position of query row 0
     int64_t num_tiles_, max_tiles_, tile_floats_;
-    bool is_rotated_, copies_keys_, copies_values_;
-    float *scores_, *shrink_, *strip_, *key_rows_, *value_rows_, *state_;
+    bool stages_queries_, stages_keys_, stages_values_;
+    float *scores_, *shrink_, *strip_, *rows_, *value_rows_, *turned_, *state_;
 };
 
 }  // namespace
-
-void attention_varlen(const AttentionArgs& args, const AttentionPart& part) {
-    PartRunner(args, part).run();
-}
-
 }  // namespace longspan::LONGSPAN_ISA

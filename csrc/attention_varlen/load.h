@@ -32,23 +32,47 @@ inline void rotate_row(const float* row, const float* cos, const float* sin, int
     for (int64_t d = 2 * half; d < dim; ++d) out[d] = row[d];
 }
 
-// count rows (stride row_stride) -> tight rows of dim values; rotated, where the tables are given, as positions
-// position, position + 1, ...
-inline void copy_rows(const float* rows, int64_t row_stride, int64_t count, int64_t dim, const AttentionArgs& args,
-                      int64_t position, bool is_rotated, float* out) {
-    for (int64_t row = 0; row < count; ++row, rows += row_stride, out += dim) {
-        if (is_rotated) {
+// count rows (stride row_stride) -> tight rows of units; rotated, where the tables are given, as positions position,
+// position + 1, ... `turned` has room for a row.
+template <class Kind>
+void stage_rows(const float* rows, int64_t row_stride, int64_t count, int64_t dim, const AttentionArgs& args,
+                int64_t position, float* turned, float* out) {
+    const int64_t units = Kind::units(dim);
+    for (int64_t row = 0; row < count; ++row, rows += row_stride, out += units) {
+        const float* from = rows;
+        if (args.cos.data != nullptr) {
+            float* to = Kind::kIsPlain ? out : turned;
             rotate_row(rows, args.cos.row(position + row), args.sin.row(position + row), args.cos.cols,
-                       args.interleaved, dim, out);
-            continue;
+                       args.interleaved, dim, to);
+            if constexpr (Kind::kIsPlain) continue;
+            from = to;
         }
-        int64_t d = 0;
-        for (; d + F32::kLanes <= dim; d += F32::kLanes) F32::load(rows + d).store(out + d);
-        if (d < dim) F32::load_first(rows + d, dim - d).store_first(out + d, dim - d);
+        Kind::pack_row(from, dim, out);
     }
 }
 
-// Rows (count <= kLanes of them) into one vector column of queries (dim, stride); the other lanes are 0.
+// count value rows (stride row_stride) -> (units of keys, dim).
+template <class Kind>
+void stage_values(const float* rows, int64_t row_stride, int64_t count, int64_t dim, float* out) {
+    for (int64_t row = 0; row < count; row += Kind::kPerUnit, rows += Kind::kPerUnit * row_stride, out += dim) {
+        if constexpr (Kind::kPerUnit == 1) {
+            Kind::pack_row(rows, dim, out);
+        } else {
+            const bool is_last = row + 1 == count;  // beside it stands a row of zeros
+            int64_t d = 0;
+            for (; d + F32::kLanes <= dim; d += F32::kLanes) {
+                const F32 second = is_last ? F32::zero() : F32::load(rows + row_stride + d);
+                Kind::join(F32::load(rows + d), second).store(out + d);
+            }
+            if (const int64_t rest = dim - d; rest > 0) {
+                const F32 second = is_last ? F32::zero() : F32::load_first(rows + row_stride + d, rest);
+                Kind::join(F32::load_first(rows + d, rest), second).store_first(out + d, rest);
+            }
+        }
+    }
+}
+
+// Rows (count <= kLanes of them) of dim units into one vector column of queries (dim, stride); the other lanes are 0.
 inline void rows_to_lanes(const float* rows, int64_t row_stride, int64_t count, int64_t dim, float* queries,
                           int64_t stride) {
     for (int64_t d = 0; d < dim; d += F32::kLanes) {

@@ -1,6 +1,6 @@
-// The two matrix products of a query tile, as outer products: kVectors lanes of queries times one broadcast value of a
+// The two matrix products of a query tile, as outer products: kVectors lanes of queries times one broadcast unit of a
 // key or value row. A query never leaves its lane, so no result depends on what the other lanes hold.
-// A tile stores matrices with the query in the fast axis: (head_dim or keys, kVectors * lanes).
+// A tile stores matrices with the query in the fast axis: (units of head_dim or of keys, kVectors * lanes).
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
@@ -15,7 +15,7 @@ template <int kRows, int kVectors>
 }
 
 // sums[row][query] += a[row * row_stride + step * step_stride] * b[step][query], steps in ascending order.
-template <int kRows, int kVectors>
+template <class Kind, int kRows, int kVectors>
 [[gnu::always_inline]] inline void add_outer_products(F32 (&sums)[kRows][kVectors], const float* a, int64_t row_stride,
                                                       int64_t step_stride, int64_t steps, const float* b) {
     for (int64_t step = 0; step < steps; ++step) {
@@ -24,7 +24,7 @@ template <int kRows, int kVectors>
 #pragma GCC unroll 16
         for (int row = 0; row < kRows; ++row) {
             const F32 value = F32::all(a[row * row_stride]);
-            for (int i = 0; i < kVectors; ++i) sums[row][i] = fma(value, query[i], sums[row][i]);
+            for (int i = 0; i < kVectors; ++i) sums[row][i] = Kind::multiply_add(value, query[i], sums[row][i]);
         }
         a += step_stride;
         b += kVectors * F32::kLanes;
@@ -32,11 +32,11 @@ template <int kRows, int kVectors>
 }
 
 // scores[key][query] = <keys[key], queries[:, query]> for kRows keys.
-template <int kRows, int kVectors>
-inline void score_rows(const float* queries, const float* keys, int64_t key_stride, int64_t head_dim, float* scores) {
+template <class Kind, int kRows, int kVectors>
+inline void score_rows(const float* queries, const float* keys, int64_t key_stride, int64_t units, float* scores) {
     F32 sums[kRows][kVectors];
     clear(sums);
-    add_outer_products<kRows, kVectors>(sums, keys, key_stride, 1, head_dim, queries);
+    add_outer_products<Kind, kRows, kVectors>(sums, keys, key_stride, 1, units, queries);
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
         for (int i = 0; i < kVectors; ++i) sums[row][i].store(scores + (row * kVectors + i) * F32::kLanes);
@@ -46,12 +46,12 @@ inline void score_rows(const float* queries, const float* keys, int64_t key_stri
 // outputs[d][query] = outputs[d][query] * shrink[query] + sum over keys of values[key][d] * weights[key][query], for
 // kRows values of d. The block is summed from zero: a long sum in blocks rounds far less than one in a row.
 // shrink null: outputs is written, not read.
-template <int kRows, int kVectors>
-inline void mix_rows(const float* weights, const float* values, int64_t value_stride, int64_t keys, const float* shrink,
-                     float* outputs) {
+template <class Kind, int kRows, int kVectors>
+inline void mix_rows(const float* weights, const float* values, int64_t value_stride, int64_t units,
+                     const float* shrink, float* outputs) {
     F32 sums[kRows][kVectors];
     clear(sums);
-    add_outer_products<kRows, kVectors>(sums, values, 1, value_stride, keys, weights);
+    add_outer_products<Kind, kRows, kVectors>(sums, values, 1, value_stride, units, weights);
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
         for (int i = 0; i < kVectors; ++i) {
@@ -78,23 +78,24 @@ template <int kMost, class Body>
 template <int kVectors>
 constexpr int kRowsPerStep = (F32::kLanes == 16 ? 8 : 4) * (kVectors == 1 ? 2 : 1);
 
-// scores (keys, kVectors * lanes) from queries (head_dim, kVectors * lanes) and key rows.
-template <int kVectors>
-void score_keys(const float* queries, const float* keys, int64_t key_stride, int64_t num_keys, int64_t head_dim,
+// scores (keys, kVectors * lanes) from queries (units of head_dim, kVectors * lanes) and key rows.
+template <class Kind, int kVectors>
+void score_keys(const float* queries, const float* keys, int64_t key_stride, int64_t num_keys, int64_t units,
                 float* scores) {
     for_each_step<kRowsPerStep<kVectors>>(num_keys, [&]<int kRows>(int64_t key) {
-        score_rows<kRows, kVectors>(queries, keys + key * key_stride, key_stride, head_dim,
-                                    scores + key * kVectors * F32::kLanes);
+        score_rows<Kind, kRows, kVectors>(queries, keys + key * key_stride, key_stride, units,
+                                          scores + key * kVectors * F32::kLanes);
     });
 }
 
-// outputs (head_dim, kVectors * lanes) = outputs * shrink + value rows weighted by weights (keys, kVectors * lanes).
-template <int kVectors>
-void mix_values(const float* weights, const float* values, int64_t value_stride, int64_t num_keys, int64_t head_dim,
+// outputs (head_dim, kVectors * lanes) = outputs * shrink + value rows weighted by weights, both in `units` units of
+// keys: values (units, head_dim), weights (units, kVectors * lanes).
+template <class Kind, int kVectors>
+void mix_values(const float* weights, const float* values, int64_t value_stride, int64_t units, int64_t head_dim,
                 const float* shrink, float* outputs) {
     for_each_step<kRowsPerStep<kVectors>>(head_dim, [&]<int kRows>(int64_t d) {
-        mix_rows<kRows, kVectors>(weights, values + d, value_stride, num_keys, shrink,
-                                  outputs + d * kVectors * F32::kLanes);
+        mix_rows<Kind, kRows, kVectors>(weights, values + d, value_stride, units, shrink,
+                                        outputs + d * kVectors * F32::kLanes);
     });
 }
 

@@ -63,12 +63,19 @@ inline void find_top(const float* products, int64_t keys, float scale, F32 (&top
     for (int i = 0; i < kVectors; ++i) top[i] = max(top[i], largest[i] * F32::all(scale));
 }
 
-// scores -> exp(scores * scale - top) in place, added up in total. The sum is made of short sums, which round less.
-template <int kVectors>
+// The weight of a score, relative to the largest, which gives 0 exactly: product and difference are not fused, or what
+// is left of the product's rounding would count, and where scores are huge that is no small number.
+template <class Kind, bool kScaled>
+inline F32 weigh_score(const float* place, float scale, F32 top) {
+    const F32 score = F32::load(place);
+    return Kind::weight((kScaled ? score * F32::all(scale) : score) - top);
+}
+
+// scores -> weights in place, added up in total; kScaled: they want their scale yet. The sum is made of short sums,
+// which round less.
+template <class Kind, int kVectors, bool kScaled>
 inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&top)[kVectors], F32 (&total)[kVectors]) {
     constexpr int64_t kShortSum = 16;
-    F32 shift[kVectors];
-    for (int i = 0; i < kVectors; ++i) shift[i] = F32::zero() - top[i];
     for (int64_t key = 0; key < keys;) {
         const int64_t end = key + kShortSum < keys ? key + kShortSum : keys;
         F32 part[kVectors];
@@ -76,7 +83,7 @@ inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&t
         for (; key < end; ++key) {
             for (int i = 0; i < kVectors; ++i) {
                 float* place = scores + (key * kVectors + i) * F32::kLanes;
-                const F32 weight = exp(fma(F32::load(place), F32::all(scale), shift[i]));
+                const F32 weight = weigh_score<Kind, kScaled>(place, scale, top[i]);
                 weight.store(place);
                 part[i] = part[i] + weight;
             }
@@ -85,9 +92,30 @@ inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&t
     }
 }
 
+// The same where a unit is two weights: scores (keys, lanes) become units (half of keys, lanes), the last one filled up
+// with a weight of 0. The sum is that of the weights as the second product takes them.
+template <class Kind, int kVectors, bool kScaled>
+inline void exponentiate_pairs(float* scores, int64_t keys, float scale, const F32 (&top)[kVectors],
+                               F32 (&total)[kVectors]) {
+    const F32 ones = Kind::join(F32::all(1.0f), F32::all(1.0f));
+    if (keys % 2 != 0) {
+        for (int i = 0; i < kVectors; ++i) F32::all(kHidden).store(scores + (keys * kVectors + i) * F32::kLanes);
+    }
+    for (int64_t key = 0; key < keys; key += 2) {
+        for (int i = 0; i < kVectors; ++i) {
+            const auto weight = [&](int64_t row) {
+                return weigh_score<Kind, kScaled>(scores + (row * kVectors + i) * F32::kLanes, scale, top[i]);
+            };
+            const F32 unit = Kind::join(weight(key), weight(key + 1));
+            unit.store(scores + (key / 2 * kVectors + i) * F32::kLanes);
+            total[i] = Kind::multiply_add(unit, ones, total[i]);
+        }
+    }
+}
+
 // Turns a run of keys' products <q, k> into weights. Updates top and sum (kVectors * lanes each); shrink is what
 // earlier weights, relative to the old top, must be multiplied by.
-template <int kVectors, bool kAlibi, bool kTable, bool kMasked>
+template <class Kind, int kVectors, bool kAlibi, bool kTable, bool kMasked>
 void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, float* sum, float* shrink) {
     constexpr bool kPlain = !kAlibi && !kTable && !kMasked;
     F32 new_top[kVectors], finite_top[kVectors], total[kVectors];
@@ -102,23 +130,27 @@ void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, flo
         finite_top[i] = max(F32::all(kLowestTop), new_top[i]);
         total[i] = F32::zero();
     }
-    exponentiate<kVectors>(products, keys, kPlain ? bias.scale : 1.0f, finite_top, total);
+    if constexpr (Kind::kPerUnit == 1) {
+        exponentiate<Kind, kVectors, kPlain>(products, keys, bias.scale, finite_top, total);
+    } else {
+        exponentiate_pairs<Kind, kVectors, kPlain>(products, keys, bias.scale, finite_top, total);
+    }
     for (int i = 0; i < kVectors; ++i) {
         const int64_t lane = i * F32::kLanes;
-        const F32 factor = exp(F32::load(top + lane) - finite_top[i]);
+        const F32 factor = exp((F32::load(top + lane) - finite_top[i]) * F32::all(1.0f / Kind::kLogUnit));
         new_top[i].store(top + lane);
         factor.store(shrink + lane);
         fma(F32::load(sum + lane), factor, total[i]).store(sum + lane);
     }
 }
 
-template <int kVectors>
+template <class Kind, int kVectors>
 void weigh(float* products, int64_t keys, const Bias& bias, bool is_masked, float* top, float* sum, float* shrink) {
     const auto run = [&]<bool kAlibi, bool kTable>() {
         if (is_masked) {
-            weigh_kind<kVectors, kAlibi, kTable, true>(products, keys, bias, top, sum, shrink);
+            weigh_kind<Kind, kVectors, kAlibi, kTable, true>(products, keys, bias, top, sum, shrink);
         } else {
-            weigh_kind<kVectors, kAlibi, kTable, false>(products, keys, bias, top, sum, shrink);
+            weigh_kind<Kind, kVectors, kAlibi, kTable, false>(products, keys, bias, top, sum, shrink);
         }
     };
     const bool has_slope = bias.slope != 0.0f, has_table = bias.strip != nullptr;

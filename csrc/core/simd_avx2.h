@@ -65,6 +65,14 @@ inline F32 scale_by_power_of_2(F32 x, F32 n) {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
     return {_mm256_mul_ps(x.v, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)))};
 }
+// To the nearest bf16 value, ties to even; NaN stays.
+inline F32 round_to_bf16(F32 a) {
+    const __m256i bits = _mm256_castps_si256(a.v);
+    const __m256i is_odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(is_odd, _mm256_set1_epi32(0x7fff)));
+    const __m256 rounded = _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(-0x10000)));
+    return {_mm256_blendv_ps(rounded, a.v, _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q))};
+}
 // Sum and maximum of all lanes, in one fixed order.
 inline float sum(F32 a) {
     const __m128 quad = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));

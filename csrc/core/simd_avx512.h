@@ -65,6 +65,14 @@ inline F32 select_less(F32 a, F32 b, F32 yes, F32 no) {
 inline F32 scale_by_power_of_2(F32 x, F32 n) {
     return {_mm512_scalef_ps(x.v, n.v)};
 }
+// To the nearest bf16 value, ties to even; NaN stays.
+inline F32 round_to_bf16(F32 a) {
+    const __m512i bits = _mm512_castps_si512(a.v);
+    const __m512i is_odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff)));
+    const __m512 rounded = _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(-0x10000)));
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q), rounded, a.v)};
+}
 // Sum and maximum of all lanes, in one fixed order.
 inline float sum(F32 a) {
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));

@@ -105,6 +105,14 @@ inline F32 scale_by_power_of_2(F32 x, F32 n) {
     };
     return F32::map(scale, x, n);
 }
+// To the nearest bf16 value, ties to even; NaN stays.
+inline F32 round_to_bf16(F32 a) {
+    auto rounded = [](float x, float) {
+        const auto bits = std::bit_cast<uint32_t>(x);
+        return std::isnan(x) ? x : std::bit_cast<float>((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
+    };
+    return F32::map(rounded, a, a);
+}
 // Sum and maximum of all lanes, in one fixed order.
 inline float sum(F32 a) {
     return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);

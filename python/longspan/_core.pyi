@@ -34,6 +34,7 @@ def attention_varlen(
     right: int | None,
     softmax_scale: float,
     out: np.ndarray,
+    dtype: str = "float32",
 ) -> None: ...
 def linear(
     x: np.ndarray,

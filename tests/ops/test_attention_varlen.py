@@ -4,105 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 import inputs
+from attention_varlen_cases import HEADS, OPTIONS, RAGGED, Case, case, rope, slopes
 from errors import assert_no_worse
 from longspan import BackendError, _core, ops, reference
-
-HEADS = 4
-RAGGED = (0, 1, 63, 64, 65, 3, 200, 0, 1, 17, 48, 130)  # one batch: enough values for a fair comparison of errors
-MAX_POSITION = 1000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Case:
-    """Packed q, k, v with their offsets, and the op's options. Equal only to itself, so that results can be kept."""
-
-    q: np.ndarray
-    k: np.ndarray
-    v: np.ndarray
-    cu_seqlens_q: np.ndarray
-    cu_seqlens_k: np.ndarray
-    options: dict[str, object]
-
-    @property
-    def args(self) -> tuple[np.ndarray, ...]:
-        return self.q, self.k, self.v, self.cu_seqlens_q, self.cu_seqlens_k
-
-    def double(self) -> Case:
-        q, k, v = (array.astype(np.float64) for array in (self.q, self.k, self.v))
-        options = {
-            name: value.astype(np.float64) if isinstance(value, np.ndarray) else value
-            for name, value in self.options.items()
-        }
-        return replace(self, q=q, k=k, v=v, options=options)
-
-    def sequence(self, number: int) -> Case:
-        """One sequence of it, in memory of its own."""
-        rows = slice(*self.cu_seqlens_q[number : number + 2])
-        keys = slice(*self.cu_seqlens_k[number : number + 2])
-        q, k, v = self.q[rows].copy(), self.k[keys].copy(), self.v[keys].copy()
-        return replace(
-            self, q=q, k=k, v=v, cu_seqlens_q=inputs.cu_seqlens([len(q)]), cu_seqlens_k=inputs.cu_seqlens([len(k)])
-        )
-
-
-@cache
-def case(
-    lengths: tuple[int, ...],
-    head_dim: int,
-    kind: str = "plain",
-    *,
-    lengths_k: tuple[int, ...] | None = None,
-    kv_heads: int = HEADS,
-) -> Case:
-    """Made once for all instruction sets; `kind` is one of OPTIONS."""
-    keys = lengths if lengths_k is None else lengths_k
-    q = inputs.normal((sum(lengths), HEADS, head_dim), 1)
-    k = inputs.normal((sum(keys), kv_heads, head_dim), 2)
-    v = inputs.normal((sum(keys), kv_heads, head_dim), 3)
-    options = OPTIONS[kind]
-    if kind == "full rope":
-        options = rope(head_dim // 2)
-    return Case(q, k, v, inputs.cu_seqlens(list(lengths)), inputs.cu_seqlens(list(keys)), options)
-
-
-def rope(half: int, interleaved: bool = False) -> dict[str, object]:
-    """Tables of MAX_POSITION rows."""
-    angles = np.outer(np.arange(MAX_POSITION), 10000.0 ** -(np.arange(half) / half))
-    tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
-    return {**{name: table.astype(np.float32) for name, table in tables.items()}, "interleaved": interleaved}
-
-
-def slopes() -> np.ndarray:
-    return np.array([0.5, 0.25, 0.125, 0.0], np.float32)
-
-
-def bias_table(max_distance: int) -> np.ndarray:
-    return inputs.normal((HEADS, 2 * max_distance + 1), 4)
-
-
-OPTIONS: dict[str, dict[str, object]] = {
-    "plain": {},
-    "scale": {"softmax_scale": 1.0},
-    "alibi": {"slopes": slopes()},
-    "table": {"bias_table": bias_table(20)},
-    "table of one": {"bias_table": bias_table(0)},
-    "causal": {"causal": True},
-    "window": {"window": (5, 3)},
-    "left window": {"window": (70, -1)},
-    "causal window": {"causal": True, "window": (66, 9)},
-    "alibi table window": {"slopes": slopes(), "bias_table": bias_table(100), "window": (0, 90)},
-    "rope": rope(8),
-    "full rope": {},  # tables as wide as the heads: `case` makes them
-    "interleaved": rope(8, interleaved=True),
-    "rope alibi causal": {**rope(3), "slopes": slopes(), "causal": True},
-}
 
 
 @cache
@@ -283,8 +194,9 @@ from longspan import ops
 
 def attend(rows, q, out):
     cu_seqlens = np.array([0, rows], np.int32)
-    slopes = np.ones(12, np.float32)
-    ops.attention_varlen(q[:rows], q[:rows], q[:rows], cu_seqlens, cu_seqlens, slopes=slopes, out=out[:rows])
+    for dtype in ("float32", "bfloat16"):
+        options = {"slopes": np.ones(12, np.float32), "dtype": dtype, "out": out[:rows]}
+        ops.attention_varlen(q[:rows], q[:rows], q[:rows], cu_seqlens, cu_seqlens, **options)
 
 q, out = np.ones((8192, 12, 64), np.float32), np.ones((8192, 12, 64), np.float32)
 attend(8, q, out)
@@ -340,6 +252,7 @@ BAD = [
     ({"window": (1.5, 0)}, r"window must be two ints .*, got \(1.5, 0\)"),
     ({"softmax_scale": 0.0}, "softmax_scale must be a finite number above 0, got 0.0"),
     ({"softmax_scale": float("nan")}, "softmax_scale must be a finite number above 0, got nan"),
+    ({"dtype": "int8"}, "dtype must be 'float32' or 'bfloat16', got 'int8'"),
     ({"backend": "gpu"}, "backend must be one of auto, cpu, reference, got 'gpu'"),
 ]
 
@@ -374,6 +287,7 @@ def test_kernel_checks_what_it_is_given() -> None:
         ({"cos": wide}, r"sin must have the shape of cos, \(9, 5\)"),
         ({"cos": wide, "sin": wide}, "cos must have at most 4 columns, got 5"),
         ({"cos": narrow, "sin": narrow}, "sequence 1 has 2 queries and 3 keys"),
+        ({"dtype": "int8"}, "dtype must be float32 or bfloat16, got 'int8'"),
         ({"left": -1}, "left and right must not be negative"),
     ):
         with pytest.raises(ValueError, match=f"attention_varlen: {message}"):

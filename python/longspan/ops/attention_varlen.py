@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from longspan import _core, reference
@@ -34,6 +36,7 @@ def attention_varlen(
     causal: bool = False,
     window: tuple[int, int] | None = None,
     softmax_scale: float | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     out: Array | None = None,
     backend: str = "auto",
 ) -> Array:
@@ -61,6 +64,8 @@ def attention_varlen(
         causal: hide the keys j > i.
         window: (left, right) hides the keys outside i - left <= j <= i + right; -1 is no limit.
         softmax_scale: above 0; None is 1 / sqrt(head_dim).
+        dtype: what the two products multiply; sums, softmax and arrays are f32 in either case. "bfloat16" rounds q, k
+            (rotated), v, and the weights exp(score - maximum), which are divided by the sum of the rounded ones.
         out: (total_q, num_heads, head_dim) to write to, or None for a new array; may be `q`, not `k` or `v`.
         backend: "auto" or one of `ATTENTION_VARLEN.names`.
     Returns: (total_q, num_heads, head_dim), `out` if it was given. A query that sees no key gives zeros.
@@ -76,6 +81,8 @@ def attention_varlen(
         _check_window(window)
     if softmax_scale is not None:
         check_positive("attention_varlen", "softmax_scale", softmax_scale)
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"attention_varlen: dtype must be 'float32' or 'bfloat16', got {dtype!r}")
     result: Array = ATTENTION_VARLEN(  # type: ignore[assignment]
         q,
         k,
@@ -90,6 +97,7 @@ def attention_varlen(
         causal=causal,
         window=window,
         softmax_scale=softmax_scale,
+        dtype=dtype,
         out=out,
         backend=backend,
     )
@@ -197,6 +205,7 @@ def _attention_varlen_cpu(
     causal: bool,
     window: tuple[int, int] | None,
     softmax_scale: float | None,
+    dtype: str,
     out: Array | None,
 ) -> Array:
     op = "attention_varlen"
@@ -214,7 +223,7 @@ def _attention_varlen_cpu(
         *key_limits(causal, window),
         q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
     )
-    return run_kernel(op, lambda result: _core.attention_varlen(*inputs, result), tuple(q.shape), out, q)
+    return run_kernel(op, lambda result: _core.attention_varlen(*inputs, result, dtype), tuple(q.shape), out, q)
 
 
 def _attention_varlen_reference(q: Array, *args: Array, out: Array | None, **kwargs: object) -> Array:

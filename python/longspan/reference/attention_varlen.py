@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 
@@ -20,8 +22,13 @@ def attention_varlen(
     causal: bool = False,
     window: tuple[int, int] | None = None,
     softmax_scale: float | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
 ) -> np.ndarray:
-    """softmax(rope(q) rope(k)^T * softmax_scale + bias) v; arguments as `longspan.ops.attention_varlen`."""
+    """softmax(rope(q) rope(k)^T * softmax_scale + bias) v; arguments as `longspan.ops.attention_varlen`.
+
+    With dtype "bfloat16", what the products take is rounded to bf16; everything is still computed in the dtype of `q`.
+    """
+    operand = round_to_bf16 if dtype == "bfloat16" else np.asarray
     scale = q.dtype.type(q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale)
     group = q.shape[1] // k.shape[1]
     out = np.zeros_like(q, order="C")
@@ -34,14 +41,15 @@ def attention_varlen(
             query, key = q[q_start:q_end, head], k[k_start:k_end, head // group]
             if cos is not None and sin is not None:
                 query, key = (_rotate(x, cos[at], sin[at], interleaved) for x, at in ((query, i), (key, j)))
-            scores = query @ key.T * scale
+            scores = operand(query) @ operand(key).T * scale
             if slopes is not None:
                 scores = scores - slopes[head] * np.abs(i[:, None] - j).astype(q.dtype)
             if bias_table is not None:
                 reach = bias_table.shape[1] // 2
                 scores = scores + bias_table[head, np.clip(j - i[:, None], -reach, reach) + reach]
-            weights = _softmax(np.where(visible, scores, -np.inf)[seen])
-            out[q_start:q_end, head][seen] = weights @ v[k_start:k_end, head // group]
+            weights = operand(_weights(np.where(visible, scores, -np.inf)[seen]))
+            sums = weights.sum(axis=-1, keepdims=True)
+            out[q_start:q_end, head][seen] = weights @ operand(v[k_start:k_end, head // group]) / sums
     return out
 
 
@@ -76,7 +84,13 @@ def _rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, interleaved: bool) 
     return out
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
-    return weights / weights.sum(axis=-1, keepdims=True)
+def _weights(scores: np.ndarray) -> np.ndarray:
+    """exp(scores - their maximum), over the last axis."""
+    return np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
+
+
+def round_to_bf16(x: np.ndarray) -> np.ndarray:
+    """To the nearest bf16 value, ties to even; in the dtype of `x`."""
+    bits = x.astype(np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return np.where(np.isnan(x), x, rounded.view(np.float32)).astype(x.dtype)

@@ -1,0 +1,62 @@
+#define LONGSPAN_ISA avx512_bf16
+
+#include "attention_varlen/transpose_avx512.h"
+
+#include "attention_varlen/kernel.h"
+
+namespace longspan::avx512_bf16 {
+namespace {
+
+// Units are pairs of bf16, neighbours in a row; the even one in the low half.
+struct Pairs {
+    static constexpr bool kIsPlain = false;
+    static constexpr int64_t kPerUnit = 2;
+    static constexpr int64_t kBlockKeys = 128;
+    static constexpr float kLogUnit = 1.44269504f;  // weight(x) = 2^x
+    static int64_t units(int64_t values) { return (values + 1) / 2; }
+
+    // The lanes of low and high side by side.
+    static F32 join(F32 low, F32 high) {
+        const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
+                                               23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+        const auto apart = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.v, low.v));
+        return {_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, apart))};
+    }
+
+    static void pack_row(const float* row, int64_t dim, float* out) {
+        constexpr int64_t kStep = 2 * F32::kLanes;
+        const auto together = [](F32 first, F32 second) {
+            return F32{reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(second.v, first.v))};
+        };
+        int64_t d = 0;
+        for (; d + kStep <= dim; d += kStep) {
+            together(F32::load(row + d), F32::load(row + d + F32::kLanes)).store(out + d / 2);
+        }
+        if (const int64_t rest = dim - d; rest > 0) {
+            const int64_t first = least(rest, F32::kLanes);
+            together(F32::load_first(row + d, first), F32::load_first(row + d + first, rest - first))
+                .store_first(out + d / 2, units(rest));
+        }
+    }
+
+    static F32 weight(F32 x) {
+        const __m512 r = _mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+        F32 p = F32::all(0.077067042f);
+        p = fma(p, F32{r}, F32::all(0.227644991f));
+        p = fma(p, F32{r}, F32::all(0.695116786f));
+        p = fma(p, F32{r}, F32::all(1.0f));
+        return {_mm512_scalef_ps(p.v, x.v)};
+    }
+    // sum + a[high] * b[high] + a[low] * b[low]
+    static F32 multiply_add(F32 a, F32 b, F32 sum) {
+        return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
+    }
+};
+
+}  // namespace
+
+void attention_varlen_bf16(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<Pairs>(args, part).run();
+}
+
+}  // namespace longspan::avx512_bf16

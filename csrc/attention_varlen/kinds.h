@@ -1,0 +1,40 @@
+// What the two products multiply. Operands lie in units of four bytes, and one step of a product takes one unit of a
+// row and one of each query: a float (here), or where the instruction set multiplies such, a pair of bf16
+// (avx512_bf16.cpp).
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+// out = each(row), 16 bytes or more at a time.
+template <class Each>
+[[gnu::always_inline]] inline void copy_row(const float* row, int64_t dim, float* out, Each each) {
+    int64_t d = 0;
+    for (; d + F32::kLanes <= dim; d += F32::kLanes) each(F32::load(row + d)).store(out + d);
+    if (d < dim) each(F32::load_first(row + d, dim - d)).store_first(out + d, dim - d);
+}
+
+// Units are floats as they are given.
+struct Floats {
+    static constexpr bool kIsPlain = true;     // rows can be read where they lie
+    static constexpr int64_t kPerUnit = 1;     // values of a row in one unit
+    static constexpr int64_t kBlockKeys = 64;  // keys that go through the softmax together
+    static constexpr float kLogUnit = 1.0f;    // a weight is e^x where weight() gets x * kLogUnit
+    static int64_t units(int64_t values) { return values; }
+    static void pack_row(const float* row, int64_t dim, float* out) {
+        copy_row(row, dim, out, [](F32 x) { return x; });
+    }
+    static F32 weight(F32 x) { return exp(x); }
+    static F32 multiply_add(F32 a, F32 b, F32 sum) { return fma(a, b, sum); }
+};
+
+// Units are floats rounded to bf16: the numbers that pairs of bf16 would hold, for instruction sets without such.
+struct RoundedFloats : Floats {
+    static constexpr bool kIsPlain = false;
+    static void pack_row(const float* row, int64_t dim, float* out) {
+        copy_row(row, dim, out, [](F32 x) { return round_to_bf16(x); });
+    }
+    static F32 weight(F32 x) { return round_to_bf16(exp(x)); }
+};
+
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA

@@ -1,0 +1,100 @@
+"""Cases of attention_varlen that its tests share: packed q, k, v and options, seeded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+import inputs
+
+HEADS = 4
+RAGGED = (0, 1, 63, 64, 65, 3, 200, 0, 1, 17, 48, 130)  # one batch: enough values for a fair comparison of errors
+MAX_POSITION = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """Packed q, k, v with their offsets, and the op's options. Equal only to itself, so that results can be kept."""
+
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    cu_seqlens_q: np.ndarray
+    cu_seqlens_k: np.ndarray
+    options: dict[str, object]
+
+    @property
+    def args(self) -> tuple[np.ndarray, ...]:
+        return self.q, self.k, self.v, self.cu_seqlens_q, self.cu_seqlens_k
+
+    def double(self) -> Case:
+        q, k, v = (array.astype(np.float64) for array in (self.q, self.k, self.v))
+        options = {
+            name: value.astype(np.float64) if isinstance(value, np.ndarray) else value
+            for name, value in self.options.items()
+        }
+        return replace(self, q=q, k=k, v=v, options=options)
+
+    def sequence(self, number: int) -> Case:
+        """One sequence of it, in memory of its own."""
+        rows = slice(*self.cu_seqlens_q[number : number + 2])
+        keys = slice(*self.cu_seqlens_k[number : number + 2])
+        q, k, v = self.q[rows].copy(), self.k[keys].copy(), self.v[keys].copy()
+        return replace(
+            self, q=q, k=k, v=v, cu_seqlens_q=inputs.cu_seqlens([len(q)]), cu_seqlens_k=inputs.cu_seqlens([len(k)])
+        )
+
+
+@cache
+def case(
+    lengths: tuple[int, ...],
+    head_dim: int,
+    kind: str = "plain",
+    *,
+    lengths_k: tuple[int, ...] | None = None,
+    kv_heads: int = HEADS,
+) -> Case:
+    """Made once for all instruction sets; `kind` is one of OPTIONS."""
+    keys = lengths if lengths_k is None else lengths_k
+    q = inputs.normal((sum(lengths), HEADS, head_dim), 1)
+    k = inputs.normal((sum(keys), kv_heads, head_dim), 2)
+    v = inputs.normal((sum(keys), kv_heads, head_dim), 3)
+    options = OPTIONS[kind]
+    if kind == "full rope":
+        options = rope(head_dim // 2)
+    return Case(q, k, v, inputs.cu_seqlens(list(lengths)), inputs.cu_seqlens(list(keys)), options)
+
+
+def rope(half: int, interleaved: bool = False) -> dict[str, object]:
+    """Tables of MAX_POSITION rows."""
+    angles = np.outer(np.arange(MAX_POSITION), 10000.0 ** -(np.arange(half) / half))
+    tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
+    return {**{name: table.astype(np.float32) for name, table in tables.items()}, "interleaved": interleaved}
+
+
+def slopes() -> np.ndarray:
+    return np.array([0.5, 0.25, 0.125, 0.0], np.float32)
+
+
+def bias_table(max_distance: int) -> np.ndarray:
+    return inputs.normal((HEADS, 2 * max_distance + 1), 4)
+
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "scale": {"softmax_scale": 1.0},
+    "alibi": {"slopes": slopes()},
+    "table": {"bias_table": bias_table(20)},
+    "table of one": {"bias_table": bias_table(0)},
+    "causal": {"causal": True},
+    "window": {"window": (5, 3)},
+    "left window": {"window": (70, -1)},
+    "causal window": {"causal": True, "window": (66, 9)},
+    "alibi table window": {"slopes": slopes(), "bias_table": bias_table(100), "window": (0, 90)},
+    "rope": rope(8),
+    "full rope": {},  # tables as wide as the heads: `case` makes them
+    "interleaved": rope(8, interleaved=True),
+    "rope alibi causal": {**rope(3), "slopes": slopes(), "causal": True},
+}
