@@ -15,7 +15,7 @@ import pytest
 
 from fake_encoder import MODEL, TEXTS, FakeEncoder, embed, names, vectors_of, write_lines
 from longspan import Encoder
-from longspan.cli import embedding, main
+from longspan.cli import main, stream
 from longspan.cli.options import ModelOptions
 from longspan.quantize import quantize_embeddings
 
@@ -218,7 +218,7 @@ def test_progress(
         seen.append((total, unit, show))
         yield steps.append
 
-    monkeypatch.setattr(embedding, "progress_bar", bar)
+    monkeypatch.setattr(stream, "progress_bar", bar)
     assert embed(lines, "-o", lines.parent / "out.npy", *words) == 0
     assert seen == [(total, unit, None)]
     assert len(steps) > 1
@@ -233,7 +233,7 @@ def test_progress_of_what_has_no_size(fake: FakeEncoder, tmp_path: Path, monkeyp
         seen.extend((total, unit))
         return nullcontext(seen.append)
 
-    monkeypatch.setattr(embedding, "progress_bar", bar)
+    monkeypatch.setattr(stream, "progress_bar", bar)
     assert embed(tmp_path / "in.txt.gz", "-o", tmp_path / "out.npy") == 0
     assert seen == [None, "text", 2]
 

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
-
 from longspan import __version__
 from longspan.cli.failures import CommandError, Stopped, describe
 from longspan.cli.options import ModelOptions
-from longspan.cli.pace import Pace
 from longspan.cli.plan import EmbedRequest, Plan
 from longspan.cli.precision import calibration_ranges, needs_ranges, ranges_of
-from longspan.cli.readers import BadRow, Record, Selection, read_records
+from longspan.cli.readers import Selection, read_records
 from longspan.cli.stage import Block, Stage, Vectors, stage_folder
+from longspan.cli.stream import Tally, embedded, encode_with, good_records
 from longspan.cli.terminal import count, rate
 from longspan.cli.writers import publish, write_jsonl
-from longspan.errors import TruncationWarning
-from longspan.progress import progress_bar
 from longspan.quantize import FEW_EMBEDDINGS, Precision, quantize_embeddings
 
 if TYPE_CHECKING:
@@ -53,43 +47,26 @@ class EmbedSummary:
     texts_per_second: float
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What a run has met so far."""
-
-    rows: int = 0
-    skipped: int = 0
-    first_skipped: str = ""
-    cut_blocks: int = 0  # blocks in which texts were longer than the model takes
-    first_cut: str = ""
-
-    def report(self) -> None:
-        """Warn once of each thing that happened to texts."""
-        if self.cut_blocks:
-            more = f" (and so in {count(self.cut_blocks - 1, 'later block')} of texts)" if self.cut_blocks > 1 else ""
-            warnings.warn(self.first_cut + more, TruncationWarning, stacklevel=2)
-        if self.skipped:
-            warnings.warn(
-                f"{count(self.skipped, 'bad row')} passed over; the first: {self.first_skipped}", stacklevel=2
-            )
-
-
 def embed(plan: Plan, encoder: Encoder, model: ModelOptions) -> EmbedSummary:
     """Run the plan.
 
     Raises: CommandError, whatever stopped it, saying what became of the output; Stopped, on Ctrl-C or a signal.
     """
     started = time.perf_counter()
-    request, tally = plan.request, _Tally()
-    encode = _encode(encoder, request)
+    request, tally = plan.request, Tally()
+    encode = encode_with(encoder, request)
     empty = encode([])  # (0, dim)
     ranges = calibration_ranges(request.calibration, empty.shape[1]) if request.calibration else None
     quantize = partial(quantize_embeddings, precision=request.precision, ranges=ranges)
     is_two_pass = needs_ranges(request.precision) and ranges is None
     quantize_now = _as_they_are if is_two_pass else quantize
+
+    def encode_now(texts: list[str]) -> Vectors:
+        return quantize_now(encode(texts))
+
     resumed_rows = 0
     if plan.target is None:
-        write_jsonl(sys.stdout.buffer, _numbered(_embedded(plan, encode, quantize_now, tally)))
+        write_jsonl(sys.stdout.buffer, _numbered(_embedded(plan, encode_now, tally)))
     else:
         staged = quantize_now(empty)
         run = _identity(plan, model, staged, ranges) if request.resume else None
@@ -98,7 +75,7 @@ def embed(plan: Plan, encoder: Encoder, model: ModelOptions) -> EmbedSummary:
         try:
             stage = Stage(folder, staged.dtype, staged.shape[1], run=run)
             resumed_rows = stage.rows
-            for vectors, kept in _embedded(plan, encode, quantize_now, tally, done=resumed_rows):
+            for vectors, kept in _embedded(plan, encode_now, tally, done=resumed_rows):
                 stage.append(vectors, kept)
             finish = _second_pass(stage, request.precision) if is_two_pass else None
             publish(stage, plan.target, plan.to, finish=finish, keep=request.keep, force=request.force)
@@ -119,90 +96,15 @@ def embed(plan: Plan, encoder: Encoder, model: ModelOptions) -> EmbedSummary:
     )
 
 
-def _encode(encoder: Encoder, request: EmbedRequest) -> Callable[[list[str]], Vectors]:
-    """Texts to (n, dim) float32, by the encoder's method for the role and with the request's options."""
-    methods = {None: encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
-    method = methods[request.role]
-
-    def encode(texts: list[str]) -> Vectors:
-        vectors = method(
-            texts,
-            task=request.task,
-            prompt_name=request.prompt_name,
-            prompt=request.prompt,
-            batch_tokens=request.batch_tokens,
-            show_progress_bar=False,
-            normalize_embeddings=request.normalize,
-            truncate_dim=request.truncate_dim,
-            max_length=request.max_length,
-            on_truncate=request.on_truncate,
-        )
-        assert isinstance(vectors, np.ndarray), "encode of a list gives an array"
-        return vectors
-
-    return encode
-
-
 def _embedded(
-    plan: Plan,
-    encode: Callable[[list[str]], Vectors],
-    quantize: Callable[[Vectors], Vectors],
-    tally: _Tally,
-    done: int = 0,
+    plan: Plan, encode: Callable[[list[str]], Vectors], tally: Tally, done: int = 0
 ) -> Iterator[tuple[Vectors, list[str]]]:
     """The vectors and kept fields of all records but the first `done`, a block at a time."""
     request = plan.request
-    selection = Selection(request.field, request.keep, request.whole_file)
-    records = islice(_good(read_records(plan.inputs, selection), request, tally), request.limit)
-    sizes = [source.size for source in plan.inputs]
-    in_bytes = request.limit is None and None not in sizes
-    total = sum(size or 0 for size in sizes) if in_bytes else request.limit
-    pace = Pace()
-    with progress_bar(total, "B" if in_bytes else "text", show=None) as advance:
-        for record in islice(records, done):
-            advance(record.size if in_bytes else 1)
-        for block in pace.blocks(records, lambda record: record.text):
-            started = time.perf_counter()
-            try:
-                with _tallied_truncation(tally):
-                    vectors = quantize(encode([record.text for record in block]))
-            except ValueError as error:
-                raise CommandError(f"{error} (in the texts from {block[0].place} to {block[-1].place})") from error
-            yield vectors, [record.kept for record in block]
-            pace.took(len(block), time.perf_counter() - started)
-            tally.rows += len(block)
-            advance(sum(record.size for record in block) if in_bytes else len(block))
-
-
-@contextmanager
-def _tallied_truncation(tally: _Tally) -> Iterator[None]:
-    """Keep one block's warning for the end, where one line stands for all; other warnings pass."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TruncationWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, TruncationWarning):
-            tally.cut_blocks += 1
-            tally.first_cut = tally.first_cut or str(warning.message)
-        else:
-            warnings.warn(warning.message, stacklevel=2)
-
-
-def _good(rows: Iterable[Record | BadRow], request: EmbedRequest, tally: _Tally) -> Iterator[Record]:
-    """The records; a bad row is counted with --skip-bad, and an error without."""
-    unseen = set(request.keep)
-    for row in rows:
-        if isinstance(row, Record):
-            if unseen:
-                unseen -= json.loads(row.kept).keys()
-            yield row
-        elif not request.skip_bad:
-            raise CommandError(f"{row.reason} (--skip-bad passes over bad rows)")
-        else:
-            tally.skipped += 1
-            tally.first_skipped = tally.first_skipped or row.reason
-    for name in sorted(unseen):
-        warnings.warn(f"--keep {name}: no row has that field", stacklevel=2)
+    rows = read_records(plan.inputs, Selection(request.field, request.keep, request.whole_file))
+    records = islice(good_records(rows, tally, keep=request.keep, skip_bad=request.skip_bad), request.limit)
+    for vectors, block in embedded(records, encode, tally, inputs=plan.inputs, limit=request.limit, done=done):
+        yield vectors, [record.kept for record in block]
 
 
 def _numbered(rows: Iterable[tuple[Vectors, list[str]]]) -> Iterator[Block]:
