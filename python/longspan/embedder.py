@@ -25,6 +25,7 @@ from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights, read_adapters
 from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice, check_engine, checked_int
+from longspan.peer_names import takes_peer_names
 from longspan.pipeline import Finish, Pipeline
 from longspan.pooling import after_prompt, pooling_mode
 from longspan.progress import progress_bar
@@ -77,6 +78,7 @@ class Encoder:
         checkpoint = Checkpoint.open(folder)
         spec, names = detect_family(checkpoint).describe(checkpoint)
         self.name: Final = os.fspath(name_or_path)
+        self.folder: Final = folder
         self.spec: Final[ModelSpec] = spec
         self.num_threads: Final = num_threads
         self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
@@ -92,8 +94,8 @@ class Encoder:
             raise CheckpointError(
                 f"{folder}: similarity_fn_name must be one of {known}, got {self.similarity_fn_name!r}"
             )
-        self._pools_prompt = checkpoint.pooling is None or checkpoint.pooling.get_bool("include_prompt", True)
-        self._default_prompt_name = (checkpoint if checkpoint.prompts else spec).default_prompt_name
+        self.pools_prompt: Final = checkpoint.pooling is None or checkpoint.pooling.get_bool("include_prompt", True)
+        self.default_prompt_name: Final = (checkpoint if checkpoint.prompts else spec).default_prompt_name
         self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
         self._weight_map = names
         self._loading_adapter = threading.Lock()
@@ -135,6 +137,7 @@ class Encoder:
                 self._encoder.weights, self.spec, self._weight_map, [adapter], self._encoder.engine
             )
 
+    @takes_peer_names
     def encode(
         self,
         texts: str | Sequence[str],
@@ -154,6 +157,8 @@ class Encoder:
         convert_to_tensor: bool = False,
     ) -> Result:
         """Embed texts. The result for a text does not depend on the others, bit for bit.
+
+        Arguments of sentence-transformers' `encode` that are not listed here are taken as well: see `takes_peer_names`.
 
         Args:
             texts: any number of str, or one.
@@ -186,7 +191,7 @@ class Encoder:
             self.spec.tasks,
             prompt_name=prompt_name,
             prompt=prompt,
-            default_prompt_name=self._default_prompt_name,
+            default_prompt_name=self.default_prompt_name,
         )
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         if wanted.tokens and precision != "float32":
@@ -213,10 +218,11 @@ class Encoder:
                     progress=progress,
                 )
         if num_cut and on_truncate == "warn":
-            warnings.warn(truncation_text(num_cut, num_lost, len(items), limit), TruncationWarning, stacklevel=2)
+            warnings.warn(truncation_text(num_cut, num_lost, len(items), limit), TruncationWarning, stacklevel=3)
         dim = None if wanted.tokens else self._width(wanted)
         return present(rows, dim=dim, precision=precision, alone=alone, convert_to_tensor=convert_to_tensor)
 
+    @takes_peer_names
     def encode_query(
         self,
         texts: str | Sequence[str],
@@ -229,6 +235,7 @@ class Encoder:
         one named "query", if the model has them. Same arguments and result."""
         return self._encode_as("query", texts, prompt_name, prompt, options)
 
+    @takes_peer_names
     def encode_document(
         self,
         texts: str | Sequence[str],
@@ -262,19 +269,23 @@ class Encoder:
         output_value: OutputValue = "sentence_embedding",
         truncate_dim: int | None = None,
         normalize_embeddings: bool | None = None,
+        pooled: Sequence[np.ndarray] | None = None,
     ) -> np.ndarray | list[np.ndarray]:
         """Embed lists of token ids as they are: no prompt, no special tokens, nothing cut.
 
         Args:
             ids: for each text its ids, at least one, each from 0 to the vocabulary's size, at most `spec.max_tokens`.
             task: as `encode`.
+            pooled: for each text the (tokens,) bool of the tokens that a mean counts; None for all.
         Returns: (n, dim) f32, or with token_embeddings a list of (tokens, dim) f32.
         Raises: ValueError, naming the text, if one breaks the line above.
         """
         lora_ids = self._adapters(task, len(ids))
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         checked = [self._checked_ids(place, text) for place, text in enumerate(ids)]
-        rows = self._pipeline.run(checked, wanted, lora_ids=lora_ids)
+        if pooled is not None and [*map(len, pooled)] != [*map(len, checked)]:
+            raise ValueError("encode_ids: pooled must have one bool for each token of each text")
+        rows = self._pipeline.run(checked, wanted, pooled=pooled, lora_ids=lora_ids)
         return rows if wanted.tokens else stack(rows, self._width(wanted))
 
     def tokenize(self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None) -> list[TokenizedText]:
@@ -371,7 +382,7 @@ class Encoder:
             settings,
             wanted,
             before,
-            self._pools_prompt,
+            self.pools_prompt,
             encode,
             batch_tokens,
         )
@@ -418,7 +429,7 @@ class Encoder:
 
     def _pooled_tokens(self, block: list[TokenizedText], prompts: list[str]) -> list[np.ndarray] | None:
         """Which tokens a mean counts: without the prompt and what stands before it, if the pooling says so."""
-        if self._pools_prompt or not any(prompts):
+        if self.pools_prompt or not any(prompts):
             return None
         return [after_prompt(text.special_mask, text.num_prompt_tokens) for text in block]
 

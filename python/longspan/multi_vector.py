@@ -76,6 +76,7 @@ class MultiVectorEncoder:
         checkpoint = Checkpoint.open(folder)
         spec, names = detect_family(checkpoint).describe(checkpoint)
         self.name: Final = os.fspath(name_or_path)
+        self.folder: Final = folder
         self.spec: Final[ModelSpec] = spec
         self.num_threads: Final = num_threads
         self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
@@ -94,6 +95,7 @@ class MultiVectorEncoder:
             mask_punctuation=mask_punctuation,
         )
         tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
+        self.rules: Final = rules
         self._tokenizer = ColbertTokenizer(tokenizer, rules, checkpoint.tokenizer_file)
         self.query_maxlen: Final = self._limit("MultiVectorEncoder", query_maxlen, rules.query_maxlen, "query_maxlen")
         self.doc_maxlen: Final = self._limit("MultiVectorEncoder", doc_maxlen, rules.doc_maxlen, "doc_maxlen")

@@ -82,6 +82,11 @@ class TextTokenizer:
         self.max_length = self._checked_length(max_length)
         _silence_fork_warning()
 
+    @property
+    def backend(self) -> Tokenizer:
+        """The library's own, which neither cuts nor pads; to be left as it is."""
+        return self._tokenizer
+
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, max_length: int, vocab_size: int) -> TextTokenizer:
         """The tokenizer of `checkpoint`; see `from_file`."""

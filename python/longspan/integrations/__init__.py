@@ -1,0 +1,45 @@
+"""longspan inside other frameworks, one module each, such as `longspan.integrations.langchain`.
+
+A module imports its framework when it is imported itself, so `import longspan` knows none of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TypeVar
+
+from longspan.embedder import Encoder
+from longspan.multi_vector import MultiVectorEncoder
+
+E = TypeVar("E", Encoder, MultiVectorEncoder)
+
+
+def missing(extra: str, error: ImportError) -> ImportError:
+    """The ImportError of an integration whose framework is not there, or is another version."""
+    return ImportError(f"this part of longspan is an extra: pip install 'longspan[{extra}]' ({error})")
+
+
+def opened(model: E | str | os.PathLike[str], kind: type[E], function: str) -> E:
+    """`model`, or the one that it names.
+
+    Raises: TypeError, naming `function`, if it is neither; and what `kind` raises.
+    """
+    if isinstance(model, kind):
+        return model
+    if not isinstance(model, (str, os.PathLike)):
+        got = type(model).__name__
+        raise TypeError(f"{function}: model must be a longspan {kind.__name__}, a folder or a name, got {got}")
+    return kind(model)
+
+
+def engine_options(encoder: Encoder | MultiVectorEncoder) -> dict[str, object]:
+    """What opens the same checkpoint in the same way in another process."""
+    return {"num_threads": encoder.num_threads}
+
+
+def refuse(where: str, options: Mapping[str, object], advice: str) -> None:
+    """ValueError if a framework hands over options that mean nothing here; None stands for one that is not used."""
+    used = sorted(name for name, value in options.items() if value is not None)
+    if used:
+        raise ValueError(f"{where}: {', '.join(used)} cannot be used with longspan; {advice}")
