@@ -242,7 +242,7 @@ def test_bad_ids(encoder: Encoder, ids: list, message: str) -> None:
     "options, message",
     [
         ({"device": "cuda"}, "device must be None or 'cpu', got 'cuda'"),
-        ({"dtype": "int4"}, "dtype must be 'auto' or 'float32', got 'int4'"),
+        ({"dtype": "int4"}, "dtype must be one of 'auto', 'float32', 'bfloat16', 'int8', got 'int4'"),
         ({"num_threads": 0}, "num_threads must be 1 or more, got 0"),
     ],
 )

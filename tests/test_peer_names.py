@@ -50,7 +50,9 @@ def test_what_has_no_meaning_here_is_refused(encoder: Encoder) -> None:
         encoder.encode(TEXTS, device="cuda:0")
     with pytest.raises(ValueError, match="pool must be None: longspan runs its own threads"):
         encoder.encode(TEXTS, pool={"processes": []})
-    with pytest.raises(ValueError, match="output_value must be one of 'sentence_embedding', 'token_embeddings', got None"):
+    with pytest.raises(
+        ValueError, match="output_value must be one of 'sentence_embedding', 'token_embeddings', got None"
+    ):
         encoder.encode(TEXTS, output_value=None)
     with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
         encoder.encode(TEXTS, nonsense=1)

@@ -1,6 +1,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -21,6 +22,8 @@ constexpr Names<Activation, 5> kActivations = {{{"relu", Activation::relu},
                                                 {"tanh", Activation::tanh}}};
 constexpr Names<Gate, 2> kGates = {{{"first", Gate::first}, {"second", Gate::second}}};
 
+constexpr Names<Dtype, 3> kDtypes = {{{"float32", Dtype::f32}, {"bfloat16", Dtype::bf16}, {"int8", Dtype::i8}}};
+
 // The value that `name` stands for; Value::none for None.
 template <class Value, size_t kCount>
 Value value_of(const char* argument, const Names<Value, kCount>& names, const std::optional<std::string>& name) {
@@ -39,21 +42,45 @@ std::optional<std::string> name_of(const Names<Value, kCount>& names, Value valu
     return std::nullopt;
 }
 
+template <class T>
+MatrixView<const std::byte> weight_bytes(const char* name, const py::array& weight) {
+    const auto view = matrix_view<const T>(name, weight);
+    return {reinterpret_cast<const std::byte*>(view.data), view.rows, view.cols, view.row_stride * int64_t{sizeof(T)}};
+}
+
+LinearPart linear_part(const std::string& weight_name, const py::array& weight, const std::string& bias_name,
+                       const std::optional<py::array>& bias) {
+    LinearPart part{WeightFormat::f32, {}, vector_view<const float>(bias_name.c_str(), bias)};
+    if (weight.dtype().kind() == 'f' && weight.itemsize() == 2) {  // pybind11 knows no half: viewed as its bits
+        part.format = WeightFormat::f16;
+        part.weight = weight_bytes<uint16_t>(weight_name.c_str(), py::array(weight).view("uint16"));
+    } else if (py::isinstance<py::array_t<uint16_t>>(weight)) {
+        part.format = WeightFormat::bf16;
+        part.weight = weight_bytes<uint16_t>(weight_name.c_str(), weight);
+    } else {
+        part.weight = weight_bytes<float>(weight_name.c_str(), weight);
+    }
+    return part;
+}
+
 std::unique_ptr<PackedLinear> pack(const std::vector<py::array>& weights,
                                    const std::vector<std::optional<py::array>>& biases,
-                                   const std::optional<std::string>& gate) {
+                                   const std::optional<std::string>& gate, const std::string& dtype) {
     if (weights.size() != biases.size()) {
         reject("pack_linear: biases must be as many as weights, ", weights.size(), ", got ", biases.size());
     }
     std::vector<LinearPart> parts;
     for (size_t i = 0; i < weights.size(); ++i) {
         const auto named = [&](const char* list) { return std::string(list) + "[" + std::to_string(i) + "]"; };
-        parts.push_back({matrix_view<const float>(named("pack_linear: weights").c_str(), weights[i]),
-                         vector_view<const float>(named("pack_linear: biases").c_str(), biases[i])});
+        parts.push_back(
+            linear_part(named("pack_linear: weights"), weights[i], named("pack_linear: biases"), biases[i]));
     }
     const Gate kind = value_of("pack_linear: gate", kGates, gate);
+    const auto* const packed_as =
+        std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& known) { return dtype == known.first; });
+    if (packed_as == kDtypes.end()) reject("pack_linear: dtype is unknown: '", dtype, "'");
     const py::gil_scoped_release unlocked;
-    return std::make_unique<PackedLinear>(parts, kind);
+    return std::make_unique<PackedLinear>(parts, packed_as->second, kind);
 }
 
 py::tuple unpack(const PackedLinear& packed) {
@@ -87,6 +114,7 @@ void bind_lora(py::module_& module) {
         .def("unpack", &unpack_lora)
         .def_property_readonly("num_adapters", &PackedLora::num_adapters)
         .def_property_readonly("rank", &PackedLora::rank)
+        .def_property_readonly("dtype", [](const PackedLora& packed) { return *name_of(kDtypes, packed.dtype()); })
         .def_property_readonly("nbytes", &PackedLora::nbytes)
         .def("__repr__", [](const PackedLora& packed) {
             std::ostringstream text;
@@ -103,7 +131,7 @@ void bind_lora(py::module_& module) {
             const auto ids = vector_view<const int32_t>("multi_lora: lora_ids", lora_ids);
             const auto out_view = matrix_view<float>("multi_lora: out", out);
             const py::gil_scoped_release unlocked;
-            const PackedLora lora(a, b, scaling, PanelOrder::of(active_isa(), Gate::none, b.heads));
+            const PackedLora lora(a, b, scaling, PanelOrder::of(active_isa(), Dtype::f32, Gate::none, b.heads));
             multi_lora(x_view, {&lora, ids}, out_view);
         },
         py::arg("x"), py::arg("lora_a"), py::arg("lora_b"), py::arg("lora_ids"), py::arg("scaling"), py::arg("out"));
@@ -114,8 +142,9 @@ void bind_lora(py::module_& module) {
 void bind_linear(py::module_& module) {
     py::class_<PackedLinear>(module, "PackedLinear",
                              "The weights and bias of a linear layer, in the layout of one instruction set's kernel.")
-        .def(py::init(&pack), py::arg("weights"), py::arg("biases"), py::arg("gate"))
+        .def(py::init(&pack), py::arg("weights"), py::arg("biases"), py::arg("gate"), py::arg("dtype"))
         .def("unpack", &unpack)
+        .def_property_readonly("dtype", [](const PackedLinear& packed) { return *name_of(kDtypes, packed.dtype()); })
         .def_property_readonly("in_features", &PackedLinear::in_features)
         .def_property_readonly("out_features", &PackedLinear::out_features)
         .def_property_readonly("gate", [](const PackedLinear& packed) { return name_of(kGates, packed.gate()); })
@@ -124,7 +153,8 @@ void bind_linear(py::module_& module) {
         .def("__repr__", [](const PackedLinear& packed) {
             std::ostringstream text;
             text << "PackedLinear(in_features=" << packed.in_features() << ", out_features=" << packed.out_features()
-                 << (packed.gate() == Gate::none ? "" : ", gated") << ", isa=" << name_of(packed.isa()) << ")";
+                 << (packed.gate() == Gate::none ? "" : ", gated") << ", dtype=" << *name_of(kDtypes, packed.dtype())
+                 << ", isa=" << name_of(packed.isa()) << ")";
             return text.str();
         });
     module.def(

@@ -6,66 +6,31 @@
 #include "core/parallel.h"
 #include "linear/linear.h"
 #include "linear/packed.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "linear/variants.h"
 
 namespace longspan {
 namespace {
-
-struct LinearVariant {
-    Isa isa;
-    PanelShape panel;
-    LinearFn* run;
-};
-
-constexpr LinearVariant kVariants[] = {
-#if LONGSPAN_X86
-    {Isa::avx512, avx512::kPanel, avx512::linear},
-    {Isa::avx2, avx2::kPanel, avx2::linear},
-#endif
-    {Isa::portable, portable::kPanel, portable::linear}};
 
 constexpr int64_t divide_up(int64_t value, int64_t by) {
     return (value + by - 1) / by;
 }
 
-// Memory: a cache line's alignment, and for what is larger than a huge page (2 MB), huge pages where they are to be
-// had.
-constexpr size_t kLine = 64, kHugePage = size_t{2} << 20;
-
-Floats allocate_floats(int64_t count) {
-    const auto bytes = static_cast<size_t>(count) * sizeof(float);
-    const size_t alignment = bytes >= kHugePage ? kHugePage : kLine;
-    void* memory = ::operator new(bytes, std::align_val_t{alignment});
-#if defined(__linux__)
-    // Whole pages only: rounding up would make memory resident that holds nothing. A refusal costs speed alone.
-    if (alignment == kHugePage) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-#endif
-    return {static_cast<float*>(memory), FreeFloats{alignment}};
-}
-
-int64_t checked_rows(const std::vector<LinearPart>& parts, Gate gate) {
-    if (parts.empty()) reject("pack_linear: weights must hold at least one matrix, got none");
-    const int64_t in_features = parts[0].weight.cols;
-    int64_t rows = 0;
-    for (size_t i = 0; i < parts.size(); ++i) {
-        const auto& [weight, bias] = parts[i];
-        if (weight.rows < 1 || weight.cols < 1 || weight.cols != in_features) {
-            reject("pack_linear: weights[", i, "] must have at least one row and ", std::max<int64_t>(in_features, 1),
-                   " columns, got (", weight.rows, ", ", weight.cols, ")");
+// What a call's tasks share: grows and is kept by the thread that calls. thread_scratch() is each task's own.
+class CallScratch {
+public:
+    std::byte* reserve(int64_t bytes) {
+        if (bytes > capacity_) {
+            bytes_ = allocate_words(divide_up(bytes, sizeof(Word)));
+            capacity_ = bytes;
         }
-        if (bias && bias.size != weight.rows) {
-            reject("pack_linear: biases[", i, "] must have ", weight.rows, " values, got ", bias.size);
-        }
-        rows += weight.rows;
+        return reinterpret_cast<std::byte*>(bytes_.get());
     }
-    if (gate != Gate::none && rows % 2 != 0) {
-        reject("pack_linear: gated weights must have an even number of rows, got ", rows);
-    }
-    return rows;
-}
+
+private:
+    Words bytes_{nullptr, FreeWords{64}};
+    int64_t capacity_ = 0;
+};
+thread_local CallScratch call_scratch;
 
 // Whether two matrices may share a byte. Exact where their row strides are equal and hold both side by side.
 bool overlaps(const MatrixView<const float>& a, const MatrixView<const float>& b) {
@@ -104,14 +69,14 @@ struct Plan {
     int64_t panel_blocks;
 };
 
-Plan plan(int64_t rows, const PackedView& weights, int64_t rank, const PanelShape& shape) {
+Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const PanelShape& shape) {
     // Blocks that fit in a core's L2 cache: the staged rows and, between K blocks, the sums.
     constexpr int64_t kRows = 168, kColumns = 512;
     // About 10 us of work; below 8 rows, reading the weights takes as long as multiplying by 8 rows.
     constexpr int64_t kWorkPerTask = 512 * 1024, kMemoryBoundRows = 8, kTasksPerThread = 2;
     const int64_t threads = num_threads();
     const int64_t row_blocks = divide_up(rows, kRows);
-    const int64_t depth = weights.in_features + rank;
+    const int64_t depth = weights.num_words + lora_words;
     const int64_t work = std::max(rows, kMemoryBoundRows) * depth * weights.num_panels * shape.columns;
     int64_t tasks = std::clamp<int64_t>(work / kWorkPerTask, 1, kTasksPerThread * threads);
     if (tasks > threads) tasks -= tasks % threads;
@@ -119,176 +84,6 @@ Plan plan(int64_t rows, const PackedView& weights, int64_t rank, const PanelShap
     const int64_t panel_blocks = std::max(blocks_for_cache, divide_up(tasks, row_blocks));
     return {row_blocks, std::min(panel_blocks, weights.num_panels)};
 }
-
-// A with the scaling in it, adapters stacked by rows.
-PackedLinear packed_a(const HeadsView<const float>& lora_a, const HeadsView<const float>& lora_b,
-                      const std::vector<float>& scaling, const PanelOrder& order) {
-    const int64_t adapters = lora_a.rows, rank = lora_a.heads, in_features = lora_a.head_dim;
-    if (adapters < 1 || rank < 1 || in_features < 1) {
-        reject("pack_lora: lora_a must have at least one adapter, rank and input, got (", adapters, ", ", rank, ", ",
-               in_features, ")");
-    }
-    if (lora_b.rows != adapters || lora_b.heads != order.rows || lora_b.head_dim != rank) {
-        reject("pack_lora: lora_b must be (", adapters, ", ", order.rows, ", ", rank, "), got (", lora_b.rows, ", ",
-               lora_b.heads, ", ", lora_b.head_dim, ")");
-    }
-    if (static_cast<int64_t>(scaling.size()) != adapters) {
-        reject("pack_lora: scaling must have ", adapters, " values, got ", scaling.size());
-    }
-    std::vector<float> scaled(static_cast<size_t>(adapters * rank * in_features));
-    for (int64_t t = 0; t < adapters; ++t) {
-        for (int64_t j = 0; j < rank; ++j) {
-            float* to = scaled.data() + (t * rank + j) * in_features;
-            const float* from = lora_a.at(t, j);
-            for (int64_t k = 0; k < in_features; ++k) to[k] = scaling[static_cast<size_t>(t)] * from[k];
-        }
-    }
-    return {{{{scaled.data(), adapters * rank, in_features, in_features}, {}}}, Gate::none, order.isa};
-}
-
-}  // namespace
-
-void FreeFloats::operator()(float* floats) const {
-    ::operator delete(floats, std::align_val_t{alignment});
-}
-
-PanelOrder PanelOrder::of(Isa isa, Gate gate, int64_t rows) {
-    const auto& variant = pick_variant(kVariants, isa);
-    return {variant.isa, gate, rows, variant.panel.columns};
-}
-
-int64_t PanelOrder::num_panels() const {
-    return gate == Gate::none ? divide_up(rows, columns) : divide_up(rows / 2, columns / 2);
-}
-
-int64_t PanelOrder::row_of(int64_t panel, int64_t column) const {
-    const int64_t outputs = out_features();
-    if (gate == Gate::none) {
-        const int64_t row = panel * columns + column;
-        return row < outputs ? row : -1;
-    }
-    const int64_t half = columns / 2;
-    const bool is_gate_half = column < half;
-    const int64_t output = panel * half + column % half;
-    if (output >= outputs) return -1;
-    return is_gate_half == (gate == Gate::first) ? output : outputs + output;
-}
-
-PackedLinear::PackedLinear(const std::vector<LinearPart>& parts, Gate gate, std::optional<Isa> isa)
-    : order_(PanelOrder::of(isa.value_or(active_isa()), gate, checked_rows(parts, gate))) {
-    const int64_t in_features = parts[0].weight.cols, columns = order_.columns;
-    view_ = {nullptr, nullptr, order_.num_panels(), in_features, order_.out_features(), gate != Gate::none};
-    const int64_t num_columns = view_.num_panels * columns;
-    num_floats_ = num_columns * (in_features + 1);
-    floats_ = allocate_floats(num_floats_);
-    float* bias = floats_.get() + num_columns * in_features;
-    view_.panels = floats_.get();
-    view_.bias = bias;
-
-    std::vector<const float*> sources(static_cast<size_t>(order_.rows));
-    std::vector<float> biases(static_cast<size_t>(order_.rows), 0.0f);
-    for (size_t row = 0; const auto& part : parts) {
-        for (int64_t i = 0; i < part.weight.rows; ++i, ++row) {
-            sources[row] = part.weight.row(i);
-            if (part.bias) biases[row] = part.bias.data[i];
-        }
-    }
-    parallel_for(view_.num_panels, [&](int64_t panel) {
-        float* packed = floats_.get() + panel * columns * in_features;
-        for (int64_t column = 0; column < columns; ++column) {
-            const int64_t row = order_.row_of(panel, column);
-            bias[panel * columns + column] = row < 0 ? 0.0f : biases[static_cast<size_t>(row)];
-        }
-        constexpr int64_t kRun = 16;  // values of a row at a time: a cache line read, and few enough lines written
-        for (int64_t k = 0; k < in_features; k += kRun) {
-            const int64_t end = std::min(in_features, k + kRun);
-            for (int64_t column = 0; column < columns; ++column) {
-                const int64_t row = order_.row_of(panel, column);
-                const float* source = row < 0 ? nullptr : sources[static_cast<size_t>(row)];
-                for (int64_t i = k; i < end; ++i) packed[i * columns + column] = source == nullptr ? 0.0f : source[i];
-            }
-        }
-    });
-}
-
-void PackedLinear::unpack(const MatrixView<float>& weight, float* bias) const {
-    const int64_t columns = order_.columns;
-    for (int64_t panel = 0; panel < view_.num_panels; ++panel) {
-        const float* packed = view_.panels + panel * columns * in_features();
-        for (int64_t column = 0; column < columns; ++column) {
-            const int64_t row = order_.row_of(panel, column);
-            if (row < 0) continue;
-            bias[row] = view_.bias[panel * columns + column];
-            for (int64_t k = 0; k < in_features(); ++k) weight.row(row)[k] = packed[k * columns + column];
-        }
-    }
-}
-
-PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<const float>& lora_b,
-                       const std::vector<float>& scaling, const PanelOrder& order)
-    : order_(order),
-      num_adapters_(lora_a.rows),
-      rank_(lora_a.heads),
-      a_(packed_a(lora_a, lora_b, scaling, order)),
-      segments_(static_cast<size_t>(order.num_panels() * lora_a.rows)) {
-    const int64_t columns = order.columns, num_panels = order.num_panels();
-    const auto value = [&](int64_t panel, int64_t column, int64_t adapter, int64_t j) {
-        const int64_t row = order_.row_of(panel, column);
-        return row < 0 ? 0.0f : lora_b.at(adapter, row)[j];
-    };
-    const auto each_segment = [&](auto&& body) {
-        parallel_for(num_panels, [&](int64_t panel) {
-            for (int64_t t = 0; t < num_adapters_; ++t) {
-                body(panel, t, segments_[static_cast<size_t>(panel * num_adapters_ + t)]);
-            }
-        });
-    };
-    each_segment([&](int64_t panel, int64_t t, LoraSegment& segment) {
-        int64_t first = rank_, last = 0;
-        for (int64_t column = 0; column < columns; ++column) {
-            for (int64_t j = 0; j < rank_; ++j) {
-                if (value(panel, column, t, j) == 0.0f) continue;
-                first = std::min(first, j);
-                last = std::max(last, j + 1);
-            }
-        }
-        segment = {nullptr, last > first ? first : 0, std::max<int64_t>(last - first, 0)};
-    });
-    for (const auto& segment : segments_) num_floats_ += segment.depth * columns;
-    floats_ = allocate_floats(std::max<int64_t>(num_floats_, 1));
-    float* next = floats_.get();
-    for (auto& segment : segments_) {
-        segment.panel = next;
-        next += segment.depth * columns;
-    }
-    each_segment([&](int64_t panel, int64_t t, const LoraSegment& segment) {
-        float* packed = floats_.get() + (segment.panel - floats_.get());
-        for (int64_t j = 0; j < segment.depth; ++j) {
-            for (int64_t column = 0; column < columns; ++column) {
-                packed[j * columns + column] = value(panel, column, t, segment.first + j);
-            }
-        }
-    });
-}
-
-void PackedLora::unpack(const HeadsView<float>& lora_a, const HeadsView<float>& lora_b) const {
-    std::vector<float> no_bias(static_cast<size_t>(a_.rows()));
-    a_.unpack({lora_a.data, a_.rows(), in_features(), in_features()}, no_bias.data());
-    for (int64_t t = 0; t < num_adapters_; ++t) {
-        for (int64_t row = 0; row < order_.rows; ++row) std::fill_n(lora_b.at(t, row), rank_, 0.0f);
-        for (int64_t panel = 0; panel < order_.num_panels(); ++panel) {
-            const LoraSegment& segment = segments_[static_cast<size_t>(panel * num_adapters_ + t)];
-            for (int64_t column = 0; column < order_.columns; ++column) {
-                const int64_t row = order_.row_of(panel, column);
-                if (row < 0) continue;
-                float* values = lora_b.at(t, row) + segment.first;
-                for (int64_t j = 0; j < segment.depth; ++j) values[j] = segment.panel[j * order_.columns + column];
-            }
-        }
-    }
-}
-
-namespace {
 
 // Pieces of work for the shrinking product: runs of rows whose adapters' columns lie in the same panels of A.
 std::vector<LinearBlock> shrink_blocks(const PackedLora& lora, const VectorView<const int32_t>& ids) {
@@ -316,11 +111,20 @@ std::vector<LinearBlock> shrink_blocks(const PackedLora& lora, const VectorView<
 // shrunk[r] = A x[r], in the columns of the row's own adapter; others are left as they are, or hold what nobody reads.
 void shrink(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& shrunk) {
     const PackedLora& lora = *adapters.lora;
-    const auto& variant = pick_variant(kVariants, lora.order().isa);
-    const LinearArgs args{x, lora.a().view(), Activation::none, {}, shrunk, {}};
+    const auto& variant = variant_for(lora.dtype(), lora.order().isa);
+    const LinearArgs args{x, {}, lora.a().view(), Activation::none, {}, shrunk, {}};
     const auto blocks = shrink_blocks(lora, adapters.ids);
     parallel_for(static_cast<int64_t>(blocks.size()),
                  [&](int64_t task) { variant.run(args, blocks[static_cast<size_t>(task)]); });
+}
+
+// Every row of x to whole numbers.
+void quantize(const LinearArgs& args, Isa isa) {
+    constexpr int64_t kValuesPerTask = 64 * 1024;  // about 10 us
+    const auto run = pick_variant(kQuantizeVariants, isa).run;
+    const int64_t rows = args.x.rows;
+    const int64_t tasks = std::clamp<int64_t>(rows * args.x.cols / kValuesPerTask, 1, rows);
+    parallel_for(tasks, [&](int64_t task) { run(args, rows * task / tasks, rows * (task + 1) / tasks); });
 }
 
 void check_adapters(const char* op, const RowAdapters& adapters, int64_t rows, int64_t in_features) {
@@ -338,23 +142,36 @@ void check_adapters(const char* op, const RowAdapters& adapters, int64_t rows, i
     }
 }
 
-void run_linear(LinearArgs args, Isa isa, const RowAdapters& adapters, const MatrixView<const float>& x) {
-    const PackedView& weights = args.weights;
-    std::unique_ptr<float[]> shrunk;
-    if (adapters.lora != nullptr) {
-        const PackedLora& lora = *adapters.lora;
-        const int64_t width = lora.num_adapters() * lora.rank();
-        shrunk = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(x.rows * width));
-        const MatrixView<float> view{shrunk.get(), x.rows, width, width};
-        shrink(x, adapters, view);
-        args.lora = {lora.segments(),
-                     lora.num_adapters(),
-                     lora.rank(),
-                     adapters.ids.data,
-                     {view.data, view.rows, view.cols, view.row_stride}};
+// What goes before the product: rows of x quantised, rows of x shrunk by their adapters.
+void prepare(LinearArgs& args, Dtype dtype, Isa isa, const RowAdapters& adapters, const MatrixView<const float>& x) {
+    constexpr int64_t kLine = 64;
+    const bool is_i8 = dtype == Dtype::i8, has_lora = adapters.lora != nullptr;
+    const int64_t width = has_lora ? adapters.lora->num_adapters() * adapters.lora->rank() : 0;
+    const int64_t row_bytes = is_i8 ? divide_up(x.cols, kLine) * kLine : 0;
+    const int64_t column_bytes = is_i8 ? divide_up(x.rows * int64_t{sizeof(float)}, kLine) * kLine : 0;
+    const int64_t shrunk_bytes = x.rows * width * int64_t{sizeof(float)};
+    if (!is_i8 && !has_lora) return;
+    std::byte* memory = call_scratch.reserve(x.rows * row_bytes + 2 * column_bytes + shrunk_bytes);
+    if (is_i8) {
+        args.quantized = {reinterpret_cast<uint8_t*>(memory), reinterpret_cast<float*>(memory + x.rows * row_bytes),
+                          reinterpret_cast<int32_t*>(memory + x.rows * row_bytes + column_bytes), row_bytes};
+        quantize(args, isa);
     }
-    const auto& variant = pick_variant(kVariants, isa);
-    const Plan cut = plan(x.rows, weights, args.lora.rank, variant.panel);
+    if (has_lora) {
+        auto* shrunk = reinterpret_cast<float*>(memory + x.rows * row_bytes + 2 * column_bytes);
+        shrink(x, adapters, {shrunk, x.rows, width, width});
+        const PackedLora& lora = *adapters.lora;
+        args.lora = {
+            lora.segments(), lora.num_adapters(), lora.rank(), adapters.ids.data, {shrunk, x.rows, width, width}};
+    }
+}
+
+void run_linear(LinearArgs args, Dtype dtype, Isa isa, const RowAdapters& adapters, const MatrixView<const float>& x) {
+    const PackedView& weights = args.weights;
+    prepare(args, dtype, isa, adapters, x);
+    const LinearVariant& variant = variant_for(dtype, isa);
+    const int64_t lora_words = adapters.lora == nullptr ? 0 : words_for(adapters.lora->dtype(), args.lora.rank);
+    const Plan cut = plan(x.rows, weights, lora_words, variant.panel);
     // Blocks of panels in the outer loop: threads that work at the same time read the same weights.
     parallel_for(cut.row_blocks * cut.panel_blocks, [&](int64_t task) {
         const int64_t rows = task % cut.row_blocks, panels = task / cut.row_blocks;
@@ -376,7 +193,7 @@ void linear(const MatrixView<const float>& x, const PackedLinear& packed, Activa
         }
     }
     if (x.rows == 0) return;
-    run_linear({x, packed.view(), activation, residual, out, {}}, packed.isa(), adapters, x);
+    run_linear({x, {}, packed.view(), activation, residual, out, {}}, packed.dtype(), packed.isa(), adapters, x);
 }
 
 void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& out) {
@@ -391,8 +208,12 @@ void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, c
     if (x.rows == 0) return;
     // A layer without inputs, whose own sums are zeros.
     const std::vector<float> bias(static_cast<size_t>(order.num_panels() * order.columns), 0.0f);
-    const PackedView nothing{nullptr, bias.data(), order.num_panels(), 0, order.rows, false};
-    run_linear({{x.data, x.rows, 0, x.row_stride}, nothing, Activation::none, {}, out, {}}, order.isa, adapters, x);
+    PackedView nothing;
+    nothing.bias = bias.data();
+    nothing.num_panels = order.num_panels();
+    nothing.out_features = order.rows;
+    const MatrixView<const float> no_inputs{x.data, x.rows, 0, x.row_stride};
+    run_linear({no_inputs, {}, nothing, Activation::none, {}, out, {}}, order.dtype, order.isa, adapters, x);
 }
 
 }  // namespace longspan

@@ -4,13 +4,22 @@
 //   not gated: out = activation(u) + residual           x (rows, K) f32, W (N, K), bias (N,), out, residual (rows, N)
 //   gated:     out = activation(u[gate]) * u[other] + residual, where gate and other are the two halves of N;
 //              out, residual (rows, N / 2)
-// Every u is summed in one order, which depends on K and the instruction set alone: K is cut into blocks of
+// The products are made in the dtype that the weights are packed in; x, out and all else are f32:
+//   f32   as it stands.
+//   bf16  x and W (and A, B, shrunk) are rounded to bf16, to nearest, ties to even; their products are exact in f32,
+//         which the sums are in. Where the instruction set has dpbf16, numbers below 2^-126 count as zeros.
+//   i8    W[n, k] ~ s[n] V[n, k], V from -127 to 127;  x[r, k] ~ s[r] (q[r, k] - z[r]), q and z from 0 to 255 (int8.h).
+//         u[r, n] = bias[n] + f32(sum over k of q V - z[r] sum over k of V) (s[r] s[n]): the sums are exact, and the
+//         same in every instruction set. A row with a NaN or an infinity is NaN, and so is a column. A and B are f32.
+// Every u is summed in one order, which depends on K, the dtype and the instruction set alone: K is cut into blocks of
 // PanelShape::depth, each block is one chain of fused multiply-adds over rising k, and the blocks' sums are added in
 // order; the adapter's sum, one chain as well, comes last. So a row has the same bits alone, in any batch, in any tile,
 // on any number of threads, and beside rows of any adapters; a row without one has the bits of a call without adapters.
-// `out` may be `residual`, not `x`. FLOPs = 2 rows K N: the limit is the FMA rate for many rows, and memory (the
-// weights are read once: 4 N K bytes) for few.
+// `out` may be `residual`, not `x`. FLOPs = 2 rows K N: the limit is the multiply-add rate for many rows, and memory
+// (the weights are read once: 4, 2 or 1 bytes times N K) for few.
 #pragma once
+
+#include <cstddef>
 
 #include "core/tensor_view.h"
 
@@ -18,30 +27,45 @@ namespace longspan {
 
 enum class Activation { none, relu, gelu, gelu_tanh, silu, tanh };
 
+// What is multiplied.
+enum class Dtype { f32, bf16, i8 };
+
+// Weights, and rows of x beside them, are read in words of 32 bits: one, two or four values of k, lowest first.
+using Word = uint32_t;
+constexpr int64_t values_per_word(Dtype dtype) {
+    return dtype == Dtype::f32 ? 1 : dtype == Dtype::bf16 ? 2 : 4;
+}
+constexpr int64_t words_for(Dtype dtype, int64_t values) {
+    return (values + values_per_word(dtype) - 1) / values_per_word(dtype);
+}
+
 // How an instruction set wants the weights cut and walks over them.
 struct PanelShape {
     int64_t columns;    // of W^T to a panel: two registers
     int64_t tile_rows;  // rows of x whose sums fit in the registers, beside a panel's two
-    int64_t depth;      // the K block
+    int64_t depth;      // the K block, in registers of each operand that a lane goes through
 };
 
-// Packed weights as the kernels read them. Panel p is (K, columns) contiguous, at panels + p * K * columns; its columns
-// are u[p * columns ...], or for gated weights columns / 2 of the gate's half and then the same ones of the other half.
-// Columns past the end are zeros.
+// Packed weights as the kernels read them. Panel p is (num_words, columns) contiguous, at panels + p * num_words *
+// columns; its columns are u[p * columns ...], or for gated weights columns / 2 of the gate's half and then the same
+// ones of the other half. Columns past the end are zeros, and so are values past the last k.
 struct PackedView {
-    const float* panels = nullptr;
-    const float* bias = nullptr;  // (num_panels, columns), zeros where there is none
+    const Word* panels = nullptr;
+    const float* bias = nullptr;    // (num_panels, columns), zeros where there is none
+    const float* scales = nullptr;  // (num_panels, columns); i8 alone has these two
+    const int32_t* sums = nullptr;  // (num_panels, columns), of a column's V
     int64_t num_panels = 0;
     int64_t in_features = 0;
+    int64_t num_words = 0;  // of a column
     int64_t out_features = 0;
     bool is_gated = false;
 };
 
-// What one adapter adds to the columns of a panel: j of its B from `first` on, (depth, columns) at `panel`. Rows of B^T
-// that are zero in the whole panel are left out at both ends: parts that are stacked by rows have an A each, and a
-// panel of the one needs nothing of the others'.
+// What one adapter adds to the columns of a panel: words of its B from the word `first` on, (depth, columns) at
+// `panel`. Rows of B^T that are zero in the whole panel are left out at both ends: parts that are stacked by rows have
+// an A each, and a panel of the one needs nothing of the others'.
 struct LoraSegment {
-    const float* panel = nullptr;
+    const Word* panel = nullptr;
     int64_t first = 0;
     int64_t depth = 0;
 };
@@ -54,8 +78,17 @@ struct LoraView {
     MatrixView<const float> shrunk;  // (rows, num_adapters * rank); only the columns of the row's adapter are defined
 };
 
+// Rows of x as i8 multiplies them: x[r, k] ~ scales[r] * (values[r, k] - zeros[r]). Rows are padded to whole words.
+struct QuantizedRows {
+    uint8_t* values = nullptr;
+    float* scales = nullptr;
+    int32_t* zeros = nullptr;
+    int64_t row_bytes = 0;
+};
+
 struct LinearArgs {
     MatrixView<const float> x;
+    QuantizedRows quantized;  // of x, for i8 alone
     PackedView weights;
     Activation activation;
     MatrixView<const float> residual;  // data null: none
@@ -69,19 +102,32 @@ struct LinearBlock {
     int64_t first_panel, last_panel;
 };
 using LinearFn = void(const LinearArgs&, const LinearBlock&);
+// Fills rows [first_row, last_row) of args.quantized.
+using QuantizeFn = void(const LinearArgs& args, int64_t first_row, int64_t last_row);
 
 namespace portable {
 inline constexpr PanelShape kPanel{8, 4, 256};
-LinearFn linear;
+LinearFn linear_f32, linear_bf16, linear_i8;
+QuantizeFn quantize_rows;
 }  // namespace portable
 namespace avx2 {
 inline constexpr PanelShape kPanel{16, 6, 256};
-LinearFn linear;
+LinearFn linear_f32, linear_bf16, linear_i8;
+QuantizeFn quantize_rows;
 }  // namespace avx2
 namespace avx512 {
 inline constexpr PanelShape kPanel{32, 14, 256};
-LinearFn linear;
+LinearFn linear_f32, linear_bf16, linear_i8;
+QuantizeFn quantize_rows;
 }  // namespace avx512
+namespace avx512_vnni {
+inline constexpr PanelShape kPanel = avx512::kPanel;
+LinearFn linear_i8;
+}  // namespace avx512_vnni
+namespace avx512_bf16 {
+inline constexpr PanelShape kPanel = avx512::kPanel;
+LinearFn linear_bf16;
+}  // namespace avx512_bf16
 
 class PackedLinear;
 class PackedLora;

@@ -10,6 +10,7 @@
 #include "core/isa.h"
 #include "core/tensor_view.h"
 #include "linear/linear.h"
+#include "linear/words.h"
 
 namespace longspan {
 
@@ -18,18 +19,20 @@ enum class Gate { none, first, second };
 
 // Weights to pack: parts stacked by rows, such as the query, key and value projections of one layer.
 struct LinearPart {
-    MatrixView<const float> weight;  // (rows, in_features)
-    VectorView<const float> bias;    // (rows,); data null: zeros
+    WeightFormat format;
+    MatrixView<const std::byte> weight;  // (rows, in_features) in that format; row_stride in bytes
+    VectorView<const float> bias;        // (rows,); data null: zeros
 };
 
-// Which row of the weights each column of each panel holds.
+// Which row of the weights each column of each panel holds, and in what words.
 struct PanelOrder {
     Isa isa;  // of the kernel
+    Dtype dtype;
     Gate gate;
     int64_t rows;     // of the weights
     int64_t columns;  // of a panel
 
-    static PanelOrder of(Isa isa, Gate gate, int64_t rows);
+    static PanelOrder of(Isa isa, Dtype dtype, Gate gate, int64_t rows);
 
     int64_t out_features() const { return gate == Gate::none ? rows : rows / 2; }
     int64_t num_panels() const;
@@ -37,34 +40,38 @@ struct PanelOrder {
     bool operator==(const PanelOrder&) const = default;
 };
 
-struct FreeFloats {
+struct FreeWords {
     size_t alignment;
-    void operator()(float* floats) const;
+    void operator()(Word* words) const;
 };
-using Floats = std::unique_ptr<float[], FreeFloats>;
+using Words = std::unique_ptr<Word[], FreeWords>;
+// At a cache line's alignment; in huge pages where it pays and they are to be had.
+Words allocate_words(int64_t count);
 
 class PackedLinear {
 public:
     // Packs for the instruction set in force, or for `isa`. Throws std::invalid_argument on shapes that do not fit
-    // together.
-    PackedLinear(const std::vector<LinearPart>& parts, Gate gate, std::optional<Isa> isa = std::nullopt);
+    // together, and on more inputs than i8 can sum.
+    PackedLinear(const std::vector<LinearPart>& parts, Dtype dtype, Gate gate, std::optional<Isa> isa = std::nullopt);
 
     const PanelOrder& order() const { return order_; }
     Isa isa() const { return order_.isa; }
+    Dtype dtype() const { return order_.dtype; }
     Gate gate() const { return order_.gate; }
     int64_t in_features() const { return view_.in_features; }
     int64_t out_features() const { return view_.out_features; }  // of the output: half the rows if gated
     int64_t rows() const { return order_.rows; }
-    int64_t nbytes() const { return num_floats_ * int64_t{sizeof(float)}; }
+    int64_t nbytes() const { return num_words_ * int64_t{sizeof(Word)}; }
     const PackedView& view() const { return view_; }
 
-    // The weights and the bias as they came, parts stacked. Shapes (rows(), in_features()) and (rows(),).
+    // The weights as they are multiplied, rounded to their dtype, and the bias as it came, parts stacked. Shapes
+    // (rows(), in_features()) and (rows(),).
     void unpack(const MatrixView<float>& weight, float* bias) const;
 
 private:
     PanelOrder order_;
-    int64_t num_floats_ = 0;
-    Floats floats_;
+    int64_t num_words_ = 0;
+    Words words_;
     PackedView view_;
 };
 
@@ -77,10 +84,12 @@ public:
                const std::vector<float>& scaling, const PanelOrder& order);
 
     const PanelOrder& order() const { return order_; }  // of the layer that they adapt
+    // What the adapters of such a layer are multiplied in.
+    Dtype dtype() const { return order_.dtype == Dtype::bf16 ? Dtype::bf16 : Dtype::f32; }
     int64_t num_adapters() const { return num_adapters_; }
     int64_t rank() const { return rank_; }
     int64_t in_features() const { return a_.in_features(); }
-    int64_t nbytes() const { return a_.nbytes() + num_floats_ * int64_t{sizeof(float)}; }
+    int64_t nbytes() const { return a_.nbytes() + num_words_ * int64_t{sizeof(Word)}; }
     const PackedLinear& a() const { return a_; }  // (n * rank, in_features), not gated
     const LoraSegment* segments() const { return segments_.data(); }
 
@@ -93,8 +102,8 @@ private:
     int64_t rank_;
     PackedLinear a_;
     std::vector<LoraSegment> segments_;  // (panels, n)
-    int64_t num_floats_ = 0;
-    Floats floats_;
+    int64_t num_words_ = 0;
+    Words words_;
 };
 
 }  // namespace longspan

@@ -20,11 +20,11 @@ from longspan.head import Dense
 from longspan.late_chunking import Chunks, Strategy, default_overlap
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import compute_type, cpu_engine
+from longspan.models.engines import engine_for
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights, read_adapters
-from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice, check_engine, checked_int
+from longspan.options import EncodeOptions, OnTruncate, OutputValue, check_choice, checked_int
 from longspan.peer_names import takes_peer_names
 from longspan.pipeline import Finish, Pipeline
 from longspan.pooling import after_prompt, pooling_mode
@@ -49,7 +49,9 @@ class Encoder:
     Args:
         name_or_path: a folder or a Hugging Face id such as "sentence-transformers/all-MiniLM-L6-v2".
         device: "cpu", or None for it.
-        dtype: what products are computed in: "float32", or "auto" for it.
+        dtype: what products are computed in; sums and all between them are float32. "float32", or "auto" for it;
+            "bfloat16", weights and the rows that meet them; or "int8", weights by output and rows by token, quantised
+            here, with attention in bfloat16.
         revision: branch, tag or commit of a Hugging Face id.
         token: access token for gated models; None uses the one that `hf auth login` stored.
         cache_dir: where downloads are kept; None for Hugging Face's own place.
@@ -71,7 +73,7 @@ class Encoder:
         local_files_only: bool = False,
         num_threads: int | None = None,
     ) -> None:
-        check_engine("Encoder", device, dtype, num_threads)
+        engine = engine_for("Encoder", device, dtype, num_threads)
         folder = hub.resolve(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
@@ -99,7 +101,6 @@ class Encoder:
         self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
         self._weight_map = names
         self._loading_adapter = threading.Lock()
-        engine = cpu_engine(compute_type(dtype))
         weights = load_weights(checkpoint, spec, names, engine)
         self._encoder = TextEncoder(spec, add_adapters(weights, spec, names, read_adapters(names), engine), engine)
         self._pipeline = Pipeline(

@@ -19,12 +19,12 @@ from longspan.errors import CheckpointError
 from longspan.late_interaction import Ranked, TokenArrays, rank, score
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import compute_type, cpu_engine
+from longspan.models.engines import engine_for
 from longspan.models.expansion import ExpansionEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights, read_adapters
-from longspan.options import OnTruncate, check_choice, check_engine, checked_int
+from longspan.options import OnTruncate, check_choice, checked_int
 from longspan.pipeline import Pipeline
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
@@ -69,7 +69,7 @@ class MultiVectorEncoder:
         attend_to_mask_tokens: bool | None = None,
         mask_punctuation: bool | None = None,
     ) -> None:
-        check_engine("MultiVectorEncoder", device, dtype, num_threads)
+        engine = engine_for("MultiVectorEncoder", device, dtype, num_threads)
         folder = hub.resolve(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )
@@ -80,7 +80,6 @@ class MultiVectorEncoder:
         self.spec: Final[ModelSpec] = spec
         self.num_threads: Final = num_threads
         self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
-        engine = cpu_engine(compute_type(dtype))
         projection = load_projection(
             checkpoint, spec.hidden_size, engine
         )  # first: it says what is no multi-vector model

@@ -40,13 +40,3 @@ def checked_int(caller: str, name: str, value: int) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{caller}: {name} must be an int, got {type(value).__name__}") from None
-
-
-def check_engine(caller: str, device: str | None, dtype: str, num_threads: int | None) -> None:
-    """ValueError if there is no such engine; what the constructors of both encoders take."""
-    if device not in (None, "cpu"):
-        raise ValueError(f"{caller}: device must be None or 'cpu', got {device!r}; this version has no GPU engine")
-    if dtype not in ("auto", "float32"):
-        raise ValueError(f"{caller}: dtype must be 'auto' or 'float32', got {dtype!r}")
-    if num_threads is not None and num_threads < 1:
-        raise ValueError(f"{caller}: num_threads must be 1 or more, got {num_threads}")

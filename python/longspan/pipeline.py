@@ -58,10 +58,9 @@ class Pipeline:
         return self._encoder.spec.hidden_size
 
     def explain(self) -> str:
-        """Which kernels run, in one line: the instruction set is that of the layers' products."""
-        isa = self._encoder.weights.layers[0].qkv.weight.isa
+        """Which kernels run, in one line."""
         threads = self._num_threads or _core.num_threads()
-        return f"cpu kernels ({isa}), float32, {threads} thread{'s' if threads > 1 else ''}"
+        return f"{self.engine.describe(self._encoder.weights)}, {threads} thread{'s' if threads > 1 else ''}"
 
     def run(
         self,

@@ -10,7 +10,7 @@ import pytest
 import inputs
 from errors import assert_no_worse
 from longspan import BackendError, _core, ops, reference
-from longspan.ops.linear import ACTIVATIONS, GATES
+from longspan.ops.linear import ACTIVATIONS, COMPUTE_DTYPES, GATES
 
 SHAPES = [(1, 1), (1, 40), (5, 1), (7, 3), (65, 31), (256, 32), (257, 33), (300, 65), (384, 200), (1030, 48)]  # K, N
 BATCH = 130  # rows of x, so that NumPy sums by matrix products also where the op is given one row
@@ -68,13 +68,13 @@ def test_activation_over_its_whole_range(isa: str, activation: str) -> None:
     np.testing.assert_allclose(lowest, -1 if activation == "tanh" else 0, atol=1e-7)
 
 
-@pytest.mark.parametrize("shape", [(384, 100), (600, 33)], ids=str)
-@pytest.mark.parametrize("gate", [None, "first"])
+@pytest.mark.parametrize("shape, gate", [((384, 100), "first"), ((600, 33), None)], ids=str)
+@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
 def test_a_row_has_the_same_bits_in_any_batch_on_any_threads(
-    isa: str, shape: tuple[int, int], gate: str | None
+    isa: str, shape: tuple[int, int], gate: str | None, dtype: str
 ) -> None:
     x, weight, bias = case(shape[0], 2 * shape[1], rows=400)
-    packed = ops.pack_linear([weight], [bias], gate=gate)
+    packed = ops.pack_linear([weight], [bias], gate=gate, dtype=dtype)
     expected = ops.linear(x, packed, activation="gelu")
     before = _core.num_threads()
     try:
@@ -89,13 +89,16 @@ def test_a_row_has_the_same_bits_in_any_batch_on_any_threads(
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_bad_row_spoils_no_other(isa: str, bad: float) -> None:
+@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
+def test_a_bad_row_spoils_no_other(isa: str, bad: float, dtype: str) -> None:
     x, weight, bias = case(300, 65)
-    expected = ops.linear(x, weight, bias)
+    packed = ops.pack_linear([weight], [bias], dtype=dtype)
+    expected = ops.linear(x, packed)
     x[[0, 17, 129], [5, 299, 0]] = bad
-    got = ops.linear(x, weight, bias)
+    got = ops.linear(x, packed)
     spoiled = np.isin(np.arange(BATCH), [0, 17, 129])
     assert not np.isfinite(got[spoiled]).any()
+    assert dtype != "int8" or np.isnan(got[spoiled]).all()
     np.testing.assert_array_equal(got[~spoiled], expected[~spoiled])
 
 
@@ -145,9 +148,10 @@ def test_packing_stacked_parts(isa: str, gate: str | None) -> None:
     np.testing.assert_array_equal(ops.linear(x, packed), ops.linear(x, weight, bias, gate=gate))
 
 
-def test_packed_for_one_instruction_set_runs_under_another(isa: str) -> None:
+@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
+def test_packed_for_one_instruction_set_runs_under_another(isa: str, dtype: str) -> None:
     x, weight, bias = case(300, 65)
-    packed = ops.pack_linear([weight], [bias])
+    packed = ops.pack_linear([weight], [bias], dtype=dtype)
     expected = ops.linear(x, packed)
     for other in _core.available_isas():
         _core.set_isa(other)
@@ -232,6 +236,7 @@ def test_out_must_not_overlap() -> None:
         ([ones(8, 5)], [], None, "pack_linear: biases must be as many as weights, 1, got 0"),
         ([ones(4, 5), ones(3, 5)], None, "first", "pack_linear: gated weights must have an even number of rows, got 7"),
         ([ones(8, 5)], None, "both", "pack_linear: gate must be None, first or second, got 'both'"),
+        ([ones(8, 5)], [ones(8).astype(np.float64)], None, r"pack_linear: biases\[0\] must be float32, got float64"),
         ([ones(8, 5).astype(np.float64)], None, None, r"pack_linear: weights\[0\] must be float32, got float64"),
     ],
 )

@@ -82,15 +82,15 @@ def test_linear_matches_reference(isa: str, shape: tuple[int, int, int, int], ga
 
 
 @pytest.mark.parametrize("shape", [(384, 100, 4, 5), (600, 66, 48, 3), (64, 32, 300, 2)], ids=str)
-@pytest.mark.parametrize("gate", [None, "second"])
+@pytest.mark.parametrize("gate, dtype", [(None, "float32"), ("second", "bfloat16"), (None, "int8")])
 def test_a_row_has_the_same_bits_beside_any_others(
-    isa: str, shape: tuple[int, int, int, int], gate: str | None
+    isa: str, shape: tuple[int, int, int, int], gate: str | None, dtype: str
 ) -> None:
     """Mixed = each adapter alone = any part of the batch; -1 = no adapters at all; on any number of threads."""
     in_features, outputs, rank, n = shape
     lora_a, lora_b, scaling = adapters(in_features, outputs, rank, n)
     x, ids = inputs.normal((400, in_features), 1), ragged_ids(400, n)
-    packed = ops.pack_linear([inputs.normal((outputs, in_features), 2)], gate=gate)
+    packed = ops.pack_linear([inputs.normal((outputs, in_features), 2)], gate=gate, dtype=dtype)
     lora = pack_lora(lora_a, lora_b, scaling, packed)
 
     def run(first: int, last: int, lora_ids: np.ndarray) -> np.ndarray:
@@ -117,6 +117,27 @@ def test_a_row_has_the_same_bits_beside_any_others(
     for first, last in ((0, 1), (5, 90), (399, 400)):
         part = multi_lora(x[first:last], lora_a, lora_b, ids[first:last], scaling)
         np.testing.assert_array_equal(part, delta[first:last])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_linear_in_narrow_dtypes(isa: str, shape: tuple[int, int, int, int], dtype: str) -> None:
+    """The reference in float64, on operands rounded as the kernel rounds them."""
+    in_features, outputs, rank, n = shape
+    lora_a, lora_b, scaling = adapters(in_features, outputs, rank, n)
+    x, weight, ids = inputs.normal((173, in_features), 1), inputs.normal((outputs, in_features), 2), ragged_ids(173, n)
+    packed = ops.pack_linear([weight], dtype=dtype)
+    lora = pack_lora(lora_a, lora_b, scaling, packed)
+    assert lora.dtype == ("bfloat16" if dtype == "bfloat16" else "float32")
+    got = ops.linear(x, packed, lora=lora, lora_ids=ids)
+    truth = ops.linear(x.astype(np.float64), packed, lora=lora, lora_ids=ids, backend="reference")
+    # f32 sums, each a chain; and a shrunk value that f32 sums bring to the other side of a tie rounds to the other
+    # neighbour in bfloat16, at most 2^-7 away.
+    size_x, size_weight, size_a, size_b = map(np.abs, doubles(x, weight, *lora.unpack()))
+    delta = reference_multi_lora(size_x, size_a, size_b, ids, np.ones(n))
+    chain = np.finfo(np.float32).eps * (in_features + rank + 4)
+    allowed = chain * (size_x @ size_weight.T + delta) + (2**-7 if dtype == "bfloat16" else 0) * delta
+    assert (np.abs(got - truth) <= allowed).all()
 
 
 def test_every_row_with_another_adapter_than_its_neighbour(isa: str) -> None:

@@ -9,7 +9,6 @@ for NumPy's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -18,7 +17,7 @@ import numpy as np
 from longspan import _core
 from longspan._core import PackedLinear, PackedLora
 from longspan.batch import PackedBatch
-from longspan.models.parts import Norm, Product, TableAdapter
+from longspan.models.parts import EncoderWeights, Norm, Product, TableAdapter
 from longspan.models.spec import NormKind
 from longspan.ops import attention_varlen, layer_norm, linear, rms_norm
 from longspan.ops.attention_varlen import key_limits
@@ -43,11 +42,15 @@ class OpsEngine:
         # Attention has no weights to quantise: with int8 layers it runs in bfloat16.
         self.attention_dtype: Final[Literal["float32", "bfloat16"]] = "float32" if dtype == "float32" else "bfloat16"
 
+    def describe(self, weights: EncoderWeights) -> str:
+        """Which kernels run: the instruction set is that of the layers' products."""
+        return f"cpu kernels ({weights.layers[0].qkv.weight.isa}), {self.dtype}"
+
     def pack(
         self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None] | None = None, gate: Gate | None = None
     ) -> PackedLinear:
         """The weights of one product as `multiply` reads them."""
-        return pack_linear(weights, biases, gate=gate)
+        return pack_linear(weights, biases, gate=gate, dtype=self.dtype)
 
     def pack_lora(self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: float, base: PackedLinear) -> PackedLora:
         """The adapters of one product as `multiply` reads them."""
@@ -169,6 +172,7 @@ class OpsEngine:
             causal=causal,
             window=window,
             softmax_scale=softmax_scale,
+            dtype=self.attention_dtype,
             out=out,
         )
 
@@ -221,14 +225,5 @@ class CpuEngine(OpsEngine):
     ) -> None:
         left, right = key_limits(causal, window)
         tables = (slopes, cos, sin, interleaved, bias_table)
-        _core.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *tables, left, right, softmax_scale, out)
-
-
-def compute_type(dtype: str) -> ComputeType:
-    """The compute type that an Encoder's `dtype` names; "auto" is float32, the one that agrees with every reference."""
-    return "float32" if dtype == "auto" else dtype  # type: ignore[return-value]  # the caller has checked it
-
-
-def cpu_engine(dtype: ComputeType) -> OpsEngine:
-    """The engine of this process: `CpuEngine`, unless LONGSPAN_BACKEND asks for a backend by name."""
-    return CpuEngine(dtype) if os.environ.get("LONGSPAN_BACKEND", "auto") == "auto" else OpsEngine(dtype)
+        rest = (left, right, softmax_scale, out, self.attention_dtype)
+        _core.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *tables, *rest)

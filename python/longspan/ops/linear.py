@@ -14,12 +14,13 @@ from longspan.dispatch import Backend, Op, only_on_request, unless
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
 from longspan.ops.multi_lora import check_lora_ids
-from longspan.reference.multi_lora import multi_lora as reference_multi_lora
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 Gate = Literal["first", "second"]
+ComputeDtype = Literal["float32", "bfloat16", "int8"]
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "silu", "tanh")
 GATES: tuple[Gate, ...] = ("first", "second")
+COMPUTE_DTYPES: tuple[ComputeDtype, ...] = ("float32", "bfloat16", "int8")
 
 LINEAR: Op[..., object] = Op(
     "linear",
@@ -50,6 +51,7 @@ def linear(
     gated:     out = activation(u[:, :half]) * u[:, half:] + residual, or with gate="second"
                out = u[:, :half] * activation(u[:, half:]) + residual, half = out_rows / 2
 
+    The products are made in the dtype that `weight` was packed in; all else is f32 (`pack_linear`).
     A row's result depends on that row and its adapter alone: the same bits in any batch and on any number of threads;
     and without an adapter the same as in a call without `lora`.
 
@@ -88,20 +90,36 @@ def linear(
 
 
 def pack_linear(
-    weights: Sequence[Array], biases: Sequence[Array | None] | None = None, *, gate: Gate | None = None
+    weights: Sequence[Array],
+    biases: Sequence[Array | None] | None = None,
+    *,
+    gate: Gate | None = None,
+    dtype: ComputeDtype = "float32",
 ) -> PackedLinear:
     """Lay out the weights of one layer as the kernels of the instruction set in force read them. Copies: the originals
     may be freed, or be read-only views of a mapped file.
 
+    `dtype` is what `linear` multiplies in; x, the sums' end and all after it are f32:
+    "float32": weights as they are.
+    "bfloat16": weights and rows of x are rounded to bfloat16 (to nearest, ties to even), and so are the factors of
+        adapters; sums are f32.
+    "int8": each row of weights is scale * q, q from -127 to 127, scale its largest value / 127; each row of x becomes
+        scale * (q - zero), q from 0 to 255, by its smallest and largest value, with 0 exact. Sums are exact. A row of
+        weights or of x with a NaN or an infinity gives NaN. Adapters are multiplied in f32.
+
     Args:
-        weights: matrices (out_rows, in_features) f32, stacked by rows: one, or several such as query, key and value.
-        biases: (out_rows,) f32 or None for each of `weights`; None for none at all.
+        weights: matrices (out_rows, in_features), stacked by rows: one, or several such as query, key and value. f32,
+            f16, or uint16 for the bit patterns of bfloat16.
+        biases: (out_rows,) f32 or f16 or None for each of `weights`; None for none at all.
         gate: which half of the stacked rows the activation is for, "first" or "second"; None: not gated.
-    Returns: a PackedLinear with `.in_features`, `.out_features`, `.gate`, `.isa`, `.nbytes` and `.unpack()`, which
-        gives the stacked weight and bias back.
+        dtype: "float32", "bfloat16" or "int8"; the last for in_features up to 66311.
+    Returns: a PackedLinear with `.in_features`, `.out_features`, `.gate`, `.dtype`, `.isa`, `.nbytes` and `.unpack()`,
+        which gives the stacked weight, as it is multiplied, and the bias back in f32.
     Raises: ValueError, an input breaks a line above.
     """
     _check_gate("pack_linear", gate)
+    if dtype not in COMPUTE_DTYPES:
+        raise ValueError(f"pack_linear: dtype must be one of {', '.join(COMPUTE_DTYPES)}, got {dtype!r}")
     biases = [None] * len(weights) if biases is None else biases
     for i, (weight, bias) in enumerate(zip(weights, biases)):
         check_axes("pack_linear", f"weights[{i}]", weight, ("out_rows", "in_features"))
@@ -109,9 +127,16 @@ def pack_linear(
             check_axes("pack_linear", f"biases[{i}]", bias, (weight.shape[0],))
     return PackedLinear(
         [kernel_input("pack_linear", "weights", weight) for weight in weights],
-        [kernel_input("pack_linear", "biases", bias) for bias in biases],
+        [None if bias is None else _bias(bias) for bias in biases],
         gate,
+        dtype,
     )
+
+
+def _bias(bias: Array) -> np.ndarray:
+    """f16 as f32; what is neither is left for the core to refuse."""
+    plain = kernel_input("pack_linear", "biases", bias)
+    return plain.astype(np.float32) if plain.dtype == np.float16 else plain
 
 
 def _check_gate(op: str, gate: Gate | None) -> None:
@@ -178,12 +203,23 @@ def _linear_reference(
     out: Array | None,
 ) -> Array:
     how: dict[str, object] = {"activation": activation, "gate": gate, "residual": residual}
-    if isinstance(weight, PackedLinear):
-        how["gate"] = weight.gate
-        weight, bias = (part.astype(dtype_of(x)) for part in weight.unpack())
+    rows, delta = to_numpy("linear", "x", x), None
     if lora is not None and lora_ids is not None:
-        rows, ids = to_numpy("linear", "x", x), to_numpy("linear", "lora_ids", lora_ids)
-        lora_a, lora_b = (factor.astype(rows.dtype) for factor in lora.unpack())
-        delta = reference_multi_lora(rows, lora_a, lora_b, ids, np.ones(len(lora_a)))
+        delta = _adapters_reference(rows, lora, to_numpy("linear", "lora_ids", lora_ids))
+    if isinstance(weight, PackedLinear):
+        how |= {"gate": weight.gate, "dtype": weight.dtype}
+        weight, bias = (part.astype(dtype_of(x)) for part in weight.unpack())
+    if delta is not None:
         bias = delta if bias is None else to_numpy("linear", "bias", bias) + delta
     return run_reference("linear", reference.linear, x, weight, bias, out=out, **how)
+
+
+def _adapters_reference(x: np.ndarray, lora: PackedLora, lora_ids: np.ndarray) -> np.ndarray:
+    """What the rows' adapters add, multiplied in what they were packed in."""
+    lora_a, lora_b = (factor.astype(x.dtype) for factor in lora.unpack())
+    delta = np.zeros((len(x), lora_b.shape[1]), x.dtype)
+    for adapter in range(len(lora_a)):
+        rows = lora_ids == adapter
+        shrunk = reference.linear(x[rows], lora_a[adapter], dtype=lora.dtype)
+        delta[rows] = reference.linear(shrunk, lora_b[adapter], dtype=lora.dtype)
+    return delta

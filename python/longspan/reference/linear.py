@@ -1,4 +1,4 @@
-"""linear in plain NumPy, in the dtype of `x`."""
+"""linear in plain NumPy, in the dtype of `x`, and what bfloat16 and int8 make of its operands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+
+from longspan.reference.maxsim_tokens import bfloat16_bits, bfloat16_values
+
+SMALLEST_SCALE = np.finfo(np.float32).tiny  # of int8: no quotient by it overflows
 
 _erf = np.frompyfunc(math.erf, 1, 1)  # NumPy has none of its own
 
@@ -43,9 +47,14 @@ def linear(
     activation: str | None = None,
     gate: str | None = None,
     residual: np.ndarray | None = None,
+    dtype: str = "float32",
 ) -> np.ndarray:
-    """activation(u) + residual, u = x weight^T + bias; gated: activation(one half of u's columns) * the other half."""
-    u = x @ weight.T
+    """activation(u) + residual, u = x weight^T + bias; gated: activation(one half of u's columns) * the other half.
+
+    `dtype` is what is multiplied: "float32" leaves x and weight as they are, "bfloat16" rounds both, "int8" quantises
+    rows of both.
+    """
+    u = _PRODUCTS[dtype](x, weight)
     if bias is not None:
         u = u + bias
     act = ACTIVATIONS[activation]
@@ -55,3 +64,47 @@ def linear(
         first, second = np.split(u, 2, axis=-1)
         y = act(first) * second if gate == "first" else first * act(second)
     return y if residual is None else y + residual
+
+
+def round_bfloat16(x: np.ndarray) -> np.ndarray:
+    """The nearest bfloat16 to each value, ties to even, in the dtype of `x`."""
+    return bfloat16_values(bfloat16_bits(x)).astype(x.dtype)
+
+
+def quantize_weight(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers (out_rows, in_features) int64, -127 to 127, and f32 scales (out_rows,), NaN for a row that is not
+    finite: weight ~ scale * whole."""
+    weight = weight.astype(np.float32)
+    peaks = np.abs(weight).max(axis=1)
+    finite = np.isfinite(peaks)
+    scales = np.maximum(peaks / np.float32(127), SMALLEST_SCALE)
+    wholes = np.rint(np.where(finite[:, None], weight, 0) / np.where(finite, scales, 1)[:, None])
+    return np.clip(wholes, -127, 127).astype(np.int64), np.where(finite, scales, np.float32(np.nan))
+
+
+def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whole numbers (rows, in_features) int64, 0 to 255, f32 scales (rows,), NaN for a row that is not finite, and
+    zeros (rows,) int64: x ~ scale * (whole - zero)."""
+    x = x.astype(np.float32)
+    finite = np.isfinite(x).all(axis=1)
+    plain = np.where(finite[:, None], x, 0)
+    low, high = plain.min(axis=1, initial=0), plain.max(axis=1, initial=0)
+    scales = np.maximum(high / np.float32(255) - low / np.float32(255), SMALLEST_SCALE)
+    inverses = np.float32(1) / scales
+    zeros = np.rint(-low * inverses)
+    wholes = np.minimum(np.rint(plain * inverses[:, None]) + zeros[:, None], 255)
+    return wholes.astype(np.int64), np.where(finite, scales, np.float32(np.nan)), zeros.astype(np.int64)
+
+
+def _product_int8(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    wholes, scales, zeros = quantize_rows(x)
+    weights, weight_scales = quantize_weight(weight)
+    sums = (wholes - zeros[:, None]) @ weights.T
+    return sums.astype(x.dtype) * (scales[:, None] * weight_scales).astype(x.dtype)
+
+
+_PRODUCTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "float32": lambda x, weight: x @ weight.T,
+    "bfloat16": lambda x, weight: round_bfloat16(x) @ round_bfloat16(weight).T,
+    "int8": _product_int8,
+}

@@ -1,0 +1,132 @@
+// What kernel.h multiplies: a kind says how rows of x become staged words, how a word of x meets a register of words of
+// weights, and what the finished sums mean. For kernel.h, once an instruction set.
+//
+// kParts: how many registers a register of words is widened to, one after the other; a word of x is staged as so many.
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+constexpr int64_t kLanes = F32::kLanes;
+constexpr int64_t kColumns = kPanel.columns;
+static_assert(kColumns == 2 * kLanes);
+
+constexpr int64_t at_most(int64_t value, int64_t limit) {
+    return value < limit ? value : limit;
+}
+
+inline float float_of(Word bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// The bits of the bf16 nearest to the float of these bits, ties to even, as those of a float.
+inline Word round_to_bf16(Word bits) {
+    const Word rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
+    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    return is_nan ? (bits | 0x400000u) & 0xffff0000u : rounded;
+}
+
+// Words [first, first + count) of a row of x to scratch.
+template <class Kind>
+void stage_row(const LinearArgs& args, int64_t row, int64_t first, int64_t count, Word* staged) {
+    const int64_t per_word = values_per_word(Kind::kDtype), k = first * per_word;
+    Kind::stage(args.x.row(row) + k, at_most(count * per_word, args.weights.in_features - k), staged);
+}
+
+// A finished tile's sums, where they are what they mean.
+struct FloatSums {
+    FloatSums(const LinearArgs&, int64_t) {}
+    F32 at(const Word* sums, int64_t, int vector) const {
+        return F32::load(reinterpret_cast<const float*>(sums) + vector * kLanes);
+    }
+};
+
+struct FloatKind {
+    static constexpr Dtype kDtype = Dtype::f32;
+    static constexpr int kParts = 1;
+    using Sum = F32;
+    using Stored = float;
+    using Values = FloatSums;
+    using Adapter = FloatKind;  // how the adapters of such a layer are multiplied
+    template <int>
+    static F32 load(const Word* p) {
+        return F32::load(reinterpret_cast<const float*>(p));
+    }
+    static F32 broadcast(Word x) { return F32::all(float_of(x)); }
+    static F32 add(F32 sum, F32 x, F32 w) { return fma(x, w, sum); }
+    static void stage(const float* x, int64_t count, Word* staged) {
+        std::memcpy(staged, x, static_cast<size_t>(count) * sizeof(float));
+    }
+};
+
+// Where Product widens: products in f32 of numbers that bf16 holds.
+template <class Product, bool kIsWide = Product::kParts == 2>
+struct Bf16Operands : Product {
+    static F32 broadcast(Word x) { return F32::all(float_of(x)); }
+    static F32 add(F32 sum, F32 x, F32 w) { return fma(x, w, sum); }
+    static void stage(const float* x, int64_t count, Word* staged) {
+        for (int64_t i = 0; i < count; ++i) {
+            Word bits;
+            std::memcpy(&bits, x + i, sizeof bits);
+            staged[i] = round_to_bf16(bits);
+        }
+        if (count % 2 != 0) staged[count] = 0;
+    }
+};
+template <class Product>
+struct Bf16Operands<Product, false> : Product {};
+
+struct Bf16Kind : Bf16Operands<Bf16Product> {
+    static constexpr Dtype kDtype = Dtype::bf16;
+    using Sum = F32;
+    using Stored = float;
+    using Values = FloatSums;
+    using Adapter = Bf16Kind;
+};
+
+// A finished tile's exact sums times the scales of its rows and columns, less what the rows' zeros put in.
+struct ScaledSums {
+    const QuantizedRows& rows;
+    F32 scales[2];
+    I32 column_sums[2];
+
+    ScaledSums(const LinearArgs& args, int64_t panel) : rows(args.quantized) {
+        for (int vector = 0; vector < 2; ++vector) {
+            const int64_t column = panel * kColumns + vector * kLanes;
+            scales[vector] = F32::load(args.weights.scales + column);
+            column_sums[vector] = I32::load(args.weights.sums + column);
+        }
+    }
+    F32 at(const Word* sums, int64_t row, int vector) const {
+        const I32 zero = I32::all(static_cast<Word>(rows.zeros[row]));
+        const I32 sum = I32::load(sums + vector * kLanes) - zero * column_sums[vector];
+        return to_float(sum) * (F32::all(rows.scales[row]) * scales[vector]);
+    }
+};
+
+struct Int8Kind : Int8Product {
+    static constexpr Dtype kDtype = Dtype::i8;
+    using Sum = I32;
+    using Stored = Word;
+    using Values = ScaledSums;
+    using Adapter = FloatKind;
+    static I32 broadcast(Word x) { return I32::all(x); }
+};
+
+template <>
+inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row, int64_t first, int64_t count, Word* staged) {
+    const uint8_t* values = args.quantized.values + row * args.quantized.row_bytes + first * sizeof(Word);
+    if constexpr (Int8Kind::kParts == 1) {
+        std::memcpy(staged, values, static_cast<size_t>(count) * sizeof(Word));
+    } else {
+        for (int64_t i = 0; i < count; ++i) {
+            Word word;
+            std::memcpy(&word, values + i * int64_t{sizeof(Word)}, sizeof word);
+            unroll<Int8Kind::kParts>([&](auto p) { staged[i * Int8Kind::kParts + p] = Int8Kind::part<p>(word); });
+        }
+    }
+}
+
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA

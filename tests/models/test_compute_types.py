@@ -1,0 +1,114 @@
+"""bfloat16 and int8 against the goldens, for every family; their bits in any batch and at any number of threads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longspan import Encoder, MultiVectorEncoder
+
+# The goldens' authors' own bfloat16 has a cosine of 0.9987 or more on these tiny models, whose errors average over few
+# values; int8 keeps seven bits where bfloat16 keeps eight, and one scale a row.
+LEAST = {"bfloat16": 0.999, "int8": 0.99}
+ON_MINILM = {"bfloat16": 0.9999, "int8": 0.99}
+ENCODERS = (
+    "bert-minilm",
+    "xlmr-absolute",
+    "jina-v1-t5",
+    "jina-v2-en",
+    "jina-v2-de",
+    "jina-v2-code",
+    "jina-v3",
+    "modernbert",
+    "nomic-bert",
+    "mpnet",
+)
+DECODERS = (
+    "jina-v5-text-small/model",
+    "jina-v5-text-nano/model",
+    "jina-code/model",
+    "jina-v4/model",
+    "jina-clip-v2/model",
+)
+TEXTS = ["one", "a text of some more words, which fill a row or two", "and a third: " + "word " * 90, "four is enough"]
+
+dtypes = pytest.mark.parametrize("dtype", LEAST)
+
+
+def cosines(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Of the rows, one by one."""
+    found, truth = found.astype(np.float64), truth.astype(np.float64)
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(truth, axis=1)
+    return np.einsum("ij,ij->i", found, truth) / lengths
+
+
+@dtypes
+@pytest.mark.parametrize("family", ENCODERS)
+def test_encoders(isa: str, family: str, dtype: str, golden: Path) -> None:
+    encoder = Encoder(golden / family, dtype=dtype)
+    expected = np.load(golden / family / "expected.npz")
+    for case in json.loads((golden / family / "cases.json").read_text())["cases"]:
+        truth = case["name"] + ("/cls" if encoder.pooling == "cls" else "/pooled")
+        wanted = expected[f"{truth}_by_task"][0] if family == "jina-v3" else expected[truth]
+        rows = zip(case["input_ids"], case["attention_mask"], strict=True)
+        ids = [[token for token, is_real in zip(*row, strict=True) if is_real] for row in rows]
+        found = np.asarray(encoder.encode_ids(ids))
+        assert cosines(found, wanted).min() >= LEAST[dtype], case["name"]
+
+
+@dtypes
+@pytest.mark.parametrize("family", DECODERS)
+def test_decoders_and_clip(isa: str, family: str, dtype: str, golden: Path) -> None:
+    encoder = Encoder(golden / family, dtype=dtype)
+    folder = golden / family.split("/", maxsplit=1)[0]
+    expected = np.load(folder / "expected.npz")
+    cases = [case for case in json.loads((folder / "cases.json").read_text())["cases"] if case["kind"] != "image"]
+    tasks = [case["task"] if case["task"] in encoder.tasks else None for case in cases]
+    found = encoder.encode_ids([expected[f"ids/{case['id']}"] for case in cases], task=tasks)
+    truth = np.stack([expected[f"emb/{case['id']}"] for case in cases])
+    assert cosines(np.asarray(found), truth).min() >= LEAST[dtype]
+
+
+@dtypes
+def test_token_vectors(isa: str, dtype: str, golden: Path) -> None:
+    folder = golden / "jina-colbert-v2"
+    texts = ["what is late interaction?", "one vector a token, and the best match of each counts"]
+    exact, rounded = (MultiVectorEncoder(folder, dtype=kind) for kind in ("float32", dtype))
+    for one, other in zip(exact.encode_queries(texts), rounded.encode_queries(texts), strict=True):
+        # A token's vector is not averaged over a text: ten times a pooled one's distance.
+        assert cosines(other, one).min() >= 1 - 10 * (1 - LEAST[dtype])
+
+
+@dtypes
+def test_real_minilm(isa: str, dtype: str, minilm_path: Path, golden: Path) -> None:
+    expected = np.load(golden / "minilm" / "expected.npz")
+    texts = [case["text"] for case in json.loads((golden / "minilm" / "cases.json").read_text())["cases"]]
+    encoder = Encoder(minilm_path, dtype=dtype)
+    found = np.asarray(encoder.encode(texts, on_truncate="ignore"))
+    assert cosines(found, expected["emb_f64"]).min() >= ON_MINILM[dtype]
+
+
+@dtypes
+@pytest.mark.parametrize("family", ["bert-minilm", "jina-v2-de", "jina-v3", "jina-v5-text-small/model"])
+def test_a_text_s_bits_are_its_own(isa: str, family: str, dtype: str, golden: Path) -> None:
+    tasks = encoders_tasks(golden / family)
+    together = Encoder(golden / family, dtype=dtype).encode(TEXTS, task=tasks)
+    for num_threads in (1, 3):
+        encoder = Encoder(golden / family, dtype=dtype, num_threads=num_threads)
+        for text, task, vector in zip(TEXTS, tasks, together, strict=True):
+            np.testing.assert_array_equal(encoder.encode([text], task=[task])[0], vector)
+
+
+def encoders_tasks(folder: Path) -> Sequence[str | None]:
+    """A task for each of TEXTS, all different where the model has as many."""
+    names = Encoder(folder).tasks
+    return [names[place % len(names)] if names else None for place in range(len(TEXTS))]
+
+
+def test_explain_names_the_compute_type(golden: Path) -> None:
+    for dtype in ("float32", "bfloat16", "int8"):
+        assert dtype in Encoder(golden / "bert-minilm", dtype=dtype).explain()
