@@ -9,5 +9,8 @@ namespace longspan::avx512_vnni {
 void linear_i8(const LinearArgs& args, const LinearBlock& block) {
     walk<Int8Kind>(args, block);
 }
+void stage_i8(const LinearArgs& args, int64_t first_row, int64_t last_row) {
+    stage_rows<Int8Kind>(args, first_row, last_row);
+}
 
 }  // namespace longspan::avx512_vnni

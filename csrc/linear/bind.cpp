@@ -114,7 +114,8 @@ void bind_lora(py::module_& module) {
         .def("unpack", &unpack_lora)
         .def_property_readonly("num_adapters", &PackedLora::num_adapters)
         .def_property_readonly("rank", &PackedLora::rank)
-        .def_property_readonly("dtype", [](const PackedLora& packed) { return *name_of(kDtypes, packed.dtype()); })
+        .def_property_readonly("dtype",
+                               [](const PackedLora& packed) { return *name_of(kDtypes, packed.order().dtype); })
         .def_property_readonly("nbytes", &PackedLora::nbytes)
         .def("__repr__", [](const PackedLora& packed) {
             std::ostringstream text;

@@ -11,6 +11,8 @@
 namespace longspan {
 namespace {
 
+constexpr int64_t kBlockRows = 168;  // of a task: what a core's L2 cache has room for
+
 constexpr int64_t divide_up(int64_t value, int64_t by) {
     return (value + by - 1) / by;
 }
@@ -18,16 +20,18 @@ constexpr int64_t divide_up(int64_t value, int64_t by) {
 // What a call's tasks share: grows and is kept by the thread that calls. thread_scratch() is each task's own.
 class CallScratch {
 public:
-    std::byte* reserve(int64_t bytes) {
-        if (bytes > capacity_) {
-            bytes_ = allocate_words(divide_up(bytes, sizeof(Word)));
-            capacity_ = bytes;
+    Word* reserve(int64_t count) {
+        if (count > capacity_) {
+            capacity_ = 0;
+            words_.reset();  // before there are two of them
+            words_ = allocate_words(count);
+            capacity_ = count;
         }
-        return reinterpret_cast<std::byte*>(bytes_.get());
+        return words_.get();
     }
 
 private:
-    Words bytes_{nullptr, FreeWords{64}};
+    Words words_{nullptr, FreeWords{0}};
     int64_t capacity_ = 0;
 };
 thread_local CallScratch call_scratch;
@@ -63,68 +67,77 @@ void check(const MatrixView<const float>& x, const PackedView& weights, const Ma
     }
 }
 
-// How the work is cut: row_blocks x panel_blocks tasks.
+// Rows whose staged form and shrunk values are in memory at once: enough for every thread's blocks (plan), few enough
+// to stay in the L3 cache between staging and multiplying.
+int64_t rows_at_once() {
+    return kBlockRows * std::max(8, 4 * num_threads());
+}
+
+// How the work is cut: row_blocks x panel_blocks tasks. Blocks of rows end with a whole strip, but for the last one.
 struct Plan {
+    int64_t strips, tile_rows;
     int64_t row_blocks;
     int64_t panel_blocks;
+
+    int64_t row(int64_t block, int64_t rows) const {
+        return row_blocks == 1 ? rows * block : std::min(rows, strips * block / row_blocks * tile_rows);
+    }
 };
 
 Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const PanelShape& shape) {
-    // Blocks that fit in a core's L2 cache: the staged rows and, between K blocks, the sums.
-    constexpr int64_t kRows = 168, kColumns = 512;
+    // Columns whose sums, between K blocks, fit in a core's L2 cache beside the staged rows.
+    constexpr int64_t kColumns = 512;
     // About 10 us of work; below 8 rows, reading the weights takes as long as multiplying by 8 rows.
     constexpr int64_t kWorkPerTask = 512 * 1024, kMemoryBoundRows = 8, kTasksPerThread = 2;
     const int64_t threads = num_threads();
-    const int64_t row_blocks = divide_up(rows, kRows);
+    const int64_t strips = divide_up(rows, shape.tile_rows);
+    int64_t row_blocks = divide_up(rows, kBlockRows);
     const int64_t depth = weights.num_words + lora_words;
     const int64_t work = std::max(rows, kMemoryBoundRows) * depth * weights.num_panels * shape.columns;
     int64_t tasks = std::clamp<int64_t>(work / kWorkPerTask, 1, kTasksPerThread * threads);
     if (tasks > threads) tasks -= tasks % threads;
     const int64_t blocks_for_cache = divide_up(weights.num_panels * shape.columns, kColumns);
-    const int64_t panel_blocks = std::max(blocks_for_cache, divide_up(tasks, row_blocks));
-    return {row_blocks, std::min(panel_blocks, weights.num_panels)};
-}
-
-// Pieces of work for the shrinking product: runs of rows whose adapters' columns lie in the same panels of A.
-std::vector<LinearBlock> shrink_blocks(const PackedLora& lora, const VectorView<const int32_t>& ids) {
-    constexpr int64_t kFewestRows = 32, kMostRows = 168;  // worth a task; that stay in the cache (see plan)
-    const int64_t most_rows = std::clamp(divide_up(ids.size, num_threads()), kFewestRows, kMostRows);
-    const int64_t columns = lora.a().order().columns;
-    std::vector<LinearBlock> blocks;
-    for (int64_t row = 0; row < ids.size; ++row) {
-        const int64_t id = ids.data[row];
-        if (id < 0) continue;
-        const int64_t first = id * lora.rank() / columns, last = divide_up((id + 1) * lora.rank(), columns);
-        if (!blocks.empty()) {
-            LinearBlock& block = blocks.back();
-            const bool joins = block.last_row == row && block.first_panel == first && block.last_panel == last;
-            if (joins && row - block.first_row < most_rows) {
-                ++block.last_row;
-                continue;
-            }
-        }
-        blocks.push_back({row, row + 1, first, last});
+    const int64_t panel_blocks = std::min(std::max(blocks_for_cache, divide_up(tasks, row_blocks)), weights.num_panels);
+    // As many tasks for each thread.
+    if (row_blocks > 1 && row_blocks * panel_blocks % threads != 0) {
+        row_blocks = std::min(strips, divide_up(row_blocks, threads) * threads);
     }
-    return blocks;
+    return {strips, shape.tile_rows, row_blocks, panel_blocks};
 }
 
-// shrunk[r] = A x[r], in the columns of the row's own adapter; others are left as they are, or hold what nobody reads.
-void shrink(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& shrunk) {
-    const PackedLora& lora = *adapters.lora;
-    const auto& variant = variant_for(lora.dtype(), lora.order().isa);
-    const LinearArgs args{x, {}, lora.a().view(), Activation::none, {}, shrunk, {}};
-    const auto blocks = shrink_blocks(lora, adapters.ids);
-    parallel_for(static_cast<int64_t>(blocks.size()),
-                 [&](int64_t task) { variant.run(args, blocks[static_cast<size_t>(task)]); });
+// shrunk[r] = A x[r] for rows [first_row, last_row), in the columns of the row's own adapter; others are left as they
+// are, or hold what nobody reads. Runs of rows whose adapters' columns lie in the same panels of A go together.
+void shrink(const LinearArgs& args, const PackedLora& lora, const LinearVariant& variant, int64_t first_row,
+            int64_t last_row) {
+    const int64_t columns = lora.a().order().columns;
+    LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}};
+    const auto& shrunk = args.lora.shrunk;
+    to_shrunk.out = {const_cast<float*>(shrunk.data), shrunk.rows, shrunk.cols, shrunk.row_stride};
+    const auto panels_of = [&](int64_t row) {
+        const int64_t id = args.lora.ids[row];
+        if (id < 0) return std::pair<int64_t, int64_t>{0, 0};
+        return std::pair{id * lora.rank() / columns, divide_up((id + 1) * lora.rank(), columns)};
+    };
+    for (int64_t row = first_row, end; row < last_row; row = end) {
+        const auto panels = panels_of(row);
+        for (end = row + 1; end < last_row && panels_of(end) == panels;) ++end;
+        if (panels.first < panels.second) variant.run(to_shrunk, {row, end, panels.first, panels.second});
+    }
 }
 
-// Every row of x to whole numbers.
-void quantize(const LinearArgs& args, Isa isa) {
-    constexpr int64_t kValuesPerTask = 64 * 1024;  // about 10 us
-    const auto run = pick_variant(kQuantizeVariants, isa).run;
+// Rows of x staged, and shrunk by their adapters, in parallel where that is worth it.
+void prepare(const LinearArgs& args, const PackedLora* lora, const LinearVariant& variant) {
+    const int64_t values_per_task = (lora == nullptr ? 64 : 16) * 1024;  // about 10 us
     const int64_t rows = args.x.rows;
-    const int64_t tasks = std::clamp<int64_t>(rows * args.x.cols / kValuesPerTask, 1, rows);
-    parallel_for(tasks, [&](int64_t task) { run(args, rows * task / tasks, rows * (task + 1) / tasks); });
+    const int64_t most_tasks = std::max<int64_t>(1, rows * args.x.cols / values_per_task);
+    const int64_t least_rows =
+        std::clamp<int64_t>(divide_up(rows, 4 * num_threads()), variant.panel.tile_rows, kBlockRows);
+    const int64_t tasks = std::min(most_tasks, divide_up(rows, least_rows));
+    parallel_for(tasks, [&](int64_t task) {
+        const int64_t first = rows * task / tasks, last = rows * (task + 1) / tasks;
+        variant.stage(args, first, last);
+        if (lora != nullptr) shrink(args, *lora, variant, first, last);
+    });
 }
 
 void check_adapters(const char* op, const RowAdapters& adapters, int64_t rows, int64_t in_features) {
@@ -142,43 +155,54 @@ void check_adapters(const char* op, const RowAdapters& adapters, int64_t rows, i
     }
 }
 
-// What goes before the product: rows of x quantised, rows of x shrunk by their adapters.
-void prepare(LinearArgs& args, Dtype dtype, Isa isa, const RowAdapters& adapters, const MatrixView<const float>& x) {
-    constexpr int64_t kLine = 64;
-    const bool is_i8 = dtype == Dtype::i8, has_lora = adapters.lora != nullptr;
-    const int64_t width = has_lora ? adapters.lora->num_adapters() * adapters.lora->rank() : 0;
-    const int64_t row_bytes = is_i8 ? divide_up(x.cols, kLine) * kLine : 0;
-    const int64_t column_bytes = is_i8 ? divide_up(x.rows * int64_t{sizeof(float)}, kLine) * kLine : 0;
-    const int64_t shrunk_bytes = x.rows * width * int64_t{sizeof(float)};
-    if (!is_i8 && !has_lora) return;
-    std::byte* memory = call_scratch.reserve(x.rows * row_bytes + 2 * column_bytes + shrunk_bytes);
-    if (is_i8) {
-        args.quantized = {reinterpret_cast<uint8_t*>(memory), reinterpret_cast<float*>(memory + x.rows * row_bytes),
-                          reinterpret_cast<int32_t*>(memory + x.rows * row_bytes + column_bytes), row_bytes};
-        quantize(args, isa);
-    }
-    if (has_lora) {
-        auto* shrunk = reinterpret_cast<float*>(memory + x.rows * row_bytes + 2 * column_bytes);
-        shrink(x, adapters, {shrunk, x.rows, width, width});
-        const PackedLora& lora = *adapters.lora;
-        args.lora = {
-            lora.segments(), lora.num_adapters(), lora.rank(), adapters.ids.data, {shrunk, x.rows, width, width}};
-    }
+// The rows of `args` from `first` on, `rows` of them.
+LinearArgs rows_of(const LinearArgs& args, int64_t first, int64_t rows) {
+    LinearArgs some = args;
+    const auto cut = [&](auto& matrix) {
+        if (matrix.data != nullptr) matrix.data = matrix.row(first);
+        matrix.rows = rows;
+    };
+    cut(some.x);
+    cut(some.residual);
+    cut(some.out);
+    if (some.lora.ids != nullptr) some.lora.ids += first;
+    return some;
 }
 
-void run_linear(LinearArgs args, Dtype dtype, Isa isa, const RowAdapters& adapters, const MatrixView<const float>& x) {
+// What the tasks of a call read besides its inputs.
+void reserve(LinearArgs& args, const PackedLora* lora, const PanelShape& shape, Dtype dtype, int64_t rows) {
+    constexpr int64_t kLine = 64 / sizeof(Word);
+    const int64_t blocks = divide_up(words_for(dtype, args.x.cols), shape.depth());
+    const int64_t staged = rows * blocks * PanelShape::kStride, column = divide_up(rows, kLine) * kLine;
+    const int64_t width = lora == nullptr ? 0 : lora->num_adapters() * lora->rank();
+    Word* memory = call_scratch.reserve(staged + 2 * column + rows * width);
+    args.staged = {memory, rows, reinterpret_cast<float*>(memory + staged),
+                   reinterpret_cast<int32_t*>(memory + staged + column)};
+    if (lora == nullptr) return;
+    args.lora.segments = lora->segments();
+    args.lora.num_adapters = lora->num_adapters();
+    args.lora.rank = lora->rank();
+    args.lora.shrunk = {reinterpret_cast<float*>(memory + staged + 2 * column), rows, width, width};
+}
+
+void run_linear(LinearArgs args, Dtype dtype, Isa isa, const PackedLora* lora) {
     const PackedView& weights = args.weights;
-    prepare(args, dtype, isa, adapters, x);
     const LinearVariant& variant = variant_for(dtype, isa);
-    const int64_t lora_words = adapters.lora == nullptr ? 0 : words_for(adapters.lora->dtype(), args.lora.rank);
-    const Plan cut = plan(x.rows, weights, lora_words, variant.panel);
-    // Blocks of panels in the outer loop: threads that work at the same time read the same weights.
-    parallel_for(cut.row_blocks * cut.panel_blocks, [&](int64_t task) {
-        const int64_t rows = task % cut.row_blocks, panels = task / cut.row_blocks;
-        const auto row = [&](int64_t at) { return x.rows * at / cut.row_blocks; };
-        const auto panel = [&](int64_t at) { return weights.num_panels * at / cut.panel_blocks; };
-        variant.run(args, {row(rows), row(rows + 1), panel(panels), panel(panels + 1)});
-    });
+    const int64_t lora_words = lora == nullptr ? 0 : words_for(lora->expand_dtype(), lora->rank());
+    const int64_t total = args.x.rows, turns = divide_up(total, rows_at_once());
+    reserve(args, lora, variant.panel, dtype, divide_up(total, turns));
+    for (int64_t turn = 0; turn < turns; ++turn) {
+        const int64_t first = total * turn / turns, rows = total * (turn + 1) / turns - first;
+        const LinearArgs some = rows_of(args, first, rows);
+        prepare(some, lora, variant);
+        const Plan cut = plan(rows, weights, lora_words, variant.panel);
+        // Blocks of panels in the outer loop: threads that work at the same time read the same weights.
+        parallel_for(cut.row_blocks * cut.panel_blocks, [&](int64_t task) {
+            const int64_t at = task % cut.row_blocks, panels = task / cut.row_blocks;
+            const auto panel = [&](int64_t block) { return weights.num_panels * block / cut.panel_blocks; };
+            variant.run(some, {cut.row(at, rows), cut.row(at + 1, rows), panel(panels), panel(panels + 1)});
+        });
+    }
 }
 
 }  // namespace
@@ -193,7 +217,9 @@ void linear(const MatrixView<const float>& x, const PackedLinear& packed, Activa
         }
     }
     if (x.rows == 0) return;
-    run_linear({x, {}, packed.view(), activation, residual, out, {}}, packed.dtype(), packed.isa(), adapters, x);
+    LinearArgs args{x, {}, packed.view(), activation, residual, out, {}};
+    args.lora.ids = adapters.ids.data;
+    run_linear(args, packed.dtype(), packed.isa(), adapters.lora);
 }
 
 void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& out) {
@@ -212,8 +238,9 @@ void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, c
     nothing.bias = bias.data();
     nothing.num_panels = order.num_panels();
     nothing.out_features = order.rows;
-    const MatrixView<const float> no_inputs{x.data, x.rows, 0, x.row_stride};
-    run_linear({no_inputs, {}, nothing, Activation::none, {}, out, {}}, order.dtype, order.isa, adapters, x);
+    LinearArgs args{x, {}, nothing, Activation::none, {}, out, {}};
+    args.lora.ids = adapters.ids.data;
+    run_linear(args, order.dtype, order.isa, adapters.lora);
 }
 
 }  // namespace longspan

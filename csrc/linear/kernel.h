@@ -1,11 +1,11 @@
 // The kernel, once for every instruction set: included by portable.cpp, avx2.cpp and avx512*.cpp after the lanes of
 // that instruction set (lanes_<isa>.h). walk() is the same for every dtype; kinds.h says what is multiplied.
 //
-// Of each K block, the rows' piece of x is copied (rounded, widened) to scratch with a fixed row stride (so that one
-// pointer and constant offsets reach every row, and no two rows share cache sets), then each panel's piece, which stays
-// in the L1 cache, meets all rows, a strip of up to tile_rows at a time: multiply(). Sums of a strip and a panel (a
-// tile) lie in scratch between K blocks; after the last one finish() turns them into outputs while they are in the L1
-// cache.
+// stage_rows() first copies (rounds, quantises) the rows of x to memory that all tasks share: K block by K block, with
+// a fixed row stride, so that one pointer and constant offsets reach every row, and no two rows share cache sets. Then
+// of each K block, each panel's piece, which stays in the L1 cache, meets all rows of a task, a strip of up to
+// tile_rows at a time: multiply(). Sums of a strip and a panel (a tile) lie in scratch between K blocks; after the last
+// one finish() turns them into outputs while they are in the L1 cache.
 
 #include <cstring>
 #include <type_traits>
@@ -37,11 +37,11 @@ inline void unroll(Body&& body) {
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
-constexpr int64_t kTileRows = kPanel.tile_rows;
-constexpr int64_t kStride = kPanel.depth + 16;  // words from one staged row to the next
+constexpr int64_t kTileRows = kF32.tile_rows;
+constexpr int64_t kStride = PanelShape::kStride;
 // Words of weights in a K block.
 template <class Kind>
-constexpr int64_t kDepth = kPanel.depth / Kind::kParts;
+constexpr int64_t kDepth = Kind::kPanel.depth();
 
 constexpr int64_t divide_up(int64_t value, int64_t by) {
     return (value + by - 1) / by;
@@ -158,7 +158,7 @@ void expand(const LoraView& lora, const Word* staged, int64_t chunk_stride, int6
 
 template <class Kind>
 void walk(const LinearArgs& args, const LinearBlock& block) {
-    using Adapter = typename Kind::Adapter;
+    using Expand = typename Kind::Expand;
     constexpr bool kSettles = !std::is_same_v<typename Kind::Values, FloatSums>;
     const int64_t rows = block.last_row - block.first_row;
     const int64_t panels = block.last_panel - block.first_panel;
@@ -171,11 +171,12 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t kept_panels = keeps_sums ? panels : at_most(panels, kMostPanelsAtOnce);
     const bool has_lora = args.lora.segments != nullptr;
     const int64_t chunk_stride = rows * kStride;
-    const int64_t chunks = has_lora ? divide_up(words_for(Adapter::kDtype, args.lora.rank), kDepth<Adapter>) : 0;
-    auto* staged = static_cast<Word*>(thread_scratch(
-        (rows * kStride + kept_panels * tile_rows * kColumns + chunks * chunk_stride) * int64_t{sizeof(Word)}));
-    Word* sums = staged + rows * kStride;
+    const int64_t chunks = has_lora ? divide_up(words_for(Expand::kDtype, args.lora.rank), kDepth<Expand>) : 0;
+    auto* sums = static_cast<Word*>(
+        thread_scratch((kept_panels * tile_rows * kColumns + chunks * chunk_stride) * int64_t{sizeof(Word)}));
     Word* shrunk = sums + kept_panels * tile_rows * kColumns;
+    if (has_lora) stage_shrunk<Expand>(args.lora, block.first_row, rows, shrunk);
+    const Word* staged = args.staged.words + block.first_row * kStride;
     const auto finish = kSettles && has_lora ? finish_for<FloatSums>(args.activation)
                                              : finish_for<typename Kind::Values>(args.activation);
 
@@ -183,10 +184,6 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     do {  // once even for a layer without inputs, which is adapters alone
         const int64_t depth = at_most(num_words - k, kDepth<Kind>);
         const bool is_last = k + depth == num_words;
-        for (int64_t r = 0; r < rows; ++r) {
-            stage_row<Kind>(args, block.first_row + r, k, depth, staged + r * kStride);
-        }
-        if (is_last && has_lora) stage_shrunk<Adapter>(args.lora, block.first_row, rows, shrunk);
         for (int64_t panel = 0; panel < panels;) {
             const int64_t taken = panels - panel >= at_once ? at_once : 1;
             const Word* weights = args.weights.panels + ((block.first_panel + panel) * num_words + k) * kColumns;
@@ -207,7 +204,7 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
                     if (has_lora) {
                         if (kSettles) settle<typename Kind::Values>(args, done, first_row, strip_rows, at);
                         const Word* values = shrunk + row * kStride;
-                        expand<Adapter>(args.lora, values, chunk_stride, first_row, strip_rows, at, done);
+                        expand<Expand>(args.lora, values, chunk_stride, first_row, strip_rows, at, done);
                     }
                     finish(args, done, first_row, strip_rows, at);
                 }
@@ -215,8 +212,11 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
             panel += taken;
         }
         k += kDepth<Kind>;
+        staged += args.staged.rows * kStride;
     } while (k < num_words);
 }
 
 }  // namespace
 }  // namespace longspan::LONGSPAN_ISA
+
+#include "linear/stage.h"

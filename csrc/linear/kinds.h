@@ -7,7 +7,7 @@ namespace longspan::LONGSPAN_ISA {
 namespace {
 
 constexpr int64_t kLanes = F32::kLanes;
-constexpr int64_t kColumns = kPanel.columns;
+constexpr int64_t kColumns = kF32.columns;
 static_assert(kColumns == 2 * kLanes);
 
 constexpr int64_t at_most(int64_t value, int64_t limit) {
@@ -27,13 +27,6 @@ inline Word round_to_bf16(Word bits) {
     return is_nan ? (bits | 0x400000u) & 0xffff0000u : rounded;
 }
 
-// Words [first, first + count) of a row of x to scratch.
-template <class Kind>
-void stage_row(const LinearArgs& args, int64_t row, int64_t first, int64_t count, Word* staged) {
-    const int64_t per_word = values_per_word(Kind::kDtype), k = first * per_word;
-    Kind::stage(args.x.row(row) + k, at_most(count * per_word, args.weights.in_features - k), staged);
-}
-
 // A finished tile's sums, where they are what they mean.
 struct FloatSums {
     FloatSums(const LinearArgs&, int64_t) {}
@@ -44,11 +37,12 @@ struct FloatSums {
 
 struct FloatKind {
     static constexpr Dtype kDtype = Dtype::f32;
+    static constexpr PanelShape kPanel = kF32;
     static constexpr int kParts = 1;
     using Sum = F32;
     using Stored = float;
     using Values = FloatSums;
-    using Adapter = FloatKind;  // how the adapters of such a layer are multiplied
+    using Expand = FloatKind;  // how what an adapter has shrunk is multiplied
     template <int>
     static F32 load(const Word* p) {
         return F32::load(reinterpret_cast<const float*>(p));
@@ -79,19 +73,20 @@ struct Bf16Operands<Product, false> : Product {};
 
 struct Bf16Kind : Bf16Operands<Bf16Product> {
     static constexpr Dtype kDtype = Dtype::bf16;
+    static constexpr PanelShape kPanel = kBf16;
     using Sum = F32;
     using Stored = float;
     using Values = FloatSums;
-    using Adapter = Bf16Kind;
+    using Expand = Bf16Kind;
 };
 
 // A finished tile's exact sums times the scales of its rows and columns, less what the rows' zeros put in.
 struct ScaledSums {
-    const QuantizedRows& rows;
+    const StagedRows& rows;
     F32 scales[2];
     I32 column_sums[2];
 
-    ScaledSums(const LinearArgs& args, int64_t panel) : rows(args.quantized) {
+    ScaledSums(const LinearArgs& args, int64_t panel) : rows(args.staged) {
         for (int vector = 0; vector < 2; ++vector) {
             const int64_t column = panel * kColumns + vector * kLanes;
             scales[vector] = F32::load(args.weights.scales + column);
@@ -107,26 +102,17 @@ struct ScaledSums {
 
 struct Int8Kind : Int8Product {
     static constexpr Dtype kDtype = Dtype::i8;
+    static constexpr PanelShape kPanel = kI8;
     using Sum = I32;
     using Stored = Word;
     using Values = ScaledSums;
-    using Adapter = FloatKind;
+    using Expand = Bf16Kind;
     static I32 broadcast(Word x) { return I32::all(x); }
 };
 
-template <>
-inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row, int64_t first, int64_t count, Word* staged) {
-    const uint8_t* values = args.quantized.values + row * args.quantized.row_bytes + first * sizeof(Word);
-    if constexpr (Int8Kind::kParts == 1) {
-        std::memcpy(staged, values, static_cast<size_t>(count) * sizeof(Word));
-    } else {
-        for (int64_t i = 0; i < count; ++i) {
-            Word word;
-            std::memcpy(&word, values + i * int64_t{sizeof(Word)}, sizeof word);
-            unroll<Int8Kind::kParts>([&](auto p) { staged[i * Int8Kind::kParts + p] = Int8Kind::part<p>(word); });
-        }
-    }
-}
+template <class Kind>
+constexpr bool kFitsShape = Kind::kParts == Kind::kPanel.parts && Kind::kPanel.columns == kColumns;
+static_assert(kFitsShape<FloatKind> && kFitsShape<Bf16Kind> && kFitsShape<Int8Kind>);
 
 }  // namespace
 }  // namespace longspan::LONGSPAN_ISA

@@ -6,13 +6,14 @@
 //              out, residual (rows, N / 2)
 // The products are made in the dtype that the weights are packed in; x, out and all else are f32:
 //   f32   as it stands.
-//   bf16  x and W (and A, B, shrunk) are rounded to bf16, to nearest, ties to even; their products are exact in f32,
+//   bf16  x and W (A, B and shrunk too) are rounded to bf16, to nearest, ties to even; their products are exact in f32,
 //         which the sums are in. Where the instruction set has dpbf16, numbers below 2^-126 count as zeros.
 //   i8    W[n, k] ~ s[n] V[n, k], V from -127 to 127;  x[r, k] ~ s[r] (q[r, k] - z[r]), q and z from 0 to 255 (int8.h).
 //         u[r, n] = bias[n] + f32(sum over k of q V - z[r] sum over k of V) (s[r] s[n]): the sums are exact, and the
-//         same in every instruction set. A row with a NaN or an infinity is NaN, and so is a column. A and B are f32.
+//         same in every instruction set. A row with a NaN or an infinity is NaN, and so is a column. A is i8 as W is; B
+//         and shrunk are bf16.
 // Every u is summed in one order, which depends on K, the dtype and the instruction set alone: K is cut into blocks of
-// PanelShape::depth, each block is one chain of fused multiply-adds over rising k, and the blocks' sums are added in
+// PanelShape::depth(), each block is one chain of fused multiply-adds over rising k, and the blocks' sums are added in
 // order; the adapter's sum, one chain as well, comes last. So a row has the same bits alone, in any batch, in any tile,
 // on any number of threads, and beside rows of any adapters; a row without one has the bits of a call without adapters.
 // `out` may be `residual`, not `x`. FLOPs = 2 rows K N: the limit is the multiply-add rate for many rows, and memory
@@ -39,11 +40,15 @@ constexpr int64_t words_for(Dtype dtype, int64_t values) {
     return (values + values_per_word(dtype) - 1) / values_per_word(dtype);
 }
 
-// How an instruction set wants the weights cut and walks over them.
+// How an instruction set wants the weights of a dtype cut, and walks over them.
 struct PanelShape {
     int64_t columns;    // of W^T to a panel: two registers
     int64_t tile_rows;  // rows of x whose sums fit in the registers, beside a panel's two
-    int64_t depth;      // the K block, in registers of each operand that a lane goes through
+    int64_t parts;      // registers that a register of words is widened to before it is multiplied
+
+    static constexpr int64_t kDepth = 256;            // the K block, in staged words of x
+    static constexpr int64_t kStride = kDepth + 16;   // from one staged row to the next: no two share cache sets
+    constexpr int64_t depth() const { return kDepth / parts; }  // the K block, in words of weights
 };
 
 // Packed weights as the kernels read them. Panel p is (num_words, columns) contiguous, at panels + p * num_words *
@@ -78,17 +83,18 @@ struct LoraView {
     MatrixView<const float> shrunk;  // (rows, num_adapters * rank); only the columns of the row's adapter are defined
 };
 
-// Rows of x as i8 multiplies them: x[r, k] ~ scales[r] * (values[r, k] - zeros[r]). Rows are padded to whole words.
-struct QuantizedRows {
-    uint8_t* values = nullptr;
-    float* scales = nullptr;
+// Rows of x as the kernel reads them: row r's words of K block b at words + (b * rows + r) * stride, where a word is as
+// many registers' worth as the kernel widens a word of weights to (PanelShape::parts).
+struct StagedRows {
+    Word* words = nullptr;
+    int64_t rows = 0;
+    float* scales = nullptr;  // (rows,); i8 alone has these two: x[r, k] ~ scales[r] * (q[r, k] - zeros[r])
     int32_t* zeros = nullptr;
-    int64_t row_bytes = 0;
 };
 
 struct LinearArgs {
     MatrixView<const float> x;
-    QuantizedRows quantized;  // of x, for i8 alone
+    StagedRows staged;  // of x
     PackedView weights;
     Activation activation;
     MatrixView<const float> residual;  // data null: none
@@ -102,31 +108,33 @@ struct LinearBlock {
     int64_t first_panel, last_panel;
 };
 using LinearFn = void(const LinearArgs&, const LinearBlock&);
-// Fills rows [first_row, last_row) of args.quantized.
-using QuantizeFn = void(const LinearArgs& args, int64_t first_row, int64_t last_row);
+// Fills rows [first_row, last_row) of args.staged.
+using StageFn = void(const LinearArgs& args, int64_t first_row, int64_t last_row);
 
 namespace portable {
-inline constexpr PanelShape kPanel{8, 4, 256};
+inline constexpr PanelShape kF32{8, 4, 1}, kBf16{8, 4, 2}, kI8{8, 4, 4};
 LinearFn linear_f32, linear_bf16, linear_i8;
-QuantizeFn quantize_rows;
+StageFn stage_f32, stage_bf16, stage_i8;
 }  // namespace portable
 namespace avx2 {
-inline constexpr PanelShape kPanel{16, 6, 256};
+inline constexpr PanelShape kF32{16, 6, 1}, kBf16{16, 6, 2}, kI8{16, 6, 2};
 LinearFn linear_f32, linear_bf16, linear_i8;
-QuantizeFn quantize_rows;
+StageFn stage_f32, stage_bf16, stage_i8;
 }  // namespace avx2
 namespace avx512 {
-inline constexpr PanelShape kPanel{32, 14, 256};
+inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 14, 2}, kI8{32, 14, 2};
 LinearFn linear_f32, linear_bf16, linear_i8;
-QuantizeFn quantize_rows;
+StageFn stage_f32, stage_bf16, stage_i8;
 }  // namespace avx512
 namespace avx512_vnni {
-inline constexpr PanelShape kPanel = avx512::kPanel;
+inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 14, 2}, kI8{32, 14, 1};
 LinearFn linear_i8;
+StageFn stage_i8;
 }  // namespace avx512_vnni
 namespace avx512_bf16 {
-inline constexpr PanelShape kPanel = avx512::kPanel;
-LinearFn linear_bf16;
+inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 14, 1}, kI8{32, 14, 1};
+LinearFn linear_bf16, linear_i8;
+StageFn stage_bf16, stage_i8;
 }  // namespace avx512_bf16
 
 class PackedLinear;

@@ -83,9 +83,9 @@ public:
     PackedLora(const HeadsView<const float>& lora_a, const HeadsView<const float>& lora_b,
                const std::vector<float>& scaling, const PanelOrder& order);
 
-    const PanelOrder& order() const { return order_; }  // of the layer that they adapt
-    // What the adapters of such a layer are multiplied in.
-    Dtype dtype() const { return order_.dtype == Dtype::bf16 ? Dtype::bf16 : Dtype::f32; }
+    const PanelOrder& order() const { return order_; }   // of the layer that they adapt
+    Dtype shrink_dtype() const { return order_.dtype; }  // A's
+    Dtype expand_dtype() const { return order_.dtype == Dtype::f32 ? Dtype::f32 : Dtype::bf16; }  // B's
     int64_t num_adapters() const { return num_adapters_; }
     int64_t rank() const { return rank_; }
     int64_t in_features() const { return a_.in_features(); }

@@ -48,10 +48,10 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
     : order_(order),
       num_adapters_(lora_a.rows),
       rank_(lora_a.heads),
-      a_(packed_a(lora_a, lora_b, scaling, order, dtype())),
+      a_(packed_a(lora_a, lora_b, scaling, order, shrink_dtype())),
       segments_(static_cast<size_t>(order.num_panels() * lora_a.rows)) {
     const int64_t columns = order.columns, num_panels = order.num_panels();
-    const int64_t per_word = values_per_word(dtype()), depth = words_for(dtype(), rank_);
+    const int64_t per_word = values_per_word(expand_dtype()), depth = words_for(expand_dtype(), rank_);
     // Word j of an adapter's B in a column.
     const auto word = [&](int64_t panel, int64_t column, int64_t adapter, int64_t j) {
         const int64_t row = order_.row_of(panel, column);
@@ -60,7 +60,7 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
             values[i] = lora_b.at(adapter, row)[j * per_word + i];
             if (values[i] == 0.0f) values[i] = 0.0f;  // -0 as well: zero words are told by their bits
         }
-        return word_of(dtype(), values, 1.0f);
+        return word_of(expand_dtype(), values, 1.0f);
     };
     const auto each_segment = [&](auto&& body) {
         parallel_for(num_panels, [&](int64_t panel) {
@@ -100,7 +100,7 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
 void PackedLora::unpack(const HeadsView<float>& lora_a, const HeadsView<float>& lora_b) const {
     std::vector<float> no_bias(static_cast<size_t>(a_.rows()));
     a_.unpack({lora_a.data, a_.rows(), in_features(), in_features()}, no_bias.data());
-    const int64_t per_word = values_per_word(dtype());
+    const int64_t per_word = values_per_word(expand_dtype());
     for (int64_t t = 0; t < num_adapters_; ++t) {
         for (int64_t row = 0; row < order_.rows; ++row) std::fill_n(lora_b.at(t, row), rank_, 0.0f);
         for (int64_t panel = 0; panel < order_.num_panels(); ++panel) {
@@ -112,7 +112,7 @@ void PackedLora::unpack(const HeadsView<float>& lora_a, const HeadsView<float>& 
                     const int64_t j = segment.first * per_word + i;
                     if (j >= rank_) break;
                     const Word word = segment.panel[i / per_word * order_.columns + column];
-                    lora_b.at(t, row)[j] = value_in(dtype(), word, i % per_word);
+                    lora_b.at(t, row)[j] = value_in(expand_dtype(), word, i % per_word);
                 }
             }
         }

@@ -12,6 +12,7 @@ from longspan.errors import BackendError
 from longspan.ops.linear import GATES
 from longspan.ops.multi_lora import multi_lora, pack_lora
 from longspan.reference.linear import linear as reference_linear
+from longspan.reference.linear import quantize_rows, round_bfloat16
 from longspan.reference.multi_lora import multi_lora as reference_multi_lora
 
 SHAPES = [(1, 1, 1, 1), (24, 17, 4, 5), (70, 33, 3, 1), (300, 96, 32, 3), (257, 65, 7, 12), (40, 48, 300, 2)]
@@ -128,15 +129,17 @@ def test_linear_in_narrow_dtypes(isa: str, shape: tuple[int, int, int, int], dty
     x, weight, ids = inputs.normal((173, in_features), 1), inputs.normal((outputs, in_features), 2), ragged_ids(173, n)
     packed = ops.pack_linear([weight], dtype=dtype)
     lora = pack_lora(lora_a, lora_b, scaling, packed)
-    assert lora.dtype == ("bfloat16" if dtype == "bfloat16" else "float32")
+    assert lora.dtype == dtype
     got = ops.linear(x, packed, lora=lora, lora_ids=ids)
     truth = ops.linear(x.astype(np.float64), packed, lora=lora, lora_ids=ids, backend="reference")
-    # f32 sums, each a chain; and a shrunk value that f32 sums bring to the other side of a tie rounds to the other
-    # neighbour in bfloat16, at most 2^-7 away.
-    size_x, size_weight, size_a, size_b = map(np.abs, doubles(x, weight, *lora.unpack()))
+    # f32 sums, each a chain of what the operands were rounded to; and a shrunk value that f32 sums bring to the other
+    # side of a tie rounds to the other neighbour in bfloat16, at most 2^-7 away.
+    wholes, scales, zeros = quantize_rows(x)
+    rounded = round_bfloat16(x) if dtype == "bfloat16" else (wholes - zeros[:, None]) * scales[:, None]
+    size_x, size_weight, size_a, size_b = map(np.abs, doubles(rounded, packed.unpack()[0], *lora.unpack()))
     delta = reference_multi_lora(size_x, size_a, size_b, ids, np.ones(n))
     chain = np.finfo(np.float32).eps * (in_features + rank + 4)
-    allowed = chain * (size_x @ size_weight.T + delta) + (2**-7 if dtype == "bfloat16" else 0) * delta
+    allowed = chain * (size_x @ size_weight.T + delta) + 2**-7 * delta
     assert (np.abs(got - truth) <= allowed).all()
 
 

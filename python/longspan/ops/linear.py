@@ -102,10 +102,10 @@ def pack_linear(
     `dtype` is what `linear` multiplies in; x, the sums' end and all after it are f32:
     "float32": weights as they are.
     "bfloat16": weights and rows of x are rounded to bfloat16 (to nearest, ties to even), and so are the factors of
-        adapters; sums are f32.
+        adapters and what they shrink a row to; sums are f32.
     "int8": each row of weights is scale * q, q from -127 to 127, scale its largest value / 127; each row of x becomes
         scale * (q - zero), q from 0 to 255, by its smallest and largest value, with 0 exact. Sums are exact. A row of
-        weights or of x with a NaN or an infinity gives NaN. Adapters are multiplied in f32.
+        weights or of x with a NaN or an infinity gives NaN. Adapters shrink a row in int8 and expand it in bfloat16.
 
     Args:
         weights: matrices (out_rows, in_features), stacked by rows: one, or several such as query, key and value. f32,
@@ -215,11 +215,12 @@ def _linear_reference(
 
 
 def _adapters_reference(x: np.ndarray, lora: PackedLora, lora_ids: np.ndarray) -> np.ndarray:
-    """What the rows' adapters add, multiplied in what they were packed in."""
+    """What the rows' adapters add: shrunk as the layer's own rows are multiplied, expanded in at least bfloat16."""
+    narrow = "float32" if lora.dtype == "float32" else "bfloat16"
     lora_a, lora_b = (factor.astype(x.dtype) for factor in lora.unpack())
     delta = np.zeros((len(x), lora_b.shape[1]), x.dtype)
     for adapter in range(len(lora_a)):
         rows = lora_ids == adapter
         shrunk = reference.linear(x[rows], lora_a[adapter], dtype=lora.dtype)
-        delta[rows] = reference.linear(shrunk, lora_b[adapter], dtype=lora.dtype)
+        delta[rows] = reference.linear(shrunk, lora_b[adapter], dtype=narrow)
     return delta

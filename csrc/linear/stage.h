@@ -1,0 +1,90 @@
+// Rows of x to what multiply() reads (StagedRows), once an instruction set. For i8 they become whole numbers from 0 to
+// 255, x[k] ~ scale * (q[k] - zero):
+//
+//   low = min(0, min over k of x[k]), high = max(0, max over k of x[k])
+//   scale = max(high / 255 - low / 255, 2^-126), inverse = 1 / scale, zero = round(-low * inverse)
+//   q[k] = min(round(x[k] * inverse) + zero, 255)
+// round() is to nearest, ties to even. Every step is one IEEE operation in f32, so that every instruction set gets the
+// same numbers. 0 is exact, and no q is below 0, since x[k] * inverse cannot round below low * inverse. The two halves
+// of scale cannot overflow, and its floor lets inverse not: a row below 2^-118 keeps fewer than 8 bits. A row with a
+// NaN or an infinity gets a scale that is NaN.
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+// Calls body(first value, how many, where they go) for each K block of a row.
+template <class Kind, class Body>
+inline void each_block(const LinearArgs& args, int64_t row, Body&& body) {
+    constexpr int64_t kValues = kDepth<Kind> * values_per_word(Kind::kDtype);
+    Word* staged = args.staged.words + row * kStride;
+    for (int64_t k = 0; k < args.x.cols; k += kValues) {
+        body(k, at_most(args.x.cols - k, kValues), staged);
+        staged += args.staged.rows * kStride;
+    }
+}
+
+template <class Kind>
+void stage_row(const LinearArgs& args, int64_t row) {
+    const float* x = args.x.row(row);
+    each_block<Kind>(args, row, [&](int64_t k, int64_t count, Word* staged) { Kind::stage(x + k, count, staged); });
+}
+
+struct RowRange {
+    float low, high;
+    bool is_finite;
+};
+
+RowRange range_of(const float* x, int64_t count) {
+    F32 low = F32::zero(), high = F32::zero(), poison = F32::zero();
+    for (int64_t k = 0; k < count; k += kLanes) {
+        const F32 values = count - k >= kLanes ? F32::load(x + k) : F32::load_first(x + k, count - k);
+        low = min(values, low);
+        high = max(values, high);
+        poison = poison + values * F32::zero();  // NaN from then on where a value is not finite
+    }
+    return {-max_lane(F32::zero() - low), max_lane(high), sum(poison) == 0.0f};
+}
+
+inline float rounded(float x) {
+    return max_lane(round(F32::all(x)));
+}
+
+// Whole numbers to staged words; bytes past the last one are zeros of the weights, and of no account.
+inline void stage_bytes(const uint8_t* bytes, int64_t count, Word* staged) {
+    for (int64_t i = 0; i < words_for(Dtype::i8, count); ++i) {
+        Word word;
+        std::memcpy(&word, bytes + i * int64_t{sizeof(Word)}, sizeof word);
+        unroll<Int8Kind::kParts>(
+            [&](auto part) { staged[i * Int8Kind::kParts + part] = Int8Kind::template part<part>(word); });
+    }
+}
+
+template <>
+inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row) {
+    const float* x = args.x.row(row);
+    const RowRange range = range_of(x, args.x.cols);
+    const float steps = range.high / 255.0f - range.low / 255.0f;
+    const float scale = steps > 0x1p-126f ? steps : 0x1p-126f;
+    const float inverse = range.is_finite ? 1.0f / scale : 0.0f;
+    const float zero = range.is_finite ? rounded(-range.low * inverse) : 0.0f;
+    args.staged.scales[row] = range.is_finite ? scale : float_of(0x7fc00000u);
+    args.staged.zeros[row] = static_cast<int32_t>(zero);
+    each_block<Int8Kind>(args, row, [&](int64_t first, int64_t count, Word* staged) {
+        alignas(64) uint8_t bytes[kDepth<Int8Kind> * 4];
+        if (!range.is_finite) count = 0;  // whatever it is times NaN
+        for (int64_t k = 0; k < count; k += kLanes) {
+            const float* at = x + first + k;
+            const F32 values = count - k >= kLanes ? F32::load(at) : F32::load_first(at, count - k);
+            store_bytes(round(values * F32::all(inverse)) + F32::all(zero), bytes + k);
+        }
+        stage_bytes(bytes, count, staged);
+    });
+}
+
+template <class Kind>
+void stage_rows(const LinearArgs& args, int64_t first_row, int64_t last_row) {
+    for (int64_t row = first_row; row < last_row; ++row) stage_row<Kind>(args, row);
+}
+
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA
