@@ -3,6 +3,24 @@
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
+constexpr int64_t kLineFloats = 16;
+// Rows that are asked for before they are read: the machine does not look ahead across the rows of other heads.
+constexpr int64_t kRowsAhead = 16;
+
+[[gnu::always_inline]] inline void prefetch(const float* place) {
+#if defined(__GNUC__)
+    __builtin_prefetch(place);
+#else
+    (void)place;
+#endif
+}
+
+// Rows to stage: `count` of them now, `following` (count or more) before long.
+struct Rows {
+    const float* data;
+    int64_t stride, count, following;
+};
+
 // row -> out (dim values), rotated by angles whose cosines and sines are given (half of each); values past 2 * half
 // pass through.
 inline void rotate_row(const float* row, const float* cos, const float* sin, int64_t half, bool interleaved,
@@ -32,17 +50,23 @@ inline void rotate_row(const float* row, const float* cos, const float* sin, int
     for (int64_t d = 2 * half; d < dim; ++d) out[d] = row[d];
 }
 
-// count rows (stride row_stride) -> tight rows of units; rotated, where the tables are given, as positions position,
-// position + 1, ... `turned` has room for a row.
+// Asks for a row. Inlined by force: GCC takes a function that only prefetches for one without effect, and drops its
+// calls.
+[[gnu::always_inline]] inline void fetch_row(const float* row, int64_t dim) {
+    for (int64_t d = 0; d < dim; d += kLineFloats) prefetch(row + d);
+}
+
+// rows -> tight rows of units; rotated, where the tables are given, as positions position, position + 1, ...; `turned`
+// has room for a row.
 template <class Kind>
-void stage_rows(const float* rows, int64_t row_stride, int64_t count, int64_t dim, const AttentionArgs& args,
-                int64_t position, float* turned, float* out) {
+void stage_rows(const Rows& rows, int64_t dim, const AttentionArgs& args, int64_t position, float* turned, float* out) {
     const int64_t units = Kind::units(dim);
-    for (int64_t row = 0; row < count; ++row, rows += row_stride, out += units) {
-        const float* from = rows;
+    for (int64_t row = 0; row < rows.count; ++row, out += units) {
+        const float* from = rows.data + row * rows.stride;
+        if (row + kRowsAhead < rows.following) fetch_row(from + kRowsAhead * rows.stride, dim);
         if (args.cos.data != nullptr) {
             float* to = Kind::kIsPlain ? out : turned;
-            rotate_row(rows, args.cos.row(position + row), args.sin.row(position + row), args.cos.cols,
+            rotate_row(from, args.cos.row(position + row), args.sin.row(position + row), args.cos.cols,
                        args.interleaved, dim, to);
             if constexpr (Kind::kIsPlain) continue;
             from = to;
@@ -51,22 +75,26 @@ void stage_rows(const float* rows, int64_t row_stride, int64_t count, int64_t di
     }
 }
 
-// count value rows (stride row_stride) -> (units of keys, dim).
+// Value rows -> (units of keys, dim).
 template <class Kind>
-void stage_values(const float* rows, int64_t row_stride, int64_t count, int64_t dim, float* out) {
-    for (int64_t row = 0; row < count; row += Kind::kPerUnit, rows += Kind::kPerUnit * row_stride, out += dim) {
+void stage_values(const Rows& rows, int64_t dim, float* out) {
+    for (int64_t row = 0; row < rows.count; row += Kind::kPerUnit, out += dim) {
+        const float* from = rows.data + row * rows.stride;
+        for (int64_t i = kRowsAhead; i < kRowsAhead + Kind::kPerUnit; ++i) {
+            if (row + i < rows.following) fetch_row(from + i * rows.stride, dim);
+        }
         if constexpr (Kind::kPerUnit == 1) {
-            Kind::pack_row(rows, dim, out);
+            Kind::pack_row(from, dim, out);
         } else {
-            const bool is_last = row + 1 == count;  // beside it stands a row of zeros
+            const bool is_last = row + 1 == rows.count;  // beside it stands a row of zeros
+            const float* beside = from + rows.stride;
             int64_t d = 0;
             for (; d + F32::kLanes <= dim; d += F32::kLanes) {
-                const F32 second = is_last ? F32::zero() : F32::load(rows + row_stride + d);
-                Kind::join(F32::load(rows + d), second).store(out + d);
+                Kind::join(F32::load(from + d), is_last ? F32::zero() : F32::load(beside + d)).store(out + d);
             }
             if (const int64_t rest = dim - d; rest > 0) {
-                const F32 second = is_last ? F32::zero() : F32::load_first(rows + row_stride + d, rest);
-                Kind::join(F32::load_first(rows + d, rest), second).store_first(out + d, rest);
+                const F32 second = is_last ? F32::zero() : F32::load_first(beside + d, rest);
+                Kind::join(F32::load_first(from + d, rest), second).store_first(out + d, rest);
             }
         }
     }

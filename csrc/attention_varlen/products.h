@@ -82,10 +82,15 @@ constexpr int kRowsPerStep = (F32::kLanes == 16 ? 8 : 4) * (kVectors == 1 ? 2 : 
 template <class Kind, int kVectors>
 void score_keys(const float* queries, const float* keys, int64_t key_stride, int64_t num_keys, int64_t units,
                 float* scores) {
-    for_each_step<kRowsPerStep<kVectors>>(num_keys, [&]<int kRows>(int64_t key) {
+    constexpr int kMost = kRowsPerStep<kVectors>;
+    const auto step = [&]<int kRows>(int64_t key) {
         score_rows<Kind, kRows, kVectors>(queries, keys + key * key_stride, key_stride, units,
                                           scores + key * kVectors * F32::kLanes);
-    });
+    };
+    if (num_keys < kMost) return for_each_step<kMost>(num_keys, step);
+    for (int64_t key = 0; key + kMost <= num_keys; key += kMost) step.template operator()<kMost>(key);
+    // A whole step over again costs less than the few sums that are left, which would wait for each other.
+    if (num_keys % kMost != 0) step.template operator()<kMost>(num_keys - kMost);
 }
 
 // outputs (head_dim, kVectors * lanes) = outputs * shrink + value rows weighted by weights, both in `units` units of
