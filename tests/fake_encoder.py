@@ -23,6 +23,8 @@ TEXTS = [f"text number {i} " + "and more words " * (i % 7) for i in range(150)]
 class FakeEncoder:
     """Vectors of 16 dimensions from a text's hash; counts calls, and raises where it is told to."""
 
+    similarity_fn_name = "cosine"
+
     def __init__(self) -> None:
         self.calls: list[dict[str, object]] = []
         self.texts: list[str] = []

@@ -37,6 +37,7 @@ def test_order_is_distance_then_id(store: str) -> None:
     truth = brute_force(dict(zip(ids.tolist(), x)), queries, 50)
     found = index.search(queries, 50, rescore=False)
     assert found.scores is None and len(index) == 3000
+    np.testing.assert_array_equal(index.ids, ids)
     np.testing.assert_array_equal(found.ids, truth[0])
     np.testing.assert_array_equal(found.distances, truth[1])
     one = index.search(queries[3], 50, rescore=False)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from longspan import __version__
-from longspan.cli.failures import CommandError, Stopped, describe
+from longspan.cli.failures import CommandError, end_with
 from longspan.cli.options import ModelOptions
 from longspan.cli.plan import EmbedRequest, Plan
 from longspan.cli.precision import calibration_ranges, needs_ranges, ranges_of
@@ -144,12 +144,7 @@ def _give_up(error: BaseException, stage: Stage | None, folder: Path, request: E
     else:
         shutil.rmtree(folder, ignore_errors=True)
         fate = f"nothing was written to {request.output}"
-    if isinstance(error, KeyboardInterrupt):
-        exit_code = error.exit_code if isinstance(error, Stopped) else 130
-        raise Stopped(f"{str(error) or 'interrupted'}; {fate}", exit_code) from error
-    if isinstance(error, OSError | ValueError | MemoryError):
-        raise CommandError(f"{describe(error)}; {fate}") from error
-    raise error
+    end_with(error, fate)
 
 
 def _identity(plan: Plan, model: ModelOptions, staged: Vectors, ranges: Vectors | None) -> dict[str, object]:

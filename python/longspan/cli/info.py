@@ -16,14 +16,19 @@ from pathlib import Path
 from longspan import __version__
 from longspan.cli import terminal
 from longspan.cli.options import ModelOptions, add_model_options, from_args
+from longspan.cli.search_info import describe_index, index_as_json, index_rows, is_index
 from longspan.cli.terminal import count
 
-DESCRIPTION = "Show this installation; or, of MODEL, its shape, prompts and files, and which kernels would run it."
+DESCRIPTION = """\
+Show this installation; or, of MODEL, its shape, prompts and files, and which kernels would run it; or, of the folder of
+an index, what it holds, and whether its vectors lie in a narrow cone, where sign bits cannot tell them apart.
+"""
 EPILOG = """\
 examples:
   longspan info
   longspan info sentence-transformers/all-MiniLM-L6-v2
   longspan info ./my-model --json
+  longspan info notes.index
 """
 OPTIONAL_PACKAGES = ("pyarrow", "torch", "triton")
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -79,22 +84,28 @@ class ModelInfo:
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `info`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a folder, or org/name on the Hugging Face hub")
+    parser.add_argument("model", metavar="MODEL|INDEX", nargs="?", help="a folder, or org/name on the Hugging Face hub")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Print what is known; nothing is computed."""
+    if args.model is not None and is_index(args.model):
+        index = describe_index(args.model)
+        print(json.dumps(index_as_json(index)) if args.json else _titled(index.index, index_rows(index)))
+        return
     info = installation() if args.model is None else describe_model(args.model, from_args(ModelOptions, args))
     if args.json:
         print(json.dumps(asdict(info), default=str))
     elif isinstance(info, ModelInfo):
-        print(terminal.style(info.model, "bold"))
-        print(terminal.table(_model_rows(info)))
+        print(_titled(info.model, _model_rows(info)))
     else:
-        print(terminal.style(f"longspan {info.longspan}", "bold"))
-        print(terminal.table(_installation_rows(info)))
+        print(_titled(f"longspan {info.longspan}", _installation_rows(info)))
+
+
+def _titled(title: str, rows: list[tuple[str, str]]) -> str:
+    return f"{terminal.style(title, 'bold')}\n{terminal.table(rows)}"
 
 
 def installation() -> InstallationInfo:

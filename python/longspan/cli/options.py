@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class ModelOptions:
             local_files_only=self.local_files_only,
             num_threads=self.threads,
         )
+
+    def with_revision(self, revision: str | None) -> ModelOptions:
+        """The same, with this revision where none is asked for."""
+        return self if self.revision is not None else replace(self, revision=revision)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

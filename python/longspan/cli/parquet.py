@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from longspan.cli.failures import CommandError
 from longspan.cli.inputs import Input, check_column
 from longspan.cli.stage import Block
@@ -47,6 +49,33 @@ def read_rows(source: Input, columns: Sequence[str]) -> Iterator[tuple[str, dict
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{source.name}: row {number}", row, share
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
+        raise CommandError(f"{source.name} cannot be read as Parquet: {error}") from error
+
+
+def read_vectors(
+    source: Input, column: str, others: Sequence[str]
+) -> Iterator[tuple[int, np.ndarray, list[dict[str, object]]]]:
+    """(number of the first row from 1, (n, dim) vectors, the rows' values in those of `others` that are there).
+
+    Raises: CommandError, not a Parquet file, damaged, or `column` holds no lists of numbers of one length.
+    """
+    pyarrow, pq = _pyarrow()
+    assert source.path is not None, "Parquet is read from a file"
+    try:
+        with pq.ParquetFile(source.path) as file:
+            check_column(source, column, file.schema_arrow.names)
+            there = [name for name in dict.fromkeys(others) if name in file.schema_arrow.names]
+            number = 1
+            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=[column, *there]):
+                lists = batch.column(column)
+                flat = lists.flatten().to_numpy(zero_copy_only=False) if hasattr(lists, "flatten") else np.empty(0)
+                dim = len(flat) // max(len(lists), 1)
+                lengths = {len(one) if one is not None else 0 for one in lists} if len(lists) else {dim}
+                if lengths != {dim} or flat.dtype.kind not in "fu":
+                    raise CommandError(f"{source.name}: column {column!r} must hold vectors of one length")
+                yield number, flat.reshape(len(lists), dim), batch.select(there).to_pylist()
+                number += len(lists)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
         raise CommandError(f"{source.name} cannot be read as Parquet: {error}") from error
 

@@ -40,6 +40,7 @@ class CommandModule(Protocol):
 
 COMMANDS = (
     Command("embed", "longspan.cli.embed", "turn text, JSONL, CSV or Parquet into vectors in a file"),
+    Command("search", "longspan.cli.search", "build an index of texts or vectors, and ask it"),
     Command("info", "longspan.cli.info", "show this installation, or what a model is and how it would run"),
     Command("demo", "longspan.cli.demo_command", "ask questions of the Python reference, or of your own files"),
 )
@@ -50,6 +51,8 @@ examples:
   longspan demo
   longspan info sentence-transformers/all-MiniLM-L6-v2
   longspan embed sentence-transformers/all-MiniLM-L6-v2 notes.txt -o notes.npy
+  longspan search build notes.index *.md --model sentence-transformers/all-MiniLM-L6-v2
+  longspan search query notes.index what did we decide about the budget
 
 `longspan COMMAND --help` explains each command. LONGSPAN_DEBUG=1 shows the traceback of an error.
 exit codes: 0 done, 1 error (one sentence on stderr), 2 usage, 130 Ctrl-C.

@@ -12,7 +12,7 @@ import numpy as np
 from longspan import ops
 from longspan.search import exchange, files
 from longspan.search.binary_state import BinaryState
-from longspan.search.ids import Owner, check_filter, fresh_ids, without
+from longspan.search.ids import Owner, check_filter, fresh_ids, live_ids, without
 from longspan.search.inputs import (
     check_at_least_1,
     check_center,
@@ -85,6 +85,11 @@ class BinaryIndex:
 
     def __len__(self) -> int:
         return sum(len(segment) - segment.num_deleted for segment in self._segments)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(n,) int64: the documents' ids, in the order in which they were added."""
+        return live_ids(self._segments)
 
     def add(self, rows: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
         """Add documents; searches that begin after the return find them.

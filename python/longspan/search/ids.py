@@ -65,6 +65,15 @@ def without(owner: Owner, segments: Sequence[Segment[C]], ids: np.ndarray) -> tu
     )
 
 
+def live_ids(segments: Sequence[Segment[Columns]]) -> np.ndarray:
+    """(n,) int64 ids of all rows that are not deleted, in order."""
+    parts = [np.zeros(0, np.int64)]
+    for segment in segments:
+        segment.verify("ids")
+        parts.append(segment.rows.ids[segment.live_rows()])
+    return np.concatenate(parts)
+
+
 def wanted_bits(segment: Segment[Columns], filter: np.ndarray | None) -> np.ndarray | None:
     """Which rows may be found, as bits, most significant first; None for all. `filter`: as `check_filter` gives it."""
     live = None if segment.deleted is None else ~segment.deleted

@@ -13,7 +13,7 @@ import numpy as np
 
 from longspan.late_interaction import Ranked, TokenArrays, checked_top_k, token_arrays
 from longspan.search import files
-from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids, without
+from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids, live_ids, without
 from longspan.search.segment import Segment, rises
 from longspan.search.token_ranking import PackedQueries, best_first, score_rows, search
 from longspan.search.token_rows import (
@@ -89,11 +89,7 @@ class MultiVectorStore:
     @property
     def ids(self) -> np.ndarray:
         """(n,) int64: the documents' ids, in the order in which they were added."""
-        parts = [np.zeros(0, np.int64)]
-        for segment in self._segments:
-            segment.verify("ids")
-            parts.append(segment.rows.ids[segment.live_rows()])
-        return np.concatenate(parts)
+        return live_ids(self._segments)
 
     def add(self, documents: TokenArrays, ids: np.ndarray | None = None) -> np.ndarray:
         """Add documents; calls that begin after the return find them.
