@@ -13,6 +13,8 @@ from longspan.integrations.checkpoint_copy import copy_checkpoint
 
 # module, the framework's top package, the extra that brings it
 FRAMEWORKS = [
+    ("mteb", "mteb", "mteb"),
+    ("mteb_multi_vector", "mteb", "mteb"),
     ("sentence_transformers", "sentence_transformers", "sentence-transformers"),
     ("sentence_transformers_multi_vector", "sentence_transformers", "sentence-transformers"),
 ]

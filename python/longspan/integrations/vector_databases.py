@@ -3,8 +3,8 @@
     index = faiss.IndexBinaryFlat(8 * codes.shape[1])
     index.add(code_rows(codes, dim=encoder.dim))
 
-Bits are packed most significant first, set where a value is above zero. FAISS and usearch want uint8; "binary" codes are
-int8, the same bytes minus 128, and next to "ubinary" ones they give wrong distances without an error. PostgreSQL wants
+Bits are packed most significant first, set where a value is above zero. FAISS and usearch want uint8; "binary" codes
+are int8, the same bytes minus 128, and next to "ubinary" ones give wrong distances without an error. PostgreSQL wants
 exactly dim bits, as text; so does every client of it.
 """
 
