@@ -20,8 +20,15 @@ def missing(extra: str, error: ImportError) -> ImportError:
     return ImportError(f"this part of longspan is an extra: pip install 'longspan[{extra}]' ({error})")
 
 
-def opened(model: E | str | os.PathLike[str], kind: type[E], function: str) -> E:
-    """`model`, or the one that it names.
+def opened(
+    model: E | str | os.PathLike[str],
+    kind: type[E],
+    function: str,
+    *,
+    device: str | None = None,
+    revision: str | None = None,
+) -> E:
+    """`model`, or the one that it names, opened with the options.
 
     Raises: TypeError, naming `function`, if it is neither; and what `kind` raises.
     """
@@ -30,7 +37,7 @@ def opened(model: E | str | os.PathLike[str], kind: type[E], function: str) -> E
     if not isinstance(model, (str, os.PathLike)):
         got = type(model).__name__
         raise TypeError(f"{function}: model must be a longspan {kind.__name__}, a folder or a name, got {got}")
-    return kind(model)
+    return kind(model, device, revision=revision)
 
 
 def engine_options(encoder: Encoder | MultiVectorEncoder) -> dict[str, object]:
