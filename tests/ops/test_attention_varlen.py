@@ -215,7 +215,10 @@ def test_long_sequence_needs_little_memory() -> None:
 
 def test_reference_backend_and_dtype_refusal() -> None:
     double = case((5, 9), 8).double()
-    with pytest.raises(BackendError, match="cpu: dtype must be float32, got float64; reference: only on request"):
+    with pytest.raises(
+        BackendError,
+        match="cpu: dtype must be float32, got float64; triton: takes torch tensors only; reference: only on request",
+    ):
         ops.attention_varlen(*double.args)
     got = ops.attention_varlen(*double.args, causal=True, backend="reference")
     np.testing.assert_array_equal(got, reference.attention_varlen(*double.args, causal=True))
@@ -253,7 +256,7 @@ BAD = [
     ({"softmax_scale": 0.0}, "softmax_scale must be a finite number above 0, got 0.0"),
     ({"softmax_scale": float("nan")}, "softmax_scale must be a finite number above 0, got nan"),
     ({"dtype": "int8"}, "dtype must be 'float32' or 'bfloat16', got 'int8'"),
-    ({"backend": "gpu"}, "backend must be one of auto, cpu, reference, got 'gpu'"),
+    ({"backend": "gpu"}, "backend must be one of auto, cpu, triton, reference, got 'gpu'"),
 ]
 
 

@@ -67,7 +67,10 @@ def test_out_may_be_an_input(isa: str) -> None:
 def test_reference_backend_and_dtype_refusal() -> None:
     x, weight, bias, _ = case(3, 8)
     doubles = [array.astype(np.float64) for array in (x, weight, bias)]
-    with pytest.raises(BackendError, match="cpu: dtype must be float32, got float64; reference: only on request"):
+    with pytest.raises(
+        BackendError,
+        match="cpu: dtype must be float32, got float64; triton: takes torch tensors only; reference: only on request",
+    ):
         ops.layer_norm(*doubles, eps=EPS)
     got = ops.layer_norm(*doubles, eps=EPS, backend="reference")
     np.testing.assert_array_equal(got, reference.layer_norm(*doubles, eps=EPS))
@@ -80,7 +83,7 @@ def test_reference_backend_and_dtype_refusal() -> None:
         ({"x": np.ones(8, np.float32)}, r"layer_norm: x must be \(rows, dim\), got \(8,\)"),
         ({"residual": np.ones((2, 8), np.float32)}, r"layer_norm: residual must be \(3, 8\), got \(2, 8\)"),
         ({"eps": 0.0}, "layer_norm: eps must be a finite number above 0, got 0.0"),
-        ({"backend": "gpu"}, "layer_norm: backend must be one of auto, cpu, reference, got 'gpu'"),
+        ({"backend": "gpu"}, "layer_norm: backend must be one of auto, cpu, triton, reference, got 'gpu'"),
     ],
 )
 def test_bad_input(change: dict[str, object], message: str) -> None:

@@ -7,15 +7,27 @@ from typing import Literal
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, to_numpy
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.arrays import Array, is_array
+from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_cu_seqlens, check_positive
+
+MAX_GPU_HEAD_DIM = 256
+
+
+def _refuses_triton(q: Array, *args: object, dtype: str, **kwargs: object) -> str | None:
+    if dtype != "float32":
+        return "multiplies rows in their own dtype; give bfloat16 rows"
+    if q.shape[-1] > MAX_GPU_HEAD_DIM:
+        return f"head_dim must be at most {MAX_GPU_HEAD_DIM}, got {q.shape[-1]}"
+    return unless_torch(dtypes=GPU_FLOATS)(q, *args, **kwargs)
+
 
 ATTENTION_VARLEN: Op[..., object] = Op(
     "attention_varlen",
     (
         Backend("cpu", "ops.attention_varlen:_attention_varlen_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("triton", "kernels.attention_varlen:attention_varlen", _refuses_triton),
         Backend("reference", "ops.attention_varlen:_attention_varlen_reference", only_on_request),
     ),
 )
@@ -46,10 +58,12 @@ def attention_varlen(
 
     Keys stand at j = 0 .. len_k - 1 in their sequence. Queries end where the keys end: row r stands at
     i = len_k - len_q + r. Query head h reads key head h // (num_heads / num_kv_heads). No array of length squared
-    exists. A sequence's result depends on that sequence alone, bit for bit.
+    exists. A sequence's result depends on that sequence alone, bit for bit. On a GPU, q, k and v have gradients, and
+    the values of the offsets and the reach of the tables are not checked: that would wait for it.
 
     Args:
-        q: (total_q, num_heads, head_dim) f32, any row and head strides (a slice of a fused projection is fine).
+        q: (total_q, num_heads, head_dim) f32, any row and head strides (a slice of a fused projection is fine). On a
+            GPU also f16 or bf16, with head_dim up to 256.
         k: (total_k, num_kv_heads, head_dim), dtype and device of `q`; num_heads is a multiple of num_kv_heads.
         v: as `k`.
         cu_seqlens_q: (num_sequences + 1,) int32, from 0 to total_q, never falling.
@@ -75,7 +89,7 @@ def attention_varlen(
     _check_rows(q, k, v, out)
     lengths = _check_lengths(cu_seqlens_q, cu_seqlens_k, q.shape[0], k.shape[0])
     _check_position_tables(q, slopes, bias_table, cos, sin, interleaved)
-    if cos is not None:
+    if cos is not None and lengths is not None:
         _check_rotary_range(cos, *lengths)
     if window is not None:
         _check_window(window)
@@ -119,14 +133,13 @@ def _check_rows(q: Array, k: Array, v: Array, out: Array | None) -> None:
 
 def _check_lengths(
     cu_seqlens_q: Array, cu_seqlens_k: Array, total_q: int, total_k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The sequences' query lengths and key lengths."""
-    offsets_q = to_numpy("attention_varlen", "cu_seqlens_q", cu_seqlens_q)
-    offsets_k = to_numpy("attention_varlen", "cu_seqlens_k", cu_seqlens_k)
-    check_cu_seqlens("attention_varlen", "cu_seqlens_q", offsets_q, total_q)
-    check_axes("attention_varlen", "cu_seqlens_k", offsets_k, offsets_q.shape)
-    check_cu_seqlens("attention_varlen", "cu_seqlens_k", offsets_k, total_k)
-    return np.diff(offsets_q), np.diff(offsets_k)
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The sequences' query lengths and key lengths; None where they are on a GPU."""
+    offsets_q = check_cu_seqlens("attention_varlen", "cu_seqlens_q", cu_seqlens_q, total_q)
+    if is_array(cu_seqlens_k):
+        check_axes("attention_varlen", "cu_seqlens_k", cu_seqlens_k, tuple(cu_seqlens_q.shape))
+    offsets_k = check_cu_seqlens("attention_varlen", "cu_seqlens_k", cu_seqlens_k, total_k)
+    return None if offsets_q is None or offsets_k is None else (np.diff(offsets_q), np.diff(offsets_k))
 
 
 def _check_position_tables(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from longspan.arrays import Array, dtype_of
+from longspan.arrays import Array, dtype_of, host_values
 
 
 def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -> None:
@@ -17,18 +17,25 @@ def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -
         raise ValueError(f"{op}: {name} must be ({want}{',' if len(shape) == 1 else ''}), got {got}")
 
 
-def check_cu_seqlens(op: str, name: str, cu_seqlens: np.ndarray, total: int) -> None:
-    """int32 offsets that start at 0, never fall, and end at `total`."""
+def check_cu_seqlens(op: str, name: str, cu_seqlens: Array, total: int) -> np.ndarray | None:
+    """int32 offsets that start at 0, never fall, and end at `total`. Returns them, or None where their values are not
+    looked at: see `host_values`."""
+    offsets = host_values(op, name, cu_seqlens)
     check_axes(op, name, cu_seqlens, ("rows + 1",))
     if dtype_of(cu_seqlens) != "int32":
         raise ValueError(f"{op}: {name} must be int32, got {dtype_of(cu_seqlens)}")
-    if len(cu_seqlens) == 0 or cu_seqlens[0] != 0:
-        raise ValueError(f"{op}: {name} must start with 0, got {cu_seqlens[:1].tolist()}")
-    if (falls := np.flatnonzero(np.diff(cu_seqlens) < 0)).size:
+    if cu_seqlens.shape[0] == 0:
+        raise ValueError(f"{op}: {name} must start with 0, got []")
+    if offsets is None:
+        return None
+    if offsets[0] != 0:
+        raise ValueError(f"{op}: {name} must start with 0, got {offsets[:1].tolist()}")
+    if (falls := np.flatnonzero(np.diff(offsets) < 0)).size:
         at = int(falls[0])
-        raise ValueError(f"{op}: {name} must never fall, {name}[{at}] is {cu_seqlens[at]}, then {cu_seqlens[at + 1]}")
-    if cu_seqlens[-1] != total:
-        raise ValueError(f"{op}: {name} must end at the number of rows, {total}, got {cu_seqlens[-1]}")
+        raise ValueError(f"{op}: {name} must never fall, {name}[{at}] is {offsets[at]}, then {offsets[at + 1]}")
+    if offsets[-1] != total:
+        raise ValueError(f"{op}: {name} must end at the number of rows, {total}, got {offsets[-1]}")
+    return offsets
 
 
 def check_positive(op: str, name: str, value: float) -> None:

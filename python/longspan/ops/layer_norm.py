@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longspan import _core, reference
 from longspan.arrays import Array
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_positive
 
@@ -12,6 +12,7 @@ LAYER_NORM: Op[..., object] = Op(
     "layer_norm",
     (
         Backend("cpu", "ops.layer_norm:_layer_norm_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("triton", "kernels.layer_norm:layer_norm", unless_torch(dtypes=GPU_FLOATS)),
         Backend("reference", "ops.layer_norm:_layer_norm_reference", only_on_request),
     ),
 )
@@ -19,6 +20,7 @@ RMS_NORM: Op[..., object] = Op(
     "rms_norm",
     (
         Backend("cpu", "ops.layer_norm:_rms_norm_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("triton", "kernels.layer_norm:rms_norm", unless_torch(dtypes=GPU_FLOATS)),
         Backend("reference", "ops.layer_norm:_rms_norm_reference", only_on_request),
     ),
 )
@@ -39,7 +41,8 @@ def layer_norm(
     out = (z - mean(z)) / sqrt(mean((z - mean(z))^2) + eps) * weight + bias, with z = x + residual.
 
     Args:
-        x: (rows, dim) f32, or (rows, groups, dim) to normalise each group by itself, as a head of attention.
+        x: (rows, dim) f32, on a GPU also f16 or bf16; or (rows, groups, dim) to normalise each group by itself, as a
+            head of attention.
         weight: (dim,), dtype and device of `x`.
         bias: (dim,) or None for no shift.
         eps: added to the variance; above 0.

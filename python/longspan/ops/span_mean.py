@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, dtype_of, like, to_numpy
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.arrays import Array, dtype_of, host_values, like
+from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
 
@@ -14,6 +14,7 @@ SPAN_MEAN: Op[..., object] = Op(
     "span_mean",
     (
         Backend("cpu", "ops.span_mean:_span_mean_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("triton", "kernels.span_mean:span_mean", unless_torch(dtypes=GPU_FLOATS)),
         Backend("reference", "ops.span_mean:_span_mean_reference", only_on_request),
     ),
 )
@@ -34,16 +35,16 @@ def span_mean(
     out[s] = mean of hidden[spans[s, 0] : spans[s, 1], :truncate_dim], divided by max(its length, 1e-12) if `normalize`.
 
     Args:
-        hidden: (total_tokens, dim) f32.
+        hidden: (total_tokens, dim) f32; on a GPU also f16 or bf16.
         spans: (num_spans, 2) int32, half-open [start, end) rows of `hidden`, none empty. They may overlap, nest, and
-            come in any order.
+            come in any order. On a GPU their values are not checked: that would wait for it.
         truncate_dim: keep this many leading values, 1 to dim; None for all. The others are not read.
         normalize: whether rows of the result have unit length; a mean of zeros stays zeros.
         drop_invalid: leave out spans that are empty or reach outside `hidden`, instead of refusing them.
         out: f32 of the result's shape, to write to, or None for a new array; must not be `hidden`.
         backend: "auto" or one of `SPAN_MEAN.names`.
     Returns: (num_spans, truncate_dim or dim) f32, without the rows of spans left out; `out` if it was given. A span's
-        mean depends on its own rows alone, bit for bit.
+        mean depends on its own rows alone, on the CPU bit for bit.
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
     Source: Late Chunking, arXiv:2409.04701.
     """
@@ -59,9 +60,15 @@ def span_mean(
 
 def _checked_spans(spans: Array, total: int, drop_invalid: bool) -> Array:
     """`spans`, or those of them that are good."""
-    rows = to_numpy("span_mean", "spans", spans)
-    if dtype_of(rows) != "int32":
-        raise ValueError(f"span_mean: spans must be int32, got {dtype_of(rows)}")
+    rows = host_values("span_mean", "spans", spans)
+    if dtype_of(spans) != "int32":
+        raise ValueError(f"span_mean: spans must be int32, got {dtype_of(spans)}")
+    if rows is None:
+        if drop_invalid:
+            raise ValueError(
+                "span_mean: drop_invalid needs the spans' values; give NumPy or CPU spans, or drop them first"
+            )
+        return spans
     good = (rows[:, 0] >= 0) & (rows[:, 0] < rows[:, 1]) & (rows[:, 1] <= total)
     if good.all():
         return spans

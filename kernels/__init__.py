@@ -1,1 +1,0 @@
-"""Triton kernels, one file per op, installed as `longspan.kernels`; the backends of `longspan.ops` load them."""

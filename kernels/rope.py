@@ -1,0 +1,152 @@
+"""RoPE for packed rows: rotation on load for other kernels, and a kernel that rotates a whole tensor once."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from longspan.kernels.launch import LAUNCH, find_sequence, num_tiles, on_device, power_of_2
+
+ROWS = 64  # of a program's tile
+
+
+@triton.jit
+def load_rows(
+    x_ptr,  # at the sequence's first row and the head
+    rows,  # (BLOCK,) within the sequence
+    num_rows,
+    stride_x_t,
+    cos_ptr,  # (max_position, HALF); None: nothing is rotated
+    sin_ptr,
+    positions,  # (BLOCK,) of the rows
+    max_position,
+    stride_cos,
+    HALF: tl.constexpr,  # of the rotated values: rotary_dim / 2
+    INTERLEAVED: tl.constexpr,
+    INVERSE: tl.constexpr,  # rotate backwards, as gradients do
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """(BLOCK, BLOCK_D) rows of a head, rotated; zeros outside. Each value meets its partner by a second load, which
+    the first one has brought to the L1 cache."""
+    d = tl.arange(0, BLOCK_D)
+    row_ok = (rows < num_rows)[:, None]
+    row_ptr = x_ptr + rows.to(tl.int64)[:, None] * stride_x_t
+    x = tl.load(row_ptr + d[None, :], mask=row_ok & (d < HEAD_DIM)[None, :], other=0.0)
+    if cos_ptr is not None:
+        if INTERLEAVED:
+            pair, partner, is_first = d // 2, d ^ 1, d % 2 == 0
+        else:
+            is_first = d < HALF
+            pair, partner = tl.where(is_first, d, d - HALF), tl.where(is_first, d + HALF, d - HALF)
+        # A position outside the tables belongs to no key: the caller's lengths are wrong, and nothing is read.
+        known = row_ok & ((positions >= 0) & (positions < max_position))[:, None] & (d < 2 * HALF)[None, :]
+        other = tl.load(row_ptr + partner[None, :], mask=known, other=0.0).to(tl.float32)
+        angle = positions.to(tl.int64)[:, None] * stride_cos + pair[None, :]
+        cos = tl.load(cos_ptr + angle, mask=known, other=1.0).to(tl.float32)
+        sin = tl.load(sin_ptr + angle, mask=known, other=0.0).to(tl.float32)
+        if INVERSE:
+            sin = -sin
+        x = (x.to(tl.float32) * cos + tl.where(is_first, -1.0, 1.0)[None, :] * other * sin).to(x.dtype)
+    return x
+
+
+# rope: the rows of packed sequences, each rotated by its place.
+#   x, out (total, heads, head_dim) T   cos, sin (max_position, HALF)
+# Grid (tiles of BLOCK rows, heads). Rows of x end where `cu_seqlens_end` says that the positions end.
+# Bytes = 2 * sizeof(T) * total * heads * head_dim, and the tables from cache; FLOPs 3 a value. Limit: memory.
+@triton.jit
+def _rope_kernel(
+    x_ptr,
+    out_ptr,
+    cu_seqlens_ptr,
+    cu_seqlens_end_ptr,
+    cos_ptr,
+    sin_ptr,
+    num_sequences,
+    max_position,
+    stride_x_t,
+    stride_x_h,
+    stride_out_t,
+    stride_out_h,
+    stride_cos,
+    HALF: tl.constexpr,
+    INTERLEAVED: tl.constexpr,
+    INVERSE: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    sequence, tile = find_sequence(cu_seqlens_ptr, num_sequences, tl.program_id(0), BLOCK)
+    start = tl.load(cu_seqlens_ptr + sequence)
+    length = tl.load(cu_seqlens_ptr + sequence + 1) - start
+    if tile * BLOCK >= length:
+        return
+    positions_end = tl.load(cu_seqlens_end_ptr + sequence + 1) - tl.load(cu_seqlens_end_ptr + sequence)
+    rows = tile * BLOCK + tl.arange(0, BLOCK)
+    head = tl.program_id(1).to(tl.int64)
+    x = load_rows(
+        x_ptr + start.to(tl.int64) * stride_x_t + head * stride_x_h,
+        rows,
+        length,
+        stride_x_t,
+        cos_ptr,
+        sin_ptr,
+        rows + positions_end - length,
+        max_position,
+        stride_cos,
+        HALF,
+        INTERLEAVED,
+        INVERSE,
+        HEAD_DIM,
+        BLOCK_D,
+    )
+    d = tl.arange(0, BLOCK_D)
+    place = (start + rows).to(tl.int64)[:, None] * stride_out_t + head * stride_out_h + d[None, :]
+    tl.store(out_ptr + place, x, mask=(rows < length)[:, None] & (d < HEAD_DIM)[None, :])
+
+
+def rope(
+    x: torch.Tensor,
+    cu_seqlens: torch.Tensor,
+    cu_seqlens_end: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    *,
+    interleaved: bool,
+    inverse: bool = False,
+) -> torch.Tensor:
+    """The rows of `x` (total, heads, head_dim) rotated by their positions, or back again.
+
+    A sequence's last row stands where the same sequence of `cu_seqlens_end` has its last one.
+    """
+    total, heads, head_dim = x.shape
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    num_sequences = cu_seqlens.shape[0] - 1
+    if total == 0 or num_sequences == 0:
+        return out
+    with on_device(x):
+        _rope_kernel[(num_tiles(total, num_sequences, ROWS), heads)](
+            x,
+            out,
+            cu_seqlens,
+            cu_seqlens_end,
+            cos,
+            sin,
+            num_sequences,
+            cos.shape[0],
+            x.stride(0),
+            x.stride(1),
+            out.stride(0),
+            out.stride(1),
+            cos.stride(0),
+            HALF=cos.shape[1],
+            INTERLEAVED=interleaved,
+            INVERSE=inverse,
+            HEAD_DIM=head_dim,
+            BLOCK_D=power_of_2(head_dim, 16),
+            BLOCK=ROWS,
+            num_warps=4,
+            **LAUNCH,
+        )
+    return out
