@@ -1,0 +1,35 @@
+# longspan/_cuda: an op's folder has its kernels in cuda*.cu and their binding in bind_cuda.cpp.
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # the flags below say it: CMake's own list does not know every architecture
+enable_language(CUDA)
+find_package(CUDAToolkit 12.8 REQUIRED)
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+
+set(LONGSPAN_CUDA_OPS binarize hamming span_mean)
+set(cuda_sources csrc/cuda_module.cpp csrc/hamming/cuda_scan.cu csrc/hamming/cuda_select.cu csrc/hamming/cuda_tiles.cu)
+foreach(op IN LISTS LONGSPAN_CUDA_OPS)
+  list(APPEND cuda_sources csrc/${op}/cuda.cu csrc/${op}/bind_cuda.cpp)
+endforeach()
+
+set(cuda_flags "")
+foreach(arch IN LISTS LONGSPAN_CUDA_ARCHITECTURES)
+  list(APPEND cuda_flags "-gencode=arch=compute_${arch},code=sm_${arch}")
+endforeach()
+list(GET LONGSPAN_CUDA_ARCHITECTURES -1 newest)
+if(NOT newest MATCHES "[af]$")  # instructions of one architecture alone have no PTX for others
+  list(APPEND cuda_flags "-gencode=arch=compute_${newest},code=compute_${newest}")
+endif()
+
+pybind11_add_module(_cuda MODULE NO_EXTRAS ${cuda_sources})
+target_include_directories(_cuda PRIVATE csrc)
+# The static runtime: the one that a torch beside us has loaded may be of another version.
+target_link_libraries(_cuda PRIVATE CUDA::cudart_static)
+set_target_properties(_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CXX_VISIBILITY_PRESET hidden
+                                       CUDA_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+target_compile_options(_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>
+                                     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unknown-pragmas>
+                                     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${LONGSPAN_WERROR}>>:-Werror>)
+if(LONGSPAN_INPLACE)
+  set_target_properties(_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/python/longspan)
+endif()
+install(TARGETS _cuda LIBRARY DESTINATION longspan)
