@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 
 class CommandError(ValueError):
     """What the user asked for cannot be done; the text is the whole message."""
@@ -22,3 +24,13 @@ def describe(error: BaseException) -> str:
     if isinstance(error, MemoryError) and not str(error):
         return "out of memory; a smaller --batch-tokens needs less"
     return str(error) or type(error).__name__
+
+
+def end_with(error: BaseException, fate: str) -> NoReturn:
+    """Raise the error again, what became of the work behind its sentence; bugs stay as they are."""
+    if isinstance(error, KeyboardInterrupt):
+        exit_code = error.exit_code if isinstance(error, Stopped) else 130
+        raise Stopped(f"{str(error) or 'interrupted'}; {fate}", exit_code) from error
+    if isinstance(error, OSError | ValueError | MemoryError):
+        raise CommandError(f"{describe(error)}; {fate}") from error
+    raise error

@@ -28,6 +28,7 @@ _BY_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_PROSE = (".md", ".markdown", ".rst")  # text, for commands that read files whole
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -58,8 +59,10 @@ class Input:
         return gzip.open(self.path, "rb") if self.is_gzip else open(self.path, "rb")
 
 
-def find_inputs(names: Sequence[str], *, format: Format | None = None, whole_file: bool = False) -> list[Input]:
-    """Check that every input can be read, before any slow work.
+def find_inputs(
+    names: Sequence[str], *, format: Format | None = None, whole_file: bool = False, takes_prose: bool = False
+) -> list[Input]:
+    """Check that every input can be read, before any slow work; `takes_prose`: Markdown and the like are text.
 
     Raises: FileNotFoundError, no such file; CommandError, a folder, an input named twice, or a format that neither
         the suffix nor `format` tells.
@@ -76,7 +79,7 @@ def find_inputs(names: Sequence[str], *, format: Format | None = None, whole_fil
             raise FileNotFoundError(f"{name}: no such file")
         if path is not None and path.is_dir():
             raise CommandError(f"{name} is a folder; name the files in it, for example {name.rstrip('/')}/*.txt")
-        inputs.append(Input(name, path, "text" if whole_file else format or _format_of(name)))
+        inputs.append(Input(name, path, "text" if whole_file else format or _format_of(name, takes_prose)))
     return inputs
 
 
@@ -108,12 +111,14 @@ def _without_mark(source: Input, handle: Iterable[bytes]) -> Iterator[bytes]:
     yield from lines
 
 
-def _format_of(name: str) -> Format:
+def _format_of(name: str, takes_prose: bool) -> Format:
     if name == STDIN:
         raise CommandError(f"standard input has no suffix; say what it is with --format {'|'.join(FORMATS)}")
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
+    if takes_prose and suffixes and suffixes[-1] in _PROSE:
+        return "text"
     found = _BY_SUFFIX.get(suffixes[-1]) if suffixes else None
     if found is None:
         known = " ".join(_BY_SUFFIX)
