@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from longspan import Encoder, TruncationWarning
 from longspan.late_chunking import Chunks
 from longspan.pipeline import Pipeline
+from longspan.tokenizer import TokenizedText
 
 SENTENCES = ["Dr. Smith went to Berlin. ", "It has 3.85 million people!\n\n", "Its area is large. ", "Is it old?"]
 DOCUMENT = "".join(SENTENCES)
@@ -110,6 +111,40 @@ def test_every_character_and_token_has_its_chunk(
         held[start:end] = True
     assert held[solid].all()
     assert held[0] and held[-1]  # the special ones
+
+
+@settings(deadline=None)
+@given(document=DOCUMENTS, pairs=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=6))
+def test_any_spans_in_any_order(any_encoder: Encoder, document: str, pairs: list[tuple[int, int]]) -> None:
+    """Overlapping, nested, the same one twice: each is the mean of the tokens that touch it, and only of them."""
+    spans = [(start, min(start + length, len(document))) for start, length in pairs if start < len(document)]
+    options = {"special_tokens": False, "normalize_embeddings": False, "drop_empty": True, "window": 512}
+    got = any_encoder.encode_chunks(document, chunks=spans, **options)
+    assert got.texts == [document[start:end] for start, end in got.spans]
+    tokens = any_encoder.tokenize([document], max_length=512)[0]
+    states = any_encoder.encode(document, output_value="token_embeddings", max_length=512)
+    # A mean of n float32 values, however it is summed, is within n units in the last place of the largest.
+    limit = np.finfo(np.float32).eps * np.abs(states).max() * len(states)
+    rest = list(spans)
+    for span, row, (first, last) in zip(got.spans, got.embeddings, got.token_spans.tolist(), strict=True):
+        while rest[0] != span:
+            dropped = rest.pop(0)
+            assert not any(map(len, touching(document, tokens, dropped)))
+        rest.pop(0)
+        for part in touching(document, tokens, span):
+            assert set(part) <= set(range(first, last))
+        np.testing.assert_allclose(row, states[first:last].mean(axis=0, dtype=np.float64), rtol=0, atol=limit)
+    assert not any(map(len, (part for span in rest for part in touching(document, tokens, span))))
+
+
+def touching(document: str, tokens: TokenizedText, span: tuple[int, int]) -> list[list[int]]:
+    """For each character of the span that is no white space, the tokens that hold it."""
+    offsets = tokens.offsets.tolist()
+    return [
+        [place for place, (start, end) in enumerate(offsets) if start <= at < end]
+        for at in range(*span)
+        if not document[at].isspace()
+    ]
 
 
 def test_documents_without_tokens_have_no_chunks(any_encoder: Encoder) -> None:

@@ -20,7 +20,6 @@ from bench.quality.data import load_articles
 from bench.quality.plot import Line, line_chart
 from bench.quality.report import Result, verdict
 from longspan import Encoder
-from longspan.late_chunking import Chunks
 
 slow = pytest.mark.skipif(not os.environ.get("LONGSPAN_TEST_SLOW"), reason="takes minutes: set LONGSPAN_TEST_SLOW=1")
 
@@ -33,10 +32,7 @@ def test_in_document_figures() -> None:
 
 
 def test_best_chunk_scores() -> None:
-    chunks = [
-        Chunks("ab", np.array([[1, 0], [0, 1]], np.float32), [(0, 1), (1, 2)], np.array([[0, 1], [1, 2]])),
-        Chunks("", np.empty((0, 2), np.float32), [], np.empty((0, 2), int)),
-    ]
+    chunks = [np.array([[1, 0], [0, 1]], np.float32), np.empty((0, 2), np.float32)]
     got = late_chunking.best_chunk_scores(np.array([[0.25, 0.5]], np.float32), chunks)
     assert got.tolist() == [[0.5, -np.inf]]
 

@@ -49,6 +49,7 @@ def test_sentences(want: list[str]) -> None:
         "Mme. Curie, Sr. García y Dra. Ruiz, al. Długa.",
         "А. С. Пушкин, ул. Тверская, рис. 5, т.е. Москва.",  # noqa: RUF001
         'Yahoo! is here, "why?" he asked... and left.',
+        "Am 3. Mai kam der 2. Band, im 16. und 17. Jahrhundert zum 1. Mal, bis 8. Oktober auf dem 12. Platz.",
         "1. Introduction",
         "a. First",
     ],
@@ -60,6 +61,16 @@ def test_what_ends_no_sentence(text: str) -> None:
 def test_numbers_of_lists_start_their_line() -> None:
     assert sentences("Do this.\n1. Mix\n  2. Stir it.\n13. Eat") == ["Do this.\n", "1. Mix\n  2. Stir it.\n", "13. Eat"]
     assert sentences("We were 13. Then more came.") == ["We were 13. ", "Then more came."]
+
+
+def test_not_every_number_is_an_ordinal() -> None:
+    for want in (
+        ["I am 13. ", "You are not."],
+        ["Das war 1913. ", "Dann kam der Krieg."],
+        ["Es waren 27. ", "Aber wer?"],
+        ["It was the summer of 69. ", "Then what?"],
+    ):
+        assert sentences("".join(want)) == want
 
 
 @given(st.text(alphabet="aB1. !\n。\"'(", max_size=60), st.integers(0, 20), st.integers(0, 20))

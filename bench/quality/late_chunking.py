@@ -32,11 +32,13 @@ from bench.quality.session import Session, add_common_options, finish, run_comma
 
 if TYPE_CHECKING:
     from longspan import Encoder
+    from longspan.chunking import ChunkUnit, Span
     from longspan.document_chunks import ChunkMode
     from longspan.late_chunking import Chunks
 
 SIZES: Final = (32, 64, 128, 256)
 CHUNKED: Final[tuple[ChunkMode, ...]] = ("naive", "late")
+NAIVE_IDS: Final = "naive-ids"
 IN_DOCUMENT_NDCG: Final = "in-doc nDCG@10"
 IN_DOCUMENT_MRR: Final = "in-doc MRR"
 FIRST_IS_GOLD: Final = "first is gold"
@@ -50,7 +52,8 @@ class Study:
     window: int | None
     overlap: int | None
     strategy: str
-    unit: str
+    unit: ChunkUnit
+    naive_ids: bool = False  # measure chunks of the document's own ids, too
 
     def chunks(self, documents: Sequence[str], mode: ChunkMode, **options: object) -> list[Chunks]:
         """Chunks with unit vectors. A chunk alone is cut at the model's own limit; a window may be longer."""
@@ -113,22 +116,62 @@ def in_document_figures(
 
 def document_figures(study: Study, data: RetrievalSet, sizes: Sequence[int]) -> dict[str, dict[str, float]]:
     """By ranking: "whole", and "naive-SIZE" and "late-SIZE" for each number of tokens."""
+    from longspan.chunking import split_document
+
     queries = study.queries(data)
     whole = study.encoder.encode_document(data.documents, normalize_embeddings=True, on_truncate="ignore")
     figures = {"whole": evaluate(by_float(queries, np.asarray(whole)), data.gains)}
-    for size in sizes:
-        for mode in CHUNKED:
-            chunks = study.chunks(data.documents, mode, chunks=study.unit, chunk_tokens=size)
-            figures[f"{mode}-{size}"] = evaluate(best_first(best_chunk_scores(queries, chunks)), data.gains)
+    tokenizer = study.encoder.tokenizer
+    spans = {
+        size: [split_document(text, tokenizer, size, unit=study.unit) for text in data.documents] for size in sizes
+    }
+    late = late_rows(study, data.documents, list(spans.values()))
+    for size, late_vectors in zip(sizes, late, strict=True):
+        naive = study.chunks(data.documents, "naive", chunks=spans[size], drop_empty=True)
+        rows = {"naive": [one.embeddings for one in naive], "late": late_vectors}
+        if study.naive_ids:
+            rows[NAIVE_IDS] = naive_id_rows(study, data.documents, size)
+        for kind, vectors in rows.items():
+            figures[f"{kind}-{size}"] = evaluate(best_first(best_chunk_scores(queries, vectors)), data.gains)
     return figures
 
 
-def best_chunk_scores(queries: np.ndarray, chunks: Sequence[Chunks]) -> np.ndarray:
-    """(num_queries, num_documents): the score of each document's best chunk; -inf without any."""
+def late_rows(
+    study: Study, documents: Sequence[str], spans: Sequence[Sequence[Sequence[Span]]]
+) -> list[list[np.ndarray]]:
+    """For each way to cut the documents the late vectors of each one's chunks: all ways from one run of the encoder.
+
+    Args:
+        spans: of each way, of each document, its chunks; one without a token has no vector.
+    """
+    together = [sorted({span for chunks in ways for span in chunks}) for ways in zip(*spans, strict=True)]
+    found = study.chunks(documents, "late", chunks=together, drop_empty=True)
+    rows = [dict(zip(one.spans, one.embeddings, strict=True)) for one in found]
+    empty = np.empty((0, study.encoder.dim), np.float32)
+    return [
+        [np.array([own[span] for span in chunks if span in own] or empty) for own, chunks in zip(rows, way)]
+        for way in spans
+    ]
+
+
+def naive_id_rows(study: Study, documents: Sequence[str], size: int) -> list[np.ndarray]:
+    """Each document's vectors of `size` of its own ids each, between the special tokens: not tokenized again."""
+    found: list[np.ndarray] = []
+    for tokens in study.encoder.tokenizer.encode(documents, max_length=10**9):
+        own = np.flatnonzero(~tokens.special_mask)
+        head, tail = tokens.ids[: own[0]], tokens.ids[own[-1] + 1 :]
+        parts = [tokens.ids[own[start : start + size]] for start in range(0, len(own), size)]
+        runs = [np.concatenate([head, part, tail]) for part in parts]
+        found.append(np.asarray(study.encoder.encode_ids(runs, normalize_embeddings=True)))
+    return found
+
+
+def best_chunk_scores(queries: np.ndarray, chunks: Sequence[np.ndarray]) -> np.ndarray:
+    """(num_queries, num_documents): the score of each document's best chunk, of (n, dim) each; -inf without any."""
     scores = np.full((len(queries), len(chunks)), -np.inf, np.float32)
-    for place, one in enumerate(chunks):
-        if len(one):
-            scores[:, place] = (queries @ one.embeddings.T).max(axis=1)
+    for place, vectors in enumerate(chunks):
+        if len(vectors):
+            scores[:, place] = (queries @ vectors.T).max(axis=1)
     return scores
 
 
@@ -191,7 +234,7 @@ def work(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"there is no data folder {options.data}")
     encoder = longspan.Encoder(options.model, num_threads=options.threads)
     folder = longspan.hub.resolve(options.model, revision=None, token=None, cache_dir=None, local_files_only=False)
-    study = Study(encoder, options.window, options.overlap, options.strategy, options.unit)
+    study = Study(encoder, options.window, options.overlap, options.strategy, options.unit, options.naive_ids)
     session = Session(
         Runtime(f"longspan {longspan.__version__}", lambda *_args: np.empty(0)),
         find_baseline(folder, options.baseline),
@@ -222,6 +265,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--overlap", type=int, help="of neighbouring windows; a quarter, 512 at most, if not given")
     parser.add_argument(
         "--strategy", choices=("earlier", "context", "reference"), default="earlier", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--naive-ids",
+        action="store_true",
+        help="embed chunks of --sizes of the document's own token ids by themselves, too, not tokenized again",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw nDCG@10 over the chunks' size there, as SVG")
     return run_command(work, parser.parse_args(argv))

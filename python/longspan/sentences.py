@@ -2,7 +2,8 @@
 
 Rules alone, with nothing learned: where a full stop is in doubt, as in "the U.S. Army", the sentence goes on. A chunk
 that holds one sentence more does less harm than a name that is cut in two. Scripts without such marks (Thai, Lao) end
-their sentences with their lines here.
+their sentences with their lines here; a line of more tokens than a chunk may have is cut at white space, which in these
+scripts stands between sentences and clauses, not between words.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ _BEFORE_NUMBERS: Final = (
     "nr abb tab kap bd s okt dez núm pág págs n num pag č str",
     "рис стр см табл п ст с",  # noqa: RUF001
 )
+# German ordinals are numbers with a full stop, before a noun and so before a capital: "am 3. Mai", "der 4. Stock".
+_ORDINAL_BEFORE: Final = re.compile(
+    r"(?<!\bI )\b(?:am|vom|zum|zur|beim|im|ins|ans|bis|d(?:er|ie|as|em|en|es)|(?:jed|sein|ihr|unser)e[mnrs]?)\s+\Z",
+    re.IGNORECASE,
+)
+_ORDINAL_AFTER: Final = re.compile(
+    r"(?:Jänner|Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
+    r"|Jahr(?:hundert|tausend|estag|gang)\w*|Jh)\b"
+)
 ABBREVIATIONS: Final = frozenset(" ".join(_BEFORE_MORE).split())
 BEFORE_NUMBERS: Final = frozenset(" ".join(_BEFORE_NUMBERS).split())
 
@@ -65,9 +75,18 @@ def _is_end(text: str, mark: int, after: int, end: int) -> bool:
     folded = word.casefold()
     if folded in ABBREVIATIONS or _DOTTED.fullmatch(word) or (folded in BEFORE_NUMBERS and first.isdigit()):
         return False
+    number = mark - len(word)
+    is_short = word.isdigit() and len(word) <= 3
     # The number of a list or a heading: "1. Introduction", "a. First".
-    is_number = len(word) == 1 or (word.isdigit() and len(word) <= 3)
-    return not (is_number and word.isalnum() and _starts_line(text, mark - len(word)))
+    is_item = (is_short or len(word) == 1) and word.isalnum() and _starts_line(text, number)
+    return not (is_item or (is_short and _is_ordinal(text, number, after)))
+
+
+def _is_ordinal(text: str, number: int, after: int) -> bool:
+    """Whether the number that starts at `number` is an ordinal, by the word before it or what follows its full stop."""
+    if _ORDINAL_AFTER.match(text, after):
+        return True
+    return _ORDINAL_BEFORE.search(text, max(0, number - _LOOK_BACK), number) is not None
 
 
 def _starts_line(text: str, position: int) -> bool:

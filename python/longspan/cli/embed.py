@@ -5,15 +5,31 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from longspan.cli.embedding import EmbedSummary, embed
-from longspan.cli.inputs import FORMATS
-from longspan.cli.options import ModelOptions, add_model_options, from_args, positive
-from longspan.cli.plan import EmbedRequest, make_plan
+from longspan.cli.embedding import Work, make_rows
+from longspan.cli.options import (
+    ModelOptions,
+    add_meaning_options,
+    add_model_options,
+    add_reading_options,
+    add_vector_options,
+    add_writing_options,
+    from_args,
+    positive,
+)
+from longspan.cli.plan import Layout, RowsRequest, make_plan
+from longspan.cli.readers import Record
+from longspan.cli.stage import Vectors
+from longspan.cli.stream import TEXTS_A_BLOCK, Role, encode_with
 from longspan.cli.terminal import count, is_terminal
-from longspan.cli.writers import OUTPUT_FORMATS, STDOUT
-from longspan.quantize import PRECISIONS
+from longspan.cli.writers import STDOUT
+from longspan.options import OnTruncate
+from longspan.quantize import Precision
+
+if TYPE_CHECKING:
+    from longspan.embedder import Encoder
 
 DESCRIPTION = """\
 Turn each text of the inputs into a vector, in order.
@@ -54,13 +70,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
     reading = parser.add_argument_group("reading")
-    reading.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")
-    reading.add_argument(
-        "--field", "--column", default="text", metavar="NAME", help="where the text is (default: text)"
-    )
+    add_reading_options(reading, "text", "texts")
     reading.add_argument("--whole-file", action="store_true", help="each file is one text")
-    reading.add_argument("--limit", type=positive, metavar="N", help="stop after N texts")
-    reading.add_argument("--skip-bad", action="store_true", help="count rows that cannot be used, and go on")
 
     meaning = parser.add_argument_group("embedding")
     role = meaning.add_mutually_exclusive_group()
@@ -68,54 +79,76 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--query", dest="role", action="store_const", const="query", help="use the model's prompt and task for queries"
     )
     role.add_argument("--document", dest="role", action="store_const", const="document", help="use those for documents")
-    meaning.add_argument("--task", metavar="NAME", help="one of the model's tasks; `longspan info MODEL` lists them")
-    prompt = meaning.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
-    prompt.add_argument("--prompt", metavar="TEXT", help="a prompt to put before every text")
+    add_meaning_options(meaning, "text")
     meaning.add_argument(
         "--max-length", type=positive, metavar="N", help="tokens of a text that count (default: the model's)"
     )
     meaning.add_argument(
         "--on-truncate", choices=("warn", "error", "ignore"), default="warn", help="for longer texts (default: warn)"
     )
-    meaning.add_argument("--batch-tokens", type=positive, metavar="N", help="tokens to compute on at a time")
-
-    vectors = parser.add_argument_group("vectors")
-    vectors.add_argument("--truncate-dim", type=positive, metavar="N", help="keep the first N dimensions")
-    vectors.add_argument(
-        "--normalize",
-        action=argparse.BooleanOptionalAction,
-        help="to unit length, or not (default: the model's own way)",
-    )
-    vectors.add_argument("--precision", choices=PRECISIONS, default="float32", help="what to write (default: float32)")
-    vectors.add_argument("--calibration", metavar="FILE.npy", help="vectors to take the ranges of int8 and uint8 from")
-
+    add_vector_options(parser)
     writing = parser.add_argument_group("writing")
-    writing.add_argument("--to", choices=OUTPUT_FORMATS, help="the output's format (default: by suffix)")
-    writing.add_argument(
-        "--keep", action="append", default=[], metavar="FIELD",
-        help="write this field too, as often as wanted; text has the fields text, file and line",
-    )  # fmt: skip
-    writing.add_argument("--force", action="store_true", help="replace an output that exists")
-    writing.add_argument(
-        "--resume", action="store_true", help="keep what is done if the run is stopped, and go on from what is kept"
-    )
-    writing.add_argument("--json", action="store_true", help="print a summary on stdout as JSON")
+    add_writing_options(writing, "write this field too, as often as wanted; text has the fields text, file and line")
     add_model_options(parser)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest(RowsRequest):
+    """What `longspan embed` was asked for; each field is an option of that name."""
+
+    whole_file: bool
+    role: Role | None
+    on_truncate: OnTruncate
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedSummary:
+    """What a finished run did, as `--json` prints it."""
+
+    output: str
+    rows: int
+    dim: int  # of a row of the output: a binary code has dim / 8
+    precision: Precision
+    resumed_rows: int  # of `rows`, those that an earlier run had embedded
+    skipped: int  # bad rows, with --skip-bad
+    seconds: float
+    texts_per_second: float
 
 
 def run(args: argparse.Namespace) -> None:
     """Embed, then say what was done: JSON if asked, a line on stderr for a person, nothing in a pipe."""
     as_json: bool = args.json
-    args.keep = tuple(dict.fromkeys(args.keep))
-    args.inputs = tuple(args.inputs)
-    plan = make_plan(from_args(EmbedRequest, args), as_json=as_json)
+    request = from_args(EmbedRequest, args)
+    plan = make_plan(request, Layout(whole="all" if request.whole_file else "none"), as_json=as_json)
     model = from_args(ModelOptions, args)
-    summary = embed(plan, model.open(plan.request.model), model)
+    done = make_rows(plan, _work(model.open(request.model), request), model)
+    summary = EmbedSummary(
+        output=request.output,
+        rows=done.rows,
+        dim=done.dim,
+        precision=request.precision,
+        resumed_rows=done.resumed_rows,
+        skipped=done.skipped,
+        seconds=done.seconds,
+        texts_per_second=done.records_per_second,
+    )
     if as_json:
         print(json.dumps(asdict(summary)))
     elif is_terminal(sys.stderr):
         print(_in_words(summary), file=sys.stderr)
+
+
+def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
+    """A row a text."""
+    encode = encode_with(encoder, request)
+
+    def make(texts: list[str]) -> tuple[Vectors, list[None]]:
+        return encode(texts), [None] * len(texts)
+
+    def kept(_number: int, record: Record, _: None) -> list[str]:
+        return [record.kept]
+
+    return Work(make, kept, dim=encode([]).shape[1], noun="text", fewest=TEXTS_A_BLOCK)
 
 
 def _in_words(summary: EmbedSummary) -> str:

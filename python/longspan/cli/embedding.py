@@ -1,4 +1,4 @@
-"""The work of `longspan embed`: records to vectors in blocks, staged on the disk, published whole."""
+"""The work of `longspan embed` and `longspan chunk`: records to rows in blocks, staged on the disk, published whole."""
 
 from __future__ import annotations
 
@@ -7,66 +7,85 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import Generic, NoReturn
+
+import numpy as np
 
 from longspan import __version__
 from longspan.cli.failures import CommandError, end_with
 from longspan.cli.options import ModelOptions
-from longspan.cli.plan import EmbedRequest, Plan
+from longspan.cli.plan import Plan, RowsRequest
 from longspan.cli.precision import calibration_ranges, needs_ranges, ranges_of
-from longspan.cli.readers import Selection, read_records
-from longspan.cli.stage import Block, Stage, Vectors, stage_folder
-from longspan.cli.stream import Tally, embedded, encode_with, good_records
+from longspan.cli.readers import BadRow, Record, Selection, read_records
+from longspan.cli.stage import Stage, Vectors, stage_folder
+from longspan.cli.stream import Made, Tally, embedded, good_records
 from longspan.cli.terminal import count, rate
 from longspan.cli.writers import publish, write_jsonl
 from longspan.quantize import FEW_EMBEDDINGS, Precision, quantize_embeddings
-
-if TYPE_CHECKING:
-    from longspan.embedder import Encoder
 
 # Options of a run that change no row of its output, so that they may differ when it is resumed.
 _FREE_OPTIONS = {"model", "inputs", "output", "to", "calibration", "batch_tokens", "force", "resume"}
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedSummary:
-    """What a finished run did, as `--json` prints it."""
+class Work(Generic[Made]):
+    """How a command makes rows of texts.
 
-    output: str
+    Attributes:
+        make: from texts to the rows of them all, (rows, dim) f32, and what each text gave.
+        kept: of a record, by its number, what its text gave: each row's kept fields as JSON.
+        dim: values of a row.
+        noun: what a text is called.
+        fewest: texts of a block at least.
+    """
+
+    make: Callable[[list[str]], tuple[Vectors, list[Made]]]
+    kept: Callable[[int, Record, Made], list[str]]
+    dim: int
+    noun: str
+    fewest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a finished run did."""
+
     rows: int
+    records: int
     dim: int  # of a row of the output: a binary code has dim / 8
-    precision: Precision
-    resumed_rows: int  # of `rows`, those that an earlier run had embedded
+    resumed_rows: int  # of `rows`, those that an earlier run had made
+    resumed_records: int  # the records that they came from
     skipped: int  # bad rows, with --skip-bad
     seconds: float
-    texts_per_second: float
+
+    @property
+    def records_per_second(self) -> float:
+        """Of this run alone."""
+        return round(rate(self.records - self.resumed_records, self.seconds), 1)
 
 
-def embed(plan: Plan, encoder: Encoder, model: ModelOptions) -> EmbedSummary:
+def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
     """Run the plan.
 
     Raises: CommandError, whatever stopped it, saying what became of the output; Stopped, on Ctrl-C or a signal.
     """
     started = time.perf_counter()
     request, tally = plan.request, Tally()
-    encode = encode_with(encoder, request)
-    empty = encode([])  # (0, dim)
-    ranges = calibration_ranges(request.calibration, empty.shape[1]) if request.calibration else None
+    empty = np.empty((0, work.dim), np.float32)
+    ranges = calibration_ranges(request.calibration, work.dim) if request.calibration else None
     quantize = partial(quantize_embeddings, precision=request.precision, ranges=ranges)
     is_two_pass = needs_ranges(request.precision) and ranges is None
     quantize_now = _as_they_are if is_two_pass else quantize
-
-    def encode_now(texts: list[str]) -> Vectors:
-        return quantize_now(encode(texts))
-
-    resumed_rows = 0
+    rows = resumed_rows = resumed_records = 0
     if plan.target is None:
-        write_jsonl(sys.stdout.buffer, _numbered(_embedded(plan, encode_now, tally)))
+        for vectors, kept, _ in _made(plan, work, quantize_now, tally):
+            write_jsonl(sys.stdout.buffer, [(rows, vectors, kept)])
+            rows += len(kept)
     else:
         staged = quantize_now(empty)
         run = _identity(plan, model, staged, ranges) if request.resume else None
@@ -74,44 +93,58 @@ def embed(plan: Plan, encoder: Encoder, model: ModelOptions) -> EmbedSummary:
         stage: Stage | None = None
         try:
             stage = Stage(folder, staged.dtype, staged.shape[1], run=run)
-            resumed_rows = stage.rows
-            for vectors, kept in _embedded(plan, encode_now, tally, done=resumed_rows):
-                stage.append(vectors, kept)
+            resumed_rows, resumed_records = stage.rows, stage.records
+            for block in _made(plan, work, quantize_now, tally, done=resumed_records):
+                stage.append(*block)
             finish = _second_pass(stage, request.precision) if is_two_pass else None
-            publish(stage, plan.target, plan.to, finish=finish, keep=request.keep, force=request.force)
+            beside, force = plan.beside, request.force
+            publish(stage, plan.target, plan.to, finish=finish, keep=plan.columns, beside=beside, force=force)
         except BaseException as error:
             _give_up(error, stage, folder, request)
+        rows = stage.rows
         stage.discard()
     tally.report()
-    seconds = time.perf_counter() - started
-    return EmbedSummary(
-        output=request.output,
-        rows=resumed_rows + tally.rows,
+    return Done(
+        rows=rows,
+        records=resumed_records + tally.rows,
         dim=quantize(empty).shape[1],
-        precision=request.precision,
         resumed_rows=resumed_rows,
+        resumed_records=resumed_records,
         skipped=tally.skipped,
-        seconds=round(seconds, 3),
-        texts_per_second=round(rate(tally.rows, seconds), 1),
+        seconds=round(time.perf_counter() - started, 3),
     )
 
 
-def _embedded(
-    plan: Plan, encode: Callable[[list[str]], Vectors], tally: Tally, done: int = 0
-) -> Iterator[tuple[Vectors, list[str]]]:
-    """The vectors and kept fields of all records but the first `done`, a block at a time."""
+def _made(
+    plan: Plan, work: Work[Made], quantize: Callable[[Vectors], Vectors], tally: Tally, done: int = 0
+) -> Iterator[tuple[Vectors, list[str], int]]:
+    """Vectors, kept fields and number of records of all blocks behind the first `done` records."""
     request = plan.request
-    rows = read_records(plan.inputs, Selection(request.field, request.keep, request.whole_file))
-    records = islice(good_records(rows, tally, keep=request.keep, skip_bad=request.skip_bad), request.limit)
-    for vectors, block in embedded(records, encode, tally, inputs=plan.inputs, limit=request.limit, done=done):
-        yield vectors, [record.kept for record in block]
+    good = good_records(_records(plan), tally, keep=request.keep, skip_bad=request.skip_bad)
+
+    def make(texts: list[str]) -> tuple[Vectors, list[Made]]:
+        vectors, made = work.make(texts)
+        return quantize(vectors), made
+
+    blocks = embedded(
+        islice(good, request.limit),
+        make,
+        tally,
+        inputs=plan.inputs,
+        limit=request.limit,
+        done=done,
+        noun=work.noun,
+        fewest=work.fewest,
+    )
+    for (vectors, made), block in blocks:
+        numbered = enumerate(zip(block, made, strict=True), done + tally.rows)
+        yield vectors, [row for number, (one, gave) in numbered for row in work.kept(number, one, gave)], len(block)
 
 
-def _numbered(rows: Iterable[tuple[Vectors, list[str]]]) -> Iterator[Block]:
-    start = 0
-    for vectors, kept in rows:
-        yield start, vectors, kept
-        start += len(kept)
+def _records(plan: Plan) -> Iterator[Record | BadRow]:
+    for source in plan.inputs:
+        selection = Selection(plan.request.field, plan.keep, whole_file=plan.reads_whole(source))
+        yield from read_records([source], selection)
 
 
 def _as_they_are(vectors: Vectors) -> Vectors:
@@ -133,13 +166,13 @@ def _second_pass(stage: Stage, precision: Precision) -> Callable[[Vectors], Vect
     return partial(quantize_embeddings, precision=precision, ranges=ranges)
 
 
-def _give_up(error: BaseException, stage: Stage | None, folder: Path, request: EmbedRequest) -> NoReturn:
+def _give_up(error: BaseException, stage: Stage | None, folder: Path, request: RowsRequest) -> NoReturn:
     """Leave nothing behind, or what a resumed run can use, and say which; then the error goes on."""
     if stage is not None:
         stage.close()
     if request.resume and stage is None:
         raise error  # the folder, if there is one, may be an earlier run's
-    if request.resume and stage is not None and stage.rows:
+    if request.resume and stage is not None and stage.records:
         fate = f"{count(stage.rows, 'row')} kept, and the same command goes on from there"
     else:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,10 @@ import argparse
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from longspan.cli.inputs import FORMATS
+from longspan.cli.writers import OUTPUT_FORMATS
+from longspan.quantize import PRECISIONS
+
 if TYPE_CHECKING:
     from longspan.embedder import Encoder
 
@@ -55,9 +59,58 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--local-files-only", action="store_true", help="never download")
 
 
+def add_reading_options(group: argparse._ArgumentGroup, noun: str, plural: str) -> None:
+    """Where the texts are in the inputs, and which of them count."""
+    group.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")
+    group.add_argument("--field", "--column", default="text", metavar="NAME", help="where the text is (default: text)")
+    group.add_argument("--limit", type=positive, metavar="N", help=f"stop after N {plural}")
+    group.add_argument("--skip-bad", action="store_true", help=f"count rows that hold no usable {noun}, and go on")
+
+
+def add_meaning_options(group: argparse._ArgumentGroup, noun: str) -> None:
+    """Task, prompt, and how much of a text counts."""
+    group.add_argument("--task", metavar="NAME", help="one of the model's tasks; `longspan info MODEL` lists them")
+    prompt = group.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
+    prompt.add_argument("--prompt", metavar="TEXT", help=f"a prompt to put before every {noun}")
+    group.add_argument("--batch-tokens", type=positive, metavar="N", help="tokens to compute on at a time")
+
+
+def add_vector_options(parser: argparse.ArgumentParser) -> None:
+    """What becomes of a vector."""
+    group = parser.add_argument_group("vectors")
+    group.add_argument("--truncate-dim", type=positive, metavar="N", help="keep the first N dimensions")
+    group.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="to unit length, or not (default: the model's own way)",
+    )
+    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="what to write (default: float32)")
+    group.add_argument("--calibration", metavar="FILE.npy", help="vectors to take the ranges of int8 and uint8 from")
+
+
+def add_writing_options(group: argparse._ArgumentGroup, keep: str) -> None:
+    """The output's format, and whether it may be replaced or gone on with."""
+    group.add_argument("--to", choices=OUTPUT_FORMATS, help="the output's format (default: by suffix)")
+    group.add_argument("--keep", action="append", default=[], metavar="FIELD", help=keep)
+    group.add_argument("--force", action="store_true", help="replace an output that exists")
+    group.add_argument(
+        "--resume", action="store_true", help="keep what is done if the run is stopped, and go on from what is kept"
+    )
+    group.add_argument("--json", action="store_true", help="print a summary on stdout as JSON")
+
+
 def from_args(record: type[Record], args: argparse.Namespace) -> Record:
     """The dataclass `record` with each field taken from the parsed option of its name."""
-    return record(**{field.name: getattr(args, field.name) for field in fields(record)})  # type: ignore[arg-type]
+    values = {field.name: getattr(args, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def not_negative(text: str) -> int:
+    """A whole number from 0 up, as an argparse type."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 up, got {text!r}")
+    return int(text)
 
 
 def positive(text: str) -> int:

@@ -40,6 +40,7 @@ class CommandModule(Protocol):
 
 COMMANDS = (
     Command("embed", "longspan.cli.embed", "turn text, JSONL, CSV or Parquet into vectors in a file"),
+    Command("chunk", "longspan.cli.chunk", "cut documents into chunks, with a vector each, in a file"),
     Command("search", "longspan.cli.search", "build an index of texts or vectors, and ask it"),
     Command("info", "longspan.cli.info", "show this installation, or what a model is and how it would run"),
     Command("demo", "longspan.cli.demo_command", "ask questions of the Python reference, or of your own files"),

@@ -2,7 +2,8 @@
 
     .OUT.partial-…/  vectors.npy   128 bytes kept for the header, then the rows
                      kept.jsonl    the kept fields, a JSON object a row
-                     state.json    what the run is and how many rows are safe on the disk (resumable runs only)
+                     state.json    what the run is, how many rows are safe on the disk, and how many records they came
+                                   from (resumable runs only)
 
 A resumable run's folder has a fixed name, `.OUT.partial`. Each block of it is written, fsynced, and only then counted
 in `state.json`; what lies beyond that count is cut off when the run goes on.
@@ -69,7 +70,7 @@ class Stage:
     def __init__(
         self, folder: Path, dtype: np.dtype[Any], dim: int, *, run: Mapping[str, object] | None = None
     ) -> None:
-        self.folder, self.dtype, self.dim, self.rows = folder, dtype, dim, 0
+        self.folder, self.dtype, self.dim, self.rows, self.records = folder, dtype, dim, 0, 0
         self._run = run
         folder.mkdir(exist_ok=run is not None)
         self._kept = _open_to_append(self.folder / "kept.jsonl")
@@ -83,17 +84,19 @@ class Stage:
             self.close()
             raise
 
-    def append(self, vectors: Vectors, kept: Sequence[str]) -> None:
-        """Add rows; in a resumable run they are on the disk when this returns."""
+    def append(self, vectors: Vectors, kept: Sequence[str], records: int | None = None) -> None:
+        """Add the rows that came from so many records, one from each if None; in a resumable run they are on the disk
+        when this returns."""
         if vectors.dtype != self.dtype or vectors.shape != (len(kept), self.dim):
             raise ValueError(
                 f"rows must be ({len(kept)}, {self.dim}) {self.dtype}, got {vectors.shape} {vectors.dtype}"
             )
         self._vectors.write(np.ascontiguousarray(vectors).data)
         self._kept.write("".join(line + "\n" for line in kept).encode())
+        rows, records = self.rows + len(kept), self.records + (len(kept) if records is None else records)
         if self._run is not None:
-            self._write_state(self.rows + len(kept))
-        self.rows += len(kept)
+            self._write_state(rows, records)
+        self.rows, self.records = rows, records
 
     def seal(self) -> Path:
         """Write the header over its place; `vectors.npy` is then a whole .npy file, safe on the disk."""
@@ -136,10 +139,10 @@ class Stage:
     def _go_on(self, run: Mapping[str, object]) -> None:
         """Take up the rows that an earlier run of the same kind left, if any."""
         self._lock()
-        self.rows, kept_bytes = self._read_state(run)
+        self.rows, self.records, kept_bytes = self._read_state(run)
         self._cut(self._kept, kept_bytes)
         self._cut(self._vectors, _HEADER_BYTES + self.rows * self.dim * self.dtype.itemsize)
-        self._write_state(self.rows)
+        self._write_state(self.rows, self.records)
 
     def _lock(self) -> None:
         if sys.platform == "win32":
@@ -149,15 +152,15 @@ class Stage:
         except BlockingIOError as error:
             raise CommandError(f"another run is at work in {self.folder}; wait for it") from error
 
-    def _read_state(self, run: Mapping[str, object]) -> tuple[int, int]:
-        """(rows, bytes of kept.jsonl) that are safe, (0, 0) in a fresh folder."""
+    def _read_state(self, run: Mapping[str, object]) -> tuple[int, int, int]:
+        """(rows, records, bytes of kept.jsonl) that are safe, zeros in a fresh folder."""
         path = self.folder / "state.json"
         if not path.exists():
             self._vectors.write(bytes(_HEADER_BYTES))
-            return 0, 0
+            return 0, 0, 0
         try:
             state = json.loads(path.read_bytes())
-            then, rows, kept_bytes = state["run"], state["rows"], state["kept_bytes"]
+            then, rows, records, kept_bytes = (state[name] for name in ("run", "rows", "records", "kept_bytes"))
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"{path} is damaged; delete {self.folder} to start again") from error
         now = json.loads(json.dumps(run))
@@ -167,13 +170,13 @@ class Stage:
                     f"{self.folder} holds a run of another kind ({key}: {_short(then.get(key))} there, "
                     f"{_short(now[key])} now); give the same options and inputs, or delete it to start again"
                 )
-        return rows, kept_bytes
+        return rows, records, kept_bytes
 
-    def _write_state(self, rows: int) -> None:
-        """Count `rows`, once they are on the disk: data first, then the count, each by rename."""
+    def _write_state(self, rows: int, records: int) -> None:
+        """Count `rows` and `records`, once they are on the disk: data first, then the count, each by rename."""
         _sync(self._vectors)
         _sync(self._kept)
-        state = {"rows": rows, "kept_bytes": self._kept.tell(), "run": self._run}
+        state = {"rows": rows, "records": records, "kept_bytes": self._kept.tell(), "run": self._run}
         fresh = self.folder / "state.json.new"
         with open(fresh, "w", encoding="utf-8") as handle:
             json.dump(state, handle)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from longspan.embedder import Encoder
 
 Role = Literal["query", "document"]
+Made = TypeVar("Made")  # what a block of texts becomes
+TEXTS_A_BLOCK = 32  # at least: enough to keep the kernels busy
 
 
 class EncodeOptions(Protocol):
@@ -130,22 +132,34 @@ def good_records(
 
 def embedded(
     records: Iterator[Record],
-    encode: Callable[[list[str]], Vectors],
+    encode: Callable[[list[str]], Made],
     tally: Tally,
     *,
     inputs: Sequence[Input],
     limit: int | None,
     done: int = 0,
-) -> Iterator[tuple[Vectors, list[Record]]]:
+    noun: str = "text",
+    fewest: int = TEXTS_A_BLOCK,
+) -> Iterator[tuple[Made, list[Record]]]:
     """The records and their vectors, a block at a time, with progress: of the inputs' bytes, or of `limit` records.
 
     The first `done` are passed over, which an earlier run has embedded.
+
+    Args:
+        records: all of them.
+        encode: from the texts of a block to what is yielded for it.
+        tally: counts them.
+        inputs: where the records come from.
+        limit: records that there may be; None for any number.
+        done: records that an earlier run has embedded.
+        noun: what a record is called.
+        fewest: records of a block at least.
     """
     sizes = [source.size for source in inputs]
     in_bytes = limit is None and None not in sizes
     total = sum(size or 0 for size in sizes) if in_bytes else limit
-    pace = Pace()
-    with progress_bar(total, "B" if in_bytes else "text", show=None) as advance:
+    pace = Pace(fewest)
+    with progress_bar(total, "B" if in_bytes else noun, show=None) as advance:
         for record in islice(records, done):
             advance(record.size if in_bytes else 1)
         for block in pace.blocks(records, lambda record: record.text):
@@ -154,7 +168,7 @@ def embedded(
                 with tally.truncation():
                     vectors = encode([record.text for record in block])
             except ValueError as error:
-                raise CommandError(f"{error} (in the texts from {block[0].place} to {block[-1].place})") from error
+                raise CommandError(f"{error} (in the {noun}s from {block[0].place} to {block[-1].place})") from error
             yield vectors, block
             pace.took(len(block), time.perf_counter() - started)
             tally.rows += len(block)

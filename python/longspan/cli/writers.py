@@ -63,13 +63,19 @@ def publish(
     *,
     finish: Callable[[Vectors], Vectors] | None = None,
     keep: Sequence[str] = (),
+    beside: Path | None = None,
     force: bool = False,
 ) -> None:
     """Make the staged rows into the output file and put it in its place.
 
     Args:
+        stage: the rows.
+        target: the output file.
+        to: its format.
         finish: turns staged rows into the rows of the output; None where they are those already.
         keep: names of the kept columns of a Parquet output.
+        beside: a second file, of the kept fields as JSONL; it is in its place before the output is.
+        force: replace what is there.
     Raises: CommandError, the target appeared meanwhile and `force` is not given; OSError, as from the disk.
     """
     ready = stage.folder / f"output.{to}"
@@ -84,11 +90,19 @@ def publish(
             write_npy(handle, blocks)
     else:
         ready = stage.seal()  # the rows lie in a .npy file already
-    with open(ready, "rb+") as handle:
-        os.fsync(handle.fileno())
-    if target.exists() and not force:
-        raise CommandError(f"{target} appeared meanwhile; give --force to replace it")
-    os.replace(ready, target)
+    places = [(ready, target)]
+    if beside is not None:
+        fields = stage.folder / "fields.jsonl"
+        with open(fields, "w", encoding="utf-8", newline="\n") as lines:
+            lines.writelines(f"{_numbered(index, kept)}}}\n" for index, kept in enumerate(stage.kept()))
+        places.insert(0, (fields, beside))
+    for made, place in places:
+        with open(made, "rb+") as handle:
+            os.fsync(handle.fileno())
+        if place.exists() and not force:
+            raise CommandError(f"{place} appeared meanwhile; give --force to replace it")
+    for made, place in places:
+        os.replace(made, place)
     sync_folder(target.parent)
 
 
@@ -113,5 +127,9 @@ def _json_lines(start: int, vectors: Vectors, kept: Sequence[str]) -> Iterator[s
     digits = _DIGITS.get(vectors.dtype.name)
     form = f"%.{digits}g".__mod__ if digits else str
     for index, (vector, fields) in enumerate(zip(vectors.tolist(), kept, strict=True), start):
-        inner = f", {fields[1:-1]}" if fields != "{}" else ""
-        yield f'{{"index": {index}{inner}, "embedding": [{", ".join(map(form, vector))}]}}\n'
+        yield f'{_numbered(index, fields)}, "embedding": [{", ".join(map(form, vector))}]}}\n'
+
+
+def _numbered(index: int, kept: str) -> str:
+    """A JSON object without its last bracket: the row's number, then its kept fields."""
+    return f'{{"index": {index}, {kept[1:-1]}' if kept != "{}" else f'{{"index": {index}'
