@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 import torch
 
-from longspan.kernels import attention_varlen, attention_varlen_forward, layer_norm, pool_mean, span_mean
+from longspan.kernels import (
+    attention_varlen,
+    attention_varlen_forward,
+    gated,
+    layer_norm,
+    maxsim,
+    multi_lora,
+    pool_mean,
+    span_mean,
+)
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 TOKENS = 1024
@@ -82,6 +91,42 @@ def means(dim: int, dtype: torch.dtype) -> Case:
     return Case(f"means {dim} {str(dtype)[6:]}", call)
 
 
+def activations(width: int, gate: str | None, dtype: torch.dtype) -> Case:
+    def call() -> None:
+        u = rows(TOKENS, width if gate is None else 2 * width, dtype=dtype)
+        for activation in ("gelu", "gelu_tanh", "silu"):
+            gated.gated(u, rows(u.shape[1], dtype=dtype), activation=activation, gate=gate)
+
+    return Case(f"gated {width} {gate} {str(dtype)[6:]}", call)
+
+
+def adapters(rank: int, dtype: torch.dtype) -> Case:
+    def call() -> None:
+        x, out, ids = rows(TOKENS, 1024, dtype=dtype), rows(TOKENS, 3072, dtype=dtype), rows(TOKENS, dtype=torch.int32)
+        lora_a, lora_b = rows(5, rank, 1024, dtype=dtype), rows(5, 3072, rank, dtype=dtype)
+        multi_lora.launch_multi_lora(out, x, lora_a, lora_b, ids, rows(5, dtype=F32))
+        tables, expand = rows(5, 1000, rank, dtype=dtype), rows(5, 1024, rank, dtype=dtype)
+        multi_lora.launch_table_lora(x, ids, ids, tables, expand, rows(5, 1024, dtype=dtype))
+
+    return Case(f"adapters {rank} {str(dtype)[6:]}", call, hot=dtype != F32)
+
+
+def scores(name: str, dim: int, q_dtype: torch.dtype, d_dtype: torch.dtype, num_queries: int) -> Case:
+    """`num_queries` of 32 tokens, documents of 256."""
+
+    def call() -> None:
+        q, d = rows(32 * num_queries, dim, dtype=q_dtype), rows(4096, dim, dtype=d_dtype)
+        offsets = torch.arange(0, len(q) + 1, 32, dtype=torch.int32), torch.arange(0, 4097, 256, dtype=torch.int32)
+        scales = rows(4096, dtype=F32) if d_dtype == torch.int8 else None
+        maxsim._run(q, d, scales, *offsets, None)
+        maxsim._run(q, d, scales, *offsets, rows(64, 2, dtype=torch.int32))
+        if name == "backward":
+            maxsim.launch_backward(rows(num_queries, 16, dtype=F32), q, d, scales, *offsets)
+
+    hot = name != "backward" and q_dtype != F32 and dim <= 256
+    return Case(f"maxsim {dim} {num_queries} {name} {str(q_dtype)[6:]} {str(d_dtype)[6:]}", call, hot)
+
+
 def attention_cases() -> list[Case]:
     slopes, table = rows(8, dtype=F32), rows(8, 255, dtype=F32)
     short = torch.arange(0, TOKENS + 1, 32, dtype=torch.int32)
@@ -112,5 +157,16 @@ def attention_cases() -> list[Case]:
 CASES: list[Case] = [
     *attention_cases(),
     *(norms(dim, dtype) for dim in (128, 768, 1024) for dtype in (F16, BF16, F32)),
+    *(activations(3072, gate, dtype) for gate in (None, "first", "second") for dtype in (BF16, F32)),
+    *(adapters(rank, dtype) for rank in (4, 32) for dtype in (F16, BF16, F32)),
+    *(
+        scores("", 128, dtype, other, n)
+        for dtype, other in ((F16, F16), (BF16, BF16), (F16, torch.int8))
+        for n in (1, 32)
+    ),
+    scores("", 96, F16, F16, 32),
+    scores("", 768, F16, F16, 32),
+    scores("backward", 128, F16, F16, 32),
+    scores("", 128, F32, F16, 32),
     *(means(dim, dtype) for dim in (768, 1024) for dtype in (BF16, F32)),
 ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable
-from functools import cache
 from typing import Protocol, TypeGuard
 
 import numpy as np
+
+# Kept: NumPy spells a dtype in microseconds, and every op asks. (torch.compile warns of functools.cache.)
+_NAMES: dict[Hashable, str] = {}
 
 
 class Array(Protocol):
@@ -47,13 +49,10 @@ def device_of(array: Array) -> str:
 
 def dtype_of(array: Array) -> str:
     """The dtype's name without its library: "float32", "bfloat16", "int32"."""
-    return _name_of(array.dtype)
-
-
-@cache
-def _name_of(dtype: Hashable) -> str:
-    """Kept: NumPy spells a dtype in microseconds, and every op asks."""
-    return str(dtype).rpartition(".")[2]
+    name = _NAMES.get(array.dtype)
+    if name is None:
+        name = _NAMES[array.dtype] = str(array.dtype).rpartition(".")[2]
+    return name
 
 
 def to_numpy(op: str, name: str, array: object) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from longspan.arrays import Array, dtype_of, host_values
@@ -40,5 +42,5 @@ def check_cu_seqlens(op: str, name: str, cu_seqlens: Array, total: int) -> np.nd
 
 def check_positive(op: str, name: str, value: float) -> None:
     """A finite number above 0."""
-    if not (np.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{op}: {name} must be a finite number above 0, got {value}")

@@ -7,11 +7,19 @@ from collections.abc import Callable
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, dtype_of, is_array, like, to_numpy
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.arrays import Array, dtype_of, host_values, is_array, like, to_numpy
+from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.border import kernel_input, run_kernel
 from longspan.ops.checks import check_axes, check_cu_seqlens
-from longspan.ops.maxsim_tokens import Tokens, dim_of, format_of, kernel_tokens, plain_operands
+from longspan.ops.maxsim_tokens import (
+    Bfloat16Tokens,
+    Int8Tokens,
+    Tokens,
+    dim_of,
+    format_of,
+    kernel_tokens,
+    plain_operands,
+)
 
 DOC_FORMATS = ("float32", "float16", "bfloat16", "int8", "codes")
 
@@ -27,11 +35,22 @@ def _refuses(q: Array, d: Tokens, *rest: object, **_options: object) -> str | No
     return None
 
 
+def _refuses_triton(q: Array, d: Tokens, *rest: object, **_options: object) -> str | None:
+    arrays = (d.values, d.scales) if isinstance(d, Int8Tokens) else (d,)
+    reason = unless_torch(dtypes=GPU_FLOATS)(q, *arrays, *rest)
+    if reason is not None:
+        return reason
+    if isinstance(d, Bfloat16Tokens) or "codes" in (format_of(q), format_of(d)):
+        return "d must be float32, float16 or bfloat16, or Int8Tokens of tensors"
+    return None
+
+
 def _op(name: str) -> Op[..., object]:
     return Op(
         name,
         (
             Backend("cpu", f"ops.maxsim:_{name}_cpu", _refuses),
+            Backend("triton", f"kernels.maxsim:{name}", _refuses_triton),
             Backend("reference", f"ops.maxsim:_{name}_reference", only_on_request),
         ),
     )
@@ -48,7 +67,9 @@ def maxsim(q: Array, d: Tokens, cu_seqlens_q: Array, cu_seqlens_d: Array, *, bac
     score[a, b] = sum over i of max over j of <q[i], d[j]>, i in query a, j in document b.
 
     A pair's score has the same bits whatever else is scored, and on any number of threads. NaN in a token reaches the
-    scores of its query or document, and no others.
+    scores of its query or document, and no others. On a GPU, halves are multiplied as they are with sums in f32, an
+    `Int8Tokens` holds tensors and takes `q` in its own dtype, `q` and `d` have gradients, and the offsets' values are
+    not checked; a pair's bits may depend on the mean length of the queries there.
 
     Args:
         q: (total_q, dim) f32; or sign codes (total_q, dim / 8) uint8, if `d` is such too.
@@ -58,7 +79,7 @@ def maxsim(q: Array, d: Tokens, cu_seqlens_q: Array, cu_seqlens_d: Array, *, bac
             `Int8Tokens`: `q` is rounded to 16 bits (fewer above dim 512: sums stay below 2^31) with a scale a token,
                 sums are exact;
             sign codes (total_d, dim / 8) uint8, most significant bit first, which stand for +1 where set and -1 where
-                clear: `q` is rounded to 16 bits; codes with codes give dim - 2 * hamming, exactly.
+                clear (not on a GPU): `q` is rounded to 16 bits; codes with codes give dim - 2 * hamming, exactly.
         cu_seqlens_q: (num_queries + 1,) int32, from 0 to total_q, never falling.
         cu_seqlens_d: (num_docs + 1,) int32, from 0 to total_d, always rising: no document is empty.
         backend: "auto" or one of `MAXSIM.names`.
@@ -82,11 +103,14 @@ def maxsim_pairs(
     """
     num_queries, num_docs = _check("maxsim_pairs", q, d, cu_seqlens_q, cu_seqlens_d)
     check_axes("maxsim_pairs", "pairs", pairs, ("num_pairs", 2))
-    numbers = to_numpy("maxsim_pairs", "pairs", pairs)
-    if numbers.dtype != np.int32:
-        raise ValueError(f"maxsim_pairs: pairs must be int32, got {numbers.dtype}")
-    outside = np.flatnonzero(((numbers < 0) | (numbers >= (num_queries, num_docs))).any(axis=1))
-    if outside.size:
+    if dtype_of(pairs) != "int32":
+        raise ValueError(f"maxsim_pairs: pairs must be int32, got {dtype_of(pairs)}")
+    numbers = host_values("maxsim_pairs", "pairs", pairs)
+    if numbers is None:
+        outside = np.empty(0, np.int64)
+    else:
+        outside = np.flatnonzero(((numbers < 0) | (numbers >= (num_queries, num_docs))).any(axis=1))
+    if numbers is not None and outside.size:
         at = int(outside[0])
         raise ValueError(
             f"maxsim_pairs: pairs[{at}] is {tuple(numbers[at].tolist())} but there are {num_queries} queries and "
@@ -125,13 +149,11 @@ def _check(op: str, q: Array, d: Tokens, cu_seqlens_q: Array, cu_seqlens_d: Arra
         raise ValueError(f"{op}: dim must be at least 1, got 0")
     if format_of(d) in ("int8", "codes") and dim_of(d) > 65536:
         raise ValueError(f"{op}: dim must be at most 65536 for {format_of(d)}, got {dim_of(d)}")
-    offsets_q, offsets_d = to_numpy(op, "cu_seqlens_q", cu_seqlens_q), to_numpy(op, "cu_seqlens_d", cu_seqlens_d)
-    check_cu_seqlens(op, "cu_seqlens_q", offsets_q, q.shape[0])
-    check_cu_seqlens(op, "cu_seqlens_d", offsets_d, d.shape[0])
-    empty = np.flatnonzero(np.diff(offsets_d) == 0)
-    if empty.size:
+    check_cu_seqlens(op, "cu_seqlens_q", cu_seqlens_q, q.shape[0])
+    offsets_d = check_cu_seqlens(op, "cu_seqlens_d", cu_seqlens_d, d.shape[0])
+    if offsets_d is not None and (empty := np.flatnonzero(np.diff(offsets_d) == 0)).size:
         raise ValueError(f"{op}: every document must have a token, document {int(empty[0])} has none; leave it out")
-    return len(offsets_q) - 1, len(offsets_d) - 1
+    return cu_seqlens_q.shape[0] - 1, cu_seqlens_d.shape[0] - 1
 
 
 # (q, d, format, scales, cu_seqlens_q, cu_seqlens_d) as the compiled functions take them.

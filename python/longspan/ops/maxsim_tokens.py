@@ -46,7 +46,7 @@ class Int8Tokens:
     """Token vectors as int8 with a scale a token: vector = values * scale.
 
     Args:
-        values: (total_tokens, dim) int8; may be a memory map.
+        values: (total_tokens, dim) int8; may be a memory map, or a torch tensor on a GPU.
         scales: (total_tokens,) f32.
     Raises: ValueError, an array is not that.
     """
@@ -58,10 +58,10 @@ class Int8Tokens:
         """Check the arrays."""
         check_axes("Int8Tokens", "values", self.values, ("total_tokens", "dim"))
         check_axes("Int8Tokens", "scales", self.scales, (self.values.shape[0],))
-        if self.values.dtype != np.int8:
-            raise ValueError(f"Int8Tokens: values must be int8, got {self.values.dtype}")
-        if self.scales.dtype != np.float32:
-            raise ValueError(f"Int8Tokens: scales must be float32, got {self.scales.dtype}")
+        if dtype_of(self.values) != "int8":
+            raise ValueError(f"Int8Tokens: values must be int8, got {dtype_of(self.values)}")
+        if dtype_of(self.scales) != "float32":
+            raise ValueError(f"Int8Tokens: scales must be float32, got {dtype_of(self.scales)}")
 
     @property
     def shape(self) -> tuple[int, ...]:

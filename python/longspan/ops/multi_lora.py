@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from longspan import _core
 from longspan._core import PackedLinear, PackedLora
-from longspan.arrays import Array, dtype_of, to_numpy
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.arrays import Array, dtype_of, host_values, to_numpy
+from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
 from longspan.reference.multi_lora import multi_lora as reference_multi_lora
@@ -18,6 +19,7 @@ MULTI_LORA: Op[..., object] = Op(
     "multi_lora",
     (
         Backend("cpu", "ops.multi_lora:_multi_lora_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("triton", "kernels.multi_lora:multi_lora", unless_torch(dtypes=GPU_FLOATS)),
         Backend("reference", "ops.multi_lora:_multi_lora_reference", only_on_request),
     ),
 )
@@ -38,10 +40,10 @@ def multi_lora(
     out[r] = scaling[t] * lora_b[t] (lora_a[t] x[r]), t = lora_ids[r]; zeros where lora_ids[r] is -1
 
     `linear(..., lora=pack_lora(...), lora_ids=...)` adds the same before its activation. A row's result depends on that
-    row and its adapter alone, bit for bit.
+    row and its adapter alone, bit for bit. On a GPU the numbers in `lora_ids` are not checked: that would wait for it.
 
     Args:
-        x: (rows, in_features) f32.
+        x: (rows, in_features) f32; on a GPU also f16 or bf16.
         lora_a: (n, rank, in_features), dtype and device of `x`: n adapters, shrinking.
         lora_b: (n, out_features, rank), the same: expanding. Adapters of a lower rank are padded with zeros.
         lora_ids: (rows,) int32, each from 0 to n - 1, or -1 for none.
@@ -84,9 +86,8 @@ def check_lora_ids(op: str, lora_ids: Array, rows: int, num_adapters: int) -> No
     check_axes(op, "lora_ids", lora_ids, (rows,))
     if dtype_of(lora_ids) != "int32":
         raise ValueError(f"{op}: lora_ids must be int32, got {dtype_of(lora_ids)}")
-    ids = to_numpy(op, "lora_ids", lora_ids)
-    wrong = np.flatnonzero((ids < -1) | (ids >= num_adapters))
-    if wrong.size:
+    ids = host_values(op, "lora_ids", lora_ids)
+    if ids is not None and (wrong := np.flatnonzero((ids < -1) | (ids >= num_adapters))).size:
         raise ValueError(
             f"{op}: lora_ids[{wrong[0]}] is {ids[wrong[0]]} but {num_adapters} adapters are loaded; "
             f"use -1 for the base model"
@@ -103,12 +104,12 @@ def _check_adapters(
         raise ValueError(f"{op}: lora_a must have at least one adapter, rank and input, got {tuple(lora_a.shape)}")
     if lora_b.shape[1] == 0:
         raise ValueError(f"{op}: lora_b must have at least one output, got {tuple(lora_b.shape)}")
-    scalings = [float(value) for value in np.atleast_1d(np.asarray(scaling, np.float64))]
+    scalings = [float(value) for value in (scaling if isinstance(scaling, Iterable) else (scaling,))]
     if len(scalings) == 1:
         scalings *= lora_a.shape[0]
     if len(scalings) != lora_a.shape[0]:
         raise ValueError(f"{op}: scaling must be one number or {lora_a.shape[0]}, one an adapter; got {len(scalings)}")
-    if not np.isfinite(scalings).all():
+    if not all(map(math.isfinite, scalings)):
         raise ValueError(f"{op}: scaling must be finite, got {scalings}")
     return scalings
 

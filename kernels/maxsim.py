@@ -1,0 +1,181 @@
+"""maxsim, maxsim_pairs and maxsim_topk on a GPU: torch.library registration, gradients, the k best documents."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from longspan.kernels.launch import needs_dispatcher, rows_readable
+from longspan.kernels.maxsim_backward import launch_backward
+from longspan.kernels.maxsim_kernel import launch_maxsim
+
+SCORES_AT_ONCE = 1 << 24  # of maxsim_topk: 64 MB of scores, and twice that of their keys
+LOWEST_KEY = -(2**31)
+
+
+class Quantized(Protocol):
+    """int8 vectors with a scale each: `longspan.ops.Int8Tokens`."""
+
+    @property
+    def values(self) -> torch.Tensor:
+        """(total_d, dim) int8."""
+
+    @property
+    def scales(self) -> torch.Tensor:
+        """(total_d,) f32."""
+
+
+Documents: TypeAlias = "torch.Tensor | Quantized"
+
+
+def _run(
+    q: torch.Tensor,
+    d: torch.Tensor,
+    scales: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_d: torch.Tensor,
+    pairs: torch.Tensor | None,
+) -> torch.Tensor:
+    cu_seqlens_q, cu_seqlens_d = cu_seqlens_q.contiguous(), cu_seqlens_d.contiguous()
+    pairs = None if pairs is None else pairs.contiguous()
+    shape = _shape(cu_seqlens_q, cu_seqlens_d, pairs)
+    out = torch.empty(shape, dtype=torch.float32, device=q.device)
+    launch_maxsim(rows_readable(q), rows_readable(d), scales, cu_seqlens_q, cu_seqlens_d, pairs, out)
+    return out
+
+
+def _shape(cu_seqlens_q: torch.Tensor, cu_seqlens_d: torch.Tensor, pairs: torch.Tensor | None) -> tuple[int, ...]:
+    return (cu_seqlens_q.shape[0] - 1, cu_seqlens_d.shape[0] - 1) if pairs is None else (pairs.shape[0],)
+
+
+@torch.library.custom_op("longspan::maxsim", mutates_args=())
+def _maxsim_op(
+    q: torch.Tensor,
+    d: torch.Tensor,
+    scales: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_d: torch.Tensor,
+    pairs: torch.Tensor | None,
+) -> torch.Tensor:
+    return _run(q, d, scales, cu_seqlens_q, cu_seqlens_d, pairs)
+
+
+@_maxsim_op.register_fake
+def _(
+    q: torch.Tensor,
+    d: torch.Tensor,
+    scales: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_d: torch.Tensor,
+    pairs: torch.Tensor | None,
+) -> torch.Tensor:
+    return q.new_empty(_shape(cu_seqlens_q, cu_seqlens_d, pairs), dtype=torch.float32)
+
+
+@torch.library.custom_op("longspan::maxsim_backward", mutates_args=())
+def _maxsim_backward_op(
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    d: torch.Tensor,
+    scales: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_d: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    offsets = cu_seqlens_q.contiguous(), cu_seqlens_d.contiguous()
+    return launch_backward(grad.float(), rows_readable(q), rows_readable(d), scales, *offsets)
+
+
+@_maxsim_backward_op.register_fake
+def _(
+    grad: torch.Tensor,
+    q: torch.Tensor,
+    d: torch.Tensor,
+    scales: torch.Tensor | None,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_d: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = d.shape if scales is None else (0, d.shape[1])
+    return q.new_empty(q.shape), d.new_empty(rows, dtype=d.dtype if scales is None else q.dtype)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    *kept, pairs = inputs
+    ctx.has_pairs = pairs is not None
+    ctx.save_for_backward(*kept)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    if ctx.has_pairs:
+        raise NotImplementedError("maxsim_pairs: has no gradient; use maxsim, of the queries and documents in question")
+    q, d, scales, cu_seqlens_q, cu_seqlens_d = ctx.saved_tensors
+    grad_q, grad_d = _maxsim_backward_op(grad, q, d, scales, cu_seqlens_q, cu_seqlens_d)
+    return grad_q, None if scales is not None else grad_d, None, None, None, None
+
+
+_maxsim_op.register_autograd(_backward, setup_context=_keep)
+
+
+def _score(
+    q: torch.Tensor, d: Documents, cu_seqlens_q: torch.Tensor, cu_seqlens_d: torch.Tensor, pairs: torch.Tensor | None
+) -> torch.Tensor:
+    values, scales = _parts(d)
+    run = _maxsim_op if needs_dispatcher((q, values, cu_seqlens_q, cu_seqlens_d)) else _run
+    return run(q, values, scales, cu_seqlens_q, cu_seqlens_d, pairs)
+
+
+def _parts(d: Documents) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if isinstance(d, torch.Tensor):
+        return d, None
+    return d.values, d.scales.contiguous()
+
+
+def maxsim(q: torch.Tensor, d: Documents, cu_seqlens_q: torch.Tensor, cu_seqlens_d: torch.Tensor) -> torch.Tensor:
+    """As `longspan.ops.maxsim`; differentiable in `q` and, if it is a tensor, `d`.
+
+    Halves are multiplied on tensor cores with f32 sums. A query is rounded to bf16 for bf16 documents; `Int8Tokens`
+    take it in its own dtype. f32 with f32 or f16 is multiplied in f32, without tensor cores.
+    """
+    return _score(q, d, cu_seqlens_q, cu_seqlens_d, None)
+
+
+def maxsim_pairs(
+    q: torch.Tensor, d: Documents, cu_seqlens_q: torch.Tensor, cu_seqlens_d: torch.Tensor, pairs: torch.Tensor
+) -> torch.Tensor:
+    """As `longspan.ops.maxsim_pairs`, with maxsim's arithmetic."""
+    return _score(q, d, cu_seqlens_q, cu_seqlens_d, pairs)
+
+
+def maxsim_topk(
+    q: torch.Tensor, d: Documents, cu_seqlens_q: torch.Tensor, cu_seqlens_d: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `longspan.ops.maxsim_topk`: documents are scored some at a time, and the k best so far kept."""
+    values, scales = _parts(d)
+    num_queries, num_docs = cu_seqlens_q.shape[0] - 1, cu_seqlens_d.shape[0] - 1
+    at_once = max(k, SCORES_AT_ONCE // max(num_queries, 1))
+    best = torch.empty((num_queries, 0), dtype=torch.int64, device=q.device)
+    for first in range(0, num_docs, at_once):
+        offsets = cu_seqlens_d[first : first + at_once + 1]
+        scores = _run(q.detach(), values.detach(), scales, cu_seqlens_q, offsets, None)
+        keys = torch.cat([best, sort_keys(scores, first)], dim=1)
+        best = keys.topk(min(k, keys.shape[1]), dim=1).values  # sorted, and no two keys are equal
+    return scores_of(best), 2**32 - 1 - (best & (2**32 - 1))
+
+
+def sort_keys(scores: torch.Tensor, first: int) -> torch.Tensor:
+    """int64 keys that rise as f32 scores (num_queries, documents from `first` on) do, and of equal ones as documents
+    fall; those of NaN are lowest. The upper half is the score's bits in two's complement, the lower one counts
+    documents from the last.
+    """
+    bits = (scores + 0.0).view(torch.int32).to(torch.int64)  # + 0.0: a zero has no sign
+    order = torch.where(bits >= 0, bits, -(bits & 0x7FFFFFFF))
+    order = torch.where(scores.isnan(), LOWEST_KEY, order)
+    documents = torch.arange(first, first + scores.shape[1], device=scores.device)
+    return order * 2**32 + (2**32 - 1 - documents)
+
+
+def scores_of(keys: torch.Tensor) -> torch.Tensor:
+    """The f32 scores of `sort_keys`' keys."""
+    order = keys >> 32
+    bits = torch.where(order >= 0, order, -order - 2**31)  # the sign's bit set, as an int32 has it
+    scores = bits.to(torch.int32).view(torch.float32)
+    return scores.masked_fill(order == LOWEST_KEY, torch.nan)
