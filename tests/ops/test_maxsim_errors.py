@@ -27,7 +27,7 @@ CODES = np.ones((5, 1), np.uint8)
             {"cu_seqlens_d": np.array([0, 2, 2, 5], np.int32)},
             "maxsim: every document must have a token, document 1 has none; leave it out",
         ),
-        ({"backend": "gpu"}, "maxsim: backend must be one of auto, cpu, reference, got 'gpu'"),
+        ({"backend": "gpu"}, "maxsim: backend must be one of auto, cpu, triton, reference, got 'gpu'"),
         (
             {"q": np.ones((3, 70000), np.float32), "d": np.ones((5, 8750), np.uint8)},
             "maxsim: dim must be at most 65536 for codes, got 70000",

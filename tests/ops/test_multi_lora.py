@@ -234,7 +234,7 @@ IDS = np.zeros(9, np.int32)
         ({"scaling": [1.0, 2.0]}, "multi_lora: scaling must be one number or 4, one an adapter; got 2"),
         ({"scaling": np.nan}, "multi_lora: scaling must be finite, got"),
         ({"out": ones(9, 7)}, r"multi_lora: out must be \(9, 8\), got \(9, 7\)"),
-        ({"backend": "gpu"}, "multi_lora: backend must be one of auto, cpu, reference, got 'gpu'"),
+        ({"backend": "gpu"}, "multi_lora: backend must be one of auto, cpu, triton, reference, got 'gpu'"),
     ],
 )
 def test_bad_input(change: dict[str, object], message: str) -> None:
