@@ -241,8 +241,8 @@ def test_bad_ids(encoder: Encoder, ids: list, message: str) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"device": "cuda"}, "device must be None or 'cpu', got 'cuda'"),
-        ({"dtype": "int4"}, "dtype must be one of 'auto', 'float32', 'bfloat16', 'int8', got 'int4'"),
+        ({"device": "tpu"}, "device must be None, 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
+        ({"dtype": "int4"}, "dtype must be one of 'auto', 'float32', 'bfloat16', 'int8' on the CPU, got 'int4'"),
         ({"num_threads": 0}, "num_threads must be 1 or more, got 0"),
     ],
 )

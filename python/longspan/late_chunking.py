@@ -18,7 +18,6 @@ from typing import Final, Literal
 
 import numpy as np
 
-from longspan import ops
 from longspan.chunking import Span
 from longspan.pipeline import Finish, Pipeline
 
@@ -181,7 +180,7 @@ def late_means(
         for batch, hidden in batches:
             rows = [runs[index] for index in batch.indices]
             parts = [run.parts + first for run, first in zip(rows, batch.cu_seqlens[:-1], strict=True)]
-            means = np.asarray(ops.span_mean(pipeline.engine.to_host(hidden), np.concatenate(parts)))
+            means = pipeline.engine.to_host(pipeline.engine.span_mean(hidden, np.concatenate(parts)))
             for run, mean in zip(rows, np.split(means, np.cumsum([len(part) for part in parts])[:-1]), strict=True):
                 sums[run.document][run.chunks] += mean * run.shares[:, None]
             progress(len(rows))

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from longspan import ops
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.engine import OpsEngine
@@ -50,7 +49,7 @@ def pool(
     if keep is not None:
         hidden = hidden[engine.place(np.flatnonzero(keep))]
         cu_seqlens = np.concatenate([[0], np.cumsum(keep)[cu_seqlens[1:] - 1]]).astype(np.int32)
-    return ops.pool_mean(hidden, engine.place(cu_seqlens))  # type: ignore[return-value]  # the engine's kind of array
+    return engine.pool_mean(hidden, cu_seqlens)
 
 
 def after_prompt(special_mask: np.ndarray, num_prompt_tokens: int) -> np.ndarray:

@@ -37,7 +37,7 @@ class TextEncoder:
         weights = self.weights
         x = workspace.take("x", len(batch.ids), self.spec.hidden_size)
         self.engine.lookup(weights.word_embeddings, batch.ids, x)
-        if batch.lora_ids is not None:
+        if batch.lora_ids is not None and len(weights.word_adapters):
             self.engine.adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
         if weights.position_embeddings is not None and self.spec.position_offset is not None:
             rows = workspace.take("delta", *x.shape)

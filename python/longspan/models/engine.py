@@ -19,7 +19,7 @@ from longspan._core import PackedLinear, PackedLora
 from longspan.batch import PackedBatch
 from longspan.models.parts import EncoderWeights, Norm, Product, TableAdapter
 from longspan.models.spec import NormKind
-from longspan.ops import attention_varlen, layer_norm, linear, rms_norm
+from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
 from longspan.ops.attention_varlen import key_limits
 from longspan.ops.linear import Activation, Gate, pack_linear
 from longspan.ops.multi_lora import pack_lora
@@ -38,7 +38,8 @@ class OpsEngine:
     batches_ahead = 0  # that may be under way on a device while the host prepares the next
 
     def __init__(self, dtype: ComputeType = "float32") -> None:
-        self.dtype: ComputeType = dtype
+        self.dtype: str = dtype
+        self._compute_type: Final = dtype
         # Attention has no weights to quantise: with int8 layers it runs in bfloat16.
         self.attention_dtype: Final[Literal["float32", "bfloat16"]] = "float32" if dtype == "float32" else "bfloat16"
 
@@ -50,16 +51,17 @@ class OpsEngine:
         self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None] | None = None, gate: Gate | None = None
     ) -> PackedLinear:
         """The weights of one product as `multiply` reads them."""
-        return pack_linear(weights, biases, gate=gate, dtype=self.dtype)
+        return pack_linear(weights, biases, gate=gate, dtype=self._compute_type)
 
     def pack_lora(self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: float, base: PackedLinear) -> PackedLora:
         """The adapters of one product as `multiply` reads them."""
         return pack_lora(lora_a, lora_b, scaling, base)
 
-    def table_adapter(self, rows: np.ndarray, expand: np.ndarray, token_type: np.ndarray) -> TableAdapter:
-        """One task's adapter of the word embeddings: rows (vocab_size, rank), expand (hidden, rank), its scaling
-        within, and what it adds to every token, (hidden,)."""
-        return TableAdapter(rows, pack_linear([expand], [token_type]))
+    def table_adapters(self, rows: np.ndarray, expand: np.ndarray, token_type: np.ndarray) -> tuple[TableAdapter, ...]:
+        """The adapters of the word embeddings of n tasks: rows (n, vocab_size, rank), expand (n, hidden, rank), its
+        scaling within, and what a task adds to every token, (n, hidden)."""
+        parts = zip(rows, expand, token_type, strict=True)
+        return tuple(TableAdapter(own, pack_linear([matrix], [added])) for own, matrix, added in parts)
 
     def table(self, values: np.ndarray) -> np.ndarray:
         """An embedding table, which may stay in its file."""
@@ -93,12 +95,12 @@ class OpsEngine:
             out[...] = table[rows]
 
     def adapt_lookup(
-        self, adapters: Sequence[TableAdapter | None], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
+        self, adapters: Sequence[TableAdapter], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
     ) -> None:
         """Add to the embeddings x, in place, what each token's adapter says of it."""
         for number, adapter in enumerate(adapters):
             tokens = np.flatnonzero(lora_ids == number)
-            if adapter is not None and tokens.size:
+            if tokens.size:
                 x[tokens] += linear(adapter.rows[ids[tokens]], adapter.expand)
 
     def multiply(
@@ -114,6 +116,14 @@ class OpsEngine:
         """out = activation(x W^T + each row's adapter) + residual; lora_ids as in `PackedBatch`."""
         lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
         linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
+
+    def pool_mean(self, hidden: np.ndarray, cu_seqlens: np.ndarray) -> np.ndarray:
+        """The mean of each row of a pack, (rows, dim) f32; cu_seqlens is the host's."""
+        return np.asarray(pool_mean(hidden, cu_seqlens))
+
+    def span_mean(self, hidden: np.ndarray, spans: np.ndarray) -> np.ndarray:
+        """The mean of each of the host's spans, (n, 2) int32, over the rows of `hidden`: (n, dim) f32."""
+        return np.asarray(span_mean(hidden, spans))
 
     def copied(self, vectors: np.ndarray) -> np.ndarray:
         """The same values in new memory, row behind row."""

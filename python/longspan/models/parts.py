@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,4 +61,4 @@ class EncoderWeights:
     layers: tuple[LayerWeights, ...]
     final_norm: Norm | None
     tasks: tuple[str, ...] = ()  # an adapter's number is its place here
-    word_adapters: tuple[TableAdapter | None, ...] = ()  # of the first tasks; the others adapt no table
+    word_adapters: Sequence[TableAdapter] = ()  # of the first tasks; the others adapt no table

@@ -126,7 +126,7 @@ class _Reader:
             word_adapters=self._word_adapters(names),
         )
 
-    def _word_adapters(self, names: WeightMap) -> tuple[TableAdapter | None, ...]:
+    def _word_adapters(self, names: WeightMap) -> Sequence[TableAdapter]:
         spec, word = self._spec, names.word_lora
         if word is None:
             return ()
@@ -138,8 +138,7 @@ class _Reader:
             first_rows = self._tensor(lora.a, (n, spec.token_types, lora.rank))[:, 0]
             factors = self._tensor(lora.b, (n, lora.rank, hidden)).astype(np.float64)
             token_type = (lora.scaling * np.einsum("nr,nrh->nh", first_rows, factors)).astype(np.float32)
-        adapter = self._engine.table_adapter
-        return tuple(adapter(rows[t], np.ascontiguousarray(expand[t].T), token_type[t]) for t in range(n))
+        return self._engine.table_adapters(rows, np.ascontiguousarray(expand.transpose(0, 2, 1)), token_type)
 
     def _layer(self, names: LayerMap) -> LayerWeights:
         spec = self._spec

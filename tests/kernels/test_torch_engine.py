@@ -1,0 +1,143 @@
+"""Whole models on torch tensors: every family's goldens, on a CUDA device or in Triton's interpreter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernel_cases import DEVICE, ON_GPU, torch
+from longspan import Encoder, MultiVectorEncoder, embedder, multi_vector
+from longspan.models.engines import engine_for
+from longspan.models.torch_engine import TorchEngine
+
+# float32 as on the CPU. The reference's own bfloat16 has a cosine of 0.9987; float16 has eight times less error.
+LIMITS = {"float32": 5e-6}
+LEAST = {"float16": 0.9999, "bfloat16": 0.998}
+DTYPES = ["float32", "float16", *(["bfloat16"] if ON_GPU else [])]  # the interpreter multiplies bfloat16 wrongly
+ENCODERS = [
+    "bert-minilm",
+    "xlmr-absolute",
+    "jina-v1-t5",
+    "jina-v2-en",
+    "jina-v2-code",
+    "jina-v3",
+    "modernbert",
+    "nomic-bert",
+    "mpnet",
+]
+DECODERS = ["jina-v5-text-small/model", "jina-v5-text-nano/model", "jina-code/model", "jina-v4/model"]
+LONGEST, ROWS, CASES = (10_000, 100, 100) if ON_GPU else (20, 3, 1)  # the interpreter takes its time
+
+Load = Callable[[Path, str], Encoder]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Opens a model on the device of these tests, with Triton's kernels even where its tensors are on the CPU."""
+
+    def opened(folder: Path, dtype: str, kind: type = Encoder) -> Encoder:
+        for module in (embedder, multi_vector):
+            monkeypatch.setattr(module, "engine_for", lambda *_: TorchEngine(DEVICE, dtype))
+        if not ON_GPU:
+            monkeypatch.setenv("LONGSPAN_BACKEND", "triton")
+        return kind(folder)
+
+    return opened
+
+
+def on_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type = Encoder) -> Encoder:
+    """The same model on the CPU's own kernels, in float32."""
+    for module in (embedder, multi_vector):
+        monkeypatch.setattr(module, "engine_for", engine_for)
+    monkeypatch.delenv("LONGSPAN_BACKEND", raising=False)
+    return kind(folder)
+
+
+def assert_agree(found: np.ndarray, truth: np.ndarray, dtype: str, name: str) -> None:
+    if dtype in LIMITS:
+        scale = max(1.0, float(np.abs(truth).max()))
+        np.testing.assert_allclose(found, truth, rtol=0, atol=LIMITS[dtype] * scale, err_msg=name)
+        return
+    lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(truth, axis=-1)
+    assert ((found * truth).sum(-1) / lengths).min() >= LEAST[dtype], name
+
+
+def short_cases(folder: Path) -> dict[str, list[list[int]]]:
+    """The ids of each case by name, the longer ones cut."""
+    cases = json.loads((folder / "cases.json").read_text())["cases"]
+    if "input_ids" not in cases[0]:
+        expected = np.load(folder / "expected.npz")
+        texts = [case["id"] for case in cases if case["kind"] != "image"]
+        return {"all": [expected[f"ids/{name}"][:LONGEST].tolist() for name in texts[:ROWS]]}
+    return {
+        case["name"]: [
+            [token for token, is_real in zip(*row) if is_real][:LONGEST]
+            for row in list(zip(case["input_ids"], case["attention_mask"]))[:ROWS]
+        ]
+        for case in cases[:CASES]
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES if ON_GPU else ["float32"])
+@pytest.mark.parametrize("family", [*ENCODERS, *DECODERS, "jina-clip-v2/model"])
+def test_every_family(family: str, dtype: str, golden: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = short_cases(golden / family.split("/", maxsplit=1)[0])
+    encoder = load(golden / family, dtype)
+    tasks = encoder.tasks[:3]
+    found = {}
+    for name, ids in cases.items():
+        task = [tasks[place % len(tasks)] if tasks else None for place in range(len(ids))]
+        found[name] = np.asarray(encoder.encode_ids(ids, task=task, normalize_embeddings=True))
+    plain = on_cpu(golden / family, monkeypatch)
+    for name, ids in cases.items():
+        task = [tasks[place % len(tasks)] if tasks else None for place in range(len(ids))]
+        truth = np.asarray(plain.encode_ids(ids, task=task, normalize_embeddings=True))
+        assert_agree(found[name], truth, dtype, name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_token_vectors_and_chunks(dtype: str, golden: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Late chunking reads all of it first. Then each sentence gets a vector. So it knows its neighbours."
+    found, encoder = [], load(golden / "jina-v2-en", dtype)
+    found = [encoder.encode(text, output_value="token_embeddings"), encoder.encode_chunks(text).embeddings]
+    plain = on_cpu(golden / "jina-v2-en", monkeypatch)
+    truth = [plain.encode(text, output_value="token_embeddings"), plain.encode_chunks(text).embeddings]
+    for one, true, name in zip(found, truth, ("tokens", "chunks"), strict=True):
+        assert_agree(one, np.asarray(true), dtype, name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES if ON_GPU else ["float32"])
+@pytest.mark.parametrize("family", ["jina-colbert-v2", "jina-v4/model"])
+def test_multi_vectors(family: str, dtype: str, golden: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["what is late interaction?", "a vector for each token"]
+    task = "retrieval" if family.startswith("jina-v4") else None
+    encoder = load(golden / family, dtype, MultiVectorEncoder)
+    found = [*encoder.encode_queries(texts, task=task), *encoder.encode_documents(texts, task=task)]
+    plain = on_cpu(golden / family, monkeypatch, MultiVectorEncoder)
+    truth = [*plain.encode_queries(texts, task=task), *plain.encode_documents(texts, task=task)]
+    for place, (one, true) in enumerate(zip(found, truth, strict=True)):
+        assert_agree(one, true, dtype, f"text {place}")
+
+
+def test_more_batches_than_run_ahead(golden: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"text number {number} " + "word " * (number % 7) for number in range(8)]
+    found = np.asarray(load(golden / "bert-minilm", "float32").encode(texts, batch_size=2))
+    assert_agree(found, np.asarray(on_cpu(golden / "bert-minilm", monkeypatch).encode(texts)), "float32", "texts")
+
+
+@pytest.mark.skipif(ON_GPU, reason="there is a CUDA device")
+def test_a_device_that_is_not_there(golden: Path) -> None:
+    with pytest.raises(ValueError, match="Encoder: device 'cuda' is not there: torch finds 0 CUDA devices"):
+        Encoder(golden / "bert-minilm", device="cuda")
+    with pytest.raises(ValueError, match="dtype must be one of 'auto', 'bfloat16', 'float16', 'float32' on a GPU"):
+        Encoder(golden / "bert-minilm", device="cuda", dtype="int8")
+
+
+def test_dtype_of_weights(golden: Path, load: Load) -> None:
+    encoder = load(golden / "bert-minilm", "float16")
+    assert encoder._encoder.weights.layers[0].qkv.weight.weight.dtype == torch.float16
+    assert "float16" in encoder.explain()
