@@ -4,9 +4,9 @@
     python -m bench.ops.bench_attention_varlen --memory
 
 q, k and v are slices of one fused projection, about 8192 tokens in sequences of one length. torch gets the same values
-as a batch without padding, each of q, k and v by itself, once in float32 and once in bfloat16; the peer is the faster
-of the two, round by round. A matrix product counts two operations: 4 * length^2 * head_dim a sequence and head; the
-exponentials, the bias and the rotation are not counted. Before any timing the last rows of the first sequence are
+as a batch without padding, each of q, k and v by itself, once in float32 and once in bfloat16; "x torch" is over the
+faster of the two, round by round. A matrix product counts two operations: 4 * length^2 * head_dim a sequence and head;
+the exponentials, the bias and the rotation are not counted. Before any timing the last rows of the first sequence are
 compared with the float64 reference, and torch's result with ours.
 
 --memory: what one call on 8192 tokens with ALiBi adds to the peak of resident memory, each contestant in a fresh
@@ -34,6 +34,7 @@ LENGTHS: Final = (32, 128, 512, 2048, 8192)
 HEADS: Final = ((12, 32), (12, 64))  # MiniLM; BERT, XLM-R and jina v2 base
 DTYPES: Final = ("float32", "bfloat16")
 PEER: Final = "torch"
+PLAIN: Final = "plain"
 CHECKED_ROWS: Final = 64
 # Scores of ordinary size: float32 sums of a few thousand weights are good to about a millionth.
 MAX_DIFFERENCE: Final = 1e-5
@@ -65,7 +66,7 @@ class Work:
         half = head_dim // 2
         angles = np.outer(np.arange(self.length), 10000.0 ** -(np.arange(half) / half))
         return {
-            "plain": {},
+            PLAIN: {},
             "alibi": {"slopes": (2.0 ** -np.arange(1, num_heads + 1)).astype(np.float32)},
             "rope": {"cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)},
         }
@@ -160,7 +161,7 @@ def use_memory(contestant: str) -> int:
 
     num_heads, head_dim = HEADS[-1]
     call = _torch_with_bias if contestant == PEER else _with_slopes
-    q = np.random.default_rng(0).standard_normal((MEMORY_TOKENS, num_heads, head_dim)).astype(np.float32)
+    q = np.random.default_rng(0).standard_normal((MEMORY_TOKENS, num_heads, head_dim), dtype=np.float32)
     out = np.ones_like(q)
     slopes = (2.0 ** -np.arange(1, num_heads + 1)).astype(np.float32)
     call(q[:8], slopes, out[:8], contestant)
@@ -197,26 +198,40 @@ def print_memory(with_torch: bool) -> list[dict[str, object]]:
         code = f"from bench.ops.bench_attention_varlen import use_memory; print(use_memory({contestant!r}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            print(
-                f"{contestant:<10} stopped with status {done.returncode}, as where memory does not suffice", flush=True
-            )
+            print(f"{contestant:<10} stopped with status {done.returncode}: out of memory?", flush=True)
             continue
         rows.append({"contestant": contestant, "tokens": MEMORY_TOKENS, "extra_bytes": int(done.stdout)})
         print(f"{contestant:<10} {int(done.stdout) / 1e6:8.1f} MB more at {MEMORY_TOKENS} tokens", flush=True)
     return rows
 
 
-def report(work: Work, times: dict[str, list[float]]) -> list[dict[str, object]]:
-    """Prints a line for each contestant, with its rate and how much faster it is than the faster torch."""
+def measure(work: Work, calls: dict[str, Callable[[], object]], seconds: float) -> list[dict[str, object]]:
+    """Ours among themselves, which shows what a bias costs; then without a bias in turn with torch. Prints both."""
+    ours = {name: call for name, call in calls.items() if not name.startswith(PEER)}
+    alone = interleave(ours, seconds=seconds / 2)
+    times = dict(alone)
+    if len(ours) < len(calls):
+        contest = {name: call for name, call in calls.items() if name.startswith(PEER) or name.endswith(PLAIN)}
+        times |= {
+            f"{name} in turn": each for name, each in interleave(contest, seconds=seconds / 2, pause=PAUSE).items()
+        }
     theirs = [each for name, each in times.items() if name.startswith(PEER)]
-    peer = [min(round_times) for round_times in zip(*theirs, strict=True)]
     rows: list[dict[str, object]] = []
     for name, each in times.items():
-        rate = Spread.of([work.operations / seconds / 1e9 for seconds in each])
-        ratio = speedup(each, peer) if peer and not name.startswith(PEER) else None
-        print(f"    {name:<16} {rate.text(0):<20}" + (f" {ratio.text()} x torch" if ratio else ""), flush=True)
-        figures = {"gflops": rate.median, "over_torch": ratio.median if ratio else None}
-        rows.append({"length": work.length, "contestant": name, **figures})
+        row: dict[str, object] = {"length": work.length, "contestant": name}
+        rate = Spread.of([work.operations / one / 1e9 for one in each])
+        row["gflops"] = rate.median
+        line = f"    {name:<24} {rate.text(0):<20}"
+        if name in alone and not name.endswith(PLAIN):
+            cost = speedup(alone[f"{name.split()[0]} {PLAIN}"], each)
+            row["time_over_plain"] = cost.median
+            line += f" {cost.text()} x the time of {PLAIN}"
+        elif name not in alone and not name.startswith(PEER):
+            ratio = speedup(each, [min(both) for both in zip(*theirs, strict=True)])
+            row["over_torch"] = ratio.median
+            line += f" {ratio.text()} x torch"
+        print(line, flush=True)
+        rows.append(row)
     return rows
 
 
@@ -255,9 +270,10 @@ def main(argv: list[str] | None = None) -> int:
             except RuntimeError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
-            times = interleave(calls, seconds=options.seconds, pause=PAUSE)
             print(f"{num_heads} heads of {head_dim}, {work.num_sequences} x {length} tokens", flush=True)
-            rows += [{"num_heads": num_heads, "head_dim": head_dim, **row} for row in report(work, times)]
+            rows += [
+                {"num_heads": num_heads, "head_dim": head_dim, **row} for row in measure(work, calls, options.seconds)
+            ]
     if warning:
         print(warning)
     if options.json is not None:

@@ -39,6 +39,8 @@ struct Pairs {
         }
     }
 
+    // 2^x = 2^floor(x) * 2^r, error 2^-13.5 (README.md); scalef takes the floor itself. A hidden score, -inf, has r = 0
+    // and comes out as 0.
     static F32 weight(F32 x) {
         const __m512 r = _mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
         F32 p = F32::all(0.077067042f);
