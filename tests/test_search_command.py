@@ -166,6 +166,8 @@ def test_a_stopped_run_goes_on(
     assert build(index, lines, *words, "--append") == 1
     assert "was stopped; go on with it by --resume" in capsys.readouterr().err
     assert main(["info", str(index)]) == 0 and "goes on with it" in capsys.readouterr().out
+    assert main(["search", "query", str(index), "word"]) == 0
+    assert capsys.readouterr().err.endswith("was stopped; --resume goes on with it\n")
     assert build(index, lines, *words, "--resume", "--store", "codes") == 1
     assert "holds a run of another kind (store differs)" in capsys.readouterr().err
     fake.raises.clear()

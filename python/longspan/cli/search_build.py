@@ -88,7 +88,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
             info = writer.index.info()
         except BaseException as error:
             _give_up(error, writer)
-    tally.report()
+    tally.report("; --chunk-tokens N cuts them into passages instead")
     return BuildSummary(
         index=request.index,
         documents=info.rows,
