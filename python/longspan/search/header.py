@@ -30,6 +30,7 @@ class Column:
     dtype: np.dtype
     shape: tuple[int, ...]  # of one
     count: str = ROWS  # which of the header's counts says how many there are
+    is_scattered: bool = False  # read here and there, not from end to end
 
     @property
     def row_bytes(self) -> int:
