@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fake_encoder import MODEL, TEXTS, FakeEncoder, longspan_process, vectors_of, write_lines
-from longspan import BinaryIndex, Encoder
+from longspan import BinaryIndex, Encoder, MultiVectorStore
 from longspan.chunking import split_document
 from longspan.cli import index_folder, main, search_build
 
@@ -242,6 +242,17 @@ def test_a_narrow_cone_is_told_and_centred(tmp_path: Path, capsys: pytest.Captur
         rows = np.searchsorted(index.ids, hits.ids)
         truth.append(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), best.tolist())]))
     assert truth[0] > 2 * truth[1]  # what centring is for
+
+
+def test_info_of_a_store_of_token_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = MultiVectorStore(16, store="int8")
+    store.add([np.ones((5, 16)), np.ones((2, 16))])
+    store.save(tmp_path / "store")
+    assert main(["info", str(tmp_path / "store")]) == 0
+    out = capsys.readouterr().out
+    assert "2 documents" in out and "7 tokens of 16 dimensions as int8, 20 bytes" in out
+    assert main(["info", str(tmp_path / "store"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 7
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,15 @@ def write_header(folder: Path, header: Header[State]) -> None:
     os.replace(aside, folder / HEADER)
 
 
+def read_format(folder: Path) -> str | None:
+    """The `FORMAT` of what lies in `folder`, unchecked; None where nothing of ours does."""
+    path = folder / HEADER
+    try:
+        return JsonObject.read(path).get_str("format", None) if path.is_file() else None
+    except CheckpointError:
+        return None
+
+
 def read_header(folder: Path, kind: type[T]) -> Header[T]:
     """The header of `folder`, checked. FileNotFoundError where there is none."""
     path = folder / HEADER
