@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -221,11 +222,17 @@ def cone(rows: int, seed: int) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_a_narrow_cone_is_told_and_centred(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_cone_is_told_and_centred(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By itself; with --center no the codes stay plain and the command says so, and so does `info`."""
     np.save(tmp_path / "v.npy", cone(2000, 1))
-    assert build(tmp_path / "auto", tmp_path / "v.npy", "--vectors") == 0
-    assert capsys.readouterr().err == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        assert build(tmp_path / "auto", tmp_path / "v.npy", "--vectors") == 0
+    assert re.fullmatch(
+        r".*/auto: 2,000 documents, codes centred \(2,000 documents added in .* s\)\n", capsys.readouterr().err
+    )
     assert main(["info", str(tmp_path / "auto")]) == 0
     out = capsys.readouterr().out
     assert "centred: documents and queries" in out and "good ones" in out
