@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from fake_encoder import MODEL, TEXTS, FakeEncoder, longspan_process, vectors_of, write_lines
-from longspan import BinaryIndex, Encoder
+from longspan import BinaryIndex, Encoder, MultiVectorStore
 from longspan.chunking import split_document
 from longspan.cli import index_folder, main, search_build
 
@@ -166,6 +167,8 @@ def test_a_stopped_run_goes_on(
     assert build(index, lines, *words, "--append") == 1
     assert "was stopped; go on with it by --resume" in capsys.readouterr().err
     assert main(["info", str(index)]) == 0 and "goes on with it" in capsys.readouterr().out
+    assert main(["search", "query", str(index), "word"]) == 0
+    assert capsys.readouterr().err.endswith("was stopped; --resume goes on with it\n")
     assert build(index, lines, *words, "--resume", "--store", "codes") == 1
     assert "holds a run of another kind (store differs)" in capsys.readouterr().err
     fake.raises.clear()
@@ -219,11 +222,17 @@ def cone(rows: int, seed: int) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_a_narrow_cone_is_told_and_centred(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_narrow_cone_is_told_and_centred(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By itself; with --center no the codes stay plain and the command says so, and so does `info`."""
     np.save(tmp_path / "v.npy", cone(2000, 1))
-    assert build(tmp_path / "auto", tmp_path / "v.npy", "--vectors") == 0
-    assert capsys.readouterr().err == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        assert build(tmp_path / "auto", tmp_path / "v.npy", "--vectors") == 0
+    assert re.fullmatch(
+        r".*/auto: 2,000 documents, codes centred \(2,000 documents added in .* s\)\n", capsys.readouterr().err
+    )
     assert main(["info", str(tmp_path / "auto")]) == 0
     out = capsys.readouterr().out
     assert "centred: documents and queries" in out and "good ones" in out
@@ -240,6 +249,17 @@ def test_a_narrow_cone_is_told_and_centred(tmp_path: Path, capsys: pytest.Captur
         rows = np.searchsorted(index.ids, hits.ids)
         truth.append(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), best.tolist())]))
     assert truth[0] > 2 * truth[1]  # what centring is for
+
+
+def test_info_of_a_store_of_token_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = MultiVectorStore(16, store="int8")
+    store.add([np.ones((5, 16)), np.ones((2, 16))])
+    store.save(tmp_path / "store")
+    assert main(["info", str(tmp_path / "store")]) == 0
+    out = capsys.readouterr().out
+    assert "2 documents" in out and "7 tokens of 16 dimensions as int8, 20 bytes" in out
+    assert main(["info", str(tmp_path / "store"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 7
 
 
 @pytest.mark.parametrize(

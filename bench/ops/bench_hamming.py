@@ -99,13 +99,18 @@ def time_searches(options: argparse.Namespace, folder: Path) -> list[dict[str, o
 
 
 def time_index(num_rows: int, folder: Path) -> dict[str, float]:
-    """Adding, saving, loading and a first search of 1024-bit codes; prints and returns the figures."""
+    """Adding, saving, loading and a first search of 1024-bit codes; prints and returns the figures.
+
+    All is added twice: a virtual machine's memory, touched for the first time, comes from its host, ten times slower
+    than what the machine has already.
+    """
     batch = np.random.default_rng(1).integers(0, 256, (BATCH, 128), dtype=np.uint8)
-    index, adds = BinaryIndex(1024), list[float]()
-    while len(index) < num_rows:
-        started = time.perf_counter()
-        index.add(batch)
-        adds.append(time.perf_counter() - started)
+    for _ in range(2):
+        index, adds = BinaryIndex(1024), list[float]()
+        while len(index) < num_rows:
+            started = time.perf_counter()
+            index.add(batch)
+            adds.append(time.perf_counter() - started)
     started = time.perf_counter()
     index.save(folder / "index")
     saved = time.perf_counter() - started
@@ -121,11 +126,13 @@ def time_index(num_rows: int, folder: Path) -> dict[str, float]:
     figures = {
         "rows": float(len(index)),
         "add_gb_s": size / sum(adds) / 1e9,
+        "add_median_gb_s": batch.nbytes / statistics.median(adds) / 1e9,
         "save_gb_s": size / saved / 1e9,
         "load_ms": 1e3 * statistics.median(loads),
         "first_search_ms": 1e3 * statistics.median(firsts),  # with the check of all codes
     }
-    print(f"index of {len(index):,} x 1024 bits: add {figures['add_gb_s']:.2f} GB/s")
+    added = f"{figures['add_gb_s']:.2f} GB/s, of the batches' median {figures['add_median_gb_s']:.2f} GB/s"
+    print(f"index of {len(index):,} x 1024 bits: add {added}")
     print(f"    save {figures['save_gb_s']:.2f} GB/s, load {figures['load_ms']:.1f} ms")
     print(f"    first search, with the check of all codes, {figures['first_search_ms']:.0f} ms")
     return figures

@@ -1,12 +1,16 @@
 """maxsim beside maxsim-cpu and torch, one query at a time and sixteen at once, and its share of the multiplier's rate.
 
     python -m bench.ops.bench_maxsim [--seconds 3] [--json FILE]
+    python -m bench.ops.bench_maxsim --pieces [--seconds 30] [--json FILE]      on a machine that others use
 
 Queries of 32 tokens against 1000 documents of 180, dim 128, in every format of documents; peers that are not installed
 (`pip install maxsim-cpu torch`) are left out. First every contestant's scores are held against float64. Then all take
 turns, after a pause in which the other's waiting threads fall asleep. Torch multiplies, takes the maximum and sums, in
 the faster of its two orders. The ceilings are fma_ceiling.cpp and dpbf16_ceiling.cpp, compiled and run here; without a
 compiler, or a processor that has the instruction, their share stays empty.
+
+--pieces measures one thread in calls of a few milliseconds, each over a part of the documents, and adds up the least
+time of each part: what others do to the machine is in few of the calls, and the least of many has none of it.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -111,6 +116,61 @@ def check(calls: dict[str, Call], q: np.ndarray, d: np.ndarray) -> None:
             raise ValueError(f"{name}: scores are off by {error:.2g}, more than {limit:.2g}")
 
 
+def pieces(seconds: float) -> dict[str, float]:
+    """Seconds of one thread for a query, by format; "x 16" with all queries at once: the least times of parts, added.
+
+    A part is of 250 documents for one query and of 50 for sixteen, so that the calls take about as long.
+    """
+    q, d = unit_rows(QUERIES * QUERY_TOKENS, 1), unit_rows(DOCS * DOC_TOKENS, 2)
+    halves, narrow, coded = d.astype(np.float16), ops.to_bfloat16(d), ops.to_int8(d)
+    formats: dict[str, Callable[[slice], Tokens]] = {
+        "float32": lambda part: d[part],
+        "float16": lambda part: halves[part],
+        "bfloat16": lambda part: ops.Bfloat16Tokens(narrow.bits[part]),
+        "int8": lambda part: ops.Int8Tokens(coded.values[part], coded.scales[part]),
+    }
+    least: dict[tuple[str, int, int], float] = {}
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        for name, cut in formats.items():
+            for queries, docs in ((1, 250), (QUERIES, 50)):
+                cu_q, cu_d = (
+                    np.arange(0, n * tokens + 1, tokens, dtype=np.int32)
+                    for n, tokens in ((queries, QUERY_TOKENS), (docs, DOC_TOKENS))
+                )
+                asked = q[: queries * QUERY_TOKENS]
+                for first in range(0, DOCS, docs):
+                    part = cut(slice(first * DOC_TOKENS, (first + docs) * DOC_TOKENS))
+                    before = time.perf_counter()
+                    ops.maxsim(asked, part, cu_q, cu_d)
+                    key, taken = (name, queries, first), time.perf_counter() - before
+                    least[key] = min(least.get(key, taken), taken)
+    return {
+        name if queries == 1 else f"{name} x {QUERIES}": sum(
+            taken for key, taken in least.items() if key[:2] == (name, queries)
+        )
+        / queries
+        for name in formats
+        for queries in (1, QUERIES)
+    }
+
+
+def report_pieces(options: argparse.Namespace) -> None:
+    """Prints and writes what `pieces` measures."""
+    _core.set_num_threads(1)
+    ceilings = {"float32": ceiling("fma_ceiling.cpp"), "bfloat16": ceiling("dpbf16_ceiling.cpp")}
+    print(f"{machine()['cpu']}, 1 thread, {_core.isa()}: least times of parts; share of the register loop")
+    times = pieces(options.seconds)
+    flops = 2.0 * QUERY_TOKENS * DIM * DOCS * DOC_TOKENS
+    for name, seconds in times.items():
+        one, top = times[name.removesuffix(f" x {QUERIES}")], ceilings.get(name.removesuffix(f" x {QUERIES}"))
+        share = f"{flops / seconds * 1e-9 / top:>7.0%}" if top else " " * 7
+        gain = f"{one / seconds:>7.2f} times one at a time" if name not in ceilings and one != seconds else ""
+        print(f"{name:<20}{seconds * 1e3:>9.3f} ms a query{flops / seconds * 1e-9:>9.0f} GFLOP/s{share}{gain}")
+    if options.json is not None:
+        write_json(options.json, "ops.maxsim.pieces", {"ceiling_gflops": ceilings, "seconds": times})
+
+
 def ceiling(source: str) -> float | None:
     """GFLOP/s of the register loop on as many threads as ours uses; None where it cannot be compiled."""
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +191,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ops.bench_maxsim", description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=3.0, help="for all contestants together (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--pieces", action="store_true", help="one thread, the least times of short calls")
     options = parser.parse_args(argv)
+    if options.pieces:
+        report_pieces(options)
+        return 0
     ceilings = {"float32": ceiling("fma_ceiling.cpp"), "bfloat16": ceiling("dpbf16_ceiling.cpp")}
     print(f"{machine()['cpu']}, {_core.num_threads()} threads, {_core.isa()}")
     print(f"{QUERY_TOKENS} x {DIM} against {DOCS} documents x {DOC_TOKENS}: medians; share of the register loop")

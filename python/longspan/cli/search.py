@@ -122,7 +122,8 @@ def _report(summary: BuildSummary, *, as_json: bool) -> None:
         print(json.dumps(asdict(summary)))
     elif is_terminal(sys.stderr):
         added = f"{count(summary.added, 'document')} added in {summary.seconds:.1f} s"
-        print(f"{summary.index}: {count(summary.documents, 'document')} ({added})", file=sys.stderr)
+        centered = ", codes centred" if summary.is_centered else ""
+        print(f"{summary.index}: {count(summary.documents, 'document')}{centered} ({added})", file=sys.stderr)
     if summary.advice and not as_json:
         warnings.warn(f"{summary.advice}; here, --center yes --query-sample FILE", stacklevel=2)
 

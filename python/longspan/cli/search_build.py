@@ -51,6 +51,7 @@ class BuildSummary:
     resumed: int  # of `added`, those of an earlier run that was stopped
     skipped: int  # bad rows, with --skip-bad
     seconds: float
+    is_centered: bool  # a mean is taken off before signs become bits
     advice: str | None  # what is wrong with the codes and what to do
 
 
@@ -88,7 +89,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
             info = writer.index.info()
         except BaseException as error:
             _give_up(error, writer)
-    tally.report()
+    tally.report("; --chunk-tokens N cuts them into passages instead")
     return BuildSummary(
         index=request.index,
         documents=info.rows,
@@ -96,6 +97,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
         resumed=resumed,
         skipped=tally.skipped,
         seconds=round(time.perf_counter() - started, 3),
+        is_centered=info.has_center_documents,
         advice=info.advice,
     )
 

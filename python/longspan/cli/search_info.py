@@ -1,4 +1,4 @@
-"""What `longspan info INDEX` prints."""
+"""What `longspan info INDEX` prints, of an index or of a store of token vectors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from longspan.cli.index_folder import SETTINGS, load_index, read_settings
 from longspan.cli.terminal import count
-from longspan.search import BinaryIndex, IndexInfo
-from longspan.search.header import HEADER
+from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, StoreInfo
+from longspan.search.header import HEADER, read_format
+from longspan.search.token_rows import TokenState
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class SearchIndexInfo:
     model: str | None
     is_whole: bool  # False: the last run was stopped, and goes on with --resume
     bytes: int  # of all its files
-    contents: IndexInfo | None  # None: nothing was saved yet
+    contents: IndexInfo | StoreInfo | None  # None: nothing was saved yet
 
 
 def is_index(name: str) -> bool:
@@ -32,6 +33,8 @@ def describe_index(name: str) -> SearchIndexInfo:
     """Raises: IndexFileError or CommandError, the index is damaged."""
     folder = Path(os.path.realpath(name))
     size = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+    if read_format(folder) == TokenState.FORMAT:
+        return SearchIndexInfo(name, None, True, size, MultiVectorStore.load(folder).info())
     if not (folder / SETTINGS).is_file():
         return SearchIndexInfo(name, None, True, size, BinaryIndex.load(folder).info())
     settings, run = read_settings(folder)
@@ -55,6 +58,10 @@ def index_rows(info: SearchIndexInfo) -> list[tuple[str, str]]:
     if contents is None:
         return [*rows, ("documents", "none yet")]
     deleted = f", {contents.deleted:,} deleted" if contents.deleted else ""
+    if isinstance(contents, StoreInfo):
+        each = f"{contents.dim} dimensions as {contents.store}, {count(contents.token_bytes, 'byte')}"
+        held = [("documents", f"{count(contents.documents, 'document')}{deleted}")]
+        return [*held, ("vectors", f"{count(contents.tokens, 'token')} of {each}"), *rows]
     sides = {
         "documents": contents.has_center_documents,
         "queries": contents.has_center_queries or contents.has_center_documents,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _AT_A_TIME = 256  # questions of a file
 _SHOWN_LINES = 3  # of a document
+_FIELDS_WIDTH = 60  # characters
 _PROMPT = "? "
 
 
@@ -78,10 +81,12 @@ def query(request: QueryRequest, options: ModelOptions) -> Iterator[Answer]:
     if sum(map(bool, (request.words, request.file, request.vectors))) > 1:
         raise CommandError("ask by words, by --file or by --vectors, not by two of them")
     folder = Path(os.path.realpath(request.index))
-    settings, _ = read_settings(folder)
+    settings, run = read_settings(folder)
     index = load_index(folder)
     if index is None:
         raise CommandError(f"{request.index} holds nothing yet; its first run was stopped, and goes on with --resume")
+    if not run.is_done:
+        warnings.warn(f"the last run on {request.index} was stopped; --resume goes on with it", stacklevel=2)
     blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings)
     with closing(Documents(folder)) as documents:
         for texts, vectors in blocks:
@@ -100,7 +105,7 @@ def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
     for hit in answer.hits:
         document = hit.document
         place = document.source if document.start is None else f"{document.source} [{document.start}:{document.end}]"
-        fields = " ".join(f"{name}={value}" for name, value in document.fields.items())
+        fields = shorten(" ".join(f"{name}={value}" for name, value in document.fields.items()), _FIELDS_WIDTH)
         parts = (f"{hit.rank:>3}", style(f"{hit.score:.3f}", "green"), style(place, "bold"), style(fields, "dim"))
         lines.append("  ".join(part for part in parts if part))
         if document.text is not None:

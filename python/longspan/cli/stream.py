@@ -87,11 +87,11 @@ class Tally:
     cut_blocks: int = 0  # blocks in which texts were longer than the model takes
     first_cut: str = ""
 
-    def report(self) -> None:
-        """Warn once of each thing that happened to texts."""
+    def report(self, advice: str = "") -> None:
+        """Warn once of each thing that happened to texts; `advice`: what may be done about texts that were cut."""
         if self.cut_blocks:
             more = f" (and so in {count(self.cut_blocks - 1, 'later block')} of texts)" if self.cut_blocks > 1 else ""
-            warnings.warn(self.first_cut + more, TruncationWarning, stacklevel=2)
+            warnings.warn(self.first_cut + more + advice, TruncationWarning, stacklevel=2)
         if self.skipped:
             warnings.warn(
                 f"{count(self.skipped, 'bad row')} passed over; the first: {self.first_skipped}", stacklevel=2

@@ -30,7 +30,10 @@ class BinaryState:
     def columns(self) -> dict[str, Column]:
         """Those of `Rows`."""
         like = Rows.empty(0, self.dim, self.store).columns()
-        return {name: Column(column.dtype, column.shape[1:]) for name, column in like.items()}
+        return {
+            name: Column(column.dtype, column.shape[1:], is_scattered=name in ("vectors", "scales"))
+            for name, column in like.items()
+        }
 
     def to_json(self) -> dict[str, object]:
         """What `from_json` takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,17 @@ class CheckedFile:
     data: np.ndarray  # (bytes,) uint8
     checksums: np.ndarray  # uint32 of each block
     row_bytes: int
+    scattered: mmap.mmap | None = None  # the file's map, where the system was told not to read ahead in it
+
+    def fetch(self, blocks: np.ndarray) -> None:
+        """Ask the system for these blocks, rising, all at once, rather than one fault at a time."""
+        if self.scattered is None or not len(blocks):
+            return
+        breaks = np.flatnonzero(np.diff(blocks) > 1)
+        firsts = blocks[np.append(0, breaks + 1)] * BLOCK
+        ends = np.minimum((blocks[np.append(breaks, len(blocks) - 1)] + 1) * BLOCK, len(self.data))
+        for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
+            self.scattered.madvise(mmap.MADV_WILLNEED, first, end - first)
 
 
 class FileChecks:
@@ -56,7 +68,8 @@ class FileChecks:
         self._check(column, np.unique(np.repeat(first - before, counts) + np.arange(counts.sum())))
 
     def _check(self, column: str, blocks: np.ndarray) -> None:
-        """Those of the blocks that were not seen yet, on all threads if they are many."""
+        """Fetch the blocks, and check those that were not seen yet, on all threads if they are many."""
+        self._columns[column].fetch(blocks)
         wanted = blocks[~self._is_good[column][blocks]]
         tasks = [wanted[at : at + _BLOCKS_A_TASK] for at in range(0, len(wanted), _BLOCKS_A_TASK)]
         if len(tasks) <= 1:

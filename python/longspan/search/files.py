@@ -16,6 +16,7 @@ time that does not grow with the index; each 64 KiB of a column is checked when 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import uuid
@@ -123,8 +124,10 @@ def open_columns(folder: Path, header: Header[T], *, is_mapped: bool) -> Opened[
     for name, entry in header.files.items():
         checksums = np.frombuffer(table, "<u4", num_blocks(entry.bytes), 4 * first)
         first += len(checksums)
-        row_bytes = columns[name].row_bytes if name in columns else 1
-        checked[name] = CheckedFile(folder / entry.name, _read_flat(folder, entry, is_mapped), checksums, row_bytes)
+        column = columns.get(name)
+        data, scattered = _read_flat(folder, entry, is_mapped, is_scattered=column is not None and column.is_scattered)
+        row_bytes = 1 if column is None else column.row_bytes
+        checked[name] = CheckedFile(folder / entry.name, data, checksums, row_bytes, scattered)
     checks = FileChecks(checked)
     if "deleted" in checked:
         checks.verify("deleted")
@@ -204,15 +207,21 @@ def _bytes_from(segments: Segments, name: str, first: int) -> Iterator[np.ndarra
         first = max(0, first - len(column))
 
 
-def _read_flat(folder: Path, entry: FileEntry, is_mapped: bool) -> np.ndarray:
-    """(bytes,) uint8: the part of the file that counts."""
+def _read_flat(
+    folder: Path, entry: FileEntry, is_mapped: bool, *, is_scattered: bool
+) -> tuple[np.ndarray, mmap.mmap | None]:
+    """(bytes,) uint8: the part of the file that counts; and its map, where nothing is read ahead in it."""
     _check_size(folder, entry)
     if entry.bytes == 0:
-        return np.empty(0, np.uint8)
-    path = folder / entry.name
-    if is_mapped:
-        return np.asarray(np.memmap(path, np.uint8, mode="r", shape=(entry.bytes,)))
-    return np.fromfile(path, np.uint8, entry.bytes)
+        return np.empty(0, np.uint8), None
+    if not is_mapped:
+        return np.fromfile(folder / entry.name, np.uint8, entry.bytes), None
+    with open(folder / entry.name, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), entry.bytes, access=mmap.ACCESS_READ)
+    if not is_scattered or not hasattr(mmap, "MADV_RANDOM"):  # not on Windows
+        return np.frombuffer(mapped, np.uint8), None
+    mapped.madvise(mmap.MADV_RANDOM)
+    return np.frombuffer(mapped, np.uint8), mapped
 
 
 def _read_file(folder: Path, entry: FileEntry) -> bytes:

@@ -30,6 +30,7 @@ class Column:
     dtype: np.dtype
     shape: tuple[int, ...]  # of one
     count: str = ROWS  # which of the header's counts says how many there are
+    is_scattered: bool = False  # read here and there, not from end to end
 
     @property
     def row_bytes(self) -> int:
@@ -96,6 +97,15 @@ def write_header(folder: Path, header: Header[State]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, folder / HEADER)
+
+
+def read_format(folder: Path) -> str | None:
+    """The `FORMAT` of what lies in `folder`, unchecked; None where nothing of ours does."""
+    path = folder / HEADER
+    try:
+        return JsonObject.read(path).get_str("format", None) if path.is_file() else None
+    except CheckpointError:
+        return None
 
 
 def read_header(folder: Path, kind: type[T]) -> Header[T]:

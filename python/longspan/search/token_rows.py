@@ -71,9 +71,11 @@ class TokenState:
         due = {
             "ids": Column(np.dtype(np.int64), ()),
             "ends": Column(np.dtype(np.int64), ()),
-            TOKENS: Column(dtype, (width,), TOKENS),
+            TOKENS: Column(dtype, (width,), TOKENS, is_scattered=True),
         }
-        return due | ({"scales": Column(np.dtype(np.float32), (), TOKENS)} if self.store == "int8" else {})
+        return due | (
+            {"scales": Column(np.dtype(np.float32), (), TOKENS, is_scattered=True)} if self.store == "int8" else {}
+        )
 
     def to_json(self) -> dict[str, object]:
         """What `from_json` takes."""
