@@ -122,13 +122,16 @@ class ChunkEncoder:
             assert isinstance(self.settings.chunks, str)
             unit, size, overlap = self.settings.chunks, self.settings.chunk_tokens, self.settings.chunk_overlap
             spans = split_tokens(text, token_starts(tokens), unit, size, overlap)
-            spans = _joined(spans, token_spans(text, offsets, spans))
         else:
             checked = _checked_spans(given, len(document), name)
             spans = [(start, min(end, len(text))) for start, end in checked if start < len(text)]
         found = token_spans(text, offsets, spans)
         empty = np.flatnonzero(found[:, 0] == found[:, 1])
-        if len(empty) and given is not None and not self.settings.drop_empty:
+        if len(empty) and given is None:
+            spans = _joined(spans, found)
+            found = token_spans(text, offsets, spans)
+            empty = np.flatnonzero(found[:, 0] == found[:, 1])
+        elif len(empty) and not self.settings.drop_empty:
             which = f"{name}: no token lies in chunk {spans[empty[0]]}"
             raise ValueError(f"encode_chunks: {which}; drop_empty=True leaves such chunks out")
         kept = [span for span, (first, last) in zip(spans, found.tolist()) if first < last]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, get_args
@@ -15,6 +14,7 @@ from longspan.chunking import ChunkUnit
 from longspan.cli.embedding import Work, make_rows
 from longspan.cli.options import (
     ModelOptions,
+    add_files,
     add_meaning_options,
     add_model_options,
     add_reading_options,
@@ -27,7 +27,7 @@ from longspan.cli.options import (
 from longspan.cli.plan import Layout, RowsRequest, make_plan
 from longspan.cli.readers import Record
 from longspan.cli.stage import Vectors
-from longspan.cli.terminal import count, is_terminal
+from longspan.cli.terminal import count, tell
 from longspan.cli.writers import STDOUT
 from longspan.document_chunks import MODES, ChunkMode
 from longspan.late_chunking import STRATEGIES, Chunks, Strategy
@@ -103,11 +103,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `chunk`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.usage = "longspan chunk MODEL INPUT [INPUT ...] -o OUT [options]"
-    parser.add_argument("model", metavar="MODEL", help="a folder, or org/name on the Hugging Face hub")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="the file to write, or - for JSONL to stdout"
-    )
+    add_files(parser)
     reading = parser.add_argument_group("reading")
     add_reading_options(reading, "document", "documents")
     reading.add_argument("--lines", action="store_true", help="of plain text, each line is a document")
@@ -187,10 +183,7 @@ def run(args: argparse.Namespace) -> None:
         seconds=done.seconds,
         documents_per_second=done.records_per_second,
     )
-    if as_json:
-        print(json.dumps(asdict(summary)))
-    elif is_terminal(sys.stderr):
-        print(_in_words(summary), file=sys.stderr)
+    tell(asdict(summary), _in_words(summary), as_json=as_json)
 
 
 def _work(encoder: Encoder, request: ChunkRequest) -> Work[Chunks]:

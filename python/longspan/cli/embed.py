@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from longspan.cli.embedding import Work, make_rows
 from longspan.cli.options import (
     ModelOptions,
+    add_files,
     add_meaning_options,
     add_model_options,
     add_reading_options,
@@ -23,7 +22,7 @@ from longspan.cli.plan import Layout, RowsRequest, make_plan
 from longspan.cli.readers import Record
 from longspan.cli.stage import Vectors
 from longspan.cli.stream import TEXTS_A_BLOCK, Role, encode_with
-from longspan.cli.terminal import count, is_terminal
+from longspan.cli.terminal import count, tell
 from longspan.cli.writers import STDOUT
 from longspan.options import OnTruncate
 from longspan.quantize import Precision
@@ -63,12 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `embed`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.usage = "longspan embed MODEL INPUT [INPUT ...] -o OUT [options]"
-    parser.add_argument("model", metavar="MODEL", help="a folder, or org/name on the Hugging Face hub")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", required=True, help="the file to write, or - for JSONL to stdout"
-    )
-
+    add_files(parser)
     reading = parser.add_argument_group("reading")
     add_reading_options(reading, "text", "texts")
     reading.add_argument("--whole-file", action="store_true", help="each file is one text")
@@ -132,10 +126,7 @@ def run(args: argparse.Namespace) -> None:
         seconds=done.seconds,
         texts_per_second=done.records_per_second,
     )
-    if as_json:
-        print(json.dumps(asdict(summary)))
-    elif is_terminal(sys.stderr):
-        print(_in_words(summary), file=sys.stderr)
+    tell(asdict(summary), _in_words(summary), as_json=as_json)
 
 
 def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:

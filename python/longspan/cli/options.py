@@ -59,6 +59,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--local-files-only", action="store_true", help="never download")
 
 
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """The model, what is read, and what is written."""
+    parser.add_argument("model", metavar="MODEL", help="a folder, or org/name on the Hugging Face hub")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help="the file to write, or - for JSONL to stdout"
+    )
+
+
 def add_reading_options(group: argparse._ArgumentGroup, noun: str, plural: str) -> None:
     """Where the texts are in the inputs, and which of them count."""
     group.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")

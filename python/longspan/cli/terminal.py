@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 _RULES = "*=~^-+|# \t"  # what a line is made of that holds no word
@@ -41,6 +42,14 @@ def excerpt(text: str, *, indent: int, lines: int) -> str:
     if len(shown) > lines:
         shown[lines - 1 :] = [textwrap.wrap(shown[lines - 1], width() - indent - 4)[0] + " ..."]
     return textwrap.indent("\n".join(shown), " " * indent)
+
+
+def tell(summary: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
+    """What a command did: JSON on stdout if asked, a sentence on stderr for a person, nothing in a pipe."""
+    if as_json:
+        print(json.dumps(summary))
+    elif is_terminal(sys.stderr):
+        print(sentence, file=sys.stderr)
 
 
 def count(number: int, noun: str) -> str:
