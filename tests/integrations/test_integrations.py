@@ -13,6 +13,9 @@ from longspan.integrations.checkpoint_copy import copy_checkpoint
 
 # module, the framework's top package, the extra that brings it
 FRAMEWORKS = [
+    ("haystack", "haystack", "haystack"),
+    ("langchain", "langchain_core", "langchain"),
+    ("llama_index", "llama_index", "llama-index"),
     ("mteb", "mteb", "mteb"),
     ("mteb_multi_vector", "mteb", "mteb"),
     ("sentence_transformers", "sentence_transformers", "sentence-transformers"),
@@ -30,7 +33,14 @@ def test_a_missing_framework_is_named_with_its_extra(module: str, package: str, 
 
 def test_every_integration_is_listed_above() -> None:
     folder = Path(longspan.__file__).parent / "integrations"
-    shared = {"vector_databases", "__init__", "checkpoint_copy", "sentence_transformers_module"}
+    shared = {
+        "vector_databases",
+        "late_chunks",
+        "text_embedding",
+        "__init__",
+        "checkpoint_copy",
+        "sentence_transformers_module",
+    }
     assert {path.stem for path in folder.glob("*.py")} - shared == {module for module, _, _ in FRAMEWORKS}
 
 

@@ -1,0 +1,149 @@
+"""longspan under LangChain: an Embeddings, and late chunking.
+
+from longspan.integrations.langchain import LongspanEmbeddings
+store = InMemoryVectorStore(LongspanEmbeddings("jinaai/jina-embeddings-v3"))
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+from longspan.document_chunks import ChunkRule
+from longspan.embedder import Encoder
+from longspan.integrations import missing
+from longspan.integrations.late_chunks import LateChunking
+from longspan.integrations.text_embedding import TextEmbedding
+from longspan.options import OnTruncate
+
+try:
+    from langchain_core.documents import BaseDocumentTransformer, Document
+    from langchain_core.embeddings import Embeddings
+except ImportError as error:
+    raise missing("langchain", error) from error
+
+
+class LongspanEmbeddings(Embeddings):
+    """An Encoder as LangChain's embeddings: queries and documents take the model's own prompts and adapters.
+
+    The asynchronous methods are LangChain's: they run these in a thread, and the kernels let other threads work.
+
+    Args:
+        model: an Encoder, or what it opens.
+        query_task, document_task: adapters other than the model's own choice.
+        truncate_dim, normalize_embeddings, on_truncate: as `Encoder.encode`.
+    Raises: TypeError or ValueError, an argument is wrong for this model, and what `Encoder` raises; at once.
+    """
+
+    def __init__(
+        self,
+        model: Encoder | str | os.PathLike[str],
+        *,
+        query_task: str | None = None,
+        document_task: str | None = None,
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+        on_truncate: OnTruncate = "warn",
+    ) -> None:
+        self._embedding = TextEmbedding(
+            model,
+            "LongspanEmbeddings",
+            query_task=query_task,
+            document_task=document_task,
+            truncate_dim=truncate_dim,
+            normalize_embeddings=normalize_embeddings,
+            on_truncate=on_truncate,
+        )
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors of documents."""
+        return self._embedding.documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a query."""
+        return self._embedding.query(text)
+
+
+class LateChunkEmbeddings(Embeddings, BaseDocumentTransformer):
+    """Late chunking: this splits documents, and hands a store the vectors that the chunks got in their documents.
+
+        chunker = LateChunkEmbeddings(encoder)
+        store = InMemoryVectorStore(chunker)
+        store.add_documents(chunker.transform_documents(documents))
+
+    LangChain's stores embed texts, one by one, and know nothing of the document around them. So the vectors wait here
+    from `transform_documents` until `embed_documents` asks for the same texts, each once; for the same text from two
+    places it gives one after the other, in the order of the places.
+
+    Args:
+        model, query_task: as `LongspanEmbeddings`.
+        chunks, chunk_tokens, chunk_overlap, task, truncate_dim, normalize_embeddings: as `Encoder.encode_chunks`.
+    Raises: as `LongspanEmbeddings`.
+    """
+
+    def __init__(
+        self,
+        model: Encoder | str | os.PathLike[str],
+        *,
+        chunks: ChunkRule = "sentence",
+        chunk_tokens: int | None = 256,
+        chunk_overlap: int = 0,
+        task: str | None = None,
+        query_task: str | None = None,
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+    ) -> None:
+        self._chunking = LateChunking(
+            model,
+            "LateChunkEmbeddings",
+            chunks=chunks,
+            chunk_tokens=chunk_tokens,
+            chunk_overlap=chunk_overlap,
+            task=task,
+            truncate_dim=truncate_dim,
+            normalize_embeddings=normalize_embeddings,
+        )
+        self._embedding = TextEmbedding(
+            self._chunking.encoder,
+            "LateChunkEmbeddings",
+            query_task=query_task,
+            document_task=task,
+            truncate_dim=truncate_dim,
+            normalize_embeddings=normalize_embeddings,
+        )
+        self._waiting: defaultdict[str, deque[list[float]]] = defaultdict(deque)
+
+    def transform_documents(self, documents: Sequence[Document], **kwargs: object) -> list[Document]:
+        """The chunks of all documents, with the documents' metadata, and start_index and end_index in characters."""
+        chunks: list[Document] = []
+        found = self._chunking.split([document.page_content for document in documents])
+        for document, pieces in zip(documents, found, strict=True):
+            for piece in pieces:
+                self._waiting[piece.text].append(piece.embedding)
+                place = {"start_index": piece.start, "end_index": piece.end}
+                chunks.append(Document(page_content=piece.text, metadata={**document.metadata, **place}))
+        return chunks
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors that wait for these chunks.
+
+        Raises: ValueError, a text is no chunk that `transform_documents` gave, or its vector was taken before.
+        """
+        wanted: dict[str, int] = {}
+        for place, text in enumerate(texts):
+            wanted[text] = wanted.get(text, 0) + 1
+            if wanted[text] > len(self._waiting.get(text, ())):
+                raise ValueError(
+                    f"embed_documents: texts[{place}] is no chunk of transform_documents whose vector is still here; "
+                    f"split its document with this object first, and add each chunk once"
+                )
+        vectors = [self._waiting[text].popleft() for text in texts]
+        for text in wanted:
+            if not self._waiting[text]:
+                del self._waiting[text]
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a query."""
+        return self._embedding.query(text)

@@ -1,0 +1,80 @@
+"""LangChain: embeddings and late chunking through its own in-memory store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from answerable import ANSWERS, DOCUMENT, QUESTIONS, TEXTS
+from longspan import Encoder
+
+pytest.importorskip("langchain_core", reason="needs longspan[langchain]")
+documents = pytest.importorskip("langchain_core.documents")
+stores = pytest.importorskip("langchain_core.vectorstores")
+adapter = pytest.importorskip("longspan.integrations.langchain")
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def encoder(minilm_path: Path) -> Encoder:
+    return Encoder(minilm_path)
+
+
+def test_a_question_finds_its_answer(encoder: Encoder) -> None:
+    store = stores.InMemoryVectorStore.from_texts(TEXTS, adapter.LongspanEmbeddings(encoder))
+    for question, answer in zip(QUESTIONS, ANSWERS, strict=True):
+        [(found, score)] = store.similarity_search_with_score(question, k=1)
+        assert found.page_content == TEXTS[answer]
+        wanted = encoder.similarity(encoder.encode_query(question), encoder.encode_document(TEXTS))[0, answer]
+        assert score == pytest.approx(float(wanted), abs=1e-6)
+    retriever = store.as_retriever(search_kwargs={"k": 1})
+    found = asyncio.run(retriever.ainvoke(QUESTIONS[0]))
+    assert [one.page_content for one in found] == [TEXTS[ANSWERS[0]]]
+
+
+def test_vectors_are_the_encoders_own(golden: Path) -> None:
+    encoder = Encoder(golden / "jina-v3")
+    embeddings = adapter.LongspanEmbeddings(encoder, truncate_dim=32, document_task="classification")
+    np.testing.assert_array_equal(embeddings.embed_query("a"), encoder.encode_query("a", truncate_dim=32))
+    wanted = encoder.encode_document(TEXTS, truncate_dim=32, task="classification")
+    np.testing.assert_array_equal(embeddings.embed_documents(TEXTS), wanted)
+    np.testing.assert_array_equal(asyncio.run(embeddings.aembed_documents(TEXTS)), wanted)
+    assert embeddings.embed_documents([]) == []
+
+
+def test_late_chunks_keep_the_vectors_of_their_document(encoder: Encoder) -> None:
+    chunker = adapter.LateChunkEmbeddings(encoder, chunk_tokens=None)
+    pieces = chunker.transform_documents([documents.Document(page_content=DOCUMENT, metadata={"title": "facts"})] * 2)
+    wanted = encoder.encode_chunks(DOCUMENT, chunk_tokens=None)
+    assert [one.page_content for one in pieces] == [*wanted.texts] * 2
+    place = pieces[1].metadata
+    assert place["title"] == "facts" and DOCUMENT[place["start_index"] : place["end_index"]] == pieces[1].page_content
+    store = stores.InMemoryVectorStore(chunker)
+    store.add_documents(pieces[:5])
+    store.add_documents(pieces[5:])  # a store may add in parts
+    kept = [row["vector"] for row in store.store.values()]
+    np.testing.assert_array_equal(np.array(kept, np.float32), np.concatenate([wanted.embeddings] * 2))
+    [found] = store.similarity_search("population of the French capital", k=1)
+    assert found.page_content in wanted.texts
+    with pytest.raises(ValueError, match=r"texts\[0\] is no chunk of transform_documents whose vector is still here"):
+        chunker.embed_documents([pieces[0].page_content])
+    with pytest.raises(ValueError, match="split its document with this object first"):
+        chunker.embed_documents(["something else"])
+
+
+def test_wrong_use(golden: Path, encoder: Encoder) -> None:
+    with pytest.raises(TypeError, match="LongspanEmbeddings: model must be a longspan Encoder, a folder or a name"):
+        adapter.LongspanEmbeddings(None)
+    with pytest.raises(ValueError, match="task must be None or one of .*got 'nonsense'"):
+        adapter.LongspanEmbeddings(golden / "jina-v3", query_task="nonsense")
+    with pytest.raises(ValueError, match="truncate_dim must be from 1 to 384, got 400"):
+        adapter.LateChunkEmbeddings(encoder, truncate_dim=400)
+    store = stores.InMemoryVectorStore(adapter.LongspanEmbeddings(encoder))
+    with pytest.raises(TypeError, match=r"encode: texts\[1\] must be a str, got int"):
+        store.embedding.embed_documents(["a", 2])
+    with pytest.raises(TypeError, match=r"encode: texts\[0\] must be a str, got NoneType"):
+        store.similarity_search(None)
