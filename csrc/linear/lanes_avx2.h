@@ -57,6 +57,14 @@ struct Int8Product {
     }
 };
 
+// Lane i <-> lane i ^ kStep.
+template <int kStep>
+inline F32 exchange(F32 a) {
+    if constexpr (kStep == 1) return {_mm256_permute_ps(a.v, 0xb1)};
+    if constexpr (kStep == 2) return {_mm256_permute_ps(a.v, 0x4e)};
+    if constexpr (kStep == 4) return {_mm256_permute2f128_ps(a.v, a.v, 0x01)};
+}
+
 // Rounds kLanes numbers, from 0 to 256, to bytes; 256 becomes 255.
 inline void store_bytes(F32 a, uint8_t* to) {
     const __m256i wide = _mm256_cvtps_epi32(a.v);

@@ -105,6 +105,15 @@ struct Int8Product {
 };
 #endif
 
+// Lane i <-> lane i ^ kStep.
+template <int kStep>
+inline F32 exchange(F32 a) {
+    if constexpr (kStep == 1) return {_mm512_permute_ps(a.v, 0xb1)};
+    if constexpr (kStep == 2) return {_mm512_permute_ps(a.v, 0x4e)};
+    if constexpr (kStep == 4) return {_mm512_shuffle_f32x4(a.v, a.v, 0xb1)};
+    if constexpr (kStep == 8) return {_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+}
+
 // Rounds kLanes numbers, from 0 to 256, to bytes; 256 becomes 255.
 inline void store_bytes(F32 a, uint8_t* to) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(a.v)));

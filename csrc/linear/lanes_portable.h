@@ -69,6 +69,14 @@ struct Int8Product {
     }
 };
 
+// Lane i <-> lane i ^ kStep.
+template <int kStep>
+inline F32 exchange(F32 a) {
+    F32 out;
+    for (int i = 0; i < F32::kLanes; ++i) out.v[i] = a.v[i ^ kStep];
+    return out;
+}
+
 // Rounds kLanes numbers, from 0 to 256, to bytes; 256 becomes 255.
 inline void store_bytes(F32 a, uint8_t* to) {
     const F32 whole = min(round(a), F32::all(255.0f));

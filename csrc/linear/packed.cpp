@@ -67,7 +67,15 @@ std::vector<WeightRow> stacked_rows(const std::vector<LinearPart>& parts) {
     return rows;
 }
 
-constexpr int64_t kRun = 64;  // values of a row at a time: few enough lines written at once
+constexpr int64_t kRun = kRotated;  // values of a row at a time: few enough lines written at once
+
+// Values [k, k + kRun) of a row, zeros past its end; those of i8 rotated where they are a whole block.
+void load_run(const WeightRow& row, int64_t in_features, int64_t k, Dtype dtype, float* values) {
+    const int64_t count = std::min(kRun, in_features - k);
+    row.load(k, count, values);
+    std::fill(values + count, values + kRun, 0.0f);
+    if (dtype == Dtype::i8 && count == kRotated) rotate_block(values);
+}
 
 // What makes the row's largest value 127; NaN if a value is not finite. Not below 2^-126, so that no quotient
 // overflows.
@@ -75,9 +83,8 @@ float i8_scale(const WeightRow& row, int64_t in_features) {
     float values[kRun];
     uint32_t peak = 0;  // the bits of floats of one sign are in the floats' own order, NaN above infinity
     for (int64_t k = 0; k < in_features; k += kRun) {
-        const int64_t count = std::min(kRun, in_features - k);
-        row.load(k, count, values);
-        for (int64_t i = 0; i < count; ++i) peak = std::max(peak, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
+        load_run(row, in_features, k, Dtype::i8, values);
+        for (int64_t i = 0; i < kRun; ++i) peak = std::max(peak, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
     }
     if (peak >= 0x7f800000u) return std::numeric_limits<float>::quiet_NaN();
     return std::max(std::bit_cast<float>(peak) / 127.0f, std::numeric_limits<float>::min());
@@ -89,10 +96,9 @@ int32_t pack_column(const WeightRow& row, int64_t in_features, Dtype dtype, floa
     float values[kRun];
     int32_t sum = 0;
     for (int64_t k = 0; k < in_features; k += kRun) {
-        const int64_t count = std::min(kRun, in_features - k);
-        row.load(k, count, values);
-        std::fill(values + count, values + divide_up(count, per_word) * per_word, 0.0f);
-        for (int64_t i = 0; i < count; i += per_word) {
+        load_run(row, in_features, k, dtype, values);
+        const int64_t words = std::min(kRun / per_word, words_for(dtype, in_features) - k / per_word);
+        for (int64_t i = 0; i < words * per_word; i += per_word) {
             const Word word = word_of(dtype, values + i, scale);
             to[(k + i) / per_word * columns] = word;
             if (dtype != Dtype::i8) continue;
@@ -187,9 +193,15 @@ void PackedLinear::unpack(const MatrixView<float>& weight, float* bias) const {
             if (row < 0) continue;
             bias[row] = view_.bias[at];
             const float scale = view_.scales == nullptr ? 1.0f : view_.scales[at];
-            for (int64_t k = 0; k < in_features(); ++k) {
-                const Word word = packed[k / per_word * columns + column];
-                weight.row(row)[k] = value_in(order_.dtype, word, k % per_word) * scale;
+            float values[kRun];
+            for (int64_t first = 0; first < in_features(); first += kRun) {
+                const int64_t count = std::min(kRun, in_features() - first);
+                for (int64_t i = 0; i < count; ++i) {
+                    const Word word = packed[(first + i) / per_word * columns + column];
+                    values[i] = value_in(order_.dtype, word, i % per_word) * scale;
+                }
+                if (order_.dtype == Dtype::i8 && count == kRotated) rotate_block(values);
+                std::copy_n(values, count, weight.row(row) + first);
             }
         }
     }

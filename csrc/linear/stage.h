@@ -1,5 +1,5 @@
-// Rows of x to what multiply() reads (StagedRows), once an instruction set. For i8 they become whole numbers from 0 to
-// 255, x[k] ~ scale * (q[k] - zero):
+// Rows of x to what multiply() reads (StagedRows), once an instruction set. For i8 they are rotated (rotate.h), then
+// become whole numbers from 0 to 255, x[k] ~ scale * (q[k] - zero):
 //
 //   low = min(0, min over k of x[k]), high = max(0, max over k of x[k])
 //   scale = max(high / 255 - low / 255, 2^-126), inverse = 1 / scale, zero = round(-low * inverse)
@@ -8,6 +8,8 @@
 // same numbers. 0 is exact, and no q is below 0, since x[k] * inverse cannot round below low * inverse. The two halves
 // of scale cannot overflow, and its floor lets inverse not: a row below 2^-118 keeps fewer than 8 bits. A row with a
 // NaN or an infinity gets a scale that is NaN.
+
+#include "linear/rotate.h"
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
@@ -34,10 +36,11 @@ struct RowRange {
     bool is_finite;
 };
 
+// Of `count` values, and of the zeros that end their last register.
 RowRange range_of(const float* x, int64_t count) {
     F32 low = F32::zero(), high = F32::zero(), poison = F32::zero();
     for (int64_t k = 0; k < count; k += kLanes) {
-        const F32 values = count - k >= kLanes ? F32::load(x + k) : F32::load_first(x + k, count - k);
+        const F32 values = F32::load(x + k);
         low = min(values, low);
         high = max(values, high);
         poison = poison + values * F32::zero();  // NaN from then on where a value is not finite
@@ -61,7 +64,8 @@ inline void stage_bytes(const uint8_t* bytes, int64_t count, Word* staged) {
 
 template <>
 inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row) {
-    const float* x = args.x.row(row);
+    auto* x = static_cast<float*>(thread_scratch((args.x.cols + kLanes) * int64_t{sizeof(float)}));
+    rotate_row(args.x.row(row), args.x.cols, x);
     const RowRange range = range_of(x, args.x.cols);
     const float steps = range.high / 255.0f - range.low / 255.0f;
     const float scale = steps > 0x1p-126f ? steps : 0x1p-126f;
@@ -73,9 +77,7 @@ inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row) {
         alignas(64) uint8_t bytes[kDepth<Int8Kind> * 4];
         if (!range.is_finite) count = 0;  // whatever it is times NaN
         for (int64_t k = 0; k < count; k += kLanes) {
-            const float* at = x + first + k;
-            const F32 values = count - k >= kLanes ? F32::load(at) : F32::load_first(at, count - k);
-            store_bytes(round(values * F32::all(inverse)) + F32::all(zero), bytes + k);
+            store_bytes(round(F32::load(x + first + k) * F32::all(inverse)) + F32::all(zero), bytes + k);
         }
         stage_bytes(bytes, count, staged);
     });

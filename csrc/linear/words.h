@@ -56,6 +56,20 @@ inline int8_t i8_of(float value, float scale) {
     return static_cast<int8_t>((ratio + kShift) - kShift);
 }
 
+// A block of kRotated values, rotated in place, its own inverse; see rotate.h, whose bits these are.
+inline void rotate_block(float* values) {
+    for (int64_t i = 0; i < kRotated; ++i) values[i] *= 0.125f;
+    for (int64_t step = 1; step < kRotated; step *= 2) {
+        for (int64_t first = 0; first < kRotated; first += 2 * step) {
+            for (int64_t i = first; i < first + step; ++i) {
+                const float low = values[i], high = values[i + step];
+                values[i] = low + high;
+                values[i + step] = low - high;
+            }
+        }
+    }
+}
+
 // values_per_word(dtype) values to a word. `scale` is i8's.
 inline Word word_of(Dtype dtype, const float* values, float scale) {
     if (dtype == Dtype::f32) return std::bit_cast<Word>(values[0]);

@@ -14,7 +14,7 @@ from longspan import Encoder, MultiVectorEncoder
 # The goldens' authors' own bfloat16 has a cosine of 0.9987 or more on these tiny models, whose errors average over few
 # values; int8 keeps seven bits where bfloat16 keeps eight, and one scale a row.
 LEAST = {"bfloat16": 0.999, "int8": 0.99}
-ON_MINILM = {"bfloat16": 0.9999, "int8": 0.99}
+ON_MINILM = {"bfloat16": 0.9999, "int8": 0.995}
 ENCODERS = (
     "bert-minilm",
     "xlmr-absolute",

@@ -103,9 +103,11 @@ def pack_linear(
     "float32": weights as they are.
     "bfloat16": weights and rows of x are rounded to bfloat16 (to nearest, ties to even), and so are the factors of
         adapters and what they shrink a row to; sums are f32.
-    "int8": each row of weights is scale * q, q from -127 to 127, scale its largest value / 127; each row of x becomes
-        scale * (q - zero), q from 0 to 255, by its smallest and largest value, with 0 exact. Sums are exact. A row of
-        weights or of x with a NaN or an infinity gives NaN. Adapters shrink a row in int8 and expand it in bfloat16.
+    "int8": rows of both are rotated, by 64 columns, which spreads what sticks out and leaves their products as they are
+        (QuaRot, arXiv:2404.00456); then each row of weights is scale * q, q from -127 to 127, scale its largest value /
+        127; each row of x becomes scale * (q - zero), q from 0 to 255, by its smallest and largest value, with 0 exact.
+        Sums are exact. A row of weights or of x with a NaN or an infinity gives NaN. Adapters shrink a row in int8 and
+        expand it in bfloat16.
 
     Args:
         weights: matrices (out_rows, in_features), stacked by rows: one, or several such as query, key and value. f32,
