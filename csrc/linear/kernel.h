@@ -19,11 +19,11 @@ namespace {
 
 // Calls body(0), ... body(kCount - 1) with constants: the only loop that surely leaves its arrays in registers.
 template <class Body, int... kIndex>
-inline void unroll(std::integer_sequence<int, kIndex...>, Body&& body) {
+[[gnu::always_inline]] inline void unroll(std::integer_sequence<int, kIndex...>, Body&& body) {
     (body(std::integral_constant<int, kIndex>{}), ...);
 }
 template <int kCount, class Body>
-inline void unroll(Body&& body) {
+[[gnu::always_inline]] inline void unroll(Body&& body) {
     unroll(std::make_integer_sequence<int, kCount>{}, body);
 }
 
@@ -99,20 +99,27 @@ void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64
         for (int64_t i = 0; i < kStepsPerLine; ++i) add_word<Kind>(staged, panel, panel_stride, k + i, sums);
     }
     for (; k < depth; ++k) add_word<Kind>(staged, panel, panel_stride, k, sums);
-    const auto at = [tile = tiles.sums, stride = tiles.stride](int i) {
-        const int vector = i % 2, row = i / 2 % kRows, panel_at = i / 2 / kRows;
-        return reinterpret_cast<typename Kind::Stored*>(tile + panel_at * stride + row * kColumns + vector * kLanes);
-    };
-    if (tiles.continues) {
-        unroll<kPanels * kRows * 2>([&](auto i) {
-            Sum& sum = sums[i / 2 / kRows][i / 2 % kRows][i % 2];
-            sum = depth > 0 ? Sum::load(at(i)) + sum : Sum::load(at(i));  // -0 + 0 would be 0
-        });
-    }
+    Word* const tile = tiles.sums;
+    const int64_t stride = tiles.stride;
+    const bool continues = tiles.continues;
+    unroll<kPanels * kRows * 2>([&](auto i) {
+        constexpr int kVector = i % 2, kRow = i / 2 % kRows, kAt = i / 2 / kRows;
+        const auto* at =
+            reinterpret_cast<typename Kind::Stored*>(tile + kAt * stride + kRow * kColumns + kVector * kLanes);
+        if (continues) sums[kAt][kRow][kVector] = Sum::load(at) + sums[kAt][kRow][kVector];
+    });
     if constexpr (kPanels == 1 && std::is_same_v<typename Kind::Expand, Kind>) {
+        const bool is_extended = extension.depth > 0;
+        unroll<kRows * 2>([&](auto i) {  // -0 becomes 0, as it does where expand() adds these words to a tile
+            if (is_extended) sums[0][i / 2][i % 2] = sums[0][i / 2][i % 2] + Sum::zero();
+        });
         for (k = 0; k < extension.depth; ++k) add_word<Kind>(extension.staged, extension.panel, 0, k, sums);
     }
-    unroll<kPanels * kRows * 2>([&](auto i) { sums[i / 2 / kRows][i / 2 % kRows][i % 2].store(at(i)); });
+    unroll<kPanels * kRows * 2>([&](auto i) {
+        constexpr int kVector = i % 2, kRow = i / 2 % kRows, kAt = i / 2 / kRows;
+        auto* at = reinterpret_cast<typename Kind::Stored*>(tile + kAt * stride + kRow * kColumns + kVector * kLanes);
+        sums[kAt][kRow][kVector].store(at);
+    });
 }
 
 using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, const Word*, const Tiles&, const Extension&);

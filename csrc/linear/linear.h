@@ -8,7 +8,7 @@
 //   f32   as it stands.
 //   bf16  x and W (A, B and shrunk too) are rounded to bf16, to nearest, ties to even; their products are exact in f32,
 //         which the sums are in. Where the instruction set has dpbf16, numbers below 2^-126 count as zeros.
-//   i8    W[n, k] ~ s[n] V[n, k], V from -127 to 127;  x[r, k] ~ s[r] (q[r, k] - z[r]), q and z from 0 to 255 (int8.h).
+//   i8    W[n, k] ~ s[n] V[n, k], V from -127 to 127;  x[r, k] ~ s[r] (q[r, k] - z[r]), q and z from 0 to 255.
 //         u[r, n] = bias[n] + f32(sum over k of q V - z[r] sum over k of V) (s[r] s[n]): the sums are exact, and the
 //         same in every instruction set. A row with a NaN or an infinity is NaN, and so is a column. A is i8 as W is; B
 //         and shrunk are bf16.
@@ -46,8 +46,8 @@ struct PanelShape {
     int64_t tile_rows;  // rows of x whose sums fit in the registers, beside a panel's two
     int64_t parts;      // registers that a register of words is widened to before it is multiplied
 
-    static constexpr int64_t kDepth = 256;            // the K block, in staged words of x
-    static constexpr int64_t kStride = kDepth + 16;   // from one staged row to the next: no two share cache sets
+    static constexpr int64_t kDepth = 256;           // the K block, in staged words of x
+    static constexpr int64_t kStride = kDepth + 16;  // from one staged row to the next: no two share cache sets
     constexpr int64_t depth() const { return kDepth / parts; }  // the K block, in words of weights
 };
 
