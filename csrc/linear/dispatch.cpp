@@ -70,7 +70,7 @@ void check(const MatrixView<const float>& x, const PackedView& weights, const Ma
 // Rows whose staged form and shrunk values are in memory at once: enough for every thread's blocks (plan), few enough
 // to stay in the L3 cache between staging and multiplying.
 int64_t rows_at_once() {
-    return kBlockRows * std::max(8, 4 * num_threads());
+    return kBlockRows * std::max(8, num_threads());
 }
 
 // How the work is cut: row_blocks x panel_blocks tasks. Blocks of rows end with a whole strip, but for the last one.

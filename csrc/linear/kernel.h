@@ -54,68 +54,54 @@ struct Tiles {
     bool continues;  // add to what an earlier K block left
 };
 
-// More words of the summed axis, after its last block: what a strip's one adapter adds.
-struct Extension {
-    const Word* staged = nullptr;
-    const Word* panel = nullptr;
-    int64_t depth = 0;
-};
-
 // Every few words, multiply() asks for one cache line of the panel that comes next: its piece begins where no hardware
 // prefetcher looks, and would else come from the L3 cache while the first strip waits for it.
 constexpr int64_t kLineWords = 16, kStepsPerLine = 4;
 constexpr int64_t kStripsPerPanel = kColumns * kStepsPerLine / kLineWords;  // that ask for a whole piece together
 
-// The products of word k of kRows staged rows and kPanels panels.
-template <class Kind, int kRows, int kPanels>
-[[gnu::always_inline]] inline void add_word(const Word* staged, const Word* panel, int64_t panel_stride, int64_t k,
-                                            typename Kind::Sum (&sums)[kPanels][kRows][2]) {
-    unroll<kPanels * Kind::kParts>([&](auto i) {
-        constexpr int p = i / Kind::kParts, kPart = i % Kind::kParts;
-        const auto low = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns);
-        const auto high = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns + kLanes);
-        unroll<kRows>([&](auto r) {
-            const auto x = Kind::broadcast(staged[r * kStride + k * Kind::kParts + kPart]);
-            sums[p][r][0] = Kind::add(sums[p][r][0], x, low);
-            sums[p][r][1] = Kind::add(sums[p][r][1], x, high);
-        });
-    });
-}
-
-// Sums over `depth` words for kRows staged rows and kPanels panels, then over the extension's. Eight chains at the
-// least, kRows * kPanels * 2 of them, hide the latency of the multiply-add. `ahead` is what to ask for.
+// Sums over `depth` words for kRows staged rows and kPanels panels. Eight chains at the least, kRows * kPanels * 2 of
+// them, hide the latency of the multiply-add. `ahead` is what to ask for.
 template <class Kind, int kRows, int kPanels>
 void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64_t depth, const Word* ahead,
-              const Tiles& tiles, const Extension& extension) {
+              const Tiles& tiles) {
     using Sum = typename Kind::Sum;
     Sum sums[kPanels][kRows][2];
     unroll<kPanels * kRows>([&](auto i) {
         sums[i / kRows][i % kRows][0] = Sum::zero();
         sums[i / kRows][i % kRows][1] = Sum::zero();
     });
+    const auto step = [&](int64_t k) {
+        unroll<kPanels * Kind::kParts>([&](auto i) {
+            constexpr int p = i / Kind::kParts, kPart = i % Kind::kParts;
+            const auto low = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns);
+            const auto high = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns + kLanes);
+            unroll<kRows>([&](auto r) {
+                const auto x = Kind::broadcast(staged[r * kStride + k * Kind::kParts + kPart]);
+                sums[p][r][0] = Kind::add(sums[p][r][0], x, low);
+                sums[p][r][1] = Kind::add(sums[p][r][1], x, high);
+            });
+        });
+    };
     int64_t k = 0;
     for (; k + kStepsPerLine <= depth; k += kStepsPerLine) {
         __builtin_prefetch(ahead + k / kStepsPerLine * kLineWords, 0, 2);
-        for (int64_t i = 0; i < kStepsPerLine; ++i) add_word<Kind>(staged, panel, panel_stride, k + i, sums);
+        for (int64_t i = 0; i < kStepsPerLine; ++i) step(k + i);
     }
-    for (; k < depth; ++k) add_word<Kind>(staged, panel, panel_stride, k, sums);
-    const auto at = [tile = tiles.sums, stride = tiles.stride](int i) {
-        const int vector = i % 2, row = i / 2 % kRows, panel_at = i / 2 / kRows;
-        return reinterpret_cast<typename Kind::Stored*>(tile + panel_at * stride + row * kColumns + vector * kLanes);
-    };
-    if (tiles.continues) {
-        unroll<kPanels * kRows * 2>([&](auto i) {
-            Sum& sum = sums[i / 2 / kRows][i / 2 % kRows][i % 2];
-            sum = depth > 0 ? Sum::load(at(i)) + sum : Sum::load(at(i));  // -0 + 0 would be 0
-        });
-    }
-    if constexpr (kPanels == 1 && std::is_same_v<typename Kind::Expand, Kind>) {
-        for (k = 0; k < extension.depth; ++k) add_word<Kind>(extension.staged, extension.panel, 0, k, sums);
-    }
-    unroll<kPanels * kRows * 2>([&](auto i) { sums[i / 2 / kRows][i / 2 % kRows][i % 2].store(at(i)); });
+    for (; k < depth; ++k) step(k);
+    Word* const tile = tiles.sums;
+    const int64_t tile_stride = tiles.stride;
+    const bool continues = tiles.continues;
+    unroll<kPanels * kRows * 2>([&](auto i) {
+        constexpr int kVector = i % 2, kRow = i / 2 % kRows, kAt = i / 2 / kRows;
+        auto* at =
+            reinterpret_cast<typename Kind::Stored*>(tile + kAt * tile_stride + kRow * kColumns + kVector * kLanes);
+        Sum sum = sums[kAt][kRow][kVector];
+        if (continues) sum = Sum::load(at) + sum;
+        sum.store(at);
+    });
 }
 
-using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, const Word*, const Tiles&, const Extension&);
+using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, const Word*, const Tiles&);
 
 // How many panels a strip of so many rows takes at once.
 constexpr int64_t panels_at_once(int64_t rows) {
@@ -149,56 +135,23 @@ void stage_shrunk(const LoraView& lora, int64_t first_row, int64_t rows, Word* s
     }
 }
 
-// The rows of a task, shrunk by their adapters and staged.
-struct ShrunkRows {
-    const LoraView& lora;
-    int64_t first_row;
-    const Word* staged;
-    int64_t chunk_stride;
-
-    // The end of the run from `row` on, below `last`, of rows with the same adapter.
-    int64_t end_of_run(int64_t row, int64_t last) const {
-        const int32_t* ids = lora.ids + first_row;
-        int64_t end = row + 1;
-        while (end < last && ids[end] == ids[row]) ++end;
-        return end;
-    }
-    const LoraSegment* segment(int64_t row, int64_t panel) const {
+// Adds to a strip's tile what its rows' adapters say, a run of rows with the same one at a time. `staged` is the first
+// row's; chunks are chunk_stride apart.
+template <class Kind>
+void expand(const LoraView& lora, const Word* staged, int64_t chunk_stride, int64_t first_row, int64_t rows,
+            int64_t panel, Word* tile) {
+    for (int64_t row = 0, end; row < rows; row = end) {
         const int32_t id = lora.ids[first_row + row];
-        return id < 0 ? nullptr : &lora.segments[panel * lora.num_adapters + id];
-    }
-    // Words of `segment` after the first `done`, as far as they are staged in one piece, for rows from `row` on.
-    template <class Kind>
-    Extension extension(const LoraSegment& segment, int64_t row, int64_t done) const {
-        const int64_t j = segment.first + done, from = j % kDepth<Kind>;
-        return {staged + j / kDepth<Kind> * chunk_stride + row * kStride + from * Kind::kParts,
-                segment.panel + done * kColumns, at_most(segment.depth - done, kDepth<Kind> - from)};
-    }
-};
-
-// What multiply() may add to a strip's tile itself: all rows have one adapter, and its words are in one piece.
-template <class Kind>
-bool extends(const ShrunkRows& shrunk, int64_t row, int64_t rows, int64_t panel, Extension& extension) {
-    const LoraSegment* segment = shrunk.segment(row, panel);
-    if (segment == nullptr || shrunk.end_of_run(row, row + rows) < row + rows) return false;
-    const Extension whole = shrunk.extension<Kind>(*segment, row, 0);
-    if (whole.depth < segment->depth) return false;
-    extension = whole;
-    return true;
-}
-
-// Adds to a strip's tile what its rows' adapters say, a run of rows with the same one at a time.
-template <class Kind>
-void expand(const ShrunkRows& shrunk, int64_t first_row, int64_t rows, int64_t panel, Word* tile) {
-    for (int64_t row = first_row, end; row < first_row + rows; row = end) {
-        end = shrunk.end_of_run(row, first_row + rows);
-        const LoraSegment* segment = shrunk.segment(row, panel);
-        if (segment == nullptr) continue;
-        const Tiles run{tile + (row - first_row) * kColumns, 0, true};
-        for (int64_t done = 0; done < segment->depth;) {
-            const Extension more = shrunk.extension<Kind>(*segment, row, done);
-            kMultiply<Kind>.one[end - row - 1](more.staged, more.panel, 0, 0, more.panel, run, more);
-            done += more.depth;
+        end = row + 1;
+        while (end < rows && lora.ids[first_row + end] == id) ++end;
+        if (id < 0) continue;
+        const LoraSegment& segment = lora.segments[panel * lora.num_adapters + id];
+        for (int64_t done = 0, depth; done < segment.depth; done += depth) {
+            const int64_t j = segment.first + done, from = j % kDepth<Kind>;
+            depth = at_most(segment.depth - done, kDepth<Kind> - from);
+            const Word* weights = segment.panel + done * kColumns;
+            const Word* values = staged + j / kDepth<Kind> * chunk_stride + row * kStride + from * Kind::kParts;
+            kMultiply<Kind>.one[end - row - 1](values, weights, 0, depth, weights, {tile + row * kColumns, 0, true});
         }
     }
 }
@@ -221,9 +174,8 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t chunks = has_lora ? divide_up(words_for(Expand::kDtype, args.lora.rank), kDepth<Expand>) : 0;
     auto* sums = static_cast<Word*>(
         thread_scratch((kept_panels * tile_rows * kColumns + chunks * chunk_stride) * int64_t{sizeof(Word)}));
-    Word* staged_shrunk = sums + kept_panels * tile_rows * kColumns;
-    if (has_lora) stage_shrunk<Expand>(args.lora, block.first_row, rows, staged_shrunk);
-    const ShrunkRows shrunk{args.lora, block.first_row, staged_shrunk, chunk_stride};
+    Word* shrunk = sums + kept_panels * tile_rows * kColumns;
+    if (has_lora) stage_shrunk<Expand>(args.lora, block.first_row, rows, shrunk);
     const Word* staged = args.staged.words + block.first_row * kStride;
     const auto finish = kSettles && has_lora ? finish_for<FloatSums>(args.activation)
                                              : finish_for<typename Kind::Values>(args.activation);
@@ -243,18 +195,16 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
                 const Word* ahead = next + strip % kStripsPerPanel * (depth / kStepsPerLine) * kLineWords;
                 const int64_t tile_stride = tile_rows * kColumns;
                 Word* tile = keeps_sums ? sums + panel * tile_stride + row * kColumns : sums;
-                Extension more;
-                const bool is_extended = std::is_same_v<Expand, Kind> && has_lora && is_last && taken == 1 &&
-                                         extends<Expand>(shrunk, row, strip_rows, block.first_panel + panel, more);
                 table[strip_rows - 1](staged + row * kStride, weights, num_words * kColumns, depth, ahead,
-                                      {tile, tile_stride, k > 0}, more);
+                                      {tile, tile_stride, k > 0});
                 if (!is_last) continue;
                 for (int64_t i = 0; i < taken; ++i) {
                     const int64_t first_row = block.first_row + row, at = block.first_panel + panel + i;
                     Word* done = tile + i * tile_stride;
-                    if (has_lora && !is_extended) {
+                    if (has_lora) {
                         if (kSettles) settle<typename Kind::Values>(args, done, first_row, strip_rows, at);
-                        expand<Expand>(shrunk, row, strip_rows, at, done);
+                        const Word* values = shrunk + row * kStride;
+                        expand<Expand>(args.lora, values, chunk_stride, first_row, strip_rows, at, done);
                     }
                     finish(args, done, first_row, strip_rows, at);
                 }

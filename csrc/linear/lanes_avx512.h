@@ -97,7 +97,11 @@ struct Int8Product {
         const __m512i words = I32::load(p);
         return _mm512_srai_epi16(kPart == 0 ? _mm512_slli_epi16(words, 8) : words, 8);
     }
-    static I32 add(I32 sum, I32 x, I32 w) { return _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)); }
+    static I32 add(I32 sum, I32 x, I32 w) {
+        I32 total = _mm512_add_epi32(sum, _mm512_madd_epi16(x, w));
+        __asm__("" : "+v"(total.v));  // GCC would reorder whole sums, for which there are too few registers
+        return total;
+    }
     template <int kPart>
     static Word part(Word x) {
         return x >> 8 * kPart & 0x00ff00ffu;
