@@ -82,8 +82,9 @@ def test_files_become_passages(fake: FakeEncoder, tmp_path: Path, capsys: pytest
     tokenizer = Encoder(MODEL).tokenizer
     fake.tokenizer = tokenizer  # type: ignore[attr-defined]
     index = tmp_path / "index"
-    words = ("--model", MODEL, "--field", "body", "--keep", "year", "--chunk-tokens", 40)
+    words = ("--model", MODEL, "--field", "body", "--keep", "year", "--keep", "yaer", "--chunk-tokens", 40)
     assert build(index, tmp_path / "a.md", tmp_path / "b.jsonl", *words) == 0
+    assert capsys.readouterr().err == "longspan: warning: --keep yaer: no row has that field\n"
     documents = [json.loads(line) for line in (index / "documents.jsonl").read_text().splitlines()]
     passages = [one for one in documents if one["source"] == str(tmp_path / "a.md")]
     assert [(one["start"], one["end"]) for one in passages] == split_document(text, tokenizer, 40)
