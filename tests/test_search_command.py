@@ -6,11 +6,13 @@ import io
 import json
 import re
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from damage import killed_writers
 from fake_encoder import MODEL, TEXTS, FakeEncoder, longspan_process, vectors_of, write_lines
 from longspan import BinaryIndex, Encoder, MultiVectorStore
 from longspan.chunking import split_document
@@ -214,6 +216,42 @@ def test_standard_input(
     assert main(["search", "query", str(tmp_path / "index"), "-k", "1"]) == 0
     out = capsys.readouterr().out
     assert f"{tmp_path / 'in.txt'}:1\n     one\n" in out and f"{tmp_path / 'in.txt'}:2\n     two\n" in out
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from longspan import BinaryIndex
+from longspan.cli.index_folder import IndexWriter, Settings, load_index
+folder, rng = Path(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
+index = load_index(folder) or BinaryIndex(24)
+writer = IndexWriter(folder, Settings(None, None, None, None), {}, index, first=0)
+print("ready", flush=True)
+while True:
+    rows = len(index) + np.arange(int(rng.integers(1, 300)))
+    # Document i has the bits of i, and says i.
+    writer.append(((rows[:, None] >> np.arange(24)) & 1) - 0.5, [f'{{"text": "{i}", "source": "s"}}' for i in rows])
+    if rng.random() < 0.7:
+        writer.save()
+        print(len(index), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_killed_run_leaves_texts_that_fit(tmp_path: Path) -> None:
+    """Every document that the index counts has its own text; what a killed run left behind is cut off by the next."""
+    folder, count = tmp_path / "index", 0
+    for said in killed_writers(WRITER, folder, 5):
+        index = index_folder.load_index(folder)
+        if index is None:
+            assert said is None and count == 0
+            continue
+        assert len(index) >= (int(said) if said else count)
+        count = len(index)
+        with closing(index_folder.Documents(folder)) as documents:
+            assert [documents.get(id).text for id in index.ids.tolist()] == [str(row) for row in range(count)]
+    assert count > 0
 
 
 def cone(rows: int, seed: int) -> np.ndarray:
