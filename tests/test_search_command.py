@@ -274,12 +274,16 @@ def test_a_narrow_cone_is_told_and_centred(
     )
     assert main(["info", str(tmp_path / "auto")]) == 0
     out = capsys.readouterr().out
-    assert "centred: documents and queries" in out and "good ones" in out
+    assert "centred: documents and queries" in out and "good codes" in out
     assert build(tmp_path / "plain", tmp_path / "v.npy", "--vectors", "--center", "no") == 0
     assert "warning: the vectors lie in a narrow cone (mean vector 0." in capsys.readouterr().err
     assert main(["info", str(tmp_path / "plain"), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["advice"].startswith("the vectors lie in a narrow cone") and info["rows"] == 2000
+    np.save(tmp_path / "few.npy", cone(40, 1))
+    assert build(tmp_path / "few", tmp_path / "few.npy", "--vectors") == 0
+    info = BinaryIndex.load(tmp_path / "few").info()
+    assert not info.has_center_documents and info.advice is None  # too few to tell
     queries, truth = cone(50, 2), []
     for name in ("auto", "plain"):
         index = BinaryIndex.load(tmp_path / name)
@@ -311,7 +315,8 @@ def test_info_of_a_store_of_token_vectors(tmp_path: Path, capsys: pytest.Capture
         (["build", "i", "in.txt", "--model", "m", "--lines", "--whole-file"], "--lines and --whole-file exclude"),
         (["build", "i", "-", "--model", "m", "--resume"], "--resume needs input files"),
         (["build", "i", "absent.txt", "--model", "m"], "absent.txt: no such file"),
-        (["build", "i", "in.pdf", "--model", "m"], "in.pdf: no such file"),
+        (["build", "i", "v.npy", "--model", "m"], "v.npy holds vectors; give --vectors"),
+        (["build", "i", "in.pdf", "--model", "m"], ".parquet .pq .md .markdown .rst); say it with --format"),
         (["build", "no/i", "in.txt", "--model", "m"], "does not exist"),
         (["build", "i", "in.txt", "--vectors"], "in.txt: vectors are read from .npy and .parquet files"),
         (["build", "i", "cube.npy", "--vectors"], r"cube.npy must hold vectors, (n, dim) of floats, or (n, dim / 8)"),
@@ -335,6 +340,7 @@ def test_errors_are_one_sentence(
     monkeypatch.chdir(lines.parent)
     for name, shape in {"v": (3, 16), "cube": (2, 2, 2), "long": (200, 16), "other": (3, 8)}.items():
         np.save(f"{name}.npy", np.ones(shape, np.float32))
+    Path("in.pdf").touch()
     assert main(["search", *words]) == 1
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
