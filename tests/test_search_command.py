@@ -6,11 +6,13 @@ import io
 import json
 import re
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from damage import killed_writers
 from fake_encoder import MODEL, TEXTS, FakeEncoder, longspan_process, vectors_of, write_lines
 from longspan import BinaryIndex, Encoder, MultiVectorStore
 from longspan.chunking import split_document
@@ -82,8 +84,9 @@ def test_files_become_passages(fake: FakeEncoder, tmp_path: Path, capsys: pytest
     tokenizer = Encoder(MODEL).tokenizer
     fake.tokenizer = tokenizer  # type: ignore[attr-defined]
     index = tmp_path / "index"
-    words = ("--model", MODEL, "--field", "body", "--keep", "year", "--chunk-tokens", 40)
+    words = ("--model", MODEL, "--field", "body", "--keep", "year", "--keep", "yaer", "--chunk-tokens", 40)
     assert build(index, tmp_path / "a.md", tmp_path / "b.jsonl", *words) == 0
+    assert capsys.readouterr().err == "longspan: warning: --keep yaer: no row has that field\n"
     documents = [json.loads(line) for line in (index / "documents.jsonl").read_text().splitlines()]
     passages = [one for one in documents if one["source"] == str(tmp_path / "a.md")]
     assert [(one["start"], one["end"]) for one in passages] == split_document(text, tokenizer, 40)
@@ -215,6 +218,42 @@ def test_standard_input(
     assert f"{tmp_path / 'in.txt'}:1\n     one\n" in out and f"{tmp_path / 'in.txt'}:2\n     two\n" in out
 
 
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from longspan import BinaryIndex
+from longspan.cli.index_folder import IndexWriter, Settings, load_index
+folder, rng = Path(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
+index = load_index(folder) or BinaryIndex(24)
+writer = IndexWriter(folder, Settings(None, None, None, None), {}, index, first=0)
+print("ready", flush=True)
+while True:
+    rows = len(index) + np.arange(int(rng.integers(1, 300)))
+    # Document i has the bits of i, and says i.
+    writer.append(((rows[:, None] >> np.arange(24)) & 1) - 0.5, [f'{{"text": "{i}", "source": "s"}}' for i in rows])
+    if rng.random() < 0.7:
+        writer.save()
+        print(len(index), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_killed_run_leaves_texts_that_fit(tmp_path: Path) -> None:
+    """Every document that the index counts has its own text; what a killed run left behind is cut off by the next."""
+    folder, count = tmp_path / "index", 0
+    for said in killed_writers(WRITER, folder, 5):
+        index = index_folder.load_index(folder)
+        if index is None:
+            assert said is None and count == 0
+            continue
+        assert len(index) >= (int(said) if said else count)
+        count = len(index)
+        with closing(index_folder.Documents(folder)) as documents:
+            assert [documents.get(id).text for id in index.ids.tolist()] == [str(row) for row in range(count)]
+    assert count > 0
+
+
 def cone(rows: int, seed: int) -> np.ndarray:
     """Unit vectors around one direction: their mean is about 0.9 long, as e5's."""
     rng = np.random.default_rng(seed)
@@ -235,12 +274,16 @@ def test_a_narrow_cone_is_told_and_centred(
     )
     assert main(["info", str(tmp_path / "auto")]) == 0
     out = capsys.readouterr().out
-    assert "centred: documents and queries" in out and "good ones" in out
+    assert "centred: documents and queries" in out and "good codes" in out
     assert build(tmp_path / "plain", tmp_path / "v.npy", "--vectors", "--center", "no") == 0
     assert "warning: the vectors lie in a narrow cone (mean vector 0." in capsys.readouterr().err
     assert main(["info", str(tmp_path / "plain"), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["advice"].startswith("the vectors lie in a narrow cone") and info["rows"] == 2000
+    np.save(tmp_path / "few.npy", cone(40, 1))
+    assert build(tmp_path / "few", tmp_path / "few.npy", "--vectors") == 0
+    info = BinaryIndex.load(tmp_path / "few").info()
+    assert not info.has_center_documents and info.advice is None  # too few to tell
     queries, truth = cone(50, 2), []
     for name in ("auto", "plain"):
         index = BinaryIndex.load(tmp_path / name)
@@ -272,7 +315,8 @@ def test_info_of_a_store_of_token_vectors(tmp_path: Path, capsys: pytest.Capture
         (["build", "i", "in.txt", "--model", "m", "--lines", "--whole-file"], "--lines and --whole-file exclude"),
         (["build", "i", "-", "--model", "m", "--resume"], "--resume needs input files"),
         (["build", "i", "absent.txt", "--model", "m"], "absent.txt: no such file"),
-        (["build", "i", "in.pdf", "--model", "m"], "in.pdf: no such file"),
+        (["build", "i", "v.npy", "--model", "m"], "v.npy holds vectors; give --vectors"),
+        (["build", "i", "in.pdf", "--model", "m"], ".parquet .pq .md .markdown .rst); say it with --format"),
         (["build", "no/i", "in.txt", "--model", "m"], "does not exist"),
         (["build", "i", "in.txt", "--vectors"], "in.txt: vectors are read from .npy and .parquet files"),
         (["build", "i", "cube.npy", "--vectors"], r"cube.npy must hold vectors, (n, dim) of floats, or (n, dim / 8)"),
@@ -296,6 +340,7 @@ def test_errors_are_one_sentence(
     monkeypatch.chdir(lines.parent)
     for name, shape in {"v": (3, 16), "cube": (2, 2, 2), "long": (200, 16), "other": (3, 8)}.items():
         np.save(f"{name}.npy", np.ones(shape, np.float32))
+    Path("in.pdf").touch()
     assert main(["search", *words]) == 1
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1

@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.ops.bench_hamming", description=__doc__.partition("\n")[0])
     parser.add_argument("--threads", type=int, default=2, help="threads of every contestant (%(default)s)")
     parser.add_argument("--seconds", type=float, default=3, help="for each case (%(default)s)")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="codes to search (%(default)s)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="codes to search; 0: none (%(default)s)")
     parser.add_argument("--k", type=int, default=100, help="codes to find (%(default)s)")
     parser.add_argument("--index-rows", type=int, default=1_000_000, help="codes of the index; 0: none (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     warning = busy_warning()
     with tempfile.TemporaryDirectory() as name:
         try:
-            rows = time_searches(options, Path(name))
+            rows = time_searches(options, Path(name)) if options.rows else []
         except RuntimeError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -11,6 +11,7 @@ from typing import Final
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 300, 220, 48, 28, 40  # of a panel, and its margins
 COLOURS: Final = ("#1b6ca8", "#d1495b", "#555555", "#3c8d40")
 TICKS: Final = 4
+LABEL: Final = 12  # between the baselines of two names
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,18 @@ def _panel(title: str, lines: Sequence[Line], place: int, x_label: str, y_label:
     for tick in range(TICKS + 1):
         y = low + (high - low) * tick / TICKS
         parts.append(f'<text x="-4" y="{at(xs[0], y)[1] + 4}" text-anchor="end">{y:.3f}</text>')
-    for line, colour in zip(lines, COLOURS):
-        points = [at(x, y) for x, y in line.points]
-        path = " ".join(f"{across},{down}" for across, down in points)
+    ends = [at(*line.points[-1]) for line in lines]
+    for line, colour, (across, _), down in zip(lines, COLOURS, ends, _apart([down for _, down in ends])):
+        path = " ".join(f"{across},{down}" for across, down in (at(x, y) for x, y in line.points))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        across, down = points[-1]
         parts.append(f'<text x="{across + 6}" y="{down + 4}" fill="{colour}">{escape(line.name)}</text>')
     return "\n".join([*parts, "</g>"])
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """The heights of names, moved down as far as each needs to be read beside the one above it."""
+    placed = list(heights)
+    above = -math.inf
+    for i in sorted(range(len(heights)), key=heights.__getitem__):
+        placed[i] = above = max(heights[i], above + LABEL)
+    return [round(height, 1) for height in placed]

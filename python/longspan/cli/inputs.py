@@ -121,7 +121,7 @@ def _format_of(name: str, takes_prose: bool) -> Format:
         return "text"
     found = _BY_SUFFIX.get(suffixes[-1]) if suffixes else None
     if found is None:
-        known = " ".join(_BY_SUFFIX)
+        known = " ".join((*_BY_SUFFIX, *(_PROSE if takes_prose else ())))
         raise CommandError(f"{name}: the suffix does not tell the format ({known}); say it with --format")
     return found
 

@@ -150,13 +150,13 @@ def _begin(
 
 def _new_index(sample: Vectors, queries: Vectors | None, request: BuildRequest) -> BinaryIndex:
     from longspan.search import BinaryIndex
-    from longspan.search.spread import NARROW_MEAN, MeanDirection
+    from longspan.search.spread import FEW, NARROW_MEAN, MeanDirection
 
     if sample.dtype == np.uint8:
         return BinaryIndex(8 * sample.shape[1], store="codes")
     direction = MeanDirection(np.zeros(sample.shape[1]))
     direction.add(sample)
-    is_narrow = (direction.length or 0.0) > NARROW_MEAN
+    is_narrow = direction.count >= FEW and (direction.length or 0.0) > NARROW_MEAN
     if request.center == "no" or (request.center == "auto" and queries is None and not is_narrow):
         return BinaryIndex(sample.shape[1], store=request.store)
     return BinaryIndex.learn(sample, queries, store=request.store)

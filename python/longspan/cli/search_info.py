@@ -10,6 +10,7 @@ from longspan.cli.index_folder import SETTINGS, load_index, read_settings
 from longspan.cli.terminal import count
 from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, StoreInfo
 from longspan.search.header import HEADER, read_format
+from longspan.search.spread import FEW
 from longspan.search.token_rows import TokenState
 
 
@@ -74,6 +75,9 @@ def index_rows(info: SearchIndexInfo) -> list[tuple[str, str]]:
         ("codes", f"{count(contents.dim, 'bit')}, {'centred: ' + centered if centered else 'not centred'}"),
         ("scored again by", contents.store),
         ("spread", ", ".join(spread) or "no document"),
-        *([("advice", contents.advice)] if contents.advice else [("codes are", "good ones")]),
+        (
+            "verdict",
+            contents.advice or ("good codes" if contents.rows >= FEW else "too few documents to judge the codes"),
+        ),
         *rows,
     ]

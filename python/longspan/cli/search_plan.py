@@ -78,6 +78,8 @@ def checked_inputs(request: BuildRequest) -> list[Input]:
     if request.query_sample and not Path(request.query_sample).is_file():
         raise FileNotFoundError(f"--query-sample: {request.query_sample}: no such file")
     if not request.vectors:
+        if (array := next((name for name in request.inputs if name.endswith(".npy")), None)) is not None:
+            raise CommandError(f"{array} holds vectors; give --vectors")
         return find_inputs(request.inputs, format=request.format, takes_prose=True)
     for name in request.inputs:
         if not name.endswith((".npy", ".parquet", ".pq")):

@@ -35,18 +35,20 @@ def text_records(request: BuildRequest, inputs: Sequence[Input], split: Split, t
     whole unless a size is given.
     """
 
+    most: int | None = None  # tokens, of the source that is being read
+
     def rows() -> Iterator[Record | BadRow]:
+        nonlocal most
         for source in inputs:
             is_file = source.format == "text" and not request.lines
             most = request.chunk_tokens or (FILE_CHUNK_TOKENS if is_file and not request.whole_file else None)
-            selection = Selection(request.field, request.keep, whole_file=is_file)
-            for row in read_records([source], selection):
-                if isinstance(row, BadRow):
-                    yield row
-                else:
-                    yield from _passages(row, split, most)
+            yield from read_records([source], Selection(request.field, request.keep, whole_file=is_file))
 
-    return islice(good_records(rows(), tally, keep=(), skip_bad=request.skip_bad), request.limit)
+    def passages() -> Iterator[Record]:
+        for record in good_records(rows(), tally, keep=request.keep, skip_bad=request.skip_bad):
+            yield from _passages(record, split, most)
+
+    return islice(passages(), request.limit)
 
 
 def _passages(record: Record, split: Split, most: int | None) -> Iterator[Record]:

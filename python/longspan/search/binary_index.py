@@ -191,7 +191,7 @@ class BinaryIndex:
             has_center_queries=self.center_queries is not None,
             mean_length=length,
             bit_balance=balance,
-            advice=advice(length, balance, is_centered=self.center_documents is not None),
+            advice=advice(sum(map(len, segments)), length, balance, is_centered=self.center_documents is not None),
         )
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:

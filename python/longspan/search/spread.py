@@ -15,6 +15,7 @@ _SAMPLE: Final = 4096  # rows
 # rows. In a narrow cone (e5: mean length 0.87 to 0.92) most bits are the same in all rows and say nothing.
 NARROW_MEAN: Final = 0.7
 POOR_BALANCE: Final = 0.5
+FEW: Final = 64  # vectors whose mean says nothing of a cone: of n random ones it is about 1 / sqrt(n) long
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ def bit_balance(segments: Sequence[CodeSegment], dim: int) -> float | None:
     return float((4 * share * (1 - share)).mean())
 
 
-def advice(mean_length: float | None, balance: float | None, *, is_centered: bool) -> str | None:
-    """One sentence where plain codes would fail."""
-    if balance is None:
+def advice(rows: int, mean_length: float | None, balance: float | None, *, is_centered: bool) -> str | None:
+    """One sentence where plain codes would fail; None of few rows, too."""
+    if balance is None or rows < FEW:
         return None
     if balance < POOR_BALANCE or (not is_centered and mean_length is not None and mean_length > NARROW_MEAN):
         length = "" if mean_length is None else f"mean vector {mean_length:.2f} of 1 long, "
