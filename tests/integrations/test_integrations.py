@@ -13,6 +13,7 @@ from longspan.integrations.checkpoint_copy import copy_checkpoint
 
 # module, the framework's top package, the extra that brings it
 FRAMEWORKS = [
+    ("ray_example", "ray", "ray"),
     ("haystack", "haystack", "haystack"),
     ("langchain", "langchain_core", "langchain"),
     ("llama_index", "llama_index", "llama-index"),
@@ -35,6 +36,7 @@ def test_every_integration_is_listed_above() -> None:
     folder = Path(longspan.__file__).parent / "integrations"
     shared = {
         "vector_databases",
+        "ray",
         "late_chunks",
         "text_embedding",
         "__init__",
