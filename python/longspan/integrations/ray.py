@@ -37,7 +37,7 @@ class EncodeBatches:
         kind: "document" and "query" take the model's own prompts and adapters for them; "text" its default ones.
         task, truncate_dim, normalize_embeddings, precision, on_truncate: as `Encoder.encode`. int8 and uint8 would take
             their ranges from each batch for itself, and are refused.
-        device: as `Encoder`; an actor with `num_gpus=1` sees one GPU, its own.
+        device, dtype: as `Encoder`; an actor with `num_gpus=1` sees one GPU, its own, which is "cuda".
         num_threads: None for as many as the actor has CPUs (`num_cpus` of map_batches), or all outside of Ray.
     Raises: ValueError, an argument breaks a line above; what `Encoder` raises.
     """
@@ -55,6 +55,7 @@ class EncodeBatches:
         precision: Precision = "float32",
         on_truncate: OnTruncate = "ignore",
         device: str | None = None,
+        dtype: str = "auto",
         num_threads: int | None = None,
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name != "self"}
@@ -66,7 +67,7 @@ class EncodeBatches:
         if kind not in METHODS:
             raise ValueError(f"EncodeBatches: kind must be one of {', '.join(METHODS)}, got {kind!r}")
         threads = _assigned_cpus() if num_threads is None else num_threads
-        self._encoder = Encoder(model, device, num_threads=threads)
+        self._encoder = Encoder(model, device, dtype, num_threads=threads)
         self._encode = getattr(self._encoder, METHODS[kind])
         self._column = column
         self._output = output
