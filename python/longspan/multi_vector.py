@@ -78,6 +78,8 @@ class MultiVectorEncoder:
         self.name: Final = os.fspath(name_or_path)
         self.folder: Final = folder
         self.spec: Final[ModelSpec] = spec
+        self.device: Final = "cpu" if device is None else str(device)
+        self.dtype: Final = engine.dtype
         self.num_threads: Final = num_threads
         self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
         projection = load_projection(

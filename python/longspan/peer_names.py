@@ -36,8 +36,9 @@ def takes_peer_names(encode: Callable[P, R]) -> Callable[P, R]:
         if options.pop("pool", None) is not None:
             raise ValueError("encode: pool must be None: longspan runs its own threads; see num_threads of Encoder")
         device = options.pop("device", None)
-        if device is not None and str(device) != "cpu":
-            raise ValueError(f"encode: device must be None or the encoder's own, 'cpu', got {str(device)!r}")
+        own = args[0].device  # type: ignore[attr-defined]
+        if device is not None and str(device) != own:
+            raise ValueError(f"encode: device must be None or the encoder's own, {own!r}, got {str(device)!r}")
         as_list = not options.pop("convert_to_numpy", True) and not options.get("convert_to_tensor")
         if as_list:
             options["convert_to_tensor"] = True

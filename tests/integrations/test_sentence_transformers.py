@@ -239,8 +239,11 @@ def test_saving_spares_the_original(golden: Path, tmp_path: Path) -> None:
         adapter.as_sentence_transformer(folder).save(str(folder))
 
 
-def test_another_process_gets_the_same_model(ours: object) -> None:
-    ours.max_seq_length = 9
-    again = pickle.loads(pickle.dumps(ours))
-    assert again[0].encoder is not ours[0].encoder and again[0].encoder.num_threads == 2
-    np.testing.assert_array_equal(again.encode(TEXTS), ours.encode(TEXTS))
+def test_another_process_gets_the_same_model(minilm_path: Path) -> None:
+    encoder = Encoder(minilm_path, dtype="bfloat16", num_threads=2)
+    model = adapter.as_sentence_transformer(encoder, on_truncate="ignore")
+    model.max_seq_length = 9
+    again = pickle.loads(pickle.dumps(model))
+    assert again[0].encoder is not encoder
+    assert (again[0].encoder.dtype, again[0].encoder.num_threads) == ("bfloat16", 2)
+    np.testing.assert_array_equal(again.encode(TEXTS), model.encode(TEXTS))

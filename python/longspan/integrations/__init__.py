@@ -42,7 +42,7 @@ def opened(
 
 def engine_options(encoder: Encoder | MultiVectorEncoder) -> dict[str, object]:
     """What opens the same checkpoint in the same way in another process."""
-    return {"num_threads": encoder.num_threads}
+    return {"device": encoder.device, "dtype": encoder.dtype, "num_threads": encoder.num_threads}
 
 
 def refuse(where: str, options: Mapping[str, object], advice: str) -> None:
