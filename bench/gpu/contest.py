@@ -1,0 +1,137 @@
+"""Contestants timed in turn on a GPU, after each has been held against the truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from bench.timing import Spread
+
+OURS: Final = "longspan"
+FLUSH_BYTES: Final = 256 << 20  # several times any L2 cache
+
+Call = Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where and how long to measure. `dry`: tiny sizes in Triton's interpreter, to try the plumbing; no figures."""
+
+    device: str
+    dry: bool
+    rounds: int = 30
+
+    def size(self, real: int, tiny: int) -> int:
+        """A size for this setting."""
+        return tiny if self.dry else real
+
+    @property
+    def half(self) -> torch.dtype:
+        """bf16; f16 in the interpreter, which multiplies bf16 matrices wrongly."""
+        return torch.float16 if self.dry else torch.bfloat16
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Standard normal values."""
+        return torch.randn(shape, device=self.device, dtype=torch.float32).to(dtype or self.half)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One contestant in one case."""
+
+    case: str
+    contestant: str
+    milliseconds: Spread
+    rate: float  # work / median
+    unit: str  # of the rate: "TFLOP/s" or "GB/s"
+    error: float  # |out - truth| / |truth|
+    our_speedup: float  # how many times faster we are; 1 for ourselves
+    target: str = ""  # what we are to reach here
+
+    def text(self) -> str:
+        """A line of the table."""
+        ours = "" if self.contestant == OURS else f"{self.our_speedup:.2f}x"
+        return (
+            f"{self.case:<44} {self.contestant:<26} {self.milliseconds.text(3):>24} {self.rate:>8.1f} {self.unit:<8}"
+            f"{self.error:>9.1e} {ours:>7}  {self.target}"
+        )
+
+
+def contest(
+    setting: Setting,
+    case: str,
+    calls: Mapping[str, Call],
+    truth: torch.Tensor,
+    *,
+    work: float,
+    unit: str,
+    limit: float,
+    target: str = "",
+) -> list[Row]:
+    """Check each contestant (`OURS` among them), then time those that agree in turn.
+
+    Args:
+        truth: what all of them are to give, in f32 or more.
+        work: FLOPs or bytes of one call.
+        limit: largest |out - truth| / |truth|. A peer beyond it is named and left out; ours is an error.
+    """
+    errors = {}
+    for name, call in list(calls.items()):
+        try:
+            out = call().double()
+        except (RuntimeError, NotImplementedError, torch.cuda.OutOfMemoryError) as error:
+            if name == OURS:
+                raise
+            print(f"{case}: {name} left out, {str(error).splitlines()[0][:100]}")
+            continue
+        error = float((out - truth.double()).norm() / truth.double().norm())
+        if error <= limit:
+            errors[name] = error
+        elif name == OURS:
+            raise ValueError(f"{case}: {name} is off by {error:.2g}, allowed is {limit:.2g}")
+        else:
+            print(f"{case}: {name} left out, off by {error:.2g}")
+    times = {name: Spread.of(values) for name, values in _in_turn(setting, {n: calls[n] for n in errors}).items()}
+    return [
+        Row(
+            case,
+            name,
+            spread,
+            work / spread.median * (1e-9 if unit == "TFLOP/s" else 1e-6),
+            unit,
+            errors[name],
+            spread.median / times[OURS].median,
+            target if name == OURS else "",
+        )
+        for name, spread in times.items()
+    ]
+
+
+def _in_turn(setting: Setting, calls: Mapping[str, Call]) -> dict[str, list[float]]:
+    """Milliseconds of each call, A B A B, with a cold L2 cache; the host runs ahead, so launches are not waited for."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    if setting.dry:
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - started))
+        return times
+    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=setting.device)
+    events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+    for round_number in range(-3, setting.rounds):
+        for name, call in calls.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            flush.zero_()
+            start.record()
+            call()
+            end.record()
+            if round_number >= 0:
+                events.append((name, start, end))
+    torch.cuda.synchronize()
+    for name, start, end in events:
+        times[name].append(start.elapsed_time(end))
+    return times

@@ -1,0 +1,62 @@
+"""maxsim beside torch: one query and thirty-two, 10 000 documents of 300 tokens, dim 128."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from longspan.kernels.maxsim import maxsim, maxsim_topk
+
+from bench.gpu.contest import OURS, Row, Setting, contest
+
+DIM = 128
+QUERY = 32  # tokens
+DOC = 300
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    """Documents in half precision and int8; the ten best as well."""
+    num_docs, doc = setting.size(10000, 5), setting.size(DOC, 40)
+    d = F.normalize(setting.normal(num_docs * doc, DIM, dtype=torch.float32), dim=1)
+    offsets_d = torch.arange(0, len(d) + 1, doc, dtype=torch.int32, device=setting.device)
+    halves = d.to(setting.half)
+    scales = d.abs().amax(1) / 127
+    whole = (d / scales[:, None]).round().to(torch.int8)
+    for num_queries in (1, setting.size(32, 2)):
+        q = F.normalize(setting.normal(num_queries * QUERY, DIM, dtype=torch.float32), dim=1).to(setting.half)
+        offsets_q = torch.arange(0, len(q) + 1, QUERY, dtype=torch.int32, device=setting.device)
+
+        def by_torch(q=q) -> torch.Tensor:
+            parts = [
+                (part @ q.T).unflatten(0, (-1, doc)).amax(1).unflatten(1, (-1, QUERY)).sum(2, dtype=torch.float32)
+                for part in halves.split(1000 * doc)
+            ]
+            return torch.cat(parts).T
+
+        truth = torch.cat(
+            [
+                (part.float() @ q.float().T).unflatten(0, (-1, doc)).amax(1).unflatten(1, (-1, QUERY)).sum(2)
+                for part in halves.split(500 * doc)
+            ]
+        ).T
+        flops = {"work": 2.0 * len(q) * len(d) * DIM, "unit": "TFLOP/s", "limit": 1e-2}
+        calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, halves, at, offsets_d), "torch, 1000 at once": by_torch}
+        yield from contest(setting, f"maxsim {num_queries} x {QUERY} half", calls, truth, **flops)
+        calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, Quantized(whole, scales), at, offsets_d)}
+        yield from contest(setting, f"maxsim {num_queries} x {QUERY} int8", calls, truth, **flops)
+        k = min(10, num_docs)
+        calls = {
+            OURS: lambda q=q, at=offsets_q, k=k: maxsim_topk(q, halves, at, offsets_d, k)[0],
+            "torch, 1000 at once": lambda k=k, run=by_torch: run().topk(k, dim=1).values,
+        }
+        yield from contest(
+            setting, f"maxsim_topk {k}, {num_queries} x {QUERY} half", calls, truth.topk(k, dim=1).values, **flops
+        )
+
+
+class Quantized:
+    """int8 vectors with a scale each, on the device."""
+
+    def __init__(self, values: torch.Tensor, scales: torch.Tensor) -> None:
+        self.values, self.scales = values, scales
