@@ -58,11 +58,11 @@ def measure_cost(encoder: Encoder, setting: Setting) -> tuple[Entry, ...]:
     )
 
 
-def measure_seams(encoder: Encoder, num_windows: int) -> dict[str, list[float]]:
+def measure_seams(encoder: Encoder, num_windows: int, overlap: int) -> dict[str, list[float]]:
     """Cosines of the two vectors of tokens, or of tokens' means, that neighbouring windows share, by place."""
-    from longspan.late_chunking import default_overlap, plan_windows
+    from longspan.late_chunking import plan_windows
 
-    window, overlap = encoder.max_length, default_overlap(encoder.max_length)
+    window = encoder.max_length
     ids = encoder.tokenizer.encode([long_document(encoder, num_windows * window)], max_length=10**9)[0].ids
     windows = plan_windows(ids, 1, 1, window=window, overlap=overlap, strategy="context")[:num_windows]
     states = encoder.encode_ids([one.ids for one in windows], output_value="token_embeddings")
@@ -84,16 +84,20 @@ def measure_seams(encoder: Encoder, num_windows: int) -> dict[str, list[float]]:
 
 def run(setting: Setting) -> Report:
     """Cost, then seams."""
+    from longspan.late_chunking import default_overlap
+
     watch = Watch.now()
     encoder = load_ours(setting.model, setting.dtypes[0], setting.threads)
-    cost = Result("late_chunking", {"cost": f"{encoder.max_length} tokens"}, measure_cost(encoder, setting))
-    seams = measure_seams(encoder, SHORT_SEAM_WINDOWS if setting.is_short else SEAM_WINDOWS)
-    far = [(name, [1 - cosine for cosine in cosines]) for name, cosines in seams.items()]
-    entries = tuple(Entry(f"{OURS} {name}", "float32", "1 - cosine", Spread.of(each)) for name, each in far)
-    results = (cost, Result("late_chunking", {"windows": f"of {encoder.max_length} tokens"}, entries))
+    results = [Result("late_chunking", {"cost": f"{encoder.max_length} tokens"}, measure_cost(encoder, setting))]
+    usual = default_overlap(encoder.max_length)
+    for overlap in (usual, 2 * usual):
+        seams = measure_seams(encoder, SHORT_SEAM_WINDOWS if setting.is_short else SEAM_WINDOWS, overlap)
+        far = {name: Spread.of([1 - cosine for cosine in cosines]) for name, cosines in seams.items()}
+        entries = tuple(Entry(f"{OURS} {name}", "float32", "1 - cosine", each) for name, each in far.items())
+        results.append(Result("late_chunking", {"windows": encoder.max_length, "overlap": overlap}, entries))
     for result in results:
         print(result_text(result))
-    return new_report(results, setting, watch)
+    return new_report(tuple(results), setting, watch)
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
