@@ -38,6 +38,7 @@ class Bench:
 
     module: str
     what: str  # first line of its docstring
+    is_recorded: bool = True  # it takes the shared options and writes a record; else it runs as it is and prints
 
     @property
     def name(self) -> str:
@@ -50,8 +51,10 @@ def find_benches(root: Path = ROOT, package: str = PACKAGE) -> list[Bench]:
     benches: list[Bench] = []
     for folder in FOLDERS:
         for path in sorted((root / folder).glob(f"{PREFIX}*.py")):
-            says = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            benches.append(Bench(f"{package}.{folder}.{path.stem}", says.partition("\n")[0]))
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            says = ast.get_docstring(tree) or ""
+            is_recorded = any(isinstance(node, ast.ImportFrom) and node.module == "command" for node in tree.body)
+            benches.append(Bench(f"{package}.{folder}.{path.stem}", says.partition("\n")[0], is_recorded))
     return benches
 
 
@@ -87,7 +90,8 @@ def run_benches(
             print(f"== {bench.name}: {bench.what}", flush=True)
             started, path = time.perf_counter(), Path(folder) / f"{bench.name}.json"
             # A process of its own: what one bench imports (torch's threads, say) is not in the way of the next.
-            command = [sys.executable, "-m", bench.module, *arguments_of(setting), "--json", str(path)]
+            options = [*arguments_of(setting), "--json", str(path)] if bench.is_recorded else []
+            command = [sys.executable, "-m", bench.module, *options]
             done = subprocess.run(command, env=child_environment(), check=False)
             if done.returncode != 0:
                 failed.append(bench.name)

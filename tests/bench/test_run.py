@@ -19,6 +19,7 @@ def benches(tmp_path: Path) -> Path:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'"""What {path.stem} does.\n\nMore."""\n')
+    (root / "ops" / "bench_linear.py").write_text('"""What bench_linear does."""\nfrom ..command import main\n')
     return root
 
 
@@ -30,6 +31,7 @@ def test_benches_are_found_by_file_name(benches: Path) -> None:
         "bench.models.bench_encode",
     ]
     assert found[0].what == "What bench_linear does."
+    assert [bench.is_recorded for bench in found] == [True, False, False]
 
 
 def test_a_bench_is_selected_by_name_or_part_of_it(benches: Path) -> None:
