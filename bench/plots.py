@@ -91,7 +91,7 @@ def roofline(report: Report) -> str | None:
     limits = [Limit(f"{name} {rate:.0f} GFLOP/s", top=rate) for name, rate in rates.items() if "read" not in name]
     limits += [
         Limit(f"{read_name(size)}: {rates[read_name(size)]:.0f} GB/s", slope=rates[read_name(size)])
-        for size in READ_MB
+        for size in (min(READ_MB), max(READ_MB))  # a core's own cache, and memory; the others lie between
         if read_name(size) in rates
     ]
     return line_plot(

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from .case import Setting
+from .ceilings import Ceilings
 from .command import add_options, arguments_of, command_of, failures, setting_of
+from .contest import with_shares
 from .results import Report, read_report, write_report
 from .table import report_end
 
@@ -121,7 +123,9 @@ def run_all(options: argparse.Namespace) -> int:
     paths = [path for path in (options.json, options.out and options.out / RESULTS) if path]
 
     def keep(report: Report) -> None:
-        named = replace(report, command=command_of(options.names, setting))
+        ceilings = Ceilings(report.ceilings)  # of all benches; the highest was measured while one of them ran
+        results = tuple(with_shares(result, ceilings) for result in report.results)
+        named = replace(report, results=results, command=command_of(options.names, setting))
         for path in paths:
             write_report(path, named)
         if options.out is not None:

@@ -80,7 +80,7 @@ def line_plot(title: str, x: Axis, y: Axis, series: Sequence[Series], limits: Se
     across = _scale(xs, x, LEFT, WIDTH - RIGHT)
     up = _scale(ys, y, HEIGHT - BOTTOM, TOP)
     parts = [_axes(x, y, across, up)]
-    parts += [_limit(limit, across, up) for limit in limits]
+    parts += _limits(limits, across, up)
     for each in series:
         parts.append(_series(each, across, up))
     parts.append(_legend(rows, HEIGHT + 4))
@@ -197,13 +197,20 @@ def _series(series: Series, across: _Scale, up: _Scale) -> str:
     return "\n".join(parts)
 
 
-def _limit(limit: Limit, across: _Scale, up: _Scale) -> str:
-    """The line within the plot; its name stands above its right end, or along the slope's lower part."""
-    if math.isfinite(limit.top):
+def _limits(limits: Sequence[Limit], across: _Scale, up: _Scale) -> list[str]:
+    """Lines within the plot. A flat one's name stands above its right end, or below if there is no room; a slope's
+    along its lower part."""
+    parts, above = [], -math.inf
+    for limit in sorted((each for each in limits if math.isfinite(each.top)), key=lambda each: -each.top):
         place = up.place(limit.top)
-        return _line("limit", across.start, place, across.end, place) + _text(
-            "tick", across.end, place - 5, limit.name, "end"
-        )
+        name_at = place - 5 if place - above > 2 * LEGEND_LINE else place + 14
+        above = place
+        parts.append(_line("limit", across.start, place, across.end, place))
+        parts.append(_text("tick", across.end, name_at, limit.name, "end"))
+    return parts + [_slope(limit, across, up) for limit in limits if not math.isfinite(limit.top)]
+
+
+def _slope(limit: Limit, across: _Scale, up: _Scale) -> str:
     low, high = max(across.low, up.low / limit.slope), min(across.high, up.high / limit.slope)
     if high <= low:
         return ""
