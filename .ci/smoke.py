@@ -23,7 +23,7 @@ def main(model: str) -> None:
     assert importlib.util.find_spec("torch") is None, "the wheel pulled in torch"
     vectors = longspan.Encoder(model).encode(["a text", "another text"])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
-    for arguments in (["--version"], ["info", model], ["embed", "--help"]):
+    for arguments in (["--version"], ["info", model], ["embed", "--help"], ["bench", "list"]):
         subprocess.run(["longspan", *arguments], check=True, stdout=subprocess.DEVNULL)
     print(f"smoke test passed: longspan {longspan.__version__}, {longspan.Encoder(model).explain()}")
 

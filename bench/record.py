@@ -23,7 +23,7 @@ def machine() -> dict[str, object]:
 
     return {
         "cpu": _cpu_name(),
-        "cores": _cores(),
+        "cores": num_cores(),
         "load": round(os.getloadavg()[0], 2),
         "isa": _core.isa(),
         "system": platform.platform(),
@@ -40,7 +40,7 @@ def model_name(model: str) -> str:
 
 def busy_warning() -> str | None:
     """One sentence if others use the machine; None if it is quiet."""
-    load, cores = os.getloadavg()[0], _cores()
+    load, cores = os.getloadavg()[0], num_cores()
     if load <= BUSY_SHARE * cores:
         return None
     busy = f"warning: the machine was busy (load {load:.2f} on {cores} cores)"
@@ -74,7 +74,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cores() -> int:
+def num_cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

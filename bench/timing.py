@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +30,14 @@ class Spread:
     def text(self, digits: int = 2) -> str:
         """Such as `1.20 (1.10 .. 1.30)`."""
         return f"{self.median:.{digits}f} ({self.p20:.{digits}f} .. {self.p80:.{digits}f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one contestant's calls."""
+
+    rounds: list[float] = field(default_factory=list)  # the median call of each round
+    calls: list[float] = field(default_factory=list)  # every call
 
 
 def interleave(
@@ -60,6 +70,52 @@ def interleave(
             run()
             times[name].append(clock() - before)
         rounds += 1
+    return times
+
+
+def take_turns(
+    contestants: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    rounds: int = 5,
+    few_rounds: int = 3,
+    slow_round: float = math.inf,
+    pause: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Times]:
+    """The contestants in turn, A B A B, each with as many calls a round as fit in its share of the time.
+
+    Short calls need this: a single one after a pause would mostly measure how its threads wake up. After each pause one
+    call goes unmeasured, unless the call before it alone outlasted the round's share, where waking is nothing. Nobody
+    is warmed up: whoever comes here was checked, and so has run.
+
+    Args:
+        contestants: what to call, by name; results are thrown away.
+        seconds: of measured calls, for each contestant, all rounds together; every round has at least one.
+        rounds: how often each has its turn.
+        few_rounds: how often where a call of each, one after the other, takes longer than `slow_round` seconds.
+        slow_round: see there.
+        pause: seconds to sleep before each turn, so that the idle threads of the one before have let go of the cores.
+        clock: seconds since any moment.
+    Returns: by name, the median call of each round (element n of all lists ran in the same round) and every call.
+    """
+    times = {name: Times() for name in contestants}
+    share = seconds / rounds
+    for number in range(rounds):
+        if number >= min(few_rounds, rounds) and sum(each.calls[-1] for each in times.values()) > slow_round:
+            break
+        for name, run in contestants.items():
+            time.sleep(pause)
+            each = times[name]
+            if not each.calls or each.calls[-1] < share:
+                run()
+            turn: list[float] = []
+            while not turn or sum(turn) < share:
+                before = clock()
+                run()
+                turn.append(clock() - before)
+            each.rounds.append(statistics.median(turn))
+            each.calls.extend(turn)
     return times
 
 

@@ -1,57 +1,70 @@
-"""What late chunking costs beside token vectors, and how windows join.
+"""What late chunking costs beside token vectors alone, and how windows join.
 
-    python -m bench.models.bench_late_chunking [--model FOLDER] [--window 512 --overlap 128] [--json FILE]
+    python -m bench.models.bench_late_chunking [--model FOLDER] [--full] [--json FILE]
 
 Cost: `encode_chunks` on a document that fills one window, beside `encode(output_value="token_embeddings")` on the
 same, in turn. Seams: tokens that two neighbouring windows both see have two vectors, of which `encode_chunks` takes
-one. Shown is the cosine of the two, where it goes over from one window to the next ("seam"), at the far ends of what
+one. Shown is 1 - cosine of the two, where it goes over from one window to the next ("seam"), at the far ends of what
 the windows share ("edge"), which a rule that keeps the earlier window's vectors would go by, and of the mean of the
 tokens around the seam, as of a chunk there. The document is the language reference that every CPython carries. What
-very long documents need of memory: `bench_memory`.
+very long documents need of memory: bench memory.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bench.models.texts import long_document
-from bench.record import busy_warning, model_name, write_json
-from bench.timing import Spread, interleave, speedup
+from ..case import OURS, Setting
+from ..command import new_report, run_command
+from ..contest import PAUSE
+from ..results import Entry, Report, Result
+from ..table import result_text
+from ..timing import Spread, speedup, take_turns
+from ..watch import Watch
+from .encoding import load_ours
+from .texts import long_document
 
 if TYPE_CHECKING:
     from longspan import Encoder
 
 MAX_COST: Final = 1.05  # times that of token vectors
-SEAM_WINDOWS: Final = 20
+MIN_SECONDS: Final = 1.0
+SEAM_WINDOWS, SHORT_SEAM_WINDOWS = 20, 6
 SEAM_CHUNK: Final = 64  # tokens of the chunk around a seam, or all that the windows share if they are fewer
 
 
-def measure_cost(encoder: Encoder, seconds: float) -> Spread:
-    """How many times the time of token vectors late chunking takes."""
+def measure_cost(encoder: Encoder, setting: Setting) -> tuple[Entry, ...]:
+    """Seconds of token vectors and of late chunking, and how many times as long the second takes, round by round."""
     document = long_document(encoder, encoder.max_length)
-    times = interleave(
+    times = take_turns(
         {
             "tokens": lambda: encoder.encode(document, output_value="token_embeddings", on_truncate="ignore"),
             "chunks": lambda: encoder.encode_chunks(document, max_length=encoder.max_length, chunk_tokens=64),
         },
-        seconds=seconds,
+        seconds=max(setting.seconds, MIN_SECONDS),
+        rounds=setting.rounds,
+        pause=PAUSE,
     )
-    return speedup(times["tokens"], times["chunks"])
+    tokens, chunks = (Spread.of(times[name].rounds) for name in ("tokens", "chunks"))
+    ratio = speedup(times["tokens"].rounds, times["chunks"].rounds)
+    return (
+        Entry(f"{OURS} token vectors", "float32", value=tokens, rounds=tuple(times["tokens"].rounds)),
+        Entry(f"{OURS} chunks", "float32", value=chunks, rounds=tuple(times["chunks"].rounds)),
+        Entry(f"{OURS} chunks over token vectors", "float32", "times", ratio, limit=MAX_COST),
+    )
 
 
-def measure_seams(encoder: Encoder, window: int, overlap: int) -> dict[str, list[float]]:
+def measure_seams(encoder: Encoder, num_windows: int, overlap: int) -> dict[str, list[float]]:
     """Cosines of the two vectors of tokens, or of tokens' means, that neighbouring windows share, by place."""
     from longspan.late_chunking import plan_windows
 
-    ids = encoder.tokenizer.encode([long_document(encoder, SEAM_WINDOWS * window)], max_length=10**9)[0].ids
-    windows = plan_windows(ids, 1, 1, window=window, overlap=overlap, strategy="context")[:SEAM_WINDOWS]
+    window = encoder.max_length
+    ids = encoder.tokenizer.encode([long_document(encoder, num_windows * window)], max_length=10**9)[0].ids
+    windows = plan_windows(ids, 1, 1, window=window, overlap=overlap, strategy="context")[:num_windows]
     states = encoder.encode_ids([one.ids for one in windows], output_value="token_embeddings")
     assert isinstance(states, list)
     cosines: dict[str, list[float]] = {"seam": [], "edge": [], "chunk": []}
@@ -69,42 +82,27 @@ def measure_seams(encoder: Encoder, window: int, overlap: int) -> dict[str, list
     return cosines
 
 
+def run(setting: Setting) -> Report:
+    """Cost, then seams."""
+    from longspan.late_chunking import default_overlap
+
+    watch = Watch.now()
+    encoder = load_ours(setting.model, setting.dtypes[0], setting.threads)
+    results = [Result("late_chunking", {"cost": f"{encoder.max_length} tokens"}, measure_cost(encoder, setting))]
+    usual = default_overlap(encoder.max_length)
+    for overlap in (usual, 2 * usual):
+        seams = measure_seams(encoder, SHORT_SEAM_WINDOWS if setting.is_short else SEAM_WINDOWS, overlap)
+        far = {name: Spread.of([1 - cosine for cosine in cosines]) for name, cosines in seams.items()}
+        entries = tuple(Entry(f"{OURS} {name}", "float32", "1 - cosine", each) for name, each in far.items())
+        results.append(Result("late_chunking", {"windows": encoder.max_length, "overlap": overlap}, entries))
+    for result in results:
+        print(result_text(result))
+    return new_report(tuple(results), setting, watch)
+
+
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command. Returns: 0, or 1 where a limit is broken."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.models.bench_late_chunking", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--model", help="a folder, or a Hugging Face id; the demo's model if not given")
-    parser.add_argument("--seconds", type=float, default=10, help="for the comparison of costs (%(default)s)")
-    parser.add_argument("--window", type=int, help="tokens of a window; the model's own limit if not given")
-    parser.add_argument("--overlap", type=int, help="tokens that windows share; as encode_chunks if not given")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    options = parser.parse_args(argv)
-    from longspan import Encoder
-    from longspan.demo import find_demo_model
-    from longspan.late_chunking import default_overlap
-
-    model = options.model or str(find_demo_model())
-    encoder = Encoder(model)
-    cost = measure_cost(encoder, options.seconds)
-    print(f"cost     {cost.text(3)} times that of token vectors, {encoder.max_length} tokens; at most {MAX_COST}")
-    window = options.window or encoder.max_length
-    overlap = default_overlap(window) if options.overlap is None else options.overlap
-    seams = measure_seams(encoder, window, overlap)
-    print(f"cosines of two windows' vectors, windows of {window} that share {overlap}:")
-    for name, cosines in seams.items():
-        print(f"{name:<8} {statistics.median(cosines):.3f}, least {min(cosines):.3f}, of {len(cosines)}")
-    if warning := busy_warning():
-        print(warning)
-    if options.json is not None:
-        body = {"model": model_name(model), "cost": cost.median, "window": window, "overlap": overlap, "cosines": seams}
-        write_json(options.json, "models.late_chunking", body)
-    return 0 if cost.median <= MAX_COST else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("bench.models.bench_late_chunking", __doc__, run))

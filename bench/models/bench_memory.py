@@ -1,16 +1,15 @@
 """Peak memory beside the loaded weights: long texts, very long documents; each case in a fresh process.
 
-    python -m bench.models.bench_memory [--long] [--json FILE]
+    python -m bench.models.bench_memory [--full] [--json FILE]
 
 Measured is the most that the process ever held during one call (VmHWM), less what it held when the model was loaded
 (VmRSS): activations, what tokenizing needs, results, and the rows of the embedding table that the call touched. Shapes:
 jina-embeddings-v2-base and a small decoder, both with random weights that are written to a temporary folder, and
-all-MiniLM-L6-v2. `--long` adds 100,000 tokens through v2-base, which takes minutes. Linux only.
+all-MiniLM-L6-v2. The full form adds 100,000 tokens through v2-base, which takes minutes. Linux only.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -22,10 +21,19 @@ from typing import Final, Literal
 
 import numpy as np
 
-from bench.models.random_checkpoints import SHAPES
-from bench.models.texts import long_document
-from bench.record import write_json
+from ..case import OURS, Setting
+from ..command import new_report, run_command
+from ..results import Entry, Report, Result
+from ..run import child_environment
+from ..table import result_text
+from ..timing import Spread
+from ..watch import Watch
+from .encoding import model_folder
+from .random_checkpoints import SHAPES
+from .texts import long_document
 
+MODULE: Final = f"{__package__}.bench_memory"
+CHILD: Final = "--child"  # the module's first argument in the fresh processes
 Call = Literal["encode_ids", "encode_chunks"]
 
 # Of the lengths that show growth: the dearest token may cost so many times the cheapest. What grows with the square of
@@ -66,22 +74,11 @@ class Peak:
     case: Case
     bytes: int
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether it is below its limit, if it has one."""
-        return self.case.limit is None or self.bytes * 1e-6 < self.case.limit
-
-    def text(self) -> str:
-        """A line of the table."""
-        limit = "" if self.case.limit is None else f"limit {self.case.limit:g}: {'kept' if self.is_kept else 'BROKEN'}"
-        what = f"{self.case.model:<14}{self.case.call:<14}{self.case.tokens:>8,} tokens"
-        return f"{what}{self.bytes * 1e-6:>8.1f} MB  {limit}".rstrip()
-
 
 def measure(folder: Path | str, case: Case) -> Peak:
     """The case in a process of its own. Raises: CalledProcessError, it failed."""
-    command = [sys.executable, "-m", "bench.models.bench_memory", "--child", str(folder), case.call, str(case.tokens)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", MODULE, CHILD, str(folder), case.call, str(case.tokens)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=child_environment())
     return Peak(case, int(done.stdout))
 
 
@@ -95,7 +92,9 @@ def child(folder: str, call: str, tokens: int) -> None:
     forget_peak()
     before = memory("VmRSS")
     if call == "encode_chunks":
-        found = encoder.encode_chunks(document).embeddings
+        chunks = encoder.encode_chunks(document)
+        assert not isinstance(chunks, list)
+        found = chunks.embeddings
     else:
         found = np.asarray(encoder.encode_ids([ids]))
     peak = memory("VmHWM")
@@ -119,56 +118,46 @@ def growth(peaks: Sequence[Peak]) -> list[float]:
     return [(b.bytes - a.bytes) / (b.case.tokens - a.case.tokens) for a, b in pairwise(peaks)]
 
 
-def is_linear(costs: Sequence[float]) -> bool:
-    """Whether a token costs about the same at every length."""
-    return min(costs) > 0 and max(costs) <= MAX_UNEVENNESS * min(costs)
-
-
-def run(cases: Sequence[Case], minilm: str | None) -> list[Peak]:
-    """Measures the cases, a line each; a checkpoint is there only while it is needed."""
+def run(setting: Setting) -> Report:
+    """The cases; a checkpoint is there only while it is needed. Raises: OSError, a process failed."""
+    watch = Watch.now()
     peaks: list[Peak] = []
+    cases = CASES if setting.is_short else (*CASES, *LONG_CASES)
+    results: list[Result] = []
     for model in dict.fromkeys(case.model for case in cases):
         with tempfile.TemporaryDirectory() as scratch:
-            folder = SHAPES[model](Path(scratch) / "model") if model in SHAPES else _minilm(minilm)
+            folder = SHAPES[model](Path(scratch) / "model") if model in SHAPES else model_folder(setting.model)
             for case in cases:
                 if case.model == model:
                     peaks.append(measure(folder, case))
-                    print(peaks[-1].text(), flush=True)
-    return peaks
-
-
-def _minilm(model: str | None) -> str:
-    from longspan.demo import find_demo_model
-
-    return model or str(find_demo_model())
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command. Returns: 0, or 1 where a limit is broken."""
-    parser = argparse.ArgumentParser(prog="python -m bench.models.bench_memory", description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", help="where all-MiniLM-L6-v2 is; the installed weights if not given")
-    parser.add_argument("--long", action="store_true", help="100,000 tokens through v2-base, too; takes minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.child:
-        folder, call, tokens = options.child
-        child(folder, call, int(tokens))
-        return 0
-    peaks = run((*CASES, *LONG_CASES) if options.long else CASES, options.model)
+                    results.append(result_of(peaks[-1]))
+                    print(result_text(results[-1]), flush=True)
     costs = growth([peak for peak in peaks if peak.case.model == "small decoder"])
-    shown = ", ".join(f"{cost:,.0f}" for cost in costs)
-    verdict = "even" if is_linear(costs) else "NOT EVEN"
-    print(f"small decoder: bytes a token more, length by length: {shown}; {verdict} within {MAX_UNEVENNESS:g} times")
-    if options.json is not None:
-        rows = [
-            {"model": one.case.model, "call": one.case.call, "tokens": one.case.tokens, "bytes": one.bytes}
-            | {"limit_mb": one.case.limit}
-            for one in peaks
-        ]
-        write_json(options.json, "models.memory", {"peaks": rows, "bytes_a_token_more": costs})
-    return 0 if all(peak.is_kept for peak in peaks) and is_linear(costs) else 1
+    results.append(evenness(costs))
+    print(result_text(results[-1]))
+    return new_report(tuple(results), setting, watch)
+
+
+def result_of(peak: Peak) -> Result:
+    """A case's record."""
+    megabytes, case = peak.bytes * 1e-6, peak.case
+    entry = Entry(OURS, "float32", "MB", Spread.of([megabytes]), (megabytes,), limit=case.limit)
+    plot = "tokens" if case.model == "small decoder" else None
+    return Result("memory", {"model": case.model, "call": case.call, "tokens": case.tokens}, (entry,), plot=plot)
+
+
+def evenness(costs: Sequence[float]) -> Result:
+    """How many times as much the dearest token costs as the cheapest; its limit tells growth with the square."""
+    if min(costs) <= 0:
+        entry = Entry(OURS, "float32", "times", refused="a longer text took less memory: something else was measured")
+    else:
+        uneven = max(costs) / min(costs)
+        entry = Entry(OURS, "float32", "times", Spread.of([uneven]), (uneven,), limit=MAX_UNEVENNESS)
+    return Result("memory", {"growth": "small decoder, dearest token over cheapest"}, (entry,))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == [CHILD]:
+        child(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    else:
+        sys.exit(run_command("bench.models.bench_memory", __doc__, run))

@@ -1,25 +1,27 @@
 """What a new process costs: time to import, time to the first embedding, peak memory; each against its limit.
 
-    python -m bench.models.bench_startup --model FOLDER
+    python -m bench.models.bench_startup [--model FOLDER] [--full] [--json FILE]
 
 Every figure is the median over fresh processes, files in the page cache, from the start of the interpreter on: nothing
-is subtracted. This module itself imports nothing heavy: on Linux a process that is forked off starts with the peak
-memory of its parent.
+is subtracted. sentence-transformers does the same where it is installed.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
+import importlib.util
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from ..case import OURS, Setting
+from ..command import new_report, run_command
+from ..results import Entry, Report, Result
+from ..table import result_text
+from ..timing import Spread
+from ..watch import Watch
+
+SHORT_PROCESSES: Final = 3
 MAX_IMPORT: Final = 0.150  # seconds
 MAX_FIRST_EMBEDDING: Final = 0.7  # seconds
 MAX_MEMORY: Final = 350.0  # MB of 1e6 bytes
@@ -28,12 +30,7 @@ NO_TORCH: Final = "import sys; assert 'torch' not in sys.modules, 'torch was imp
 IMPORT: Final = f"import longspan; {NO_TORCH}"
 IMPORT_ENCODER: Final = f"from longspan import Encoder; {NO_TORCH}"
 # Prints as soon as the vector is there; the parent stops the clock when it reads the line.
-EMBED: Final = f"""
-import sys
-from longspan import Encoder
-vector = Encoder(sys.argv[1]).encode("The first text of a new process.")
-print(len(vector), flush=True)
-{NO_TORCH}
+PEAK: Final = """
 try:  # VmHWM is this program's own; ru_maxrss of a process that was forked off begins with its parent's
     with open("/proc/self/status") as status:
         print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
@@ -41,35 +38,23 @@ except FileNotFoundError:
     import resource
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
-FIND_MODEL: Final = "from longspan.demo import find_demo_model; print(find_demo_model())"
-WHERE: Final = "import longspan; print(longspan.__version__, longspan.__file__)"
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured cost and the most that it may be."""
-
-    name: str
-    values: tuple[float, ...]
-    unit: str
-    limit: float | None = None
-
-    @property
-    def median(self) -> float:
-        """Over the processes."""
-        return statistics.median(self.values)
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the median is below the limit, if there is one."""
-        return self.limit is None or self.median < self.limit
-
-    def text(self) -> str:
-        """A line of the table."""
-        digits = 0 if self.unit == "MB" else 3
-        spread = f"({min(self.values):.{digits}f} .. {max(self.values):.{digits}f})"
-        against = "" if self.limit is None else f"limit {self.limit:g}: {'kept' if self.is_kept else 'BROKEN'}"
-        return f"{self.name:<40}{self.median:>8.{digits}f} {self.unit:<3}{spread:<20}{against}".rstrip()
+EMBED: Final = f"""
+import sys
+from longspan import Encoder
+vector = Encoder(sys.argv[1]).encode("The first text of a new process.")
+print(len(vector), flush=True)
+{NO_TORCH}
+{PEAK}
+"""
+PEER: Final = "sentence-transformers"
+EMBED_PEER: Final = f"""
+import sys
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer(sys.argv[1], device="cpu")
+vector = model.encode("The first text of a new process.", show_progress_bar=False)
+print(len(vector), flush=True)
+{PEAK}
+"""
 
 
 def run_python(code: str, *arguments: str) -> str:
@@ -87,11 +72,11 @@ def seconds_of(code: str) -> float:
     return time.perf_counter() - started
 
 
-def first_embedding(model: str) -> tuple[float, float]:
+def first_embedding(model: str, code: str = EMBED) -> tuple[float, float]:
     """Seconds from the start of a process to its first vector, and its peak memory in MB. Raises: RuntimeError."""
     started = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-c", EMBED, model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -104,56 +89,52 @@ def first_embedding(model: str) -> tuple[float, float]:
     return seconds, int(rest) / 1e6
 
 
-def measure(model: str, num_processes: int) -> list[Figure]:
-    """All figures. The kinds of process take turns, and one of each warms the page cache unmeasured."""
-    codes: Mapping[str, str] = {"pass": "pass", "import": IMPORT, "encoder": IMPORT_ENCODER}
+def run(setting: Setting) -> Report:
+    """The kinds of process take turns, and one of each warms the page cache unmeasured. Raises: OSError, one failed."""
+    from .encoding import model_folder
+
+    watch = Watch.now()
+    folder = str(model_folder(setting.model))
+    peers = setting.peers is None or PEER in setting.peers
+    firsts = {OURS: EMBED}
+    if peers and importlib.util.find_spec("sentence_transformers") is not None:
+        firsts[PEER] = EMBED_PEER
+    processes = min(setting.rounds, SHORT_PROCESSES) if setting.is_short else setting.rounds
+    codes = {"python": "pass", "import longspan": IMPORT, "import Encoder": IMPORT_ENCODER}
     seconds: dict[str, list[float]] = {name: [] for name in codes}
-    firsts: list[tuple[float, float]] = []
-    for number in range(num_processes + 1):
-        for name, code in codes.items():
-            took = seconds_of(code)
-            if number > 0:
-                seconds[name].append(took)
-        first = first_embedding(model)
-        if number > 0:
-            firsts.append(first)
-    return [
-        Figure("python -c pass", tuple(seconds["pass"]), "s"),
-        Figure("import longspan", tuple(seconds["import"]), "s", MAX_IMPORT),
-        Figure("from longspan import Encoder", tuple(seconds["encoder"]), "s"),
-        Figure("new process to first embedding", tuple(first for first, _ in firsts), "s", MAX_FIRST_EMBEDDING),
-        Figure("peak memory of that process", tuple(memory for _, memory in firsts), "MB", MAX_MEMORY),
-    ]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command. Returns: 0; 1 where a limit is broken or a process failed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.models.bench_startup", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--model", help="a folder or a Hugging Face id; the installed MiniLM weights if not given")
-    parser.add_argument("--processes", type=int, default=7, help="fresh processes of each kind (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    options = parser.parse_args(argv)
-    load = os.getloadavg()[0]
+    embeds: dict[str, list[tuple[float, float]]] = {name: [] for name in firsts}
     try:
-        print(f"longspan {run_python(WHERE)}, load {load:.2f}; median of {options.processes} processes (least .. most)")
-        model = options.model or run_python(FIND_MODEL)
-        figures = measure(model, options.processes)
+        for number in range(processes + 1):
+            took = {name: seconds_of(code) for name, code in codes.items()}
+            first = {name: first_embedding(folder, code) for name, code in firsts.items()}
+            if number > 0:
+                for name in codes:
+                    seconds[name].append(took[name])
+                for name in firsts:
+                    embeds[name].append(first[name])
     except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for figure in figures:
-        print(figure.text())
-    if options.json is not None:
-        from bench.record import model_name, write_json
-
-        rows = [
-            {"name": figure.name, "unit": figure.unit, "values": list(figure.values), "limit": figure.limit}
-            for figure in figures
+        raise OSError(str(error)) from None
+    entries: list[tuple[str, tuple[Entry, ...]]] = [
+        (name, (figure(OURS, each, "s", MAX_IMPORT if "longspan" in name else None),)) for name, each in seconds.items()
+    ]
+    for what, place, unit, limit in (
+        ("new process to first embedding", 0, "s", MAX_FIRST_EMBEDDING),
+        ("peak memory of that process", 1, "MB", MAX_MEMORY),
+    ):
+        figures = [
+            figure(name, [each[place] for each in pairs], unit, limit if name == OURS else None)
+            for name, pairs in embeds.items()
         ]
-        write_json(options.json, "models.startup", {"model": model_name(model), "figures": rows})
-    return 0 if all(figure.is_kept for figure in figures) else 1
+        entries.append((what, tuple(figures)))
+    results = tuple(Result("startup", {"figure": name}, each) for name, each in entries)
+    for result in results:
+        print(result_text(result), flush=True)
+    return new_report(results, setting, watch)
+
+
+def figure(contestant: str, values: list[float], unit: str, limit: float | None = None) -> Entry:
+    """A measured cost and the most that it may be."""
+    return Entry(contestant, "float32", unit, Spread.of(values), tuple(values), limit=limit)
 
 
 def _last_line(errors: str, returncode: int) -> str:
@@ -162,4 +143,4 @@ def _last_line(errors: str, returncode: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command("bench.models.bench_startup", __doc__, run))

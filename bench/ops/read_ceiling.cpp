@@ -1,5 +1,5 @@
 // The rate at which this machine's cores read memory: the ceiling that bench_span_mean.py holds span_mean against.
-// Built as a shared library, so that it runs in turn with the kernel, on the same memory.
+// Built as a shared library: ceilings.py reads arrays of several sizes, bench_span_mean.py takes turns with it.
 #include <cstddef>
 #include <thread>
 #include <vector>
@@ -20,13 +20,18 @@ float sum(const float* data, std::size_t count) {
 
 }  // namespace
 
-// Reads `count` floats once, each thread its own stretch of them; returns their sum, so that the reads are needed.
-extern "C" float read_all(const float* data, std::size_t count, int threads) {
+// Reads `count` floats `passes` times, each thread its own stretch; returns their sum, so that the reads are needed.
+extern "C" float read_all(const float* data, std::size_t count, int threads, int passes) {
     std::vector<float> totals(threads);
     std::vector<std::thread> pool;
     const std::size_t share = count / threads;
     for (int i = 0; i < threads; ++i) {
-        pool.emplace_back([&, i] { totals[i] = sum(data + i * share, share); });
+        pool.emplace_back([&, i] {
+            for (int pass = 0; pass < passes; ++pass) {
+                totals[i] += sum(data + i * share, share);
+                asm volatile("" ::: "memory");  // or one pass would do for all
+            }
+        });
     }
     for (auto& thread : pool) thread.join();
     float total = 0.0f;

@@ -5,9 +5,9 @@ them. Windows are pooled as they leave the encoder, so that no document's token 
 
 Where one window ends and the next begins, vectors do jump, as a token's two vectors differ. With all-MiniLM-L6-v2 and
 windows of 256 that share 64 tokens their median cosine is 0.78 at the seam, and 0.68 at the edge of what they share,
-where the other strategies change over; with 128 shared it is 0.88 (`python -m bench.models.bench_late_chunking`, and
-with `--overlap 128`). A longer `overlap` makes seams smoother and costs more; a `window` that holds the document has
-none.
+where the other strategies change over; with 128 shared it is 0.88 (`python -m bench.models.bench_late_chunking --full`,
+which tells 1 minus these). A longer `overlap` makes seams smoother and costs more; a `window` that holds the document
+has none.
 
 Chunk vectors are means of token vectors, whatever the model's own pooling is. That suits models whose own pooling is
 the mean. One that takes the first or the last token never had the means of its tokens compared; and in a causal model a

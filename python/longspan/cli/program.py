@@ -43,6 +43,7 @@ COMMANDS = (
     Command("chunk", "longspan.cli.chunk", "cut documents into chunks, with a vector each, in a file"),
     Command("search", "longspan.cli.search", "build an index of texts or vectors, and ask it"),
     Command("info", "longspan.cli.info", "show this installation, or what a model is and how it would run"),
+    Command("bench", "longspan.cli.bench", "measure kernels and models on this machine, beside others"),
     Command("demo", "longspan.cli.demo_command", "ask questions of the Python reference, or of your own files"),
 )
 

@@ -1,0 +1,67 @@
+"""ONNX Runtime: the traced graph and the one that its own transformer optimiser fuses, in float32 and dynamic int8."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnxruntime
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.transformers import optimizer
+
+from ..cache import kept
+from ..case import Contestant, Numerics, Setting
+from .exported import INPUTS, onnx_file
+from .subject import Forward, Subject, batched, fastest
+
+KINDS: Final[tuple[tuple[str, Numerics, str], ...]] = (
+    ("onnxruntime", "float32", ""),
+    ("onnxruntime int8", "int8", "_int8"),
+)
+FLOAT: Final = 1  # onnx.TensorProto.FLOAT, which shape inference cannot see through fused operators
+
+
+def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contestant]:
+    """The faster of both graphs, in the best of a few batch sizes."""
+    folder = _graphs(subject)
+    contestants = []
+    for name, numerics, suffix in KINDS:
+        forwards = {graph: _forward(folder / f"{graph}{suffix}.onnx", setting.threads) for graph in ("traced", "fused")}
+        note, embed = fastest(batched(subject, forwards), texts)
+        contestants.append(Contestant(name, lambda embed=embed: embed(texts), numerics, note=note))  # type: ignore[misc]
+    return contestants
+
+
+@cache
+def _forward(path: Path, threads: int) -> Forward:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def forward(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return session.run(None, dict(zip(INPUTS, (ids, mask), strict=True)))[0]
+
+    return forward
+
+
+def _graphs(subject: Subject) -> Path:
+    traced = onnx_file(subject)
+
+    def make(folder: Path) -> None:
+        (folder / "traced.onnx").symlink_to(traced)
+        sizes = {"num_heads": subject.config["num_attention_heads"], "hidden_size": subject.config["hidden_size"]}
+        fused = optimizer.optimize_model(str(traced), model_type="bert", opt_level=0, **sizes)
+        fused.save_model_to_file(str(folder / "fused.onnx"))
+        for name in ("traced", "fused"):
+            quantize_dynamic(
+                folder / f"{name}.onnx",
+                folder / f"{name}_int8.onnx",
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                extra_options={"DefaultTensorType": FLOAT},
+            )
+
+    return kept("onnxruntime", (str(traced), onnxruntime.__version__, Path(__file__).read_text("utf-8")), make)

@@ -1,0 +1,144 @@
+"""Which plots a run gives: speed of whole models, speed and memory against what grows, the roofline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from .ceilings import READ_MB, read_name
+from .results import Entry, Report, Result
+from .svg import Axis, Limit, Series, bar_plot, line_plot
+from .table import number
+
+COLOURS: Final = 9  # c1 ... c9 of the page's style sheet
+UNITS: Final[Mapping[str, str]] = {
+    "texts": "texts in a batch", "words": "words of a text", "length": "tokens of a text", "tokens": "tokens",
+    "rows": "rows",
+}  # fmt: skip
+
+
+def styles(report: Report) -> dict[str, str]:
+    """A colour for each contestant, the same in every plot; ours stand out."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(entry.contestant for result in report.results for entry in result.entries):
+        if name.split()[0] == "longspan":
+            suffix = name.removeprefix("longspan").strip()
+            found[name] = "ours" + (f" ours-{suffix}" if suffix else "")
+        else:
+            count = sum(style.startswith("c") for style in found.values())
+            found[name] = f"c{count % COLOURS + 1}"
+    return found
+
+
+def model_bars(report: Report) -> str | None:
+    """Tokens a second on each set of texts, uniform and ragged; None without bench encode."""
+    style = styles(report)
+    groups = []
+    for result in report.results:
+        if result.bench == "encode":
+            bars = [
+                (entry.contestant, style[entry.contestant], entry.rate, number(entry.rate))
+                for entry in sorted(result.entries, key=lambda entry: -(entry.rate or 0))
+                if entry.rate is not None
+            ]
+            groups.append((f"{result.labels['texts']} texts", bars))
+    return (
+        bar_plot("Speed of a whole model, from text to vectors", "tokens a second; more is better", groups)
+        if groups
+        else None
+    )
+
+
+def growth_plots(report: Report) -> Iterator[str]:
+    """One for each family of cases that differ in one label alone."""
+    style = styles(report)
+    for (bench, label, fixed), results in _families(report.results).items():
+        is_memory = any(entry.unit == "MB" for result in results for entry in result.entries)
+        names = dict.fromkeys(entry.contestant for result in results for entry in result.entries)
+        series = [each for name in names if len((each := _line(name, style[name], results, label, is_memory)).x) > 1]
+        if series:
+            what = "memory" if is_memory else "speed"
+            title = f"{bench}: {what} against {UNITS.get(label, label)}" + (f" ({fixed})" if fixed else "")
+            y = Axis("MB", starts_at_zero=True) if is_memory else Axis(results[0].rate_unit, starts_at_zero=True)
+            yield line_plot(title, Axis(UNITS.get(label, label), is_log=True), y, series)
+
+
+def roofline(report: Report) -> str | None:
+    """Every one of our kernels by what it computes for each byte that it must move; None where nothing is known."""
+    points: dict[str, list[tuple[float, float, str]]] = {}
+    for result in report.results:
+        for entry in result.entries:
+            if entry.contestant.split()[0] == "longspan" and entry.flops and entry.bytes and entry.value is not None:
+                rate = entry.flops / entry.value.median * 1e-9
+                text = f"{result.bench} {result.case}, {entry.contestant}: {rate:.0f} GFLOP/s"
+                points.setdefault(f"{result.bench} {entry.numerics}", []).append(
+                    (entry.flops / entry.bytes, rate, text)
+                )
+    if not points:
+        return None
+    series = [
+        Series(
+            name,
+            f"c{place % COLOURS + 1}",
+            [p[0] for p in some],
+            [p[1] for p in some],
+            is_line=False,
+            titles=[p[2] for p in some],
+        )
+        for place, (name, some) in enumerate(points.items())
+    ]
+    rates = report.ceilings
+    limits = [Limit(f"{name} {rate:.0f} GFLOP/s", top=rate) for name, rate in rates.items() if "read" not in name]
+    limits += [
+        Limit(f"{read_name(size)}: {rates[read_name(size)]:.0f} GB/s", slope=rates[read_name(size)])
+        for size in (min(READ_MB), max(READ_MB))  # a core's own cache, and memory; the others lie between
+        if read_name(size) in rates
+    ]
+    return line_plot(
+        "Roofline: our kernels below this machine's limits",
+        Axis("FLOP for each byte that must be moved", is_log=True),
+        Axis("GFLOP/s", is_log=True),
+        series,
+        limits,
+    )
+
+
+def _families(results: Sequence[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    """Results that are one plot, by bench, what grows, and the labels that they share; single ones are left out."""
+    families: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        if result.plot is not None:
+            derived = {"texts", "words"} if result.plot == "length" else set()
+            fixed = ", ".join(
+                f"{name} {value}"
+                for name, value in result.labels.items()
+                if name not in {result.plot, "grows", *derived}
+            )
+            families.setdefault((result.bench, result.plot, fixed), []).append(result)
+    return {key: sorted(some, key=_place) for key, some in families.items() if len(some) > 1}
+
+
+def _place(result: Result) -> float:
+    return float(result.labels[result.plot or ""])
+
+
+def _line(name: str, style: str, results: Sequence[Result], label: str, is_memory: bool) -> Series:
+    points: list[tuple[float, Entry]] = [
+        (_place(result), entry)
+        for result in results
+        for entry in result.entries
+        if entry.contestant == name and entry.value is not None and (is_memory or entry.rate is not None)
+    ]
+    ys, lows, highs = [], [], []
+    for _, entry in points:
+        value = entry.value
+        assert value is not None
+        if is_memory:
+            middle, low, high = value.median, value.p20, value.p80
+        else:
+            middle = entry.rate or 0.0
+            low, high = middle * value.median / value.p80, middle * value.median / value.p20
+        ys.append(middle)
+        lows.append(low)
+        highs.append(high)
+    return Series(name, style, [x for x, _ in points], ys, lows, highs)

@@ -1,0 +1,83 @@
+"""`longspan bench`: measure kernels, models and their peers on this machine; compare runs; write a report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import longspan
+from longspan.cli.failures import CommandError
+
+DESCRIPTION = """\
+Measure our kernels and models beside those of others that are installed, and beside what this machine can do at best.
+
+Results are checked against float64 before anything is timed. `run` without a name measures everything in its short
+form, in less than ten minutes on two cores. How to read the results: bench/README.md in the repository.
+"""
+EPILOG = """\
+examples:
+  longspan bench list
+  longspan bench run linear attention
+  longspan bench run --out results
+  longspan bench compare before/results.json after/results.json
+  longspan bench report results/results.json -o report.html
+"""
+INSTALLED, CHECKOUT = "longspan.bench", "bench"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench`."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _suite("run").add_run_options(actions.add_parser("run", help="measure; all benches, or those that are named"))
+    actions.add_parser("list", help="say what can be measured")
+    compare = actions.add_parser("compare", help="two runs: what became slower; exit code 1 where ours did")
+    compare.add_argument("before", type=Path, metavar="BEFORE.json")
+    compare.add_argument("after", type=Path, metavar="AFTER.json")
+    compare.add_argument("--threshold", type=float, default=0.1, help="the change that counts (default: %(default)s)")
+    compare.add_argument("--all", action="store_true", help="show what stayed the same, too")
+    report = actions.add_parser("report", help="write a page with tables and plots from a run")
+    report.add_argument("results", type=Path, metavar="RESULTS.json", nargs="+", help="more than one are joined")
+    report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="(default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what was asked for."""
+    if args.action == "run":
+        if _suite("run").run_all(args):
+            raise CommandError("a bench failed; its lines above say why")
+    elif args.action == "list":
+        _suite("run").print_list()
+    elif args.action == "compare":
+        _compare(args)
+    else:
+        results, html = _suite("results"), _suite("html")
+        html.write_html(args.output, results.joined_reports(args.results))
+        print(f"wrote {args.output}")
+
+
+def _compare(args: argparse.Namespace) -> None:
+    results, comparing = _suite("results"), _suite("compare")
+    before, after = results.read_report(args.before), results.read_report(args.after)
+    rows = comparing.compare(before, after, args.threshold)
+    print(comparing.comparison_text(before, after, rows, show_all=args.all))
+    if worse := sum(row.is_regression for row in rows):
+        raise CommandError(f"{worse} of ours became worse by more than {args.threshold:.0%}")
+
+
+def _suite(module: str) -> ModuleType:
+    """A module of the suite, which is installed as a part of the package and lies beside it in a checkout."""
+    try:
+        return import_module(f"{INSTALLED}.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != INSTALLED:
+            raise
+    root = Path(longspan.__file__).parents[2]
+    if not (root / CHECKOUT / "run.py").is_file():
+        raise CommandError("the suite is not part of this installation: install longspan from its wheel or its source")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return import_module(f"{CHECKOUT}.{module}")
