@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from longspan.kernels.attention_varlen_backward import attend_backward
 from longspan.kernels.attention_varlen_forward import Config, Options, attend
 from longspan.kernels.launch import fill, needs_dispatcher, rows_readable

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+
 from longspan.kernels.attention_varlen_kernel import attention_varlen_kernel
 from longspan.kernels.launch import LAUNCH, architecture, num_tiles, on_device, power_of_2
 from longspan.kernels.rope import rope
@@ -95,7 +96,7 @@ def attend(
             k = rope(k, cu_seqlens_k, cu_seqlens_k, cos, sin, interleaved=options.interleaved)
         config = config or config_for(q, num_sequences, rotates_on_load)
         table = options.bias_table
-        if table is not None:  # its entries would be read ahead into shared memory too
+        if table is not None and architecture(q) < 90:  # its entries would be read ahead into shared memory too
             config = replace(config, edge_stages=1)
         attention_varlen_kernel[(num_tiles(total_q, num_sequences, config.block_m), num_heads)](
             q,

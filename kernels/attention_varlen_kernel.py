@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from longspan.kernels.launch import find_sequence
 from longspan.kernels.rope import load_rows
 

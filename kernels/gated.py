@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
 from longspan.kernels.launch import LAUNCH, fill, needs_dispatcher, on_device, rows_readable
 
 BLOCK = 1024  # columns of a program

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+
 from longspan.kernels.gated import gated
 from longspan.kernels.multi_lora import launch_multi_lora
-
 from longspan.ops.linear import Activation, Gate
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeAlias
 
 import torch
+
 from longspan.kernels.launch import needs_dispatcher, rows_readable
 from longspan.kernels.maxsim_backward import launch_backward
 from longspan.kernels.maxsim_kernel import launch_maxsim

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
 from longspan.kernels.launch import LAUNCH, find_sequence, num_tiles, on_device
 from longspan.kernels.maxsim_kernel import _TYPES, block_dim_of, load_part, products_of, type_of
 

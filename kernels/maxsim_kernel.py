@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
 from longspan.kernels.launch import LAUNCH, on_device, power_of_2
 
 BLOCK_DOC = 64  # document tokens of a tile

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import triton
 import triton.language as tl
+
 from longspan.kernels.launch import LAUNCH, fill, needs_dispatcher, on_device, power_of_2, rows_readable
 
 BLOCK_ROWS = 64

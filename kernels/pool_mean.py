@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from longspan.kernels.launch import needs_dispatcher, rows_readable
 from longspan.kernels.span_mean import means_of, span_mean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
 from longspan.kernels.launch import LAUNCH, find_sequence, num_tiles, on_device, power_of_2
 
 ROWS = 64  # of a program's tile

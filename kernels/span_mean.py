@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
 from longspan.kernels.launch import LAUNCH, fill, needs_dispatcher, on_device, power_of_2, rows_readable
 
 BLOCK_DIM = 128  # columns of a program

@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
             failed.append(name)
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
     if options.json is not None:
-        command = f"python -m bench.gpu {' '.join(argv if argv is not None else sys.argv[1:])}"
+        given = " ".join(sys.argv[1:] if argv is None else argv).replace(str(options.json), options.json.name)
+        command = f"python -m bench.gpu {given}"
         write_json(
             options.json, "gpu", {"command": command, **facts, "failed": failed, "rows": [asdict(row) for row in rows]}
         )

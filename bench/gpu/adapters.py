@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from longspan.kernels.multi_lora import launch_multi_lora
 
 from bench.gpu.contest import OURS, Row, Setting, contest
+from longspan.kernels.multi_lora import launch_multi_lora
 
 TASKS = 5
 SHAPES = {"qkv": (1024, 3072), "out": (1024, 1024), "up": (1024, 4096), "down": (4096, 1024)}  # in, out

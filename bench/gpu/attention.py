@@ -9,12 +9,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from longspan.kernels.attention_varlen import attention_varlen
-from longspan.kernels.attention_varlen_forward import CONFIGS, Config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
 
 from bench.gpu.contest import OURS, Call, Row, Setting, contest
+from longspan.kernels.attention_varlen import attention_varlen
+from longspan.kernels.attention_varlen_forward import CONFIGS, Config
 
 TARGETS = {512: 340, 4096: 420, 16384: 460}  # TFLOP/s on an H100, head_dim 64, ALiBi
 LIMIT = 1e-2  # of bf16, relative to the truth's norm

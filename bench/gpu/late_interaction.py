@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from longspan.kernels.maxsim import maxsim, maxsim_topk
 
 from bench.gpu.contest import OURS, Row, Setting, contest
+from longspan.kernels.maxsim import maxsim, maxsim_topk
 
 DIM = 128
 QUERY = 32  # tokens

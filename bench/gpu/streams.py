@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+
+from bench.gpu.contest import OURS, Row, Setting, contest
 from longspan.kernels.gated import gated
 from longspan.kernels.layer_norm import layer_norm, rms_norm
 from longspan.kernels.pool_mean import pool_mean
 from longspan.kernels.span_mean import span_mean
-
-from bench.gpu.contest import OURS, Row, Setting, contest
 
 LIMIT = 1e-2
 TARGET = ">= 85 % of the copy's rate"

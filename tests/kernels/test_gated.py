@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from longspan.kernels.gated import gated
 
 from kernel_cases import FLOATS, ROUNDING, assert_within, normal, plain, sums_error, torch
+from longspan.kernels.gated import gated
 from longspan.ops.linear import ACTIVATIONS, GATES
 from longspan.reference.linear import linear
 
