@@ -86,7 +86,7 @@ test-pylate: $(PYLATE_VENV)/.installed  ## PyLate's interface, against PyLate it
 GPU_PYTHON ?= python3
 GPU_BUILD := build/gpu
 GPU_TESTS ?= tests/kernels tests/gpu
-GPU_ENV := PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1
+GPU_ENV := PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 
 # Both modules into python/longspan, the CUDA one for the GPU that is here.
 build-gpu:

@@ -14,6 +14,9 @@ from bench.timing import Spread
 OURS: Final = "longspan"
 FLUSH_BYTES: Final = 256 << 20  # several times any L2 cache
 
+# Of work a millisecond: FLOPs, bytes, tokens (in thousands a second).
+PER_MILLISECOND: Final = {"TFLOP/s": 1e-9, "GB/s": 1e-6, "ktok/s": 1.0}
+
 Call = Callable[[], torch.Tensor]
 
 
@@ -47,7 +50,7 @@ class Row:
     contestant: str
     milliseconds: Spread
     rate: float  # work / median
-    unit: str  # of the rate: "TFLOP/s" or "GB/s"
+    unit: str  # of the rate: one of PER_MILLISECOND
     error: float  # |out - truth| / |truth|
     our_speedup: float  # how many times faster we are; 1 for ourselves
     target: str = ""  # what we are to reach here
@@ -76,7 +79,7 @@ def contest(
 
     Args:
         truth: what all of them are to give, in f32 or more.
-        work: FLOPs or bytes of one call.
+        work: FLOPs, bytes or tokens of one call; one that waits for the device is timed with what the host does.
         limit: largest |out - truth| / |truth|. A peer beyond it is named and left out; ours is an error.
     """
     errors = {}
@@ -101,7 +104,7 @@ def contest(
             case,
             name,
             spread,
-            work / spread.median * (1e-9 if unit == "TFLOP/s" else 1e-6),
+            work / spread.median * PER_MILLISECOND[unit],
             unit,
             errors[name],
             spread.median / times[OURS].median,

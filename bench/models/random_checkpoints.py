@@ -52,6 +52,43 @@ def write_v2_base(folder: Path) -> Path:
     return _write(folder, config, shapes)
 
 
+def write_bert_base(folder: Path) -> Path:
+    """BERT base: 12 x 768, learned positions, 512 tokens; with the files that transformers wants beside ours."""
+    hidden, inner, layers, vocab = 768, 3072, 12, 30522
+    shapes: Shapes = {
+        "embeddings.word_embeddings.weight": (vocab, hidden),
+        "embeddings.position_embeddings.weight": (512, hidden),
+        "embeddings.token_type_embeddings.weight": (2, hidden),
+        **_norm("embeddings.LayerNorm", hidden),
+    }
+    for layer in range(layers):
+        at = f"encoder.layer.{layer}"
+        for name in ("self.query", "self.key", "self.value", "output.dense"):
+            shapes |= _linear(f"{at}.attention.{name}", hidden, hidden)
+        shapes |= _norm(f"{at}.attention.output.LayerNorm", hidden)
+        shapes |= _linear(f"{at}.intermediate.dense", inner, hidden) | _linear(f"{at}.output.dense", hidden, inner)
+        shapes |= _norm(f"{at}.output.LayerNorm", hidden)
+    config = {
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": 12,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "vocab_size": vocab,
+        "pad_token_id": 0,
+    }
+    _write(folder, config, shapes)
+    tokens = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512, **tokens}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    return folder
+
+
 def write_small_decoder(folder: Path) -> Path:
     """A Qwen2 of 4 x 256, causal, grouped heads, RoPE, 32768 tokens, 6 M numbers."""
     hidden, inner, layers, heads, kv_heads, vocab = 256, 768, 4, 4, 2, VOCABULARY
