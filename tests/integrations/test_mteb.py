@@ -180,6 +180,10 @@ def test_the_description_is_of_this_model(golden: Path) -> None:
     assert adapter.MtebEncoder(golden / "bert-minilm", meta=other).mteb_model_meta is other
 
 
+def test_parameters_are_counted_as_published(minilm_path: Path) -> None:
+    assert adapter.MtebEncoder(minilm_path).mteb_model_meta.n_parameters == 22_713_216
+
+
 def test_wrong_use(golden: Path) -> None:
     with pytest.raises(TypeError, match="MtebEncoder: model must be a longspan Encoder, a folder or a name, got int"):
         adapter.MtebEncoder(1)

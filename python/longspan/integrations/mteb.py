@@ -123,7 +123,8 @@ def describe(model: Encoder | MultiVectorEncoder, kinds: list[str]) -> ModelMeta
     """What mteb files results under: the hub's name and commit, or the folder's name and a digest of its weights, so
     that two models in folders of one name are not taken for each other."""
     weights = SafetensorsFolder.open(model.folder)
-    parameters = sum(int(np.prod(weights.shape(name))) for name in weights.names)
+    floats = [name for name in weights.names if not weights.dtype(name).startswith("I")]  # no tables of positions
+    parameters = sum(int(np.prod(weights.shape(name))) for name in floats)
     weights.close()
     files = sorted(model.folder.glob("*.safetensors"))
     on_hub = "/" in model.name and HUB_NAME.fullmatch(model.name) and not Path(model.name).is_dir()
