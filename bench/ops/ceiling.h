@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-// Runs loop() on every thread, again and again, and prints GFLOP/s of all threads together; flops are those of one call.
+// Runs loop() on every thread, again and again, and prints GFLOP/s of all threads together; flops are of one call.
 // Usage of the programs: NAME THREADS RUNS
 template <typename Loop>
 int print_ceiling(char** arguments, double flops, Loop loop) {
