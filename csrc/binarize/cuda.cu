@@ -2,9 +2,11 @@
 // in registers. A thread has 8 values of each row: as 16-byte reads, one of 2-byte values, two of 4-byte ones that lie
 // 128 columns apart, so that the warp reads 512 bytes side by side. Two neighbours then have a half of a byte each.
 // Bytes = rows * (dim * sizeof(T) + dim / 8): at most 3 % (f32) or 6 % (f16) are not the one read that must be, and
-// about an operation a value. Limit: memory; 64 bytes a thread and up to 2048 threads to a multiprocessor are in
-// flight. Times: bench/gpu/bench_binarize.py.
+// about an operation a value. Limit: memory; 64 bytes a thread and 768 threads or more to a multiprocessor are in
+// flight. Times: bench/gpu/codes.py.
 #include "binarize/cuda.h"
+
+#include "core/cuda_floats.h"
 
 namespace longspan::cuda {
 namespace {
@@ -21,26 +23,31 @@ __device__ unsigned bits_above(const Pack<T, kCount>& values, const float* thres
     return bits;
 }
 
-// `kCount` values from `column` on; past the end of the row (or where the row is none) NaN, which is above nothing.
+// What is above nothing: NaN.
+template <class T>
+__device__ T nothing() {
+    if constexpr (sizeof(T) == 4) {
+        return float_of_bits(0x7fc00000u);
+    } else {
+        return T{0x7fff};  // in both types of 2 bytes
+    }
+}
+
+// `kCount` values from `column` on; past the end of the row (or where the row is none, and dim 0) NaN. kIsAligned:
+// reads are either whole or none.
 template <class T, int kCount, bool kIsAligned>
 __device__ Pack<T, kCount> load_values(const T* row, int64_t column, int64_t dim) {
-    if (kIsAligned && column + kCount <= dim) return load_once<T, kCount>(row + column);
+    if (kIsAligned && column < dim) return load_once<T, kCount>(row + column);
     Pack<T, kCount> pack;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-        if (column + i < dim) {
-            pack.values[i] = row[column + i];
-        } else if constexpr (sizeof(T) == 4) {
-            pack.values[i] = float_of_bits(0x7fc00000u);
-        } else {
-            pack.values[i].bits = 0x7fff;  // NaN in both
-        }
+        pack.values[i] = !kIsAligned && column + i < dim ? row[column + i] : nothing<T>();
     }
     return pack;
 }
 
 template <class T, bool kIsAligned>
-__global__ void __launch_bounds__(kWarps* kWarp) binarize_kernel(const Binarize args) {
+__global__ void __launch_bounds__(kWarps* kWarp, 3) binarize_kernel(const Binarize args) {
     constexpr int kCount = 16 / sizeof(T), kReads = 8 / kCount;  // values to a read, reads to a row
     constexpr int kRows = 4 / kReads;                            // rows at a time: 64 bytes in flight
     const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -88,14 +95,16 @@ __global__ void __launch_bounds__(kWarps* kWarp) binarize_kernel(const Binarize 
 
 template <class T>
 void launch_binarize(const Binarize& args, Stream stream) {
-    const bool is_aligned =
-        (reinterpret_cast<uintptr_t>(args.x) | static_cast<uint64_t>(args.row_stride) * sizeof(T)) % 16 == 0;
+    const uint64_t sizes = static_cast<uint64_t>(args.row_stride) | static_cast<uint64_t>(args.dim);
+    const bool is_aligned = (reinterpret_cast<uintptr_t>(args.x) | sizes * sizeof(T)) % 16 == 0;
     const int64_t columns = divide_up<int64_t>(args.dim, kColumns);
     const int64_t rows_at_once = kWarps * (sizeof(T) == 4 ? 2 : 4);
     const int64_t row_blocks = divide_up(args.rows, rows_at_once);
-    const int64_t most = divide_up<int64_t>(int64_t{16} * num_multiprocessors(), columns);  // two for each that runs
-    const dim3 grid(static_cast<unsigned>(columns),
-                    static_cast<unsigned>(row_blocks < most ? row_blocks : most < 65535 ? most : 65535));
+    const int64_t most =
+        divide_up<int64_t>(int64_t{16} * num_multiprocessors(), columns);  // several for each that runs
+    const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(row_blocks < most ? row_blocks
+                                                                          : most < 65535    ? most
+                                                                                            : 65535));
     launch("binarize", is_aligned ? binarize_kernel<T, true> : binarize_kernel<T, false>, grid, kWarps * kWarp, 0,
            stream, args);
 }

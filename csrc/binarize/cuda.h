@@ -4,7 +4,7 @@
 // A NaN is above nothing: its bit is 0. Nothing is waited for.
 #pragma once
 
-#include "core/cuda_floats.h"
+#include "core/cuda_host.h"
 
 namespace longspan::cuda {
 

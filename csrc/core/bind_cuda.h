@@ -1,12 +1,9 @@
 // What the bindings of the GPU's launchers share: the device in force, a stream from Python, types.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <initializer_list>
-#include <stdexcept>
 
-#include "core/cuda_floats.h"
+#include "core/cuda_host.h"
 #include "core/dlpack.h"
 
 namespace longspan::cuda {

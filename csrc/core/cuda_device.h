@@ -1,23 +1,13 @@
-// What the kernels use of CUDA, and how they are launched. One source, two compilers: nvcc for a GPU, and any C++
-// compiler for tests/cuda_emulator, which runs the very same kernels on the CPU, a block at a time and a thread at a
-// time, and holds them to CUDA's rules for barriers and warps.
+// What the kernels use of CUDA, and how they are launched; for .cu files.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <stdexcept>
-#include <string>
+#include "core/cuda_host.h"
 
-#if defined(__CUDACC__)
+#if !LONGSPAN_CUDA_EMULATED
 #include <cuda_fp16.h>
-#include <cuda_runtime.h>
-#else
-#include "cuda_emulator.h"
 #endif
 
 namespace longspan::cuda {
-
-using Stream = cudaStream_t;
 
 inline constexpr unsigned kFullWarp = 0xffffffffu;
 inline constexpr int kWarp = 32;
@@ -59,12 +49,7 @@ __host__ __device__ inline float to_float(Half value) {
 #endif
 }
 
-template <class T>
-__host__ __device__ constexpr T divide_up(T value, T by) {
-    return (value + by - 1) / by;
-}
-
-#if defined(__CUDACC__)
+#if !LONGSPAN_CUDA_EMULATED
 
 // The block's dynamic shared memory, 16-byte aligned.
 __device__ __forceinline__ unsigned char* dynamic_shared() {
@@ -111,11 +96,6 @@ __device__ __forceinline__ void add_common_bits(int32_t (&sums)[4], const uint32
           "r"(start[3]));
 }
 
-// Throws std::runtime_error with CUDA's own words where `status` is an error.
-inline void require(cudaError_t status, const char* what) {
-    if (status != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
-}
-
 // Puts kernel(args) on the stream; waits for nothing. `shared` counts bytes of dynamic shared memory.
 template <class Args>
 void launch(const char* what, void (*kernel)(Args), dim3 grid, int threads, size_t shared, Stream stream,
@@ -128,18 +108,6 @@ void launch(const char* what, void (*kernel)(Args), dim3 grid, int threads, size
     }
     kernel<<<grid, static_cast<unsigned>(threads), shared, stream>>>(args);
     require(cudaGetLastError(), what);
-}
-
-inline void fill_bytes(const char* what, void* memory, int value, size_t bytes, Stream stream) {
-    require(cudaMemsetAsync(memory, value, bytes, stream), what);
-}
-
-// Multiprocessors of the current device.
-inline int num_multiprocessors() {
-    int device = 0, count = 0;
-    require(cudaGetDevice(&device), "cuda");
-    require(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cuda");
-    return count;
 }
 
 #endif

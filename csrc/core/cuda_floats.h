@@ -1,15 +1,9 @@
-// The floating types that kernels read, named at run time.
+// Reading floating values of any width, several at once; for .cu files.
 #pragma once
 
 #include "core/cuda_device.h"
 
 namespace longspan::cuda {
-
-enum class Float { f32, f16, bf16 };
-
-inline int bytes_of(Float dtype) {
-    return dtype == Float::f32 ? 4 : 2;
-}
 
 // sizeof(T) * kCount bytes, at most 16, read at once.
 template <class T, int kCount>

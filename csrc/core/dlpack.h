@@ -1,10 +1,11 @@
 // Tensors of any framework, as DLPack capsules hand them over: seen for the length of a call, never owned.
 //
-// The structures are DLPack's binary interface (dmlc/dlpack, major version 0, capsules named "dltensor"), as far as they
-// are read here.
+// The structures are DLPack's binary interface (dmlc/dlpack, major version 0, capsules named "dltensor"), as far as
+// they are read here.
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <string>
@@ -82,7 +83,8 @@ inline DeviceArray device_array(const char* name, const py::capsule& capsule, in
     const int64_t columns = array.shape.back();
     const bool has_strides = tensor.strides != nullptr;
     if (has_strides && columns > 1 && tensor.strides[ndim - 1] != 1) reject(name, " must have a contiguous last axis");
-    array.row_stride = ndim == 1 ? 1 : has_strides ? tensor.strides[0] : columns;
+    const bool has_rows = ndim > 1 && array.shape[0] > 1;  // the stride of one row may be anything
+    array.row_stride = ndim == 1 ? 1 : has_strides && has_rows ? tensor.strides[0] : columns;
     return array;
 }
 

@@ -9,8 +9,9 @@ namespace {
 struct Operands {
     DeviceArray queries, codes;
 
-    Operands(const char* op, const py::capsule& q, const py::capsule& stored)
-        : queries(device_array(op, q, 2, dlpack::kUint, 8)), codes(device_array(op, stored, 2, dlpack::kUint, 8)) {
+    Operands(const std::string& op, const py::capsule& q, const py::capsule& stored)
+        : queries(device_array((op + ": q").c_str(), q, 2, dlpack::kUint, 8)),
+          codes(device_array((op + ": codes").c_str(), stored, 2, dlpack::kUint, 8)) {
         const int64_t n = codes.shape[0], bytes = codes.shape[1];
         if (queries.shape[1] != bytes) reject(op, ": q must have ", bytes, " bytes (as codes), got ", queries.shape[1]);
         if (bytes < 1 || bytes > cuda::kMaxCodeBytes) {
@@ -72,10 +73,11 @@ void bind_hamming_cuda(py::module_& module) {
             const cuda::Codes stored = operands.code_view(bits.data);
             const int64_t k = found.shape[1];
             cuda::require_shape("hamming_topk: keys", found, {queries.count, k});
-            const cuda::DeviceGuard guard("hamming_topk", {&operands.queries, &operands.codes, &found, &space,
-                                                           filter ? &bits : &found});
+            const cuda::DeviceGuard guard(
+                "hamming_topk", {&operands.queries, &operands.codes, &found, &space, filter ? &bits : &found});
             const cuda::TopkPlan plan = plan_of(queries, stored, k);
-            if (space.shape[0] < static_cast<int64_t>(plan.workspace) || reinterpret_cast<uintptr_t>(space.data) % 256) {
+            if (space.shape[0] < static_cast<int64_t>(plan.workspace) ||
+                reinterpret_cast<uintptr_t>(space.data) % 256) {
                 reject("hamming_topk: workspace must be ", plan.workspace, " bytes, 256-byte aligned");
             }
             if (queries.count == 0) return;

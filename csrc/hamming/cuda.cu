@@ -18,9 +18,9 @@ void nearest_sampled(const Nearest& args, const TopkPlan& plan, int64_t first, i
         find_candidates({queries, args.codes, step, limits, counts, candidates, plan.capacity}, stream);
         const bool is_last = level == plan.num_levels - 1;
         Key* keys = is_last ? args.keys + first * args.k : nullptr;
-        shrink({{queries, args.codes, step, args.k, keys, is_last ? nullptr : limits}, counts, candidates,
-                plan.capacity},
-               stream);
+        shrink(
+            {{queries, args.codes, step, args.k, keys, is_last ? nullptr : limits}, counts, candidates, plan.capacity},
+            stream);
     }
 }
 

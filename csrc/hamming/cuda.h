@@ -7,24 +7,25 @@
 //   whole      few rows: one block a query looks at all of them twice (cuda_select.cu)
 //   histogram  one query: distances and their histogram in one pass at memory speed, then 2 bytes a row (cuda_scan.cu)
 //   sampled    many queries: tensor cores, 16 queries against 8 codes an instruction. A sample of the rows gives each
-//              query a bound that the k-th nearest of all rows cannot exceed; only what beats it is kept (cuda_tiles.cu)
+//              query a bound that the k-th nearest of all rows cannot exceed; only what beats it is kept
+//              (cuda_tiles.cu)
 //
 // Why tensor cores: 1024 queries x 10 M x 1024 bits are 1.0e10 pairs of 32 words. With popcounts alone, 16 words a
 // clock and multiprocessor, an H100 (132 of them at 1.75 GHz) takes 89 ms; adding words up first (carry-save) brings
 // that to some 55 ms. One query at a time, at 3 TB/s, takes 437 ms. As 8-bit products of +-1 the pairs are 2.1e13
 // operations: 11 ms at the peak of 1979 TOPS, and codes unpacked eightfold in shared memory. One-bit products
 // (and + popcount, dist = |q| + |c| - 2 |q & c|) need no unpacking and do eight times as many a clock on sm_80, whose
-// instruction sm_90 still has (SASS: BMMA.168256.AND.POPC): some 3 ms, and then looking at each pair's sum, one
-// maximum and half a comparison, some 1.5 ms. On sm_100 the assembler makes each of eight 8-bit products.
+// instruction sm_90 still has (SASS: BMMA.168256.AND.POPC): some 3 ms, and then looking at each pair's sum, half
+// a maximum and half a comparison, some 1 ms. On sm_100 the assembler makes each of eight 8-bit products.
 #pragma once
 
-#include "core/cuda_device.h"
+#include "core/cuda_host.h"
 
 namespace longspan::cuda {
 
-inline constexpr int kMaxCodeBytes = 512;       // distances fit in 16 bits, histograms in shared memory
+inline constexpr int kMaxCodeBytes = 512;        // distances fit in 16 bits, histograms in shared memory
 inline constexpr int64_t kMaxRows = 0xffffffff;  // rows fit in 32 bits of a key
-inline constexpr int64_t kMaxSorted = 2048;     // keys that one block puts in order
+inline constexpr int64_t kMaxSorted = 2048;      // keys that one block puts in order
 
 // A candidate is one key, distance before row: comparing keys is the order of the result.
 using Key = uint64_t;
@@ -79,12 +80,12 @@ struct TopkPlan {
     size_t workspace;  // bytes
 };
 
-inline constexpr int64_t kTileRows = 1024;          // rows that a block looks at between barriers
-inline constexpr int64_t kLeastSample = 4096;       // rows
-inline constexpr int64_t kGreatestRatio = 24;       // from one level's rows to the next's
-inline constexpr int64_t kLeastCapacity = 4096;     // keys
+inline constexpr int64_t kTileRows = 1024;           // rows that a block looks at between barriers
+inline constexpr int64_t kLeastSample = 4096;        // rows
+inline constexpr int64_t kGreatestRatio = 24;        // from one level's rows to the next's
+inline constexpr int64_t kLeastCapacity = 4096;      // keys
 inline constexpr int64_t kMostCandidates = 1 << 25;  // keys of all queries of a group: 256 MB
-inline constexpr int kScanBlocks = 5;               // to a multiprocessor
+inline constexpr int kScanBlocks = 5;                // to a multiprocessor
 
 // Sizes of the workspaces in turn; what the launchers cut them into.
 struct HistogramSpace {

@@ -1,6 +1,7 @@
 // Reading codes in a block of threads: distances between one query, in shared memory, and a run of rows.
 #pragma once
 
+#include "core/cuda_device.h"
 #include "hamming/cuda.h"
 
 namespace longspan::cuda {

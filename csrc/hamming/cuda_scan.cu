@@ -9,7 +9,7 @@
 // codes. Steps 3 and 4 read 2 bytes a row, from L2 up to some 20 M rows. XOR, popcount and add for each 4 bytes: an
 // H100 delivers 14 bytes a clock and multiprocessor, and counts 64. Every thread has 4 rows' 16 bytes in flight, 5
 // blocks of 256 threads to a multiprocessor: 80 KB, where 4 TB/s at 700 ns ask for 21 KB of each.
-// Times: bench/gpu/bench_hamming.py.
+// Times: bench/gpu/codes.py.
 #include "hamming/cuda_select.h"
 
 namespace longspan::cuda {

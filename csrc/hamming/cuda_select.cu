@@ -68,13 +68,13 @@ __device__ void select_rows(const Whole& args) {
 }
 
 template <class Part>
-__global__ void __launch_bounds__(kRowThreads) whole_kernel(const Whole args) {
+__global__ void __launch_bounds__(kRowThreads, 4) whole_kernel(const Whole args) {
     select_rows<Part>(args);
 }
 
 // Candidates of one query: the k-th least by digits, then those not after it.
 template <class Part>
-__global__ void __launch_bounds__(kRowThreads) shrink_kernel(const Shrink args) {
+__global__ void __launch_bounds__(kRowThreads, 4) shrink_kernel(const Shrink args) {
     const int64_t number = blockIdx.x;
     const int64_t seen = args.counts[number];
     const int64_t count = seen < args.capacity ? seen : args.capacity;
@@ -157,8 +157,11 @@ template <class Args>
 void launch_by_width(const Codes& codes, void (*by_16)(Args), void (*by_4)(Args), void (*by_1)(Args), int64_t blocks,
                      Stream stream, const Args& args) {
     const int width = read_width(codes);
-    launch("hamming_topk", width == 16 ? by_16 : width == 4 ? by_4 : by_1, dim3(static_cast<unsigned>(blocks)),
-           kRowThreads, SelectSpace(codes.bytes).end, stream, args);
+    launch("hamming_topk",
+           width == 16  ? by_16
+           : width == 4 ? by_4
+                        : by_1,
+           dim3(static_cast<unsigned>(blocks)), kRowThreads, SelectSpace(codes.bytes).end, stream, args);
 }
 
 }  // namespace

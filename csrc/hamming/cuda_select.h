@@ -61,8 +61,8 @@ __device__ inline Key kth_least(const Key* keys, int64_t count, uint32_t k, uint
     return prefix;
 }
 
-// Appends the keys of a tile's rows below the threshold, in any order. `distances` are those of rows (first + i) * step;
-// `found` (shared memory) counts the keys written so far.
+// Appends the keys of a tile's rows below the threshold, in any order. `distances` are those of rows (first + i) *
+// step; `found` (shared memory) counts the keys written so far.
 __device__ inline void take_below(const uint16_t* distances, int count, int64_t step, int64_t first, uint32_t threshold,
                                   Key* keys, uint32_t* found) {
     for (int i = static_cast<int>(threadIdx.x); i < count; i += kRowThreads) {

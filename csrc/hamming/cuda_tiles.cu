@@ -10,7 +10,8 @@
 // Shared reads: 8 bytes a thread for kRowTiles products of 2 clocks (1024 bits: 256 bytes for 8 clocks). Rows of a
 // tile lie kSteps | 1 times 32 bytes apart: four of them and their 32 bytes each cover all banks once.
 // Bytes = n * code bytes * ceil(num_queries / (8 * kQueries)), products = num_queries / 16 * n / 8 * kSteps.
-// Limit: memory up to some 64 queries, then tensor cores. Times: bench/gpu/bench_hamming.py.
+// Limit: memory up to some 64 queries, then tensor cores. Times: bench/gpu/codes.py.
+#include "core/cuda_device.h"
 #include "hamming/cuda.h"
 
 namespace longspan::cuda {
@@ -23,8 +24,8 @@ inline constexpr int32_t kNoCode = 1 << 20;  // in place of a code's bit count: 
 
 template <int kSteps>
 struct Shape {
-    static constexpr int kRowTiles = kSteps <= 4 ? 4 : kSteps <= 8 ? 2 : 1;  // a's fragments: 64 registers at most
-    static constexpr int kQueries = 16 * kRowTiles;                          // of a warp
+    static constexpr int kRowTiles = kSteps <= 4 ? 4 : kSteps <= 8 ? 2 : 1;   // a's fragments: 64 registers at most
+    static constexpr int kQueries = 16 * kRowTiles;                           // of a warp
     static constexpr int kCodes = kSteps <= 4 ? 128 : kSteps <= 8 ? 64 : 32;  // of a tile
     static constexpr int kStride = (kSteps | 1) * 32;                         // bytes between rows of a tile
     static constexpr int kStageBytes = kCodes * kStride;
@@ -37,10 +38,10 @@ struct Shape {
 struct TileArgs {
     Candidates search;
     AllPairs pairs;
-    int64_t count;      // rows that are looked at, every step-th
-    int copy_width;     // 16, 4 or 1 bytes
-    int query_warps;    // 1, 2, 4 or 8 warps of a block have queries of their own; the others take other codes
-    bool is_even;       // all pairs: two neighbours of out can be written at once
+    int64_t count;    // rows that are looked at, every step-th
+    int copy_width;   // 16, 4 or 1 bytes
+    int query_warps;  // 1, 2, 4 or 8 warps of a block have queries of their own; the others take other codes
+    bool is_even;     // all pairs: two neighbours of out can be written at once
 };
 
 // Word `word` of a code or query, zeros past its end.
@@ -217,8 +218,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) tile_kernel(const TileArgs ar
                     for (int half = 0; half < 2; ++half) {
                         const int place = keep_inside(16 * m + 8 * half + group);
                         const int32_t bits = query_bits[place];
-                        write_pair(args, first_query + place, index,
-                                   bits + weight.x - 2 * sums[m][2 * half],
+                        write_pair(args, first_query + place, index, bits + weight.x - 2 * sums[m][2 * half],
                                    bits + weight.y - 2 * sums[m][2 * half + 1]);
                     }
                 }
@@ -289,15 +289,22 @@ void find_candidates(const Candidates& args, Stream stream) {
 }
 
 void all_pairs(const AllPairs& args, Stream stream) {
+    constexpr int64_t kMostQueries = 1 << 20;  // a grid has 65535 rows of blocks at most, of 128 queries at least
     TileArgs tiles{};
-    tiles.search.queries = args.queries;
     tiles.search.codes = args.codes;
     tiles.search.step = 1;
-    tiles.pairs = args;
     tiles.count = args.codes.n;
     tiles.copy_width = read_width(args.codes);
     tiles.is_even = reinterpret_cast<uintptr_t>(args.out) % 8 == 0 && args.out_stride % 2 == 0;
-    launch_any(tiles, true, "hamming", stream);
+    for (int64_t first = 0; first < args.queries.count; first += kMostQueries) {
+        const int64_t left = args.queries.count - first;
+        tiles.pairs = args;
+        tiles.pairs.out = args.out + first * args.out_stride;
+        tiles.pairs.queries = {args.queries.row(first), args.queries.row_stride,
+                               left < kMostQueries ? left : kMostQueries};
+        tiles.search.queries = tiles.pairs.queries;
+        launch_any(tiles, true, "hamming", stream);
+    }
 }
 
 }  // namespace longspan::cuda

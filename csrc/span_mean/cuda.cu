@@ -1,19 +1,20 @@
-// span_mean: grid (spans, parts of the columns), 256 threads: 64 vectors of columns (16 bytes each) by 4 row groups.
+// span_mean: grid (spans, parts of the columns), 4 warps, one a row group, of 32 vectors of columns (16 bytes each).
 //   Row group g sums rows g, g + 4, ... of the span, 8 at a time as a tree, those sums one after the other; then the
 //   four groups' sums in order. So a column's order of additions depends on the span's length alone, and the longest
 //   chain is length / 32.
 // Where there are fewer spans than fill the GPU, a span's columns are dealt out to several blocks, and unit_length
 // follows as a kernel of its own; else a block has all columns, and scales them itself.
 // Bytes = sizeof(T) * out_dim * (sum of lengths) + 4 * out_dim * num_spans; FLOPs = out_dim * (sum of lengths).
-// Limit: memory; a thread has 8 reads of 16 bytes in flight. Times: bench/gpu/bench_span_mean.py.
+// Limit: memory; a thread has 8 reads of 16 bytes in flight. Times: bench/gpu/codes.py.
 #include "span_mean/cuda.h"
+
+#include "core/cuda_floats.h"
 
 namespace longspan::cuda {
 namespace {
 
-inline constexpr int kVectors = 64;
 inline constexpr int kGroups = 4;
-inline constexpr int kMeanThreads = kVectors * kGroups;
+inline constexpr int kMeanThreads = kWarp * kGroups;
 inline constexpr int kAtOnce = 8;
 inline constexpr float kShortest = 1e-12f;  // a shorter mean is divided by this: zeros stay zeros
 
@@ -45,35 +46,31 @@ __device__ void sum_rows(const T* from, int64_t stride, int first, int rows, flo
     for (; row < rows; row += kGroups) add(sums, load_once<T, kCount>(from + row * stride));
 }
 
-// Brings one row of out to unit length. All threads of the block call it, behind a barrier; kVectors of them work, in
-// an order that depends on out_dim alone. `scratch` has room for 2.
+// Brings one row of out to unit length, in an order that depends on out_dim alone. All threads of the block call it,
+// behind a barrier. `scratch` has room for kGroups.
 __device__ void bring_to_unit_length(float* out, int64_t out_dim, float* scratch) {
-    const bool works = threadIdx.x < kVectors;  // whole warps
     float squares = 0.0f;
-    if (works) {
-        for (int64_t column = threadIdx.x; column < out_dim; column += kVectors) squares += out[column] * out[column];
-        squares = warp_sum(squares);
-        if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = squares;
-    }
+    for (int64_t column = threadIdx.x; column < out_dim; column += kMeanThreads) squares += out[column] * out[column];
+    squares = warp_sum(squares);
+    if (threadIdx.x % kWarp == 0) scratch[threadIdx.x / kWarp] = squares;
     __syncthreads();
-    if (!works) return;
-    const float norm = sqrtf(scratch[0] + scratch[1]);
+    const float norm = sqrtf((scratch[0] + scratch[1]) + (scratch[2] + scratch[3]));
     const float length = norm < kShortest ? kShortest : norm;  // NaN goes through
-    for (int64_t column = threadIdx.x; column < out_dim; column += kVectors) out[column] /= length;
+    for (int64_t column = threadIdx.x; column < out_dim; column += kMeanThreads) out[column] /= length;
 }
 
 template <class T, int kCount>
 __global__ void __launch_bounds__(kMeanThreads) span_mean_kernel(const SpanMean args) {
-    auto* partial = reinterpret_cast<float*>(dynamic_shared());  // (kGroups - 1, kCount, kVectors)
-    float* scratch = partial + (kGroups - 1) * kCount * kVectors;
+    auto* partial = reinterpret_cast<float*>(dynamic_shared());  // (kGroups - 1, kCount, kWarp)
+    float* scratch = partial + (kGroups - 1) * kCount * kWarp;
     const int64_t span = blockIdx.x;
     const int start = args.spans[2 * span], end = args.spans[2 * span + 1];
     const bool is_good = 0 <= start && start < end && end <= args.total_tokens;
     const int rows = is_good ? end - start : 0;
-    const int vector = static_cast<int>(threadIdx.x) % kVectors, group = static_cast<int>(threadIdx.x) / kVectors;
+    const int vector = static_cast<int>(threadIdx.x) % kWarp, group = static_cast<int>(threadIdx.x) / kWarp;
     const T* first_row = static_cast<const T*>(args.hidden) + (is_good ? start : 0) * args.row_stride;
     float* out = args.out + span * args.out_stride;
-    const int64_t columns_at_once = int64_t{kVectors} * kCount;
+    const int64_t columns_at_once = int64_t{kWarp} * kCount;
     for (int64_t base = blockIdx.y * columns_at_once; base < args.out_dim; base += gridDim.y * columns_at_once) {
         const int64_t column = base + vector * kCount;
         float sums[kCount];
@@ -82,7 +79,7 @@ __global__ void __launch_bounds__(kMeanThreads) span_mean_kernel(const SpanMean 
         if (column < args.out_dim) sum_rows<T, kCount>(first_row + column, args.row_stride, group, rows, sums);
         if (group > 0) {
 #pragma unroll
-            for (int i = 0; i < kCount; ++i) partial[((group - 1) * kCount + i) * kVectors + vector] = sums[i];
+            for (int i = 0; i < kCount; ++i) partial[((group - 1) * kCount + i) * kWarp + vector] = sums[i];
         }
         __syncthreads();
         if (group == 0) {
@@ -90,7 +87,7 @@ __global__ void __launch_bounds__(kMeanThreads) span_mean_kernel(const SpanMean 
             for (int i = 0; i < kCount; ++i) {
 #pragma unroll
                 for (int other = 0; other < kGroups - 1; ++other) {
-                    sums[i] += partial[(other * kCount + i) * kVectors + vector];
+                    sums[i] += partial[(other * kCount + i) * kWarp + vector];
                 }
                 const float mean = is_good ? sums[i] / static_cast<float>(rows) : float_of_bits(0x7fc00000u);
                 if (column + i < args.out_dim) out[column + i] = mean;
@@ -102,30 +99,31 @@ __global__ void __launch_bounds__(kMeanThreads) span_mean_kernel(const SpanMean 
 }
 
 // Grid (num_spans,). Bytes = 8 * out_dim * num_spans.
-__global__ void __launch_bounds__(kVectors) unit_length_kernel(const SpanMean args) {
+__global__ void __launch_bounds__(kMeanThreads) unit_length_kernel(const SpanMean args) {
     auto* scratch = reinterpret_cast<float*>(dynamic_shared());
     bring_to_unit_length(args.out + int64_t{blockIdx.x} * args.out_stride, args.out_dim, scratch);
 }
 
 template <class T, int kCount>
 void launch_span_mean(const SpanMean& args, Stream stream) {
-    constexpr int kBlocksPerMultiprocessor = 4;
-    constexpr size_t kShared = (size_t{kGroups - 1} * kCount * kVectors + 2) * sizeof(float);
-    const int64_t parts = divide_up<int64_t>(args.out_dim, int64_t{kVectors} * kCount);
+    constexpr int kBlocksPerMultiprocessor = 8;
+    constexpr size_t kShared = (size_t{kGroups - 1} * kCount * kWarp + kGroups) * sizeof(float);
+    const int64_t parts = divide_up<int64_t>(args.out_dim, int64_t{kWarp} * kCount);
     const bool is_split = args.num_spans < int64_t{kBlocksPerMultiprocessor} * num_multiprocessors() && parts > 1;
     const int64_t rows = is_split ? (parts < 65535 ? parts : 65535) : 1;
     const auto spans = static_cast<unsigned>(args.num_spans);
     launch("span_mean", span_mean_kernel<T, kCount>, dim3(spans, static_cast<unsigned>(rows)), kMeanThreads, kShared,
            stream, args);
     if (args.normalize && rows > 1) {
-        launch("span_mean", unit_length_kernel, dim3(spans), kVectors, 2 * sizeof(float), stream, args);
+        launch("span_mean", unit_length_kernel, dim3(spans), kMeanThreads, kGroups * sizeof(float), stream, args);
     }
 }
 
 template <class T>
 void launch_by_alignment(const SpanMean& args, Stream stream) {
     constexpr int kCount = 16 / sizeof(T);
-    const uint64_t place = reinterpret_cast<uintptr_t>(args.hidden) | static_cast<uint64_t>(args.row_stride) * sizeof(T);
+    const uint64_t place =
+        reinterpret_cast<uintptr_t>(args.hidden) | static_cast<uint64_t>(args.row_stride) * sizeof(T);
     if (place % 16 == 0 && args.dim % kCount == 0) {
         launch_span_mean<T, kCount>(args, stream);
     } else {

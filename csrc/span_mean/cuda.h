@@ -5,7 +5,7 @@
 // mean of one that is empty or reaches outside is NaN, and nothing outside is read. Nothing is waited for.
 #pragma once
 
-#include "core/cuda_floats.h"
+#include "core/cuda_host.h"
 
 namespace longspan::cuda {
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypeVar
@@ -56,6 +57,25 @@ def unless_torch(*, dtypes: Sequence[str]) -> Refusal:
         if any(is_array(value) and not is_torch(value) for value in (*args, *kwargs.values())):
             return "takes torch tensors only"
         return unless(device=device, dtypes=dtypes)(*args, **kwargs)
+
+    return refuses
+
+
+def unless_plain_cuda(*, dtypes: Sequence[str]) -> Refusal:
+    """Refuses what `unless(device="cuda", dtypes=dtypes)` does, and calls that torch must see: where it traces a graph,
+    where a gradient is asked for, and tensors of other kinds than its own."""
+
+    def refuses(*args: object, **kwargs: object) -> str | None:
+        reason = unless(device="cuda", dtypes=dtypes)(*args, **kwargs)
+        tensors = [value for value in (*args, *kwargs.values()) if is_torch(value)]
+        if reason is not None or not tensors:
+            return reason
+        torch = sys.modules["torch"]
+        if torch.compiler.is_compiling() or any(type(x) not in (torch.Tensor, torch.nn.Parameter) for x in tensors):
+            return "cannot be traced"
+        if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):  # type: ignore[attr-defined]
+            return "has no gradient"
+        return None
 
     return refuses
 

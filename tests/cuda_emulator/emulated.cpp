@@ -1,7 +1,6 @@
 // The GPU's kernels and launchers, compiled for the emulator, behind plain C functions for ctypes. Arguments are as in
 // csrc's launchers; a function returns null, or the words of the exception.
-#include <new>
-
+#define LONGSPAN_CUDA_EMULATED 1
 #include "binarize/cuda.cu"
 #include "hamming/cuda.cu"
 #include "hamming/cuda_scan.cu"
@@ -26,6 +25,22 @@ const char* guarded(Body&& body) {
     }
 }
 
+// Kernels that break a rule, for the emulator's own test: a barrier that one thread skips, a warp exchange without its
+// last lane, and values read before a barrier makes them good. Each thread writes its left neighbour's number to out.
+struct Broken {
+    int kind;  // 0: none is broken
+    int32_t* out;
+};
+
+void broken_kernel(const Broken args) {
+    auto* shared = reinterpret_cast<int32_t*>(cuda::dynamic_shared());
+    const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    if (args.kind == 2 && thread % cuda::kWarp != cuda::kWarp - 1) cuda::warp_sum(1);
+    shared[thread] = thread;
+    if (args.kind != 3 && (args.kind != 1 || thread != 5)) __syncthreads();
+    args.out[thread] = shared[(thread + threads - 1) % threads];
+}
+
 cuda::Codes codes_of(const uint8_t* data, int64_t stride, int64_t n, int32_t bytes, const uint8_t* filter) {
     return {data, stride, n, bytes, filter};
 }
@@ -37,6 +52,10 @@ extern "C" {
 void seed(unsigned order, int multiprocessors) {
     emulator::machine().order.seed(order);
     emulator::machine().multiprocessors = multiprocessors;
+}
+
+const char* broken(int kind, int32_t* out) {
+    return guarded([&] { cuda::launch("broken", broken_kernel, dim3(1), 64, 256, nullptr, Broken{kind, out}); });
 }
 
 const char* binarize(const void* x, int dtype, int64_t rows, int64_t dim, int64_t stride, const float* thresholds,
@@ -59,8 +78,9 @@ const char* span_mean(const void* hidden, int dtype, int64_t total, int64_t dim,
 const char* hamming(const uint8_t* queries, int64_t query_stride, int64_t num_queries, const uint8_t* codes,
                     int64_t stride, int64_t n, int32_t bytes, int32_t* out, int64_t out_stride) {
     return guarded([&] {
-        cuda::all_pairs({{queries, query_stride, num_queries}, codes_of(codes, stride, n, bytes, nullptr), out, out_stride},
-                        nullptr);
+        cuda::all_pairs(
+            {{queries, query_stride, num_queries}, codes_of(codes, stride, n, bytes, nullptr), out, out_stride},
+            nullptr);
     });
 }
 
@@ -77,9 +97,9 @@ const char* hamming_topk(const uint8_t* queries, int64_t query_stride, int64_t n
         std::vector<unsigned char> workspace(plan.workspace + 256, 0xa5);
         auto* aligned = workspace.data() + (256 - reinterpret_cast<uintptr_t>(workspace.data()) % 256) % 256;
         std::vector<cuda::Key> keys(static_cast<size_t>(num_queries * k), 0xa5a5a5a5a5a5a5a5);
-        cuda::nearest({{queries, query_stride, num_queries}, codes_of(codes, stride, n, bytes, filter), k, keys.data(),
-                       aligned},
-                      plan, nullptr);
+        cuda::nearest(
+            {{queries, query_stride, num_queries}, codes_of(codes, stride, n, bytes, filter), k, keys.data(), aligned},
+            plan, nullptr);
         const bool is_sorted = k > cuda::kMaxSorted;
         if (is_sorted) {
             for (int64_t i = 0; i < num_queries; ++i) std::sort(keys.begin() + i * k, keys.begin() + (i + 1) * k);

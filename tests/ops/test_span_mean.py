@@ -135,7 +135,8 @@ def test_bad_input() -> None:
             ops.span_mean(hidden, spans, truncate_dim=truncate_dim)
     with pytest.raises(
         BackendError,
-        match="cpu: dtype must be float32, got float64; triton: takes torch tensors only; reference: only on request",
+        match="cpu: dtype must be float32, got float64; cuda: tensors are on cpu; "
+        "triton: takes torch tensors only; reference: only on request",
     ):
         ops.span_mean(hidden.astype(np.float64), spans)
 

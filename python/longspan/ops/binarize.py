@@ -6,7 +6,7 @@ import numpy as np
 
 from longspan import _core, reference
 from longspan.arrays import Array, like
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless
 from longspan.ops.border import kernel_input, run_reference
 from longspan.ops.checks import check_axes
 
@@ -14,6 +14,7 @@ BINARIZE: Op[..., object] = Op(
     "binarize",
     (
         Backend("cpu", "ops.binarize:_binarize_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("cuda", "ops.cuda:binarize", unless(device="cuda", dtypes=GPU_FLOATS)),
         Backend("reference", "ops.binarize:_binarize_reference", only_on_request),
     ),
 )
@@ -26,7 +27,8 @@ def binarize(x: Array, *, thresholds: Array | None = None, backend: str = "auto"
     alone would be the same for all of them.
 
     Args:
-        x: (rows, dim) f32 without NaN; infinities compare like any number.
+        x: (rows, dim) f32 without NaN; infinities compare like any number. On a GPU also f16 or bf16, compared in f32,
+            and a NaN is not looked for: its bit is 0.
         thresholds: (dim,) f32 without NaN, or None for 0 everywhere.
         backend: "auto" or one of `BINARIZE.names`.
     Returns: (rows, ceil(dim / 8)) uint8, as np.packbits(x > thresholds, axis=1): zero bits fill up the last byte.

@@ -5,15 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, dtype_of, like, to_numpy
+from longspan.arrays import Array, dtype_of, host_values, like, to_numpy
 from longspan.dispatch import Backend, Op, only_on_request, unless
 from longspan.ops.border import kernel_input, run_reference
 from longspan.ops.checks import check_axes
+
+MAX_CUDA_BYTES = 512  # of a code
+
+
+def _refuses_cuda(
+    q: Array, codes: Array, *args: object, tie_ranks: Array | None = None, **kwargs: object
+) -> str | None:
+    """The filter may be anywhere: its few bits are brought along."""
+    if (reason := unless(device="cuda")(q, codes)) is not None:
+        return reason
+    if codes.shape[1] > MAX_CUDA_BYTES:
+        return f"codes must have at most {MAX_CUDA_BYTES} bytes, got {codes.shape[1]}"
+    return None if tie_ranks is None else "takes no tie_ranks"
+
 
 HAMMING: Op[..., object] = Op(
     "hamming",
     (
         Backend("cpu", "ops.hamming:_hamming_cpu", unless(device="cpu")),
+        Backend("cuda", "ops.cuda:hamming", _refuses_cuda),
         Backend("reference", "ops.hamming:_hamming_reference", only_on_request),
     ),
 )
@@ -21,6 +36,7 @@ HAMMING_TOPK: Op[..., object] = Op(
     "hamming_topk",
     (
         Backend("cpu", "ops.hamming:_hamming_topk_cpu", unless(device="cpu")),
+        Backend("cuda", "ops.cuda:hamming_topk", _refuses_cuda),
         Backend("reference", "ops.hamming:_hamming_topk_reference", only_on_request),
     ),
 )
@@ -31,7 +47,7 @@ def hamming(q: Array, codes: Array, *, backend: str = "auto") -> Array:
 
     Args:
         q: (nq, bytes) uint8.
-        codes: (n, bytes) uint8; any number of bytes from 1 to 2,097,151.
+        codes: (n, bytes) uint8; any number of bytes from 1 to 2,097,151, on a GPU to 512.
         backend: "auto" or one of `HAMMING.names`.
     Returns: (nq, n) int32.
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
@@ -55,7 +71,7 @@ def hamming_topk(
 
     Args:
         q: (nq, bytes) uint8.
-        codes: (n, bytes) uint8; any number of bytes from 1 to 2,097,151.
+        codes: (n, bytes) uint8; any number of bytes from 1 to 2,097,151, on a GPU to 512.
         k: from 1 to n.
         filter: which rows may be found, or None for all: (n,) bool, or the same as (ceil(n / 8),) uint8 bits, most
             significant first (np.packbits).
@@ -63,6 +79,8 @@ def hamming_topk(
             rank instead of their row, and the result holds ranks instead of rows.
         backend: "auto" or one of `HAMMING_TOPK.names`.
     Returns: distances (nq, k) int32 and rows (nq, k) int64; fewer than k columns only where `filter` lets fewer pass.
+        Where `filter` is on a GPU nobody waits to count what it lets pass: there are always k columns, and past that
+        they hold distance 2^31 - 1 and row -1.
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
     """
     _check_codes("hamming_topk", q, codes)
@@ -70,7 +88,7 @@ def hamming_topk(
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= n:
         raise ValueError(f"hamming_topk: k must be from 1 to {n} (the number of codes), got {k!r}")
     bits = None if filter is None else _filter_bits(filter, n)
-    if bits is not None:
+    if isinstance(bits, np.ndarray):
         k = min(int(k), _count_bits(bits, n))
     if tie_ranks is not None:
         check_axes("hamming_topk", "tie_ranks", tie_ranks, (n,))
@@ -92,16 +110,15 @@ def _check_dtype(op: str, name: str, array: Array, dtype: str) -> None:
         raise ValueError(f"{op}: {name} must be {dtype}, got {dtype_of(array)}")
 
 
-def _filter_bits(filter: Array, n: int) -> np.ndarray:
-    """(ceil(n / 8),) uint8, most significant bit first."""
-    given = to_numpy("hamming_topk", "filter", filter)
-    if given.dtype == np.bool_ and given.shape == (n,):
-        return np.packbits(given)
-    if given.dtype == np.uint8 and given.shape == ((n + 7) // 8,):
-        return np.ascontiguousarray(given)
-    raise ValueError(
-        f"hamming_topk: filter must be ({n},) bool or ({(n + 7) // 8},) uint8 bits, got {given.shape} {given.dtype}"
-    )
+def _filter_bits(filter: Array, n: int) -> Array:
+    """(ceil(n / 8),) uint8, most significant bit first; a filter on a GPU as it came."""
+    values = host_values("hamming_topk", "filter", filter)
+    kind, shape = dtype_of(filter), tuple(filter.shape)
+    if kind == "bool" and shape == (n,):
+        return filter if values is None else np.packbits(values)
+    if kind == "uint8" and shape == ((n + 7) // 8,):
+        return filter if values is None else np.ascontiguousarray(values)
+    raise ValueError(f"hamming_topk: filter must be ({n},) bool or ({(n + 7) // 8},) uint8 bits, got {shape} {kind}")
 
 
 def _count_bits(bits: np.ndarray, n: int) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from longspan import _core, reference
 from longspan.arrays import Array, dtype_of, host_values, like
-from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
+from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_plain_cuda, unless_torch
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
 
@@ -14,6 +14,7 @@ SPAN_MEAN: Op[..., object] = Op(
     "span_mean",
     (
         Backend("cpu", "ops.span_mean:_span_mean_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("cuda", "ops.cuda:span_mean", unless_plain_cuda(dtypes=GPU_FLOATS)),
         Backend("triton", "kernels.span_mean:span_mean", unless_torch(dtypes=GPU_FLOATS)),
         Backend("reference", "ops.span_mean:_span_mean_reference", only_on_request),
     ),

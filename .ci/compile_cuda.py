@@ -1,0 +1,117 @@
+"""Compile every CUDA kernel for every architecture, without a GPU, and report what each takes of it.
+
+    python .ci/compile_cuda.py [--match hamming] [--arch 90a] [--json FILE]
+
+Registers, stack and spills are the assembler's own words (nvcc -Xptxas -v). A kernel that spills registers fails: too
+many for the blocks that its launch bounds ask for are spilled too. Exit status 1 if one does, or does not compile; 0
+with a line that says so where there is no nvcc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ARCHITECTURES = ("80", "90a", "100")
+FLAGS = ("-std=c++20", "-O3", "-Xptxas", "-v", "-cubin", f"-I{ROOT / 'csrc'}")
+
+ENTRY = re.compile(r"Compiling entry function '(?P<name>\w+)'")
+STACK = re.compile(r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes")
+USED = re.compile(r"Used (?P<registers>\d+) registers")
+# The kernel's own name and its template arguments, in a mangled name.
+KERNEL = re.compile(r"\d(?P<kernel>[a-z][a-z_]*_kernel)(?:I(?P<arguments>\w+?)EEv)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a compiled kernel takes; sizes in bytes a thread."""
+
+    kernel: str
+    file: str
+    arch: str
+    registers: int
+    stack: int
+    spills: int
+
+
+def parse(output: str, file: str, arch: str) -> list[Report]:
+    """The kernels that the assembler reports on."""
+    reports = []
+    name = stack = None
+    for line in output.splitlines():
+        if found := ENTRY.search(line):
+            name = found["name"]
+        elif found := STACK.search(line):
+            stack = found
+        elif (found := USED.search(line)) and name is not None and stack is not None:
+            spills = int(stack["stores"]) + int(stack["loads"])
+            reports.append(Report(short(name), file, arch, int(found["registers"]), int(stack["stack"]), spills))
+            name = stack = None
+    return reports
+
+
+def short(mangled: str) -> str:
+    """Such as tile_kernel<Li4ELb1> for a mangled name."""
+    found = KERNEL.search(mangled)
+    if found is None:
+        return mangled
+    return found["kernel"] + (f"<{found['arguments']}>" if found["arguments"] else "")
+
+
+def compile_file(nvcc: str, path: Path, arch: str) -> list[Report]:
+    """Raises: RuntimeError, it does not compile, with what the compiler says."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = f"-gencode=arch=compute_{arch},code=sm_{arch}"
+        command = [nvcc, *FLAGS, target, "-o", str(Path(folder) / "out.cubin"), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{path.relative_to(ROOT)} for sm_{arch}:\n{done.stderr}")
+    return parse(done.stdout + done.stderr, str(path.relative_to(ROOT)), arch)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--match", default="", help="only files whose path holds this")
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="only this one")
+    parser.add_argument("--json", type=Path, help="where to keep the reports")
+    options = parser.parse_args()
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        print("no nvcc: the CUDA kernels are not compiled here")
+        return 0
+    reports: list[Report] = []
+    failed = 0
+    print(f"{'registers':>9} {'stack':>6} {'spills':>6}  kernel")
+    for path in sorted(path for path in (ROOT / "csrc").glob("*/cuda*.cu") if options.match in str(path)):
+        for arch in (options.arch,) if options.arch else ARCHITECTURES:
+            started = time.monotonic()
+            try:
+                found = compile_file(nvcc, path, arch)
+            except RuntimeError as error:
+                print(f"FAILED {error}")
+                failed += 1
+                continue
+            print(f"{path.relative_to(ROOT)}, sm_{arch}, {time.monotonic() - started:.0f} s", flush=True)
+            for report in found:
+                verdict = "  SPILLS" if report.spills else ""
+                print(f"{report.registers:>9} {report.stack:>6} {report.spills:>6}  {report.kernel}{verdict}")
+            failed += sum(1 for report in found if report.spills) + (0 if found else 1)
+            reports += found
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(report) for report in reports], indent=2) + "\n", encoding="utf-8")
+    print(f"{len(reports)} kernels, {failed} failures")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
