@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -26,11 +27,11 @@ class Runtime:
     embed: Embed
 
 
-def load_longspan(model: str, num_threads: int | None) -> Runtime:
+def load_longspan(model: str, num_threads: int | None, dtype: str = "float32") -> Runtime:
     """Ours."""
     import longspan
 
-    encoder = longspan.Encoder(model, num_threads=num_threads)
+    encoder = longspan.Encoder(model, dtype=dtype, num_threads=num_threads)
     calls: dict[Kind, Callable[..., object]] = {
         "text": encoder.encode,
         "query": encoder.encode_query,
@@ -41,7 +42,7 @@ def load_longspan(model: str, num_threads: int | None) -> Runtime:
         vectors = calls[kind](texts, prompt=prompt, normalize_embeddings=True, on_truncate="ignore")
         return np.asarray(vectors)
 
-    return Runtime(f"longspan {longspan.__version__}", embed)
+    return Runtime(f"longspan {longspan.__version__}" + (f" {dtype}" if dtype != "float32" else ""), embed)
 
 
 def load_sentence_transformers(model: str, num_threads: int | None) -> Runtime:
@@ -70,5 +71,7 @@ def load_sentence_transformers(model: str, num_threads: int | None) -> Runtime:
 # The first is ours; the others are compared with it. Another runtime is one function and one line more.
 RUNTIMES: Final[dict[str, Callable[[str, int | None], Runtime]]] = {
     "longspan": load_longspan,
+    "longspan-bfloat16": partial(load_longspan, dtype="bfloat16"),
+    "longspan-int8": partial(load_longspan, dtype="int8"),
     "sentence-transformers": load_sentence_transformers,
 }
