@@ -9,6 +9,7 @@ from html import escape
 from typing import Final
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 300, 220, 48, 28, 40  # of a panel, and its margins
+STEP: Final = WIDTH + LEFT + 36  # from one panel to the next: room for the lines' names
 COLOURS: Final = ("#1b6ca8", "#d1495b", "#555555", "#3c8d40")
 TICKS: Final = 4
 LABEL: Final = 12  # between the baselines of two names
@@ -25,9 +26,10 @@ class Line:
 def line_chart(panels: Mapping[str, Sequence[Line]], *, x_label: str, y_label: str) -> str:
     """Panels side by side; x by its logarithm, y from the least to the largest value of the panel."""
     parts = [_panel(title, lines, place, x_label, y_label) for place, (title, lines) in enumerate(panels.items())]
-    width = max(1, len(panels)) * (WIDTH + LEFT)
+    width = max(1, len(panels)) * STEP
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT + TOP + BOTTOM}"'
-    return f'{head} font-family="sans-serif" font-size="11">\n' + "\n".join(parts) + "\n</svg>\n"
+    paper = '<rect width="100%" height="100%" fill="white"/>'
+    return "\n".join([f'{head} font-family="sans-serif" font-size="11">', paper, *parts, "</svg>\n"])
 
 
 def _panel(title: str, lines: Sequence[Line], place: int, x_label: str, y_label: str) -> str:
@@ -41,7 +43,7 @@ def _panel(title: str, lines: Sequence[Line], place: int, x_label: str, y_label:
         across = 12 + (WIDTH - 90) * math.log(x / xs[0]) / reach
         return round(across, 1), round(HEIGHT - 12 - (HEIGHT - 24) * (y - low) / room, 1)
 
-    parts = [f'<g transform="translate({place * (WIDTH + LEFT) + LEFT},{TOP})">']
+    parts = [f'<g transform="translate({place * STEP + LEFT},{TOP})">']
     parts.append(f'<text x="0" y="-12" font-weight="bold">{escape(title)}: {escape(y_label)}</text>')
     parts.append(f'<path d="M0,0 V{HEIGHT} H{WIDTH - 66}" fill="none" stroke="black"/>')
     for x in xs:
