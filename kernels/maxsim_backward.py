@@ -14,7 +14,7 @@ BLOCK = 32
 
 # The number of the document token that is each query token's maximum, the first of equal ones.
 #   best (num_docs, total_q) int32, rows of d
-# Grid (ceil(total_q / BLOCK), num_docs). FLOPs and bytes as maxsim.
+# Grid (num_docs, ceil(total_q / BLOCK)). FLOPs and bytes as maxsim.
 @triton.jit
 def _maxsim_best_kernel(
     q_ptr,
@@ -31,9 +31,9 @@ def _maxsim_best_kernel(
     BLOCK: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
 ):
-    q_rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    q_rows = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     q_ok = q_rows < total_q
-    doc = tl.program_id(1).to(tl.int64)
+    doc = tl.program_id(0).to(tl.int64)
     start_d = tl.load(cu_seqlens_d_ptr + doc)
     len_d = tl.load(cu_seqlens_d_ptr + doc + 1) - start_d
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
@@ -153,7 +153,7 @@ def launch_backward(
     how = {"BLOCK": BLOCK, "BLOCK_DIM": block_dim, "num_warps": 4, "num_stages": 2, **LAUNCH}
     grads, best_stride = (num_docs, dim, *grad.stride()), best.stride(0)
     with on_device(q):
-        _maxsim_best_kernel[(row_blocks, num_docs)](
+        _maxsim_best_kernel[(num_docs, row_blocks)](
             q, d, scales, cu_seqlens_d, best, total_q, dim, q.stride(0), d.stride(0), best_stride,
             TYPE=_TYPES[type_of(q, d)], **how,
         )  # fmt: skip

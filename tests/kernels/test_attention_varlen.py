@@ -128,6 +128,10 @@ def test_queries_end_where_the_keys_end(kind: str) -> None:
         assert not got[-7:].any(), "no key must give zeros"
 
 
+def test_more_sequences_than_one_look_finds() -> None:
+    check(case(tuple(number % 3 for number in range(300)), 16, "alibi", torch.float16))
+
+
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("head_dim", [1, 7, 33, 64, 96, 128, 160])
 def test_any_head_dim(head_dim: int, dtype: torch.dtype) -> None:
