@@ -64,7 +64,7 @@ def _variants(subject: Subject, path: Path, precision: str, threads: int) -> dic
     variants: dict[str, Embed] = dict(batched(subject, {"": forward}))
     if threads > 1:
         compiled = _compiled(path, precision, threads, threads)
-        for size in (8, 32):
+        for size in (8, 16):
             variants[f"{threads} streams, batches of {size}"] = _Streams(subject, compiled, threads, size)
     return variants
 

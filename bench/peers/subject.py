@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-BATCH_SIZES: Final = (8, 32, 64)  # the best is taken; 32 is what sentence-transformers and its kin default to
+BATCH_SIZES: Final = (8, 16, 32)  # the best is taken; 32 is what sentence-transformers and its kin default to
 PROBE_TEXTS: Final = 64  # texts that choose it
 
 # ids, mask (batch, longest) int64 -> vectors (batch, dim) f32 of unit length

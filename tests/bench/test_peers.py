@@ -93,7 +93,7 @@ def test_the_quickest_way_is_taken(subject: Subject, monkeypatch: pytest.MonkeyP
 
     assert fastest({"slow": takes(2), "quick": takes(1)}, ["a", "b"])[0] == "quick"
     names = list(batched(subject, {"": lambda ids, mask: ids, "fused": lambda ids, mask: ids}))
-    assert names[0] == "batches of 8" and names[-1] == "fused, batches of 64"
+    assert names[0] == "batches of 8" and names[-1] == "fused, batches of 32"
 
 
 def test_pooling_counts_tokens_and_no_padding() -> None:
