@@ -20,9 +20,6 @@ from longspan.models.workspace import Workspace
 from longspan.pooling import pool
 from longspan.tasks import NO_ADAPTER
 
-# Enough rows for the products to run at their full rate; with more, the activations only leave the cache.
-BATCH_TOKENS: Final = 2048
-
 
 @dataclass(frozen=True, slots=True)
 class Finish:
@@ -80,7 +77,7 @@ class Pipeline:
             wanted: what becomes of the hidden states.
             pooled: for each text the (tokens,) bool of the tokens that a mean counts; None for all.
             batch_size: texts in a batch at most; None for any number.
-            batch_tokens: tokens in a batch at most; None for BATCH_TOKENS.
+            batch_tokens: tokens in a batch at most; None for the engine's own number.
             lora_ids: as `hidden_states`.
             progress: called with the number of texts of each batch when it is done.
         """
@@ -124,7 +121,7 @@ class Pipeline:
         if not any(number != NO_ADAPTER for number in lora_ids):
             lora_ids = None
         with self._workspace() as workspace, _thread_limit(self._num_threads):
-            budget = BATCH_TOKENS if batch_tokens is None else batch_tokens
+            budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
             for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids):
                 yield batch, self._encoder.forward(batch, workspace)
 

@@ -37,6 +37,12 @@ class OpsEngine:
 
     batches_ahead = 0  # that may be under way on a device while the host prepares the next
 
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch where the caller names no number: enough rows for every thread's products to run at their
+        rate. With more, the activations only leave the cache."""
+        return max(512, 256 * _core.num_threads())
+
     def __init__(self, dtype: ComputeType = "float32") -> None:
         self.dtype: str = dtype
         self._compute_type: Final = dtype

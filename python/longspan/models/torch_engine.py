@@ -44,6 +44,7 @@ class TorchEngine(OpsEngine):
     """
 
     batches_ahead = 2
+    batch_tokens = 16384  # what fills a large GPU
 
     def __init__(self, device: str, dtype: str) -> None:
         super().__init__()
