@@ -35,13 +35,10 @@ Batch = TypeVar("Batch", bound=PackedBatch)
 class OpsEngine:
     """Computes by the public ops, on NumPy arrays."""
 
+    # Tokens of a batch where the caller names no number: enough rows for the products to run at their full rate; with
+    # more, the activations only leave the cache.
+    batch_tokens = 2048
     batches_ahead = 0  # that may be under way on a device while the host prepares the next
-
-    @property
-    def batch_tokens(self) -> int:
-        """Tokens of a batch where the caller names no number: enough rows for every thread's products to run at their
-        rate. With more, the activations only leave the cache."""
-        return max(512, 256 * _core.num_threads())
 
     def __init__(self, dtype: ComputeType = "float32") -> None:
         self.dtype: str = dtype
