@@ -48,10 +48,11 @@ class Encoder:
 
     Args:
         name_or_path: a folder or a Hugging Face id such as "sentence-transformers/all-MiniLM-L6-v2".
-        device: "cpu", or None for it.
-        dtype: what products are computed in; sums and all between them are float32. "float32", or "auto" for it;
-            "bfloat16", weights and the rows that meet them; or "int8", weights by output and rows by token, quantised
-            here, with attention in bfloat16.
+        device: "cpu", or None for it; "cuda" or "cuda:N" for a GPU, which needs torch and triton.
+        dtype: what products are computed in. On the CPU, where sums and all between products are float32: "float32", or
+            "auto" for it; "bfloat16", weights and the rows that meet them; or "int8", weights by output and rows by
+            token, quantised here, with attention in bfloat16. On a GPU the type of weights and activations: "bfloat16",
+            or "auto" for it; "float16" or "float32".
         revision: branch, tag or commit of a Hugging Face id.
         token: access token for gated models; None uses the one that `hf auth login` stored.
         cache_dir: where downloads are kept; None for Hugging Face's own place.
@@ -159,7 +160,7 @@ class Encoder:
         on_truncate: OnTruncate = "warn",
         convert_to_tensor: bool = False,
     ) -> Result:
-        """Embed texts. The result for a text does not depend on the others, bit for bit.
+        """Embed texts. The result for a text does not depend on the others, on the CPU bit for bit.
 
         Arguments of sentence-transformers' `encode` that are not listed here are taken as well: see `takes_peer_names`.
 

@@ -49,9 +49,12 @@ class ModelOptions:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The options behind `ModelOptions`."""
     group = parser.add_argument_group("model")
-    group.add_argument("--device", metavar="NAME", help="where to compute (default: cpu)")
+    group.add_argument("--device", metavar="NAME", help="where to compute: cpu (default), cuda or cuda:N")
     group.add_argument(
-        "--dtype", default="auto", metavar="TYPE", help="what to compute in: float32 (default), bfloat16 or int8"
+        "--dtype",
+        default="auto",
+        metavar="TYPE",
+        help="what to compute in: float32 (the CPU's default), bfloat16 or int8",
     )
     group.add_argument("--threads", type=positive, metavar="N", help="threads to compute with (default: all cores)")
     group.add_argument("--revision", metavar="REV", help="branch, tag or commit of a model on the hub")
