@@ -15,6 +15,7 @@ void bind_linear(pybind11::module_& module);
 void bind_maxsim(pybind11::module_& module);
 void bind_pool_mean(pybind11::module_& module);
 void bind_rescore(pybind11::module_& module);
+void bind_row_chain(pybind11::module_& module);
 void bind_span_mean(pybind11::module_& module);
 
 }  // namespace longspan
@@ -40,5 +41,6 @@ PYBIND11_MODULE(_core, module) {
     bind_maxsim(module);
     bind_pool_mean(module);
     bind_rescore(module);
+    bind_row_chain(module);
     bind_span_mean(module);
 }

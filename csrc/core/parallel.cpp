@@ -200,25 +200,6 @@ struct TaskScope {
     ~TaskScope() { inside_task = outer; }
 };
 
-struct Scratch {
-    static constexpr std::align_val_t kAlign{64};
-    void* data = nullptr;
-    int64_t capacity = 0;
-
-    void reserve(int64_t bytes) {
-        if (bytes <= capacity) return;
-        release();
-        data = ::operator new(static_cast<size_t>(bytes), kAlign);
-        capacity = bytes;
-    }
-    void release() {
-        if (data != nullptr) ::operator delete(data, kAlign);
-        data = nullptr;
-        capacity = 0;
-    }
-    ~Scratch() { release(); }
-};
-
 thread_local Scratch scratch;
 
 }  // namespace
@@ -232,9 +213,25 @@ int set_num_threads(int limit) {
     return std::exchange(thread_limit, limit);
 }
 
+constexpr std::align_val_t kScratchAlignment{64};
+
+void* Scratch::reserve(int64_t bytes) {
+    if (bytes > capacity_) {
+        release();  // before there are two of them
+        data_ = ::operator new(static_cast<size_t>(bytes), kScratchAlignment);
+        capacity_ = bytes;
+    }
+    return data_;
+}
+
+void Scratch::release() {
+    if (data_ != nullptr) ::operator delete(data_, kScratchAlignment);
+    data_ = nullptr;
+    capacity_ = 0;
+}
+
 void* thread_scratch(int64_t bytes) {
-    scratch.reserve(bytes);
-    return scratch.data;
+    return scratch.reserve(bytes);
 }
 
 void detail::run_tasks(int64_t tasks, void (*body)(void*, int64_t), void* context) {

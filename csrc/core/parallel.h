@@ -28,8 +28,25 @@ void parallel_for(int64_t tasks, Body&& body) {
     detail::run_tasks(tasks, call, const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// This thread's scratch memory, 64-byte aligned, at least `bytes` long; contents are undefined, and the next call on
-// the same thread may hand out the same memory. It grows and is kept: no allocation in the steady state.
+// Memory that grows and is kept: no allocation in the steady state.
+class Scratch {
+public:
+    Scratch() = default;
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    ~Scratch() { release(); }
+
+    // 64-byte aligned, at least `bytes` long; contents are undefined, and the next call may hand out the same memory.
+    void* reserve(int64_t bytes);
+
+private:
+    void release();
+
+    void* data_ = nullptr;
+    int64_t capacity_ = 0;
+};
+
+// This thread's scratch memory for the inner loops of one op: `reserve` of a Scratch of its own.
 void* thread_scratch(int64_t bytes);
 
 }  // namespace longspan

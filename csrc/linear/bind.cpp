@@ -6,33 +6,15 @@
 #include <utility>
 
 #include "core/bind_views.h"
-#include "linear/linear.h"
+#include "linear/bind_names.h"
 #include "linear/packed.h"
 
 namespace longspan {
 namespace {
 
-template <class Value, size_t kCount>
-using Names = std::array<std::pair<const char*, Value>, kCount>;
-
-constexpr Names<Activation, 5> kActivations = {{{"relu", Activation::relu},
-                                                {"gelu", Activation::gelu},
-                                                {"gelu_tanh", Activation::gelu_tanh},
-                                                {"silu", Activation::silu},
-                                                {"tanh", Activation::tanh}}};
 constexpr Names<Gate, 2> kGates = {{{"first", Gate::first}, {"second", Gate::second}}};
 
 constexpr Names<Dtype, 3> kDtypes = {{{"float32", Dtype::f32}, {"bfloat16", Dtype::bf16}, {"int8", Dtype::i8}}};
-
-// The value that `name` stands for; Value::none for None.
-template <class Value, size_t kCount>
-Value value_of(const char* argument, const Names<Value, kCount>& names, const std::optional<std::string>& name) {
-    if (!name) return Value::none;
-    for (const auto& [known, value] : names) {
-        if (*name == known) return value;
-    }
-    reject(argument, " is unknown: '", *name, "'");
-}
 
 template <class Value, size_t kCount>
 std::optional<std::string> name_of(const Names<Value, kCount>& names, Value value) {
@@ -167,7 +149,7 @@ void bind_linear(py::module_& module) {
             const auto residual_view = matrix_view<const float>("linear: residual", residual);
             const auto out_view = matrix_view<float>("linear: out", out);
             const RowAdapters adapters{lora, vector_view<const int32_t>("linear: lora_ids", lora_ids)};
-            const Activation kind = value_of("linear: activation", kActivations, activation);
+            const Activation kind = activation_of("linear: activation", activation);
             const py::gil_scoped_release unlocked;
             linear(x_view, weight, kind, residual_view, adapters, out_view);
         },

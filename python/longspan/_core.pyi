@@ -135,3 +135,28 @@ class PackedLora:
     def dtype(self) -> str: ...
     @property
     def nbytes(self) -> int: ...
+
+class RowChain:
+    def __init__(self, num_bound: int) -> None: ...
+    def multiply(
+        self,
+        source: int,
+        weight: PackedLinear,
+        lora: PackedLora | None,
+        activation: str | None,
+        residual: int | None,
+        target: int,
+    ) -> None: ...
+    def norm(
+        self,
+        source: int,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        eps: float,
+        is_centred: bool,
+        residual: int | None,
+        target: int,
+        first_column: int,
+        columns: int,
+    ) -> None: ...
+    def run(self, bound: Sequence[np.ndarray], lora_ids: np.ndarray | None = None) -> None: ...

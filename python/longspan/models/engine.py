@@ -18,6 +18,8 @@ from longspan import _core
 from longspan._core import PackedLinear, PackedLora
 from longspan.batch import PackedBatch
 from longspan.models.parts import EncoderWeights, Norm, Product, TableAdapter
+from longspan.models.row_steps import Step
+from longspan.models.row_work import Chained, RowWork, StepByStep
 from longspan.models.spec import NormKind
 from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
 from longspan.ops.attention_varlen import key_limits
@@ -90,12 +92,13 @@ class OpsEngine:
         """Memory for activations, with undefined contents."""
         return np.empty(shape, np.float32)
 
-    def lookup(self, table: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-        """out = table[rows] as f32. Rows are within the table: the tokenizer and `encode_ids` see to it."""
-        if table.dtype == np.float32:
-            np.take(table, rows, axis=0, out=out, mode="clip")  # "raise" would go through a copy
-        else:
-            out[...] = table[rows]
+    def embed(
+        self, table: np.ndarray, rows: np.ndarray, places: np.ndarray | None, at: np.ndarray | None, out: np.ndarray
+    ) -> None:
+        """out = table[rows] + places[at] as f32; `rows` are within the table: the tokenizer and `encode_ids` check."""
+        out[...] = table[rows]
+        if places is not None:
+            out += places[at]
 
     def adapt_lookup(
         self, adapters: Sequence[TableAdapter], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
@@ -119,6 +122,10 @@ class OpsEngine:
         """out = activation(x W^T + each row's adapter) + residual; lora_ids as in `PackedBatch`."""
         lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
         linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
+
+    def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
+        """The steps, ready to run; every norm is of this kind."""
+        return StepByStep(self, steps, kind, eps)
 
     def pool_mean(self, hidden: np.ndarray, cu_seqlens: np.ndarray) -> np.ndarray:
         """The mean of each row of a pack, (rows, dim) f32; cu_seqlens is the host's."""
@@ -192,6 +199,9 @@ class OpsEngine:
 
 class CpuEngine(OpsEngine):
     """Computes by the CPU's kernels, called directly."""
+
+    def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
+        return Chained(steps, kind, eps)
 
     def multiply(
         self,

@@ -15,7 +15,7 @@ import numpy as np
 from longspan.batch import PackedBatch
 from longspan.models.encoder import TextEncoder
 from longspan.models.engine import OpsEngine
-from longspan.models.parts import EncoderWeights, LayerWeights
+from longspan.models.parts import EncoderWeights
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
 from longspan.models.workspace import Workspace
 
@@ -34,16 +34,13 @@ class ExpansionEncoder(TextEncoder):
     def forward(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
         return super().forward(turn_rows(batch, self._expansion_id), workspace)
 
-    def _attend(
-        self, spec: LayerSpec, layer: LayerWeights, x: np.ndarray, batch: PackedBatch, workspace: Workspace
-    ) -> np.ndarray:
-        """The attended values, all heads side by side: (total_tokens, q_width)."""
-        q, k, v = self._heads(layer, x, batch, workspace)
+    def _attend(self, layer: LayerSpec, qkv: np.ndarray, context: np.ndarray, batch: PackedBatch) -> None:
+        q, k, v = self._heads(qkv)
         assert isinstance(batch, TurnedBatch)
-        if spec.rotary is not None:
-            tables = self._tables(spec.rotary, batch.max_seqlen)
+        if layer.rotary is not None:
+            tables = self._tables(layer.rotary, batch.max_seqlen)
             for part in (q, k):
-                rotate(part, spec.rotary, *(table[batch.positions] for table in tables))
+                rotate(part, layer.rotary, *(table[batch.positions] for table in tables))
         found = self.engine.empty(*q.shape)
         self.engine.attend(
             q[batch.turned],
@@ -57,19 +54,17 @@ class ExpansionEncoder(TextEncoder):
             interleaved=False,
             bias_table=self._turned_bias,
             causal=False,
-            window=self._turned_window(spec),
+            window=self._turned_window(layer),
             softmax_scale=self.spec.scale,
             out=found,
         )
-        context = workspace.take("context", len(x), self.spec.q_width)
         context[batch.turned] = found.reshape(context.shape)
-        return context
 
-    def _turned_window(self, spec: LayerSpec) -> tuple[int, int] | None:
+    def _turned_window(self, layer: LayerSpec) -> tuple[int, int] | None:
         """What was before a query is behind it now; a causal model sees nothing on the other side."""
-        if spec.window is None and not self.spec.causal:
+        if layer.window is None and not self.spec.causal:
             return None
-        left, right = spec.window or (-1, -1)
+        left, right = layer.window or (-1, -1)
         return 0 if self.spec.causal else right, left
 
 

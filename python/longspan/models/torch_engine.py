@@ -99,8 +99,17 @@ class TorchEngine(OpsEngine):
     def empty(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=self._type, device=self.device)
 
-    def lookup(self, table: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> None:
+    def embed(
+        self,
+        table: torch.Tensor,
+        rows: torch.Tensor,
+        places: torch.Tensor | None,
+        at: torch.Tensor | None,
+        out: torch.Tensor,
+    ) -> None:
         torch.index_select(table, 0, rows, out=out)
+        if places is not None:
+            out += places[at]
 
     def adapt_lookup(  # type: ignore[override]
         self, adapters: TableLora, ids: torch.Tensor, lora_ids: torch.Tensor, x: torch.Tensor
