@@ -9,6 +9,7 @@ namespace longspan {
 
 void bind_attention_varlen(pybind11::module_& module);
 void bind_binarize(pybind11::module_& module);
+void bind_embed(pybind11::module_& module);
 void bind_hamming(pybind11::module_& module);
 void bind_layer_norm(pybind11::module_& module);
 void bind_linear(pybind11::module_& module);
@@ -35,6 +36,7 @@ PYBIND11_MODULE(_core, module) {
 
     bind_attention_varlen(module);
     bind_binarize(module);
+    bind_embed(module);
     bind_hamming(module);
     bind_layer_norm(module);
     bind_linear(module);

@@ -15,7 +15,7 @@ from longspan.ops.linear import pack_linear
 from longspan.ops.multi_lora import pack_lora
 
 HIDDEN, INNER = 40, 70
-X, WIDE, DELTA, MIDDLE = range(4)
+X, WIDE, DELTA = range(3)
 # One row, rows that go through each step together, the first that are cut into blocks, several blocks and a rest.
 ROWS = [0, 1, 63, 64, 65, 127, 128, 129, 500, 1000]
 
@@ -37,10 +37,9 @@ class Layer:
 
     def chain(self) -> RowChain:
         chain = RowChain(2)
-        chain.multiply(X, self.up, self.up_lora, "gelu", None, MIDDLE)
-        chain.multiply(MIDDLE, self.down, self.down_lora, None, X, DELTA)
+        chain.mlp(X, self.up, self.up_lora, "gelu", self.down, self.down_lora, X, DELTA)
         chain.norm(DELTA, self.weight, self.bias, 1e-5, True, X, X, 0, HIDDEN)
-        chain.multiply(X, self.wide, None, None, None, WIDE)
+        chain.multiply(X, self.wide, None, None, WIDE)
         chain.norm(WIDE, self.head, None, 1e-5, False, None, WIDE, HIDDEN, HIDDEN)
         return chain
 
@@ -98,9 +97,12 @@ def wrong_runs(layer: Layer) -> dict[str, Callable[[], object]]:
         r"lora_ids\[0\] is 2 but 2 adapters are loaded": lambda: layer.chain().run([x, wide], ids + 2),
         r"values must be float32, got float64": lambda: layer.chain().run([x.astype(np.float64), wide]),
         r"source must have 70 columns, but value 0 has 40": lambda: layer.chain().multiply(
-            X, layer.down, None, None, None, DELTA
+            X, layer.down, None, None, DELTA
         ),
-        r"source must be 0 or more, got -1": lambda: layer.chain().multiply(-1, layer.up, None, None, None, DELTA),
+        r"down must have 70 inputs, as up has outputs, got 40": lambda: layer.chain().mlp(
+            X, layer.up, None, "gelu", layer.wide, None, None, DELTA
+        ),
+        r"source must be 0 or more, got -1": lambda: layer.chain().multiply(-1, layer.up, None, None, DELTA),
         r"columns 100 to 140 are not in value 1, which has 120": lambda: layer.chain().norm(
             WIDE, layer.weight, None, 1e-5, True, None, WIDE, 100, HIDDEN
         ),

@@ -35,6 +35,7 @@ private:
     int64_t capacity_ = 0;
 };
 thread_local CallScratch call_scratch;
+thread_local Scratch mlp_scratch;  // between the products of an MLP that are not staged for each other
 
 // Whether two matrices may share a byte. Exact where their row strides are equal and hold both side by side.
 bool overlaps(const MatrixView<const float>& a, const MatrixView<const float>& b) {
@@ -48,22 +49,19 @@ bool overlaps(const MatrixView<const float>& a, const MatrixView<const float>& b
     return shift < a.cols || shift + b.cols > stride;
 }
 
-void check(const MatrixView<const float>& x, const PackedView& weights, const MatrixView<const float>& residual,
-           const MatrixView<float>& out) {
-    if (x.cols != weights.in_features) {
-        reject("linear: x must have ", weights.in_features, " columns (in_features), got ", x.cols);
-    }
+void check_outputs(const char* op, const MatrixView<const float>& x, int64_t columns,
+                   const MatrixView<const float>& residual, const MatrixView<float>& out) {
     const auto check_shape = [&](const char* name, int64_t rows, int64_t cols) {
-        if (rows == x.rows && cols == weights.out_features) return;
-        reject("linear: ", name, " must be (", x.rows, ", ", weights.out_features, "), got (", rows, ", ", cols, ")");
+        if (rows == x.rows && cols == columns) return;
+        reject(op, ": ", name, " must be (", x.rows, ", ", columns, "), got (", rows, ", ", cols, ")");
     };
     check_shape("out", out.rows, out.cols);
     if (residual.data != nullptr) check_shape("residual", residual.rows, residual.cols);
     const MatrixView<const float> written{out.data, out.rows, out.cols, out.row_stride};
-    if (overlaps(x, written)) reject("linear: out must not share memory with x");
+    if (overlaps(x, written)) reject(op, ": out must not share memory with x");
     const bool is_in_place = residual.data == out.data && residual.row_stride == out.row_stride;
     if (!is_in_place && overlaps(residual, written)) {
-        reject("linear: out must be residual itself or share no memory with it");
+        reject(op, ": out must be residual itself or share no memory with it");
     }
 }
 
@@ -110,7 +108,7 @@ Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const Pan
 void shrink(const LinearArgs& args, const PackedLora& lora, const LinearVariant& variant, int64_t first_row,
             int64_t last_row) {
     const int64_t columns = lora.a().order().columns;
-    LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}};
+    LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}, {}};
     const auto& shrunk = args.lora.shrunk;
     to_shrunk.out = {const_cast<float*>(shrunk.data), shrunk.rows, shrunk.cols, shrunk.row_stride};
     const auto panels_of = [&](int64_t row) {
@@ -125,8 +123,9 @@ void shrink(const LinearArgs& args, const PackedLora& lora, const LinearVariant&
     }
 }
 
-// Rows of x staged, and shrunk by their adapters, in parallel where that is worth it.
-void prepare(const LinearArgs& args, const PackedLora* lora, const LinearVariant& variant) {
+// Rows of x staged (unless another product has done that) and shrunk by their adapters, in parallel where it pays.
+void prepare(const LinearArgs& args, const PackedLora* lora, const LinearVariant& variant, bool is_staged) {
+    if (is_staged && lora == nullptr) return;
     const int64_t values_per_task = (lora == nullptr ? 64 : 16) * 1024;  // about 10 us
     const int64_t rows = args.x.rows;
     const int64_t most_tasks = std::max<int64_t>(1, rows * args.x.cols / values_per_task);
@@ -135,7 +134,7 @@ void prepare(const LinearArgs& args, const PackedLora* lora, const LinearVariant
     const int64_t tasks = std::min(most_tasks, divide_up(rows, least_rows));
     parallel_for(tasks, [&](int64_t task) {
         const int64_t first = rows * task / tasks, last = rows * (task + 1) / tasks;
-        variant.stage(args, first, last);
+        if (!is_staged) variant.stage(args, first, last);
         if (lora != nullptr) shrink(args, *lora, variant, first, last);
     });
 }
@@ -169,39 +168,98 @@ LinearArgs rows_of(const LinearArgs& args, int64_t first, int64_t rows) {
     return some;
 }
 
-// What the tasks of a call read besides its inputs.
-void reserve(LinearArgs& args, const PackedLora* lora, const PanelShape& shape, Dtype dtype, int64_t rows) {
+// A part of a call: its weights' kernel, and the adapters that its rows may have.
+struct Layer {
+    Dtype dtype;
+    const LinearVariant& variant;
+    const PackedLora* lora;
+
+    Layer(Dtype dtype, Isa isa, const PackedLora* lora) : dtype(dtype), variant(variant_for(dtype, isa)), lora(lora) {}
+};
+
+// What the tasks of a call read besides its inputs, for so many rows: words before `used` are taken. With null memory
+// it is only counted. Returns the end.
+int64_t reserve(Word* memory, int64_t used, int64_t rows, const Layer& layer, LinearArgs& args) {
     constexpr int64_t kLine = 64 / sizeof(Word);
-    const int64_t blocks = divide_up(words_for(dtype, args.x.cols), shape.depth());
-    const int64_t staged = rows * blocks * PanelShape::kStride, column = divide_up(rows, kLine) * kLine;
-    const int64_t width = lora == nullptr ? 0 : lora->num_adapters() * lora->rank();
-    Word* memory = call_scratch.reserve(staged + 2 * column + rows * width);
-    args.staged = {memory, rows, reinterpret_cast<float*>(memory + staged),
-                   reinterpret_cast<int32_t*>(memory + staged + column)};
-    if (lora == nullptr) return;
-    args.lora.segments = lora->segments();
-    args.lora.num_adapters = lora->num_adapters();
-    args.lora.rank = lora->rank();
-    args.lora.shrunk = {reinterpret_cast<float*>(memory + staged + 2 * column), rows, width, width};
+    const int64_t blocks = divide_up(words_for(layer.dtype, args.x.cols), layer.variant.panel.depth());
+    const auto take = [&](int64_t count) {
+        Word* taken = memory == nullptr ? nullptr : memory + used;
+        used += divide_up(count, kLine) * kLine;
+        return taken;
+    };
+    Word* words = take(rows * blocks * PanelShape::kStride);
+    Word* scales = take(rows);
+    args.staged = {words, rows, reinterpret_cast<float*>(scales), reinterpret_cast<int32_t*>(take(rows))};
+    if (layer.lora == nullptr) return used;
+    const int64_t width = layer.lora->num_adapters() * layer.lora->rank();
+    args.lora.segments = layer.lora->segments();
+    args.lora.num_adapters = layer.lora->num_adapters();
+    args.lora.rank = layer.lora->rank();
+    args.lora.shrunk = {reinterpret_cast<float*>(take(rows * width)), rows, width, width};
+    return used;
 }
 
-void run_linear(LinearArgs args, Dtype dtype, Isa isa, const PackedLora* lora) {
-    const PackedView& weights = args.weights;
-    const LinearVariant& variant = variant_for(dtype, isa);
-    const int64_t lora_words = lora == nullptr ? 0 : words_for(lora->expand_dtype(), lora->rank());
-    const int64_t total = args.x.rows, turns = divide_up(total, rows_at_once());
-    reserve(args, lora, variant.panel, dtype, divide_up(total, turns));
+// All tasks of a product whose rows are prepared.
+void multiply(const LinearArgs& args, const Layer& layer) {
+    const int64_t rows = args.x.rows, num_panels = args.weights.num_panels;
+    const int64_t lora_words = layer.lora == nullptr ? 0 : words_for(layer.lora->expand_dtype(), layer.lora->rank());
+    const Plan cut = plan(rows, args.weights, lora_words, layer.variant.panel);
+    // Blocks of panels in the outer loop: threads that work at the same time read the same weights.
+    parallel_for(cut.row_blocks * cut.panel_blocks, [&](int64_t task) {
+        const int64_t at = task % cut.row_blocks, panels = task / cut.row_blocks;
+        const auto panel = [&](int64_t block) { return num_panels * block / cut.panel_blocks; };
+        layer.variant.run(args, {cut.row(at, rows), cut.row(at + 1, rows), panel(panels), panel(panels + 1)});
+    });
+}
+
+// Calls body(first row, rows) for turns of at most rows_at_once() rows.
+template <class Body>
+void each_turn(int64_t rows, Body&& body) {
+    const int64_t turns = divide_up(rows, rows_at_once());
     for (int64_t turn = 0; turn < turns; ++turn) {
-        const int64_t first = total * turn / turns, rows = total * (turn + 1) / turns - first;
+        const int64_t first = rows * turn / turns;
+        body(first, rows * (turn + 1) / turns - first);
+    }
+}
+
+void run_linear(LinearArgs args, const Layer& layer) {
+    const int64_t most_rows = divide_up(args.x.rows, divide_up(args.x.rows, rows_at_once()));
+    Word* memory = call_scratch.reserve(reserve(nullptr, 0, most_rows, layer, args));
+    reserve(memory, 0, most_rows, layer, args);
+    each_turn(args.x.rows, [&](int64_t first, int64_t rows) {
         const LinearArgs some = rows_of(args, first, rows);
-        prepare(some, lora, variant);
-        const Plan cut = plan(rows, weights, lora_words, variant.panel);
-        // Blocks of panels in the outer loop: threads that work at the same time read the same weights.
-        parallel_for(cut.row_blocks * cut.panel_blocks, [&](int64_t task) {
-            const int64_t at = task % cut.row_blocks, panels = task / cut.row_blocks;
-            const auto panel = [&](int64_t block) { return weights.num_panels * block / cut.panel_blocks; };
-            variant.run(some, {cut.row(at, rows), cut.row(at + 1, rows), panel(panels), panel(panels + 1)});
-        });
+        prepare(some, layer.lora, layer.variant, false);
+        multiply(some, layer);
+    });
+}
+
+// Two products, the first one's outputs staged for the second.
+void run_mlp(LinearArgs up, const Layer& up_layer, LinearArgs down, const Layer& down_layer) {
+    const int64_t most_rows = divide_up(up.x.rows, divide_up(up.x.rows, rows_at_once()));
+    const int64_t half = reserve(nullptr, 0, most_rows, up_layer, up);
+    Word* memory = call_scratch.reserve(reserve(nullptr, half, most_rows, down_layer, down));
+    reserve(memory, 0, most_rows, up_layer, up);
+    reserve(memory, half, most_rows, down_layer, down);
+    up.next = down.staged;
+    each_turn(up.x.rows, [&](int64_t first, int64_t rows) {
+        const LinearArgs some = rows_of(up, first, rows), rest = rows_of(down, first, rows);
+        prepare(some, up_layer.lora, up_layer.variant, false);
+        multiply(some, up_layer);
+        prepare(rest, down_layer.lora, down_layer.variant, true);
+        multiply(rest, down_layer);
+    });
+}
+
+// Shapes, adapters and memory of one product; `op` is who asks.
+void check_product(const char* op, const MatrixView<const float>& x, const PackedLinear& packed,
+                   const RowAdapters& adapters) {
+    if (x.cols != packed.in_features()) {
+        reject(op, ": x must have ", packed.in_features(), " columns (in_features), got ", x.cols);
+    }
+    if (adapters.lora == nullptr) return;
+    check_adapters(op, adapters, x.rows, x.cols);
+    if (!(adapters.lora->order() == packed.order())) {
+        reject(op, ": lora was packed for another layer than weight: pack it with base=weight");
     }
 }
 
@@ -209,17 +267,35 @@ void run_linear(LinearArgs args, Dtype dtype, Isa isa, const PackedLora* lora) {
 
 void linear(const MatrixView<const float>& x, const PackedLinear& packed, Activation activation,
             const MatrixView<const float>& residual, const RowAdapters& adapters, const MatrixView<float>& out) {
-    check(x, packed.view(), residual, out);
-    if (adapters.lora != nullptr) {
-        check_adapters("linear", adapters, x.rows, x.cols);
-        if (!(adapters.lora->order() == packed.order())) {
-            reject("linear: lora was packed for another layer than weight: pack it with base=weight");
-        }
-    }
+    check_product("linear", x, packed, adapters);
+    check_outputs("linear", x, packed.out_features(), residual, out);
     if (x.rows == 0) return;
-    LinearArgs args{x, {}, packed.view(), activation, residual, out, {}};
+    LinearArgs args{x, {}, packed.view(), activation, residual, out, {}, {}};
     args.lora.ids = adapters.ids.data;
-    run_linear(args, packed.dtype(), packed.isa(), adapters.lora);
+    run_linear(args, {packed.dtype(), packed.isa(), adapters.lora});
+}
+
+void mlp(const MatrixView<const float>& x, const Mlp& weights, const VectorView<const int32_t>& lora_ids,
+         const MatrixView<const float>& residual, const MatrixView<float>& out) {
+    const PackedLinear &up = *weights.up, &down = *weights.down;
+    const RowAdapters up_adapters = lora_ids ? RowAdapters{weights.up_lora, lora_ids} : RowAdapters{};
+    const RowAdapters down_adapters = lora_ids ? RowAdapters{weights.down_lora, lora_ids} : RowAdapters{};
+    if (up.dtype() != down.dtype() || up.isa() != down.isa() || up.dtype() == Dtype::i8) {
+        const int64_t width = up.out_features();
+        auto* middle = static_cast<float*>(mlp_scratch.reserve(x.rows * width * int64_t{sizeof(float)}));
+        linear(x, up, weights.activation, {}, up_adapters, {middle, x.rows, width, width});
+        linear({middle, x.rows, width, width}, down, Activation::none, residual, down_adapters, out);
+        return;
+    }
+    check_product("mlp", x, up, up_adapters);
+    check_product("mlp", {nullptr, x.rows, up.out_features(), 0}, down, down_adapters);
+    check_outputs("mlp", x, down.out_features(), residual, out);
+    if (x.rows == 0) return;
+    LinearArgs first{x, {}, up.view(), weights.activation, {}, {}, {}, {}};
+    LinearArgs second{
+        {nullptr, x.rows, up.out_features(), 0}, {}, down.view(), Activation::none, residual, out, {}, {}};
+    first.lora.ids = second.lora.ids = lora_ids.data;
+    run_mlp(first, {up.dtype(), up.isa(), up_adapters.lora}, second, {down.dtype(), down.isa(), down_adapters.lora});
 }
 
 void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& out) {
@@ -238,9 +314,9 @@ void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, c
     nothing.bias = bias.data();
     nothing.num_panels = order.num_panels();
     nothing.out_features = order.rows;
-    LinearArgs args{x, {}, nothing, Activation::none, {}, out, {}};
+    LinearArgs args{x, {}, nothing, Activation::none, {}, out, {}, {}};
     args.lora.ids = adapters.ids.data;
-    run_linear(args, order.dtype, order.isa, adapters.lora);
+    run_linear(args, {order.dtype, order.isa, adapters.lora});
 }
 
 }  // namespace longspan

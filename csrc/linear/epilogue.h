@@ -1,4 +1,5 @@
-// From a finished tile's sums to outputs: bias, activation, gate, residual. For kernel.h, once an instruction set.
+// From a finished tile's sums to outputs: bias, activation, gate, residual or staging. For kernel.h, once an
+// instruction set.
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
@@ -13,58 +14,96 @@ inline F32 activate(F32 u) {
     return u;
 }
 
-inline void write(F32 y, const float* residual, float* out, int64_t lanes) {
-    if (lanes >= kLanes) {
-        if (residual != nullptr) y = y + F32::load(residual);
-        y.store(out);
-    } else if (lanes > 0) {
-        if (residual != nullptr) y = y + F32::load_first(residual, lanes);
-        y.store_first(out, lanes);
+// Where a panel's outputs go: rows of a matrix, with the residual added.
+class ToMatrix {
+public:
+    ToMatrix(const LinearArgs& args, int64_t column) : args_(args), column_(column) {}
+
+    // Columns kVector * kLanes ... of the panel's.
+    template <int kVector>
+    void put(int64_t row, F32 y) {
+        const int64_t column = column_ + kVector * kLanes, left = args_.weights.out_features - column;
+        const float* residual = args_.residual.data == nullptr ? nullptr : args_.residual.row(row) + column;
+        float* out = args_.out.row(row) + column;
+        if (left >= kLanes) {
+            if (residual != nullptr) y = y + F32::load(residual);
+            y.store(out);
+        } else if (left > 0) {
+            if (residual != nullptr) y = y + F32::load_first(residual, left);
+            y.store_first(out, left);
+        }
     }
-}
+
+private:
+    const LinearArgs& args_;
+    int64_t column_;
+};
+
+// Or words of the next product's rows, as its stage_rows() would make them of the matrix.
+template <class Kind>
+class ToStaged {
+public:
+    ToStaged(const LinearArgs& args, int64_t column) {
+        constexpr int64_t kBlock = kDepth<Kind> * values_per_word(Kind::kDtype);
+        words_ = args.next.words + column / kBlock * args.next.rows * kStride + words_of(column % kBlock);
+        left_ = args.weights.out_features - column;
+    }
+
+    template <int kVector>
+    void put(int64_t row, F32 y) {
+        alignas(64) float values[kLanes];
+        alignas(64) Word staged[2 * kLanes * Kind::kParts];  // some kinds write whole registers
+        y.store(values);
+        for (int64_t i = left_ - kVector * kLanes; i < kLanes; ++i) values[i < 0 ? 0 : i] = 0.0f;
+        Kind::stage(values, kLanes, staged);
+        std::memcpy(words_ + row * kStride + words_of(kVector * kLanes), staged, words_of(kLanes) * sizeof(Word));
+    }
+
+private:
+    static constexpr int64_t words_of(int64_t values) { return values / values_per_word(Kind::kDtype) * Kind::kParts; }
+
+    Word* words_;
+    int64_t left_;  // columns from the first on that are the next product's
+};
 
 // For rows from first_row on.
-template <class Values, Activation kActivation>
+template <class Values, class Outputs, Activation kActivation>
 void finish(const LinearArgs& args, const Word* sums, int64_t first_row, int64_t rows, int64_t panel) {
     const Values values(args, panel);
     const F32 low_bias = F32::load(args.weights.bias + panel * kColumns);
     const F32 high_bias = F32::load(args.weights.bias + panel * kColumns + kLanes);
     const bool is_gated = args.weights.is_gated;
-    const int64_t column = panel * (is_gated ? kLanes : kColumns);
-    const int64_t left = args.weights.out_features - column;
+    Outputs outputs(args, panel * (is_gated ? kLanes : kColumns));
     for (int64_t r = 0; r < rows; ++r) {
         const F32 low = values.at(sums + r * kColumns, first_row + r, 0) + low_bias;
         const F32 high = values.at(sums + r * kColumns, first_row + r, 1) + high_bias;
-        float* out = args.out.row(first_row + r) + column;
-        const float* residual = args.residual.data == nullptr ? nullptr : args.residual.row(first_row + r) + column;
         const F32 activated = activate<kActivation>(low);
         if (is_gated) {
-            write(activated * high, residual, out, left);
+            outputs.template put<0>(first_row + r, activated * high);
         } else {
-            write(activated, residual, out, left);
-            write(activate<kActivation>(high), residual == nullptr ? nullptr : residual + kLanes, out + kLanes,
-                  left - kLanes);
+            outputs.template put<0>(first_row + r, activated);
+            outputs.template put<1>(first_row + r, activate<kActivation>(high));
         }
     }
 }
 
 using FinishFn = void(const LinearArgs&, const Word*, int64_t, int64_t, int64_t);
 
-template <class Values>
+template <class Values, class Outputs>
 FinishFn* finish_for(Activation activation) {
     switch (activation) {
         case Activation::none:
-            return finish<Values, Activation::none>;
+            return finish<Values, Outputs, Activation::none>;
         case Activation::relu:
-            return finish<Values, Activation::relu>;
+            return finish<Values, Outputs, Activation::relu>;
         case Activation::gelu:
-            return finish<Values, Activation::gelu>;
+            return finish<Values, Outputs, Activation::gelu>;
         case Activation::gelu_tanh:
-            return finish<Values, Activation::gelu_tanh>;
+            return finish<Values, Outputs, Activation::gelu_tanh>;
         case Activation::silu:
-            return finish<Values, Activation::silu>;
+            return finish<Values, Outputs, Activation::silu>;
         case Activation::tanh:
-            return finish<Values, Activation::tanh>;
+            return finish<Values, Outputs, Activation::tanh>;
     }
     return nullptr;
 }

@@ -38,10 +38,6 @@ namespace longspan::LONGSPAN_ISA {
 namespace {
 
 constexpr int64_t kTileRows = kF32.tile_rows;
-constexpr int64_t kStride = PanelShape::kStride;
-// Words of weights in a K block.
-template <class Kind>
-constexpr int64_t kDepth = Kind::kPanel.depth();
 
 constexpr int64_t divide_up(int64_t value, int64_t by) {
     return (value + by - 1) / by;
@@ -157,6 +153,17 @@ void expand(const LoraView& lora, const Word* staged, int64_t chunk_stride, int6
 }
 
 template <class Kind>
+FinishFn* finish_of(const LinearArgs& args) {
+    using Values = typename Kind::Values;
+    if constexpr (std::is_same_v<Values, FloatSums>) {
+        if (args.next.words != nullptr) return finish_for<Values, ToStaged<Kind>>(args.activation);
+    } else {
+        if (args.lora.segments != nullptr) return finish_for<FloatSums, ToMatrix>(args.activation);  // settled
+    }
+    return finish_for<Values, ToMatrix>(args.activation);
+}
+
+template <class Kind>
 void walk(const LinearArgs& args, const LinearBlock& block) {
     using Expand = typename Kind::Expand;
     constexpr bool kSettles = !std::is_same_v<typename Kind::Values, FloatSums>;
@@ -177,8 +184,7 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     Word* shrunk = sums + kept_panels * tile_rows * kColumns;
     if (has_lora) stage_shrunk<Expand>(args.lora, block.first_row, rows, shrunk);
     const Word* staged = args.staged.words + block.first_row * kStride;
-    const auto finish = kSettles && has_lora ? finish_for<FloatSums>(args.activation)
-                                             : finish_for<typename Kind::Values>(args.activation);
+    FinishFn* const finish = finish_of<Kind>(args);
 
     int64_t k = 0;
     do {  // once even for a layer without inputs, which is adapters alone

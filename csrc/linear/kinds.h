@@ -8,7 +8,12 @@ namespace {
 
 constexpr int64_t kLanes = F32::kLanes;
 constexpr int64_t kColumns = kF32.columns;
+constexpr int64_t kStride = PanelShape::kStride;
 static_assert(kColumns == 2 * kLanes);
+
+// Words of weights in a K block.
+template <class Kind>
+constexpr int64_t kDepth = Kind::kPanel.depth();
 
 constexpr int64_t at_most(int64_t value, int64_t limit) {
     return value < limit ? value : limit;

@@ -102,6 +102,7 @@ struct LinearArgs {
     MatrixView<const float> residual;  // data null: none
     MatrixView<float> out;
     LoraView lora;
+    StagedRows next;  // words not null: outputs are staged for another product of the same dtype, and `out` is none
 };
 
 // One task: these rows of x times these panels.
@@ -151,6 +152,18 @@ struct RowAdapters {
 // Throws std::invalid_argument on shapes that do not fit, an id that is no adapter's, or memory that overlaps.
 void linear(const MatrixView<const float>& x, const PackedLinear& weights, Activation activation,
             const MatrixView<const float>& residual, const RowAdapters& adapters, const MatrixView<float>& out);
+
+// What an MLP is made of: out = (activation(x U^T + bias) of the row's adapter too) D^T + bias [+ residual], two times
+// linear(), with its bits. Where both are f32 or bf16, what lies between them is written as the second one reads it.
+struct Mlp {
+    const PackedLinear* up;
+    Activation activation;
+    const PackedLora* up_lora;  // null: none
+    const PackedLinear* down;
+    const PackedLora* down_lora;
+};
+void mlp(const MatrixView<const float>& x, const Mlp& weights, const VectorView<const int32_t>& lora_ids,
+         const MatrixView<const float>& residual, const MatrixView<float>& out);
 
 // The adapters' sum alone: out[r, n] = sum over j of shrunk[r, j] B[n, j], zeros for rows without an adapter.
 void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& out);

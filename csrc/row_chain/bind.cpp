@@ -18,12 +18,21 @@ void bind_row_chain(py::module_& module) {
         .def(
             "multiply",
             [number](RowChain& chain, int source, const PackedLinear& weight, const PackedLora* lora,
-                     const std::optional<std::string>& activation, const std::optional<int>& residual, int target) {
-                chain.add(ChainProduct{source, number(residual), target, &weight, lora,
-                                       activation_of("row_chain: activation", activation)});
+                     const std::optional<int>& residual,
+                     int target) { chain.add(ChainProduct{source, number(residual), target, &weight, lora}); },
+            py::arg("source"), py::arg("weight"), py::arg("lora"), py::arg("residual"), py::arg("target"),
+            py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
+        .def(
+            "mlp",
+            [number](RowChain& chain, int source, const PackedLinear& up, const PackedLora* up_lora,
+                     const std::optional<std::string>& activation, const PackedLinear& down,
+                     const PackedLora* down_lora, const std::optional<int>& residual, int target) {
+                const Activation kind = activation_of("row_chain: activation", activation);
+                chain.add(ChainMlp{source, number(residual), target, {&up, kind, up_lora, &down, down_lora}});
             },
-            py::arg("source"), py::arg("weight"), py::arg("lora"), py::arg("activation"), py::arg("residual"),
-            py::arg("target"), py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
+            py::arg("source"), py::arg("up"), py::arg("up_lora"), py::arg("activation"), py::arg("down"),
+            py::arg("down_lora"), py::arg("residual"), py::arg("target"), py::keep_alive<1, 3>(),
+            py::keep_alive<1, 4>(), py::keep_alive<1, 6>(), py::keep_alive<1, 7>())
         .def(
             "norm",
             [number](RowChain& chain, int source, const py::array& weight, const std::optional<py::array>& bias,

@@ -59,6 +59,18 @@ void RowChain::add(const ChainProduct& step) {
     steps_.emplace_back(step);
 }
 
+void RowChain::add(const ChainMlp& step) {
+    const int64_t inner = step.weights.up->out_features();
+    if (step.weights.down->in_features() != inner) {
+        reject("row_chain: mlp: down must have ", inner, " inputs, as up has outputs, got ",
+               step.weights.down->in_features());
+    }
+    use("mlp", "source", step.source, step.weights.up->in_features());
+    use("mlp", "target", step.target, step.weights.down->out_features());
+    if (step.residual >= 0) use("mlp", "residual", step.residual, step.weights.down->out_features());
+    steps_.emplace_back(step);
+}
+
 void RowChain::add(const ChainNorm& step) {
     const int64_t dim = step.weight.size, end = step.first_column + step.columns;
     if (dim < 1 || step.columns % dim != 0) {
@@ -122,9 +134,10 @@ void RowChain::run_rows(const std::vector<MatrixView<float>>& bound, const Vecto
     for (const ChainStep& step : steps_) {
         if (const auto* product = std::get_if<ChainProduct>(&step)) {
             const bool has_lora = ids && product->lora != nullptr;
-            linear(readable(at(product->source)), *product->weights, product->activation,
-                   readable(at(product->residual)), has_lora ? RowAdapters{product->lora, ids} : RowAdapters{},
-                   at(product->target));
+            linear(readable(at(product->source)), *product->weights, Activation::none, readable(at(product->residual)),
+                   has_lora ? RowAdapters{product->lora, ids} : RowAdapters{}, at(product->target));
+        } else if (const auto* pair = std::get_if<ChainMlp>(&step)) {
+            mlp(readable(at(pair->source)), pair->weights, ids, readable(at(pair->residual)), at(pair->target));
         } else {
             const auto& norm = std::get<ChainNorm>(step);
             const auto residual =

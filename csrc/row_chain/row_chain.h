@@ -1,6 +1,7 @@
 // row_chain: what happens to each token by itself, between two attentions, block of rows by block of rows.
 //   A chain is a list of steps on numbered values, each (rows, width) f32:
-//   multiply: target = activation(source W^T + each row's adapter) + residual (linear.h)
+//   multiply: target = source W^T + each row's adapter + residual (linear.h)
+//   mlp:      target = activation(source U^T + ...) D^T + ... + residual (linear.h)
 //   norm:     target = layer_norm or rms_norm of source + residual (layer_norm.h)
 // One task takes a block of rows through all steps, so that what lies between them stays in a core's L2 cache: values
 // that only steps see, temporaries, never exist for all rows at once. Rows too few for that go through each step
@@ -26,7 +27,10 @@ struct ChainProduct {
     int source, residual, target;
     const PackedLinear* weights;
     const PackedLora* lora;  // null: none
-    Activation activation;
+};
+struct ChainMlp {
+    int source, residual, target;
+    Mlp weights;
 };
 struct ChainNorm {
     int source, residual, target;
@@ -35,7 +39,7 @@ struct ChainNorm {
     bool is_centred;                // layer_norm, else rms_norm
     int64_t first_column, columns;  // of all three values, `columns` / dim groups; the others are left alone
 };
-using ChainStep = std::variant<ChainProduct, ChainNorm>;
+using ChainStep = std::variant<ChainProduct, ChainMlp, ChainNorm>;
 
 class RowChain {
 public:
@@ -44,6 +48,7 @@ public:
     // What the step points to must outlive the chain. Throws std::invalid_argument where its widths do not fit those
     // of its values: each value's is that of the first product which names it.
     void add(const ChainProduct& step);
+    void add(const ChainMlp& step);
     void add(const ChainNorm& step);
 
     // Throws std::invalid_argument on values of other shapes than the steps say, and what the steps' ops throw. Ids are

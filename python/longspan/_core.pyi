@@ -54,6 +54,15 @@ def multi_lora(
     out: np.ndarray,
 ) -> None: ...
 def binarize(x: np.ndarray, thresholds: np.ndarray | None, codes: np.ndarray) -> None: ...
+def embed(
+    words: np.ndarray,
+    ids: np.ndarray,
+    places: np.ndarray | None,
+    positions: np.ndarray | None,
+    offset: int,
+    token_type: np.ndarray | None,
+    out: np.ndarray,
+) -> None: ...
 def hamming(queries: np.ndarray, codes: np.ndarray, out: np.ndarray) -> None: ...
 def hamming_topk(
     queries: np.ndarray,
@@ -139,11 +148,16 @@ class PackedLora:
 class RowChain:
     def __init__(self, num_bound: int) -> None: ...
     def multiply(
+        self, source: int, weight: PackedLinear, lora: PackedLora | None, residual: int | None, target: int
+    ) -> None: ...
+    def mlp(
         self,
         source: int,
-        weight: PackedLinear,
-        lora: PackedLora | None,
+        up: PackedLinear,
+        up_lora: PackedLora | None,
         activation: str | None,
+        down: PackedLinear,
+        down_lora: PackedLora | None,
         residual: int | None,
         target: int,
     ) -> None: ...

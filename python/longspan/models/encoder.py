@@ -51,14 +51,10 @@ class TextEncoder:
 
     def _embed(self, batch: PackedBatch, x: np.ndarray) -> None:
         """x = the embeddings of the batch's tokens, before any norm."""
-        weights, places = self.weights, None
-        if self.spec.position_offset is not None:
-            places = batch.positions + self.spec.position_offset
-        self.engine.embed(weights.word_embeddings, batch.ids, weights.position_embeddings, places, x)
+        weights, engine = self.weights, self.engine
+        engine.embed(batch, weights, self.spec.position_offset or 0, out=x)
         if batch.lora_ids is not None and len(weights.word_adapters):
-            self.engine.adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
-        if weights.token_type is not None:
-            x += weights.token_type
+            engine.adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
 
     def _attend(self, layer: LayerSpec, qkv: np.ndarray, context: np.ndarray, batch: PackedBatch) -> None:
         """context = the attended values, all heads side by side."""

@@ -92,13 +92,14 @@ class OpsEngine:
         """Memory for activations, with undefined contents."""
         return np.empty(shape, np.float32)
 
-    def embed(
-        self, table: np.ndarray, rows: np.ndarray, places: np.ndarray | None, at: np.ndarray | None, out: np.ndarray
-    ) -> None:
-        """out = table[rows] + places[at] as f32; `rows` are within the table: the tokenizer and `encode_ids` check."""
-        out[...] = table[rows]
-        if places is not None:
-            out += places[at]
+    def embed(self, batch: PackedBatch, weights: EncoderWeights, position_offset: int, *, out: np.ndarray) -> None:
+        """out = each token's word embedding + that of its place + the token type's; ids are within the table: the
+        tokenizer and `encode_ids` check."""
+        out[...] = weights.word_embeddings[batch.ids]
+        if weights.position_embeddings is not None:
+            out += weights.position_embeddings[batch.positions + position_offset]
+        if weights.token_type is not None:
+            out += weights.token_type
 
     def adapt_lookup(
         self, adapters: Sequence[TableAdapter], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
@@ -202,6 +203,10 @@ class CpuEngine(OpsEngine):
 
     def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
         return Chained(steps, kind, eps)
+
+    def embed(self, batch: PackedBatch, weights: EncoderWeights, position_offset: int, *, out: np.ndarray) -> None:
+        tables = (weights.word_embeddings, batch.ids, weights.position_embeddings, batch.positions, position_offset)
+        _core.embed(*tables, weights.token_type, out)
 
     def multiply(
         self,

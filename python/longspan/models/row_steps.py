@@ -20,12 +20,23 @@ BOUND: Final = ("x", "qkv", "context")
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """target = activation(source W^T + each row's adapter) + residual."""
+    """target = source W^T + each row's adapter + residual."""
 
     source: str
     product: Product
     target: str
-    activation: Activation | None = None
+    residual: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """target = activation(source U^T + ...) D^T + ... + residual: two products, and a value that nobody else sees."""
+
+    source: str
+    up: Product
+    activation: Activation
+    down: Product
+    target: str
     residual: str | None = None
 
 
@@ -40,7 +51,7 @@ class Normalize:
     columns: tuple[int, int] | None = None
 
 
-Step: TypeAlias = Multiply | Normalize
+Step: TypeAlias = Multiply | Mlp | Normalize
 
 
 def row_steps(spec: ModelSpec, weights: EncoderWeights) -> tuple[tuple[Step, ...], ...]:
@@ -79,8 +90,7 @@ def _after_postnorm_attention(spec: ModelSpec, layer: LayerWeights) -> Iterator[
     else:
         yield Normalize("delta", layer.attention_norm, "delta", residual="x")
         yield Normalize("delta", layer.residual_norm, "x", residual="x")
-    yield Multiply("x", layer.up, "inner", activation=spec.activation)
-    yield Multiply("inner", layer.down, "delta")
+    yield Mlp("x", layer.up, spec.activation, layer.down, "delta")
     yield Normalize("delta", layer.mlp_norm, "x", residual="x")
 
 
@@ -88,15 +98,16 @@ def _after_prenorm_attention(spec: ModelSpec, layer: LayerWeights) -> Iterator[S
     """x = x + attention(norm(x)); x = x + mlp(norm(x))."""
     yield Multiply("context", layer.attention_out, "x", residual="x")
     yield Normalize("x", layer.mlp_norm, "normed")
-    yield Multiply("normed", layer.up, "inner", activation=spec.activation)
-    yield Multiply("inner", layer.down, "x", residual="x")
+    yield Mlp("normed", layer.up, spec.activation, layer.down, "x", residual="x")
 
 
 def temporaries(steps: Sequence[Step]) -> dict[str, int]:
     """Names and widths of the values that only these steps see, in the order of their first use."""
-    widths: dict[str, int] = {}
-    for step in steps:
-        if step.target not in BOUND:
-            width = step.product.weight.out_features if isinstance(step, Multiply) else len(step.norm.weight)
-            widths.setdefault(step.target, width)
-    return widths
+    return {step.target: _width(step) for step in steps if step.target not in BOUND}
+
+
+def _width(step: Step) -> int:
+    """Columns of a step's target; of a norm that has all of them."""
+    if isinstance(step, Normalize):
+        return len(step.norm.weight)
+    return (step.down if isinstance(step, Mlp) else step.product).weight.out_features

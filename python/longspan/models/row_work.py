@@ -9,7 +9,7 @@ import numpy as np
 
 from longspan._core import RowChain
 from longspan.models.parts import Norm, Product
-from longspan.models.row_steps import BOUND, Multiply, Normalize, Step, temporaries
+from longspan.models.row_steps import BOUND, Mlp, Multiply, Normalize, Step, temporaries
 from longspan.models.spec import NormKind
 from longspan.models.workspace import Workspace
 from longspan.ops.linear import Activation
@@ -62,14 +62,18 @@ class StepByStep:
         for step in self._steps:
             source, target = values[step.source], values[step.target]
             residual = None if step.residual is None else values[step.residual]
-            if isinstance(step, Multiply):
-                self._ops.multiply(
-                    source, step.product, lora_ids, activation=step.activation, residual=residual, out=target
-                )
+            if isinstance(step, Normalize):
+                if residual is not None:
+                    residual = _groups(residual, step)
+                source, target = _groups(source, step), _groups(target, step)
+                self._ops.norm(source, step.norm, *self._norm, residual=residual, out=target)
                 continue
-            if residual is not None:
-                residual = _groups(residual, step)
-            self._ops.norm(_groups(source, step), step.norm, *self._norm, residual=residual, out=_groups(target, step))
+            last = step.down if isinstance(step, Mlp) else step.product
+            if isinstance(step, Mlp):
+                inner = workspace.take("inner", rows, step.up.weight.out_features)
+                self._ops.multiply(source, step.up, lora_ids, activation=step.activation, out=inner)
+                source = inner
+            self._ops.multiply(source, last, lora_ids, residual=residual, out=target)
 
 
 def _groups(value: np.ndarray, step: Normalize) -> np.ndarray:
@@ -90,8 +94,12 @@ class Chained:
             residual = None if step.residual is None else names.index(step.residual)
             source, target = names.index(step.source), names.index(step.target)
             if isinstance(step, Multiply):
-                product = step.product
-                self._chain.multiply(source, product.weight, product.lora, step.activation, residual, target)
+                self._chain.multiply(source, step.product.weight, step.product.lora, residual, target)
+                continue
+            if isinstance(step, Mlp):
+                up, down = step.up, step.down
+                parts = (up.weight, up.lora, step.activation, down.weight, down.lora)
+                self._chain.mlp(source, *parts, residual, target)
                 continue
             norm = step.norm
             first, end = (0, len(norm.weight)) if step.columns is None else step.columns

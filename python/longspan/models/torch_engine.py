@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from longspan.batch import PackedBatch
 from longspan.kernels.linear import DenseLinear, DenseLora, dense_linear
 from longspan.kernels.multi_lora import launch_table_lora
 from longspan.models.engine import Batch, OpsEngine
@@ -99,17 +100,12 @@ class TorchEngine(OpsEngine):
     def empty(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=self._type, device=self.device)
 
-    def embed(
-        self,
-        table: torch.Tensor,
-        rows: torch.Tensor,
-        places: torch.Tensor | None,
-        at: torch.Tensor | None,
-        out: torch.Tensor,
-    ) -> None:
-        torch.index_select(table, 0, rows, out=out)
-        if places is not None:
-            out += places[at]
+    def embed(self, batch: PackedBatch, weights: EncoderWeights, position_offset: int, *, out: torch.Tensor) -> None:
+        torch.index_select(weights.word_embeddings, 0, batch.ids, out=out)
+        if weights.position_embeddings is not None:
+            out += weights.position_embeddings[batch.positions + position_offset]
+        if weights.token_type is not None:
+            out += weights.token_type
 
     def adapt_lookup(  # type: ignore[override]
         self, adapters: TableLora, ids: torch.Tensor, lora_ids: torch.Tensor, x: torch.Tensor
