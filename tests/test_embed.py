@@ -54,10 +54,8 @@ def wrong_calls() -> dict[str, Callable[[], None]]:
     words, out = np.zeros((5, 3), np.float32), np.empty((4, 3), np.float32)
 
     def call(**changes: object) -> Callable[[], None]:
-        given = {
-            "words": words, "ids": IDS, "places": words, "positions": POSITIONS, "offset": 0, "token_type": None, "out": out
-        }  # fmt: skip
-        return lambda: _core.embed(*{**given, **changes}.values())  # type: ignore[arg-type]
+        given = {"words": words, "ids": IDS, "places": words, "positions": POSITIONS, "offset": 0, "token_type": None}
+        return lambda: _core.embed(*{**given, **changes}.values(), out)  # type: ignore[arg-type]
 
     return {
         "id 5 is not in its table of 5 rows": call(ids=np.array([0, 1, 5, 2], np.int32)),
