@@ -14,17 +14,25 @@ inline F32 activate(F32 u) {
     return u;
 }
 
-// Where a panel's outputs go: rows of a matrix, with the residual added.
+// Where a panel's outputs go, one register of a row or two: rows of a matrix, with the residual added,
 class ToMatrix {
 public:
-    ToMatrix(const LinearArgs& args, int64_t column) : args_(args), column_(column) {}
+    ToMatrix(const LinearArgs& args, int64_t column)
+        : args_(args), column_(column), left_(args.weights.out_features - column) {}
 
-    // Columns kVector * kLanes ... of the panel's.
-    template <int kVector>
     void put(int64_t row, F32 y) {
-        const int64_t column = column_ + kVector * kLanes, left = args_.weights.out_features - column;
+        const float* residual = args_.residual.data == nullptr ? nullptr : args_.residual.row(row) + column_;
+        put(y, residual, args_.out.row(row) + column_, left_);
+    }
+    void put(int64_t row, F32 low, F32 high) {
+        put(row, low);
+        const int64_t column = column_ + kLanes;
         const float* residual = args_.residual.data == nullptr ? nullptr : args_.residual.row(row) + column;
-        float* out = args_.out.row(row) + column;
+        put(high, residual, args_.out.row(row) + column, left_ - kLanes);
+    }
+
+private:
+    static void put(F32 y, const float* residual, float* out, int64_t left) {
         if (left >= kLanes) {
             if (residual != nullptr) y = y + F32::load(residual);
             y.store(out);
@@ -34,12 +42,11 @@ public:
         }
     }
 
-private:
     const LinearArgs& args_;
-    int64_t column_;
+    int64_t column_, left_;
 };
 
-// Or words of the next product's rows, as its stage_rows() would make them of the matrix.
+// or the next product's rows, as stage_rows() would make them of the matrix.
 template <class Kind>
 class ToStaged {
 public:
@@ -49,18 +56,28 @@ public:
         left_ = args.weights.out_features - column;
     }
 
-    template <int kVector>
     void put(int64_t row, F32 y) {
         alignas(64) float values[kLanes];
-        alignas(64) Word staged[2 * kLanes * Kind::kParts];  // some kinds write whole registers
         y.store(values);
-        for (int64_t i = left_ - kVector * kLanes; i < kLanes; ++i) values[i < 0 ? 0 : i] = 0.0f;
-        Kind::stage(values, kLanes, staged);
-        std::memcpy(words_ + row * kStride + words_of(kVector * kLanes), staged, words_of(kLanes) * sizeof(Word));
+        stage<kLanes>(row, values);
+    }
+    void put(int64_t row, F32 low, F32 high) {
+        alignas(64) float values[kColumns];
+        low.store(values);
+        high.store(values + kLanes);
+        stage<kColumns>(row, values);
     }
 
 private:
     static constexpr int64_t words_of(int64_t values) { return values / values_per_word(Kind::kDtype) * Kind::kParts; }
+
+    template <int64_t kCount>
+    void stage(int64_t row, float* values) const {
+        for (int64_t i = left_; i < kCount; ++i) values[i] = 0.0f;
+        alignas(64) Word staged[words_of(kCount) + kLanes];  // some kinds write whole registers
+        Kind::stage(values, kCount, staged);
+        std::memcpy(words_ + row * kStride, staged, words_of(kCount) * sizeof(Word));
+    }
 
     Word* words_;
     int64_t left_;  // columns from the first on that are the next product's
@@ -79,10 +96,9 @@ void finish(const LinearArgs& args, const Word* sums, int64_t first_row, int64_t
         const F32 high = values.at(sums + r * kColumns, first_row + r, 1) + high_bias;
         const F32 activated = activate<kActivation>(low);
         if (is_gated) {
-            outputs.template put<0>(first_row + r, activated * high);
+            outputs.put(first_row + r, activated * high);
         } else {
-            outputs.template put<0>(first_row + r, activated);
-            outputs.template put<1>(first_row + r, activate<kActivation>(high));
+            outputs.put(first_row + r, activated, activate<kActivation>(high));
         }
     }
 }
