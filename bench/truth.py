@@ -43,6 +43,11 @@ class _Weights:
     biases: np.ndarray | None
     gate: str | None
 
+    @property
+    def out_features(self) -> int:
+        """Columns of the output: half the rows of gated weights."""
+        return len(self.weights) // (1 if self.gate is None else 2)
+
 
 class ReferenceEngine(OpsEngine):
     """Computes by the references in float64; what goes into products is rounded to `numerics` first."""
@@ -62,9 +67,6 @@ class ReferenceEngine(OpsEngine):
 
     def empty(self, *shape: int) -> np.ndarray:
         return np.empty(shape)
-
-    def lookup(self, table: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-        out[...] = table[rows]
 
     def multiply(
         self, x: np.ndarray, product: Product, lora_ids: np.ndarray | None, *, out: np.ndarray, activation: Any = None,
