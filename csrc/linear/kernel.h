@@ -8,6 +8,7 @@
 // one finish() turns them into outputs while they are in the L1 cache.
 
 #include <cstring>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -55,11 +56,19 @@ struct Tiles {
 constexpr int64_t kLineWords = 16, kStepsPerLine = 4;
 constexpr int64_t kStripsPerPanel = kColumns * kStepsPerLine / kLineWords;  // that ask for a whole piece together
 
+// What all rows of a strip go on with: words that their adapter has shrunk them to, and its words of B.
+struct Extension {
+    const Word* staged;
+    const Word* panel;
+    int64_t depth;
+};
+
 // Sums over `depth` words for kRows staged rows and kPanels panels. Eight chains at the least, kRows * kPanels * 2 of
-// them, hide the latency of the multiply-add. `ahead` is what to ask for.
-template <class Kind, int kRows, int kPanels>
+// them, hide the latency of the multiply-add. `ahead` is what to ask for. Extended, each chain goes on, after what an
+// earlier K block left, through the words of `more`: by the same loop, since GCC has no registers for a second one.
+template <class Kind, int kRows, int kPanels, bool kExtended = false>
 void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64_t depth, const Word* ahead,
-              const Tiles& tiles) {
+              const Tiles& tiles, const Extension* more) {
     using Sum = typename Kind::Sum;
     Sum sums[kPanels][kRows][2];
     unroll<kPanels * kRows>([&](auto i) {
@@ -78,26 +87,33 @@ void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64
             });
         });
     };
-    int64_t k = 0;
-    for (; k + kStepsPerLine <= depth; k += kStepsPerLine) {
-        __builtin_prefetch(ahead + k / kStepsPerLine * kLineWords, 0, 2);
-        for (int64_t i = 0; i < kStepsPerLine; ++i) step(k + i);
+    const auto each_sum = [&](auto&& body) {
+        unroll<kPanels * kRows * 2>([&](auto i) {
+            constexpr int kVector = i % 2, kRow = i / 2 % kRows, kAt = i / 2 / kRows;
+            Word* at = tiles.sums + kAt * tiles.stride + kRow * kColumns + kVector * kLanes;
+            body(sums[kAt][kRow][kVector], reinterpret_cast<typename Kind::Stored*>(at));
+        });
+    };
+    for (int round = 0; round < (kExtended ? 2 : 1); ++round) {
+        int64_t k = 0;
+        for (; k + kStepsPerLine <= depth; k += kStepsPerLine) {
+            __builtin_prefetch(ahead + k / kStepsPerLine * kLineWords, 0, 2);
+            for (int64_t i = 0; i < kStepsPerLine; ++i) step(k + i);
+        }
+        for (; k < depth; ++k) step(k);
+        if (round == 0 && tiles.continues) {
+            each_sum([](Sum& sum, const auto* at) { sum = Sum::load(at) + sum; });
+        }
+        if constexpr (kExtended) {
+            staged = more->staged;
+            panel = more->panel;
+            depth = more->depth;
+        }
     }
-    for (; k < depth; ++k) step(k);
-    Word* const tile = tiles.sums;
-    const int64_t tile_stride = tiles.stride;
-    const bool continues = tiles.continues;
-    unroll<kPanels * kRows * 2>([&](auto i) {
-        constexpr int kVector = i % 2, kRow = i / 2 % kRows, kAt = i / 2 / kRows;
-        auto* at =
-            reinterpret_cast<typename Kind::Stored*>(tile + kAt * tile_stride + kRow * kColumns + kVector * kLanes);
-        Sum sum = sums[kAt][kRow][kVector];
-        if (continues) sum = Sum::load(at) + sum;
-        sum.store(at);
-    });
+    each_sum([](const Sum& sum, auto* at) { sum.store(at); });
 }
 
-using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, const Word*, const Tiles&);
+using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, const Word*, const Tiles&, const Extension*);
 
 // How many panels a strip of so many rows takes at once.
 constexpr int64_t panels_at_once(int64_t rows) {
@@ -110,47 +126,22 @@ constexpr auto table_of(std::integer_sequence<int, kIndex...>) {
     struct Table {
         MultiplyFn* several[sizeof...(kIndex)];
         MultiplyFn* one[sizeof...(kIndex)];
+        MultiplyFn* extended[sizeof...(kIndex)];
     };
-    return Table{{multiply<Kind, kIndex + 1, panels_at_once(kIndex + 1)>...}, {multiply<Kind, kIndex + 1, 1>...}};
+    return Table{{multiply<Kind, kIndex + 1, panels_at_once(kIndex + 1)>...},
+                 {multiply<Kind, kIndex + 1, 1>...},
+                 {multiply<Kind, kIndex + 1, 1, true>...}};
 }
 template <class Kind>
 constexpr auto kMultiply = table_of<Kind>(std::make_integer_sequence<int, kTileRows>{});
 
-// Copies the values that the rows' own adapters left of them to scratch, in chunks of the K block's depth: (chunks,
-// rows, kStride).
-template <class Kind>
-void stage_shrunk(const LoraView& lora, int64_t first_row, int64_t rows, Word* staged) {
-    constexpr int64_t kChunk = kDepth<Kind> * values_per_word(Kind::kDtype);
-    for (int64_t r = 0; r < rows; ++r) {
-        const int32_t id = lora.ids[first_row + r];
-        if (id < 0) continue;
-        const float* values = lora.shrunk.row(first_row + r) + id * lora.rank;
-        for (int64_t j = 0; j < lora.rank; j += kChunk) {
-            Kind::stage(values + j, at_most(lora.rank - j, kChunk), staged + (j / kChunk * rows + r) * kStride);
-        }
-    }
-}
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA
 
-// Adds to a strip's tile what its rows' adapters say, a run of rows with the same one at a time. `staged` is the first
-// row's; chunks are chunk_stride apart.
-template <class Kind>
-void expand(const LoraView& lora, const Word* staged, int64_t chunk_stride, int64_t first_row, int64_t rows,
-            int64_t panel, Word* tile) {
-    for (int64_t row = 0, end; row < rows; row = end) {
-        const int32_t id = lora.ids[first_row + row];
-        end = row + 1;
-        while (end < rows && lora.ids[first_row + end] == id) ++end;
-        if (id < 0) continue;
-        const LoraSegment& segment = lora.segments[panel * lora.num_adapters + id];
-        for (int64_t done = 0, depth; done < segment.depth; done += depth) {
-            const int64_t j = segment.first + done, from = j % kDepth<Kind>;
-            depth = at_most(segment.depth - done, kDepth<Kind> - from);
-            const Word* weights = segment.panel + done * kColumns;
-            const Word* values = staged + j / kDepth<Kind> * chunk_stride + row * kStride + from * Kind::kParts;
-            kMultiply<Kind>.one[end - row - 1](values, weights, 0, depth, weights, {tile + row * kColumns, 0, true});
-        }
-    }
-}
+#include "linear/adapters.h"
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
 
 template <class Kind>
 FinishFn* finish_of(const LinearArgs& args) {
@@ -177,12 +168,10 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t tile_rows = keeps_sums ? rows : at_most(rows, kTileRows);
     const int64_t kept_panels = keeps_sums ? panels : at_most(panels, kMostPanelsAtOnce);
     const bool has_lora = args.lora.segments != nullptr;
-    const int64_t chunk_stride = rows * kStride;
-    const int64_t chunks = has_lora ? divide_up(words_for(Expand::kDtype, args.lora.rank), kDepth<Expand>) : 0;
-    auto* sums = static_cast<Word*>(
-        thread_scratch((kept_panels * tile_rows * kColumns + chunks * chunk_stride) * int64_t{sizeof(Word)}));
-    Word* shrunk = sums + kept_panels * tile_rows * kColumns;
-    if (has_lora) stage_shrunk<Expand>(args.lora, block.first_row, rows, shrunk);
+    const int64_t words = kept_panels * tile_rows * kColumns;
+    const int64_t lora_words = has_lora ? OwnAdapters<Expand>::words(args.lora, rows) : 0;
+    auto* sums = static_cast<Word*>(thread_scratch((words + lora_words) * int64_t{sizeof(Word)}));
+    OwnAdapters<Expand> own(args.lora, block, sums + words);
     const Word* staged = args.staged.words + block.first_row * kStride;
     FinishFn* const finish = finish_of<Kind>(args);
 
@@ -201,18 +190,20 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
                 const Word* ahead = next + strip % kStripsPerPanel * (depth / kStepsPerLine) * kLineWords;
                 const int64_t tile_stride = tile_rows * kColumns;
                 Word* tile = keeps_sums ? sums + panel * tile_stride + row * kColumns : sums;
-                table[strip_rows - 1](staged + row * kStride, weights, num_words * kColumns, depth, ahead,
-                                      {tile, tile_stride, k > 0});
+                const int64_t at = block.first_panel + panel, first_row = block.first_row + row;
+                const auto more =
+                    is_last && taken == 1 ? own.template extension<Kind>(first_row, strip_rows, at) : std::nullopt;
+                const auto* multiply = more ? kMultiply<Kind>.extended : table;
+                multiply[strip_rows - 1](staged + row * kStride, weights, num_words * kColumns, depth, ahead,
+                                         {tile, tile_stride, k > 0}, more ? &*more : nullptr);
                 if (!is_last) continue;
                 for (int64_t i = 0; i < taken; ++i) {
-                    const int64_t first_row = block.first_row + row, at = block.first_panel + panel + i;
                     Word* done = tile + i * tile_stride;
-                    if (has_lora) {
-                        if (kSettles) settle<typename Kind::Values>(args, done, first_row, strip_rows, at);
-                        const Word* values = shrunk + row * kStride;
-                        expand<Expand>(args.lora, values, chunk_stride, first_row, strip_rows, at, done);
+                    if (has_lora && !more) {
+                        if (kSettles) settle<typename Kind::Values>(args, done, first_row, strip_rows, at + i);
+                        own.expand(first_row, strip_rows, at + i, done);
                     }
-                    finish(args, done, first_row, strip_rows, at);
+                    finish(args, done, first_row, strip_rows, at + i);
                 }
             }
             panel += taken;

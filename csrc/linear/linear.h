@@ -15,7 +15,7 @@
 //         W is; B and shrunk are bf16.
 // Every u is summed in one order, which depends on K, the dtype and the instruction set alone: K is cut into blocks of
 // PanelShape::depth(), each block is one chain of fused multiply-adds over rising k, and the blocks' sums are added in
-// order; the adapter's sum, one chain as well, comes last. So a row has the same bits alone, in any batch, in any tile,
+// order; the adapter's products go on from there, in one chain. So a row has the same bits alone, in any batch, in any tile,
 // on any number of threads, and beside rows of any adapters; a row without one has the bits of a call without adapters.
 // `out` may be `residual`, not `x`. FLOPs = 2 rows K N: the limit is the multiply-add rate for many rows, and memory
 // (the weights are read once: 4, 2 or 1 bytes times N K) for few.
