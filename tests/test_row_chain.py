@@ -13,6 +13,7 @@ from longspan.models.engine import ComputeType
 from longspan.ops import layer_norm, linear, rms_norm
 from longspan.ops.linear import pack_linear
 from longspan.ops.multi_lora import pack_lora
+from longspan.reference.attention_varlen import round_to_bf16
 
 HIDDEN, INNER = 40, 70
 X, WIDE, DELTA = range(3)
@@ -86,6 +87,20 @@ def test_values_may_lie_in_wider_memory() -> None:
     assert (memory[:, HIDDEN : HIDDEN + 3] == 7).all() and (memory[:, 4 * HIDDEN + 3 :] == 7).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("rows", [1, 65, 300])
+def test_a_product_may_be_rounded_to_bf16(isa: str, dtype: ComputeType, rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    x, weight = values(rng, rows, HIDDEN), pack_linear([values(rng, INNER, HIDDEN)], dtype=dtype)
+    chain = RowChain(2)
+    chain.multiply(X, weight, None, None, WIDE)
+    memory = np.full((rows, INNER + 2), 7, np.uint16)
+    chain.run([x, memory[:, :INNER]])
+    found = (memory[:, :INNER].astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(found, round_to_bf16(linear(x, weight)))
+    assert (memory[:, INNER:] == 7).all()
+
+
 def wrong_runs(layer: Layer) -> dict[str, Callable[[], object]]:
     x, wide = np.zeros((5, HIDDEN), np.float32), np.zeros((5, 3 * HIDDEN), np.float32)
     ids = np.zeros(5, np.int32)
@@ -93,6 +108,10 @@ def wrong_runs(layer: Layer) -> dict[str, Callable[[], object]]:
         r"run takes 2 values, got 1": lambda: layer.chain().run([x]),
         r"value 1 must be \(5, 120\), got \(4, 120\)": lambda: layer.chain().run([x, wide[:4]]),
         r"value 0 must be \(5, 40\), got \(5, 120\)": lambda: layer.chain().run([wide, wide]),
+        r"value 0 must be float32: only the target of products alone may be bfloat16": lambda: layer.chain().run(
+            [x.astype(np.uint16), wide]
+        ),
+        r"value 1 must be float32": lambda: layer.chain().run([x, wide.astype(np.uint16)]),
         r"lora_ids must be \(5,\), got \(4,\)": lambda: layer.chain().run([x, wide], ids[:4]),
         r"lora_ids\[0\] is 2 but 2 adapters are loaded": lambda: layer.chain().run([x, wide], ids + 2),
         r"values must be float32, got float64": lambda: layer.chain().run([x.astype(np.float64), wide]),

@@ -31,6 +31,9 @@ struct AttentionArgs {
     float scale;
     HeadsView<float> out;
     bool rounds_to_bf16;  // both products take operands rounded to bf16
+    // q, k and v are bf16 as it is: a "float" of theirs is two neighbours, and their head_dim half of out's, which is a
+    // multiple of 32. Without RoPE; rounds_to_bf16 as well.
+    bool holds_bf16;
 
     static constexpr int64_t kUnlimited = int64_t{1} << 40;
 
@@ -61,7 +64,7 @@ AttentionFn attention_varlen, attention_varlen_bf16;
 }
 
 namespace avx512_bf16 {
-AttentionFn attention_varlen_bf16;
+AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16;
 }
 
 // Throws std::invalid_argument on shapes and offsets that do not fit.

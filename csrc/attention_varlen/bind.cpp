@@ -8,6 +8,25 @@
 
 namespace longspan {
 
+namespace {
+
+// Rows of bf16, given as its bits, as "floats" of two neighbours.
+HeadsView<const float> pairs_view(const char* name, const py::array& array) {
+    const auto bits = heads_view<const uint16_t>(name, array);
+    const bool is_even = bits.head_dim % 2 == 0 && bits.row_stride % 2 == 0 && bits.head_stride % 2 == 0;
+    if (!is_even || reinterpret_cast<uintptr_t>(bits.data) % alignof(float) != 0) {
+        reject(name, " in bfloat16 must have an even head_dim, and rows and heads at multiples of four bytes");
+    }
+    return {reinterpret_cast<const float*>(bits.data),
+            bits.rows,
+            bits.heads,
+            bits.head_dim / 2,
+            bits.row_stride / 2,
+            bits.head_stride / 2};
+}
+
+}  // namespace
+
 void bind_attention_varlen(py::module_& module) {
     module.def(
         "attention_varlen",
@@ -22,9 +41,13 @@ void bind_attention_varlen(py::module_& module) {
             if (dtype != "float32" && dtype != "bfloat16") {
                 reject("attention_varlen: dtype must be float32 or bfloat16, got '", dtype, "'");
             }
-            const AttentionArgs args{heads_view<const float>("attention_varlen: q", q),
-                                     heads_view<const float>("attention_varlen: k", k),
-                                     heads_view<const float>("attention_varlen: v", v),
+            const bool holds_bf16 = py::isinstance<py::array_t<uint16_t>>(q);
+            const auto view = holds_bf16 ? pairs_view : [](const char* name, const py::array& array) {
+                return heads_view<const float>(name, array);
+            };
+            const AttentionArgs args{view("attention_varlen: q", q),
+                                     view("attention_varlen: k", k),
+                                     view("attention_varlen: v", v),
                                      vector_view<const int32_t>("attention_varlen: cu_seqlens_q", cu_seqlens_q),
                                      vector_view<const int32_t>("attention_varlen: cu_seqlens_k", cu_seqlens_k),
                                      vector_view<const float>("attention_varlen: slopes", slopes),
@@ -36,7 +59,8 @@ void bind_attention_varlen(py::module_& module) {
                                      limit(right),
                                      softmax_scale,
                                      heads_view<float>("attention_varlen: out", out),
-                                     dtype == "bfloat16"};
+                                     dtype == "bfloat16",
+                                     holds_bf16};
             const py::gil_scoped_release unlocked;
             attention_varlen(args);
         },

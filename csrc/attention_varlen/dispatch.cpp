@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/isa.h"
 #include "core/parallel.h"
+#include "linear/words.h"
 
 namespace longspan {
 namespace {
@@ -24,6 +25,13 @@ constexpr Variant<AttentionFn> kBf16Variants[] = {
     {Isa::avx2, avx2::attention_varlen_bf16},
 #endif
     {Isa::portable, portable::attention_varlen_bf16}};
+
+// What reads bf16 as it is.
+#if LONGSPAN_X86
+constexpr AttentionFn* kStoredBf16 = avx512_bf16::attention_varlen_stored_bf16;
+#else
+constexpr AttentionFn* kStoredBf16 = nullptr;
+#endif
 
 void check_offsets(const char* name, const VectorView<const int32_t>& offsets, int64_t total) {
     if (offsets.size < 1 || offsets.data[0] != 0 || offsets.data[offsets.size - 1] != total) {
@@ -71,13 +79,17 @@ void check_tables(const AttentionArgs& args) {
 void check(const AttentionArgs& args) {
     const auto& q = args.q;
     const auto& k = args.k;
+    const int64_t out_dim = q.head_dim * (args.holds_bf16 ? 2 : 1);
+    if (args.holds_bf16 && (!args.rounds_to_bf16 || args.cos.data != nullptr || out_dim % 32 != 0)) {
+        reject("attention_varlen: bfloat16 q, k and v need dtype bfloat16, no RoPE and a head_dim that 32 divides");
+    }
     if (q.heads < 1 || q.head_dim < 1) reject("attention_varlen: q must have at least one head and one value a head");
     if (k.heads < 1 || q.heads % k.heads != 0) {
         reject("attention_varlen: q's ", q.heads, " heads must be a multiple of k's ", k.heads);
     }
     check_heads("k", k, k.rows, k.heads, q.head_dim);
     check_heads("v", args.v, k.rows, k.heads, q.head_dim);
-    check_heads("out", args.out, q.rows, q.heads, q.head_dim);
+    check_heads("out", args.out, q.rows, q.heads, out_dim);
     check_offsets("cu_seqlens_q", args.cu_seqlens_q, q.rows);
     check_offsets("cu_seqlens_k", args.cu_seqlens_k, k.rows);
     if (args.cu_seqlens_q.size != args.cu_seqlens_k.size) {
@@ -172,14 +184,42 @@ struct Plan {
     }
 };
 
+// Rows of bf16 as floats, in `memory`.
+HeadsView<const float> widened(const HeadsView<const float>& rows, std::vector<float>& memory) {
+    const int64_t dim = 2 * rows.head_dim;
+    memory.resize(static_cast<size_t>(rows.rows * rows.heads * dim));
+    float* out = memory.data();
+    for (int64_t row = 0; row < rows.rows; ++row) {
+        for (int64_t head = 0; head < rows.heads; ++head, out += dim) {
+            const auto* const from = reinterpret_cast<const std::byte*>(rows.at(row, head));
+            load_weights(WeightFormat::bf16, from, dim, out);
+        }
+    }
+    return {memory.data(), rows.rows, rows.heads, dim, rows.heads * dim, dim};
+}
+
+// For instruction sets that read floats alone.
+void attend_widened(AttentionArgs args) {
+    std::vector<float> q, k, v;
+    args.q = widened(args.q, q);
+    args.k = widened(args.k, k);
+    args.v = widened(args.v, v);
+    args.holds_bf16 = false;
+    attention_varlen(args);
+}
+
 }  // namespace
 
 void attention_varlen(const AttentionArgs& args) {
     check(args);
+    const Isa isa = active_isa();
+    AttentionFn* const stored = isa >= Isa::avx512_bf16 ? kStoredBf16 : nullptr;
+    if (args.holds_bf16 && stored == nullptr) return attend_widened(args);
     Plan plan{args, {}, {}};
     plan.build();
-    const Isa isa = active_isa();
-    const auto run = args.rounds_to_bf16 ? pick_variant(kBf16Variants, isa).run : pick_variant(kVariants, isa).run;
+    const auto run = args.holds_bf16       ? stored
+                     : args.rounds_to_bf16 ? pick_variant(kBf16Variants, isa).run
+                                           : pick_variant(kVariants, isa).run;
     parallel_for(static_cast<int64_t>(plan.tasks.size()), [&](int64_t number) {
         const Task& task = plan.tasks[static_cast<size_t>(number)];
         for (int64_t place = task.first_sequence; place < task.last_sequence; ++place) {

@@ -60,7 +60,7 @@ class PartRunner {
 
 public:
     PartRunner(const AttentionArgs& args, const AttentionPart& part) : args_(args), part_(part) {
-        dim_ = args.q.head_dim;
+        dim_ = args.out.head_dim;
         units_ = Kind::units(dim_);
         q_start_ = args.cu_seqlens_q.data[part.sequence];
         k_start_ = args.cu_seqlens_k.data[part.sequence];
@@ -70,8 +70,8 @@ public:
         num_tiles_ = row_tiles * args.group();
         tile_floats_ = kTileRows * (units_ + dim_ + 2);
         max_tiles_ = least(num_tiles_, most(1, kStateBytes / (4 * tile_floats_)));
-        stages_values_ = !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy;
-        stages_keys_ = stages_values_ || args.cos.data != nullptr;
+        stages_keys_ = !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy || args.cos.data != nullptr;
+        stages_values_ = Kind::kPerUnit > 1 || !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy;
         stages_queries_ = !Kind::kIsPlain || args.cos.data != nullptr;
         take_scratch();
     }

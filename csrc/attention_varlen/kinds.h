@@ -20,6 +20,7 @@ struct Floats {
     static constexpr int64_t kBlockKeys = 64;  // keys that go through the softmax together
     static constexpr float kLogUnit = 1.0f;    // a weight is e^x where weight() gets x * kLogUnit
     static int64_t units(int64_t values) { return values; }
+    static int64_t row_floats(int64_t dim) { return dim; }  // of a row as it is given
     static void pack_row(const float* row, int64_t dim, float* out) {
         copy_row(row, dim, out, [](F32 x) { return x; });
     }

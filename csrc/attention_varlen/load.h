@@ -63,7 +63,7 @@ void stage_rows(const Rows& rows, int64_t dim, const AttentionArgs& args, int64_
     const int64_t units = Kind::units(dim);
     for (int64_t row = 0; row < rows.count; ++row, out += units) {
         const float* from = rows.data + row * rows.stride;
-        if (row + kRowsAhead < rows.following) fetch_row(from + kRowsAhead * rows.stride, dim);
+        if (row + kRowsAhead < rows.following) fetch_row(from + kRowsAhead * rows.stride, Kind::row_floats(dim));
         if (args.cos.data != nullptr) {
             float* to = Kind::kIsPlain ? out : turned;
             rotate_row(from, args.cos.row(position + row), args.sin.row(position + row), args.cos.cols,
@@ -81,21 +81,13 @@ void stage_values(const Rows& rows, int64_t dim, float* out) {
     for (int64_t row = 0; row < rows.count; row += Kind::kPerUnit, out += dim) {
         const float* from = rows.data + row * rows.stride;
         for (int64_t i = kRowsAhead; i < kRowsAhead + Kind::kPerUnit; ++i) {
-            if (row + i < rows.following) fetch_row(from + i * rows.stride, dim);
+            if (row + i < rows.following) fetch_row(from + i * rows.stride, Kind::row_floats(dim));
         }
         if constexpr (Kind::kPerUnit == 1) {
             Kind::pack_row(from, dim, out);
         } else {
-            const bool is_last = row + 1 == rows.count;  // beside it stands a row of zeros
-            const float* beside = from + rows.stride;
-            int64_t d = 0;
-            for (; d + F32::kLanes <= dim; d += F32::kLanes) {
-                Kind::join(F32::load(from + d), is_last ? F32::zero() : F32::load(beside + d)).store(out + d);
-            }
-            if (const int64_t rest = dim - d; rest > 0) {
-                const F32 second = is_last ? F32::zero() : F32::load_first(beside + d, rest);
-                Kind::join(F32::load_first(from + d, rest), second).store_first(out + d, rest);
-            }
+            // Beside the last one stands a row of zeros.
+            Kind::join_rows(from, row + 1 == rows.count ? nullptr : from + rows.stride, dim, out);
         }
     }
 }

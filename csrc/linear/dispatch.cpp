@@ -108,7 +108,7 @@ Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const Pan
 void shrink(const LinearArgs& args, const PackedLora& lora, const LinearVariant& variant, int64_t first_row,
             int64_t last_row) {
     const int64_t columns = lora.a().order().columns;
-    LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}, {}};
+    LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}, {}, {}};
     const auto& shrunk = args.lora.shrunk;
     to_shrunk.out = {const_cast<float*>(shrunk.data), shrunk.rows, shrunk.cols, shrunk.row_stride};
     const auto panels_of = [&](int64_t row) {
@@ -164,6 +164,7 @@ LinearArgs rows_of(const LinearArgs& args, int64_t first, int64_t rows) {
     cut(some.x);
     cut(some.residual);
     cut(some.out);
+    cut(some.rounded);
     if (some.lora.ids != nullptr) some.lora.ids += first;
     return some;
 }
@@ -270,7 +271,19 @@ void linear(const MatrixView<const float>& x, const PackedLinear& packed, Activa
     check_product("linear", x, packed, adapters);
     check_outputs("linear", x, packed.out_features(), residual, out);
     if (x.rows == 0) return;
-    LinearArgs args{x, {}, packed.view(), activation, residual, out, {}, {}};
+    LinearArgs args{x, {}, packed.view(), activation, residual, out, {}, {}, {}};
+    args.lora.ids = adapters.ids.data;
+    run_linear(args, {packed.dtype(), packed.isa(), adapters.lora});
+}
+
+void linear(const MatrixView<const float>& x, const PackedLinear& packed, const RowAdapters& adapters,
+            const MatrixView<uint16_t>& out) {
+    check_product("linear", x, packed, adapters);
+    if (out.rows != x.rows || out.cols != packed.out_features()) {
+        reject("linear: out must be (", x.rows, ", ", packed.out_features(), "), got (", out.rows, ", ", out.cols, ")");
+    }
+    if (x.rows == 0) return;
+    LinearArgs args{x, {}, packed.view(), Activation::none, {}, {}, {}, {}, out};
     args.lora.ids = adapters.ids.data;
     run_linear(args, {packed.dtype(), packed.isa(), adapters.lora});
 }
@@ -291,9 +304,9 @@ void mlp(const MatrixView<const float>& x, const Mlp& weights, const VectorView<
     check_product("mlp", {nullptr, x.rows, up.out_features(), 0}, down, down_adapters);
     check_outputs("mlp", x, down.out_features(), residual, out);
     if (x.rows == 0) return;
-    LinearArgs first{x, {}, up.view(), weights.activation, {}, {}, {}, {}};
+    LinearArgs first{x, {}, up.view(), weights.activation, {}, {}, {}, {}, {}};
     LinearArgs second{
-        {nullptr, x.rows, up.out_features(), 0}, {}, down.view(), Activation::none, residual, out, {}, {}};
+        {nullptr, x.rows, up.out_features(), 0}, {}, down.view(), Activation::none, residual, out, {}, {}, {}};
     first.lora.ids = second.lora.ids = lora_ids.data;
     run_mlp(first, {up.dtype(), up.isa(), up_adapters.lora}, second, {down.dtype(), down.isa(), down_adapters.lora});
 }
@@ -314,7 +327,7 @@ void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, c
     nothing.bias = bias.data();
     nothing.num_panels = order.num_panels();
     nothing.out_features = order.rows;
-    LinearArgs args{x, {}, nothing, Activation::none, {}, out, {}, {}};
+    LinearArgs args{x, {}, nothing, Activation::none, {}, out, {}, {}, {}};
     args.lora.ids = adapters.ids.data;
     run_linear(args, {order.dtype, order.isa, adapters.lora});
 }

@@ -83,6 +83,51 @@ private:
     int64_t left_;  // columns from the first on that are the next product's
 };
 
+// or rows of bf16.
+class ToBf16 {
+public:
+    ToBf16(const LinearArgs& args, int64_t column)
+        : out_(args.rounded), column_(column), left_(args.weights.out_features - column) {}
+
+    void put(int64_t row, F32 y) {
+        alignas(64) float values[kLanes];
+        y.store(values);
+        round<kLanes>(row, values);
+    }
+    void put(int64_t row, F32 low, F32 high) {
+        alignas(64) float values[kColumns];
+        low.store(values);
+        high.store(values + kLanes);
+        round<kColumns>(row, values);
+    }
+
+private:
+    template <int64_t kCount>
+    void round(int64_t row, const float* values) const {
+        alignas(64) uint16_t rounded[2 * kCount];
+        if constexpr (Bf16Kind::kParts == 1) {
+            alignas(64) Word words[kCount];  // pairs, in order
+            Bf16Kind::stage(values, kCount, words);
+            std::memcpy(rounded, words, kCount * sizeof(uint16_t));
+        } else {
+            for (int64_t i = 0; i < kCount; ++i) {
+                Word bits;
+                std::memcpy(&bits, values + i, sizeof bits);
+                rounded[i] = static_cast<uint16_t>(round_to_bf16(bits) >> 16);
+            }
+        }
+        uint16_t* const out = out_.row(row) + column_;
+        if (left_ >= kCount) {
+            std::memcpy(out, rounded, kCount * sizeof(uint16_t));
+        } else {
+            for (int64_t i = 0; i < left_; ++i) out[i] = rounded[i];
+        }
+    }
+
+    MatrixView<uint16_t> out_;
+    int64_t column_, left_;
+};
+
 // For rows from first_row on.
 template <class Values, class Outputs, Activation kActivation>
 void finish(const LinearArgs& args, const Word* sums, int64_t first_row, int64_t rows, int64_t panel) {

@@ -143,15 +143,20 @@ constexpr auto kMultiply = table_of<Kind>(std::make_integer_sequence<int, kTileR
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
-template <class Kind>
+template <class Values>
 FinishFn* finish_of(const LinearArgs& args) {
+    return args.rounded.data != nullptr ? finish_for<Values, ToBf16>(args.activation)
+                                        : finish_for<Values, ToMatrix>(args.activation);
+}
+template <class Kind>
+FinishFn* finish_of_kind(const LinearArgs& args) {
     using Values = typename Kind::Values;
     if constexpr (std::is_same_v<Values, FloatSums>) {
         if (args.next.words != nullptr) return finish_for<Values, ToStaged<Kind>>(args.activation);
-    } else {
-        if (args.lora.segments != nullptr) return finish_for<FloatSums, ToMatrix>(args.activation);  // settled
+    } else if (args.lora.segments != nullptr) {
+        return finish_of<FloatSums>(args);  // settled
     }
-    return finish_for<Values, ToMatrix>(args.activation);
+    return finish_of<Values>(args);
 }
 
 template <class Kind>
@@ -173,7 +178,7 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     auto* sums = static_cast<Word*>(thread_scratch((words + lora_words) * int64_t{sizeof(Word)}));
     OwnAdapters<Expand> own(args.lora, block, sums + words);
     const Word* staged = args.staged.words + block.first_row * kStride;
-    FinishFn* const finish = finish_of<Kind>(args);
+    FinishFn* const finish = finish_of_kind<Kind>(args);
 
     int64_t k = 0;
     do {  // once even for a layer without inputs, which is adapters alone

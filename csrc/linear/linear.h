@@ -15,10 +15,10 @@
 //         W is; B and shrunk are bf16.
 // Every u is summed in one order, which depends on K, the dtype and the instruction set alone: K is cut into blocks of
 // PanelShape::depth(), each block is one chain of fused multiply-adds over rising k, and the blocks' sums are added in
-// order; the adapter's products go on from there, in one chain. So a row has the same bits alone, in any batch, in any tile,
-// on any number of threads, and beside rows of any adapters; a row without one has the bits of a call without adapters.
-// `out` may be `residual`, not `x`. FLOPs = 2 rows K N: the limit is the multiply-add rate for many rows, and memory
-// (the weights are read once: 4, 2 or 1 bytes times N K) for few.
+// order; the adapter's products go on from there, in one chain. So a row has the same bits alone, in any batch, in any
+// tile, on any number of threads, and beside rows of any adapters; a row without one has the bits of a call without
+// adapters. `out` may be `residual`, not `x`. FLOPs = 2 rows K N: the limit is the multiply-add rate for many rows, and
+// memory (the weights are read once: 4, 2 or 1 bytes times N K) for few.
 #pragma once
 
 #include <cstddef>
@@ -103,6 +103,7 @@ struct LinearArgs {
     MatrixView<float> out;
     LoraView lora;
     StagedRows next;  // words not null: outputs are staged for another product of the same dtype, and `out` is none
+    MatrixView<uint16_t> rounded;  // data not null: outputs are rounded to bf16, and `out` and `residual` are none
 };
 
 // One task: these rows of x times these panels.
@@ -152,6 +153,10 @@ struct RowAdapters {
 // Throws std::invalid_argument on shapes that do not fit, an id that is no adapter's, or memory that overlaps.
 void linear(const MatrixView<const float>& x, const PackedLinear& weights, Activation activation,
             const MatrixView<const float>& residual, const RowAdapters& adapters, const MatrixView<float>& out);
+
+// The same with outputs rounded to bf16, to nearest, ties to even, as its bits.
+void linear(const MatrixView<const float>& x, const PackedLinear& weights, const RowAdapters& adapters,
+            const MatrixView<uint16_t>& out);
 
 // What an MLP is made of: out = (activation(x U^T + bias) of the row's adapter too) D^T + bias [+ residual], two times
 // linear(), with its bits. Where both are f32 or bf16, what lies between them is written as the second one reads it.

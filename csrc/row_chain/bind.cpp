@@ -48,8 +48,14 @@ void bind_row_chain(py::module_& module) {
         .def(
             "run",
             [](const RowChain& chain, const std::vector<py::array>& bound, const std::optional<py::array>& lora_ids) {
-                std::vector<MatrixView<float>> views;
-                for (const py::array& value : bound) views.push_back(matrix_view<float>("row_chain: values", value));
+                std::vector<ChainValue> views;
+                for (const py::array& value : bound) {
+                    if (py::isinstance<py::array_t<uint16_t>>(value)) {
+                        views.push_back({{}, matrix_view<uint16_t>("row_chain: values", value)});
+                    } else {
+                        views.push_back({matrix_view<float>("row_chain: values", value), {}});
+                    }
+                }
                 const auto ids = vector_view<const int32_t>("row_chain: lora_ids", lora_ids);
                 const py::gil_scoped_release unlocked;
                 chain.run(views, ids);

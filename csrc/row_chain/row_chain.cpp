@@ -89,26 +89,39 @@ void RowChain::add(const ChainNorm& step) {
     steps_.emplace_back(step);
 }
 
-void RowChain::check(const std::vector<MatrixView<float>>& bound, const VectorView<const int32_t>& lora_ids) const {
+bool RowChain::takes_bf16(int value) const {
+    for (const ChainStep& step : steps_) {
+        const auto* product = std::get_if<ChainProduct>(&step);
+        const bool is_read = std::visit([&](const auto& s) { return s.source == value || s.residual == value; }, step);
+        const bool is_written = std::visit([&](const auto& s) { return s.target == value; }, step);
+        if (is_read || (is_written && (product == nullptr || product->residual >= 0))) return false;
+    }
+    return true;
+}
+
+void RowChain::check(const std::vector<ChainValue>& bound, const VectorView<const int32_t>& lora_ids) const {
     if (bound.size() != static_cast<size_t>(num_bound_)) {
         reject("row_chain: run takes ", num_bound_, " values, got ", bound.size());
     }
     for (size_t i = 0; i < bound.size(); ++i) {
-        const int64_t width = widths_[i] < 0 ? bound[i].cols : widths_[i];
-        if (bound[i].rows != bound[0].rows || bound[i].cols != width) {
-            reject("row_chain: value ", i, " must be (", bound[0].rows, ", ", width, "), got (", bound[i].rows, ", ",
-                   bound[i].cols, ")");
+        const int64_t rows = bound[0].rows(), width = widths_[i] < 0 ? bound[i].cols() : widths_[i];
+        if (bound[i].rows() != rows || bound[i].cols() != width) {
+            reject("row_chain: value ", i, " must be (", rows, ", ", width, "), got (", bound[i].rows(), ", ",
+                   bound[i].cols(), ")");
+        }
+        if (bound[i].rounded.data != nullptr && !takes_bf16(static_cast<int>(i))) {
+            reject("row_chain: value ", i, " must be float32: only the target of products alone may be bfloat16");
         }
     }
-    if (lora_ids && lora_ids.size != bound[0].rows) {
-        reject("row_chain: lora_ids must be (", bound[0].rows, ",), got (", lora_ids.size, ",)");
+    if (lora_ids && lora_ids.size != bound[0].rows()) {
+        reject("row_chain: lora_ids must be (", bound[0].rows(), ",), got (", lora_ids.size, ",)");
     }
 }
 
-void RowChain::run(const std::vector<MatrixView<float>>& bound, const VectorView<const int32_t>& lora_ids) const {
+void RowChain::run(const std::vector<ChainValue>& bound, const VectorView<const int32_t>& lora_ids) const {
     check(bound, lora_ids);
     if (bound.empty()) return;
-    const int64_t rows = bound[0].rows;
+    const int64_t rows = bound[0].rows();
     if (rows < kRowsPerThread * num_threads()) return run_rows(bound, lora_ids, 0, rows);
     const std::vector<int64_t> ends = block_ends(rows);
     parallel_for(static_cast<int64_t>(ends.size()), [&](int64_t task) {
@@ -117,35 +130,63 @@ void RowChain::run(const std::vector<MatrixView<float>>& bound, const VectorView
     });
 }
 
-void RowChain::run_rows(const std::vector<MatrixView<float>>& bound, const VectorView<const int32_t>& lora_ids,
-                        int64_t first_row, int64_t last_row) const {
-    const int64_t rows = last_row - first_row;
-    std::vector<MatrixView<float>> values;
-    for (const auto& whole : bound) values.push_back({whole.row(first_row), rows, whole.cols, whole.row_stride});
-    auto* memory = static_cast<float*>(temporaries.reserve(rows * temporary_width_ * int64_t{sizeof(float)}));
-    for (size_t i = values.size(); i < widths_.size(); ++i) {
-        const int64_t width = std::max<int64_t>(widths_[i], 0);
-        values.push_back({memory, rows, width, width});
-        memory += rows * width;
+// Some rows of all values, and how a step is run on them.
+class RowChain::Rows {
+public:
+    Rows(const std::vector<ChainValue>& bound, const VectorView<const int32_t>& lora_ids, int64_t first, int64_t last)
+        : rows_(last - first), ids_(lora_ids) {
+        if (ids_) ids_ = {lora_ids.data + first, rows_};
+        const auto cut = [&](const auto& whole) {
+            auto part = whole;
+            if (part.data != nullptr) part.data = part.row(first);
+            part.rows = rows_;
+            return part;
+        };
+        for (const ChainValue& value : bound) values_.push_back({cut(value.floats), cut(value.rounded)});
     }
-    const auto at = [&](int value) { return value < 0 ? MatrixView<float>{} : values[static_cast<size_t>(value)]; };
-    const VectorView<const int32_t> ids =
-        lora_ids ? VectorView<const int32_t>{lora_ids.data + first_row, rows} : lora_ids;
-    for (const ChainStep& step : steps_) {
-        if (const auto* product = std::get_if<ChainProduct>(&step)) {
-            const bool has_lora = ids && product->lora != nullptr;
-            linear(readable(at(product->source)), *product->weights, Activation::none, readable(at(product->residual)),
-                   has_lora ? RowAdapters{product->lora, ids} : RowAdapters{}, at(product->target));
-        } else if (const auto* pair = std::get_if<ChainMlp>(&step)) {
-            mlp(readable(at(pair->source)), pair->weights, ids, readable(at(pair->residual)), at(pair->target));
-        } else {
-            const auto& norm = std::get<ChainNorm>(step);
-            const auto residual =
-                norm.residual < 0 ? HeadsView<const float>{} : groups_of<const float>(at(norm.residual), norm);
-            layer_norm({groups_of<const float>(at(norm.source), norm), residual, norm.weight, norm.bias, norm.eps,
-                        norm.is_centred, groups_of<float>(at(norm.target), norm)});
+
+    // Temporaries have these widths, from the first value that is not bound on.
+    void add_temporaries(const std::vector<int64_t>& widths, int64_t total) {
+        auto* memory = static_cast<float*>(temporaries.reserve(rows_ * total * int64_t{sizeof(float)}));
+        for (size_t i = values_.size(); i < widths.size(); ++i) {
+            const int64_t width = std::max<int64_t>(widths[i], 0);
+            values_.push_back({{memory, rows_, width, width}, {}});
+            memory += rows_ * width;
         }
     }
+
+    void run(const ChainProduct& step) const {
+        const RowAdapters adapters = ids_ ? RowAdapters{step.lora, ids_} : RowAdapters{};
+        const MatrixView<uint16_t>& rounded = values_[static_cast<size_t>(step.target)].rounded;
+        if (rounded.data != nullptr) return linear(readable(at(step.source)), *step.weights, adapters, rounded);
+        linear(readable(at(step.source)), *step.weights, Activation::none, readable(at(step.residual)), adapters,
+               at(step.target));
+    }
+    void run(const ChainMlp& step) const {
+        mlp(readable(at(step.source)), step.weights, ids_, readable(at(step.residual)), at(step.target));
+    }
+    void run(const ChainNorm& step) const {
+        HeadsView<const float> residual;
+        if (step.residual >= 0) residual = groups_of<const float>(at(step.residual), step);
+        layer_norm({groups_of<const float>(at(step.source), step), residual, step.weight, step.bias, step.eps,
+                    step.is_centred, groups_of<float>(at(step.target), step)});
+    }
+
+private:
+    MatrixView<float> at(int value) const {
+        return value < 0 ? MatrixView<float>{} : values_[static_cast<size_t>(value)].floats;
+    }
+
+    int64_t rows_;
+    VectorView<const int32_t> ids_;
+    std::vector<ChainValue> values_;
+};
+
+void RowChain::run_rows(const std::vector<ChainValue>& bound, const VectorView<const int32_t>& lora_ids,
+                        int64_t first_row, int64_t last_row) const {
+    Rows rows(bound, lora_ids, first_row, last_row);
+    rows.add_temporaries(widths_, temporary_width_);
+    for (const ChainStep& step : steps_) std::visit([&](const auto& kind) { rows.run(kind); }, step);
 }
 
 }  // namespace longspan

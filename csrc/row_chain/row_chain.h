@@ -41,6 +41,15 @@ struct ChainNorm {
 };
 using ChainStep = std::variant<ChainProduct, ChainMlp, ChainNorm>;
 
+// A value that a call binds to memory: f32, or bf16, which only products write, rounding their outputs.
+struct ChainValue {
+    MatrixView<float> floats;      // data null: bf16
+    MatrixView<uint16_t> rounded;  // data null: f32
+
+    int64_t rows() const { return floats.data == nullptr ? rounded.rows : floats.rows; }
+    int64_t cols() const { return floats.data == nullptr ? rounded.cols : floats.cols; }
+};
+
 class RowChain {
 public:
     explicit RowChain(int num_bound) : num_bound_(num_bound), widths_(static_cast<size_t>(num_bound), -1) {}
@@ -53,13 +62,16 @@ public:
 
     // Throws std::invalid_argument on values of other shapes than the steps say, and what the steps' ops throw. Ids are
     // read by products with adapters; data null: every row is without.
-    void run(const std::vector<MatrixView<float>>& bound, const VectorView<const int32_t>& lora_ids) const;
+    void run(const std::vector<ChainValue>& bound, const VectorView<const int32_t>& lora_ids) const;
 
 private:
+    class Rows;
+
     void use(const char* step, const char* role, int value, int64_t width);
-    void check(const std::vector<MatrixView<float>>& bound, const VectorView<const int32_t>& lora_ids) const;
-    void run_rows(const std::vector<MatrixView<float>>& bound, const VectorView<const int32_t>& lora_ids,
-                  int64_t first_row, int64_t last_row) const;
+    bool takes_bf16(int value) const;
+    void check(const std::vector<ChainValue>& bound, const VectorView<const int32_t>& lora_ids) const;
+    void run_rows(const std::vector<ChainValue>& bound, const VectorView<const int32_t>& lora_ids, int64_t first_row,
+                  int64_t last_row) const;
 
     int num_bound_;
     std::vector<ChainStep> steps_;

@@ -12,6 +12,7 @@ import inputs
 from attention_varlen_cases import HEADS, OPTIONS, RAGGED, Case, case
 from errors import assert_no_worse
 from longspan import _core, ops, reference
+from longspan.ops.attention_varlen import key_limits
 from longspan.reference.attention_varlen import round_to_bf16
 
 F32_ROUNDING = 2.0**-24
@@ -172,3 +173,45 @@ def test_layouts(isa: str) -> None:
 @pytest.mark.parametrize("lengths", [(), (0,), (0, 0, 0)], ids=str)
 def test_nothing_to_do(isa: str, lengths: tuple[int, ...]) -> None:
     assert attend(case(lengths, 32)).shape == (0, HEADS, 32)
+
+
+def bits(values: np.ndarray) -> np.ndarray:
+    """bf16 numbers as the bits that the kernel takes."""
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def attend_bits(case: Case, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The kernel itself on q, k and v as they are given; the public op has no such type."""
+    options = dict.fromkeys(("slopes", "cos", "sin", "bias_table", "window")) | case.options
+    left, right = key_limits(bool(options.get("causal")), options["window"])
+    tables = (options["slopes"], options["cos"], options["sin"], False, options["bias_table"])
+    out = np.full_like(case.q, np.nan)
+    scale = options.get("softmax_scale") or case.q.shape[2] ** -0.5
+    _core.attention_varlen(q, k, v, *case.args[3:], *tables, left, right, scale, out, "bfloat16")
+    return out
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OPTIONS if "rope" not in kind and kind != "interleaved"])
+@pytest.mark.parametrize("head_dim", [32, 64, 96])
+def test_bits_of_bf16_give_what_their_floats_give(isa: str, head_dim: int, kind: str) -> None:
+    whole = rounded(case((*RAGGED, 300), head_dim, kind, kv_heads=2))
+    expected = attend(whole)
+    parts = [bits(getattr(whole, name)) for name in "qkv"]
+    np.testing.assert_array_equal(attend_bits(whole, *parts), expected)
+    side_by_side = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    cuts = np.cumsum([part.shape[1] * part.shape[2] for part in parts])[:-1]
+    views = [view.reshape(part.shape) for view, part in zip(np.split(side_by_side, cuts, axis=1), parts, strict=True)]
+    np.testing.assert_array_equal(attend_bits(whole, *views), expected)
+
+
+def test_bits_of_bf16_are_refused_where_they_cannot_be_read() -> None:
+    odd, narrow = (rounded(case(RAGGED, dim, kv_heads=2)) for dim in (33, 48))
+    with pytest.raises(ValueError, match="q in bfloat16 must have an even head_dim"):
+        attend_bits(odd, *(bits(getattr(odd, name)) for name in "qkv"))
+    with pytest.raises(ValueError, match="need dtype bfloat16, no RoPE and a head_dim that 32 divides"):
+        attend_bits(narrow, *(bits(getattr(narrow, name)) for name in "qkv"))
+    with pytest.raises(ValueError, match="k must be uint16, got float32"):
+        attend_bits(odd, bits(narrow.q), narrow.k, bits(narrow.v))
+    turned = rounded(case(RAGGED, 32, "full rope", kv_heads=2))
+    with pytest.raises(ValueError, match="need dtype bfloat16, no RoPE"):
+        attend_bits(turned, *(bits(getattr(turned, name)) for name in "qkv"))

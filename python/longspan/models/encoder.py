@@ -39,7 +39,7 @@ class TextEncoder:
         batch = self.engine.place_batch(batch)
         spec, tokens = self.spec, len(batch.ids)
         x = workspace.take("x", tokens, spec.hidden_size)
-        qkv = workspace.take("qkv", tokens, spec.q_width + 2 * spec.kv_width)
+        qkv = self.engine.take_qkv(workspace, tokens, spec)
         context = workspace.take("context", tokens, spec.q_width)
         bound = {"x": x, "qkv": qkv, "context": context}
         self._embed(batch, x)

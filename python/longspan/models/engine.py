@@ -20,7 +20,8 @@ from longspan.batch import PackedBatch
 from longspan.models.parts import EncoderWeights, Norm, Product, TableAdapter
 from longspan.models.row_steps import Step
 from longspan.models.row_work import Chained, RowWork, StepByStep
-from longspan.models.spec import NormKind
+from longspan.models.spec import ModelSpec, NormKind
+from longspan.models.workspace import Workspace
 from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
 from longspan.ops.attention_varlen import key_limits
 from longspan.ops.linear import Activation, Gate, pack_linear
@@ -124,6 +125,10 @@ class OpsEngine:
         lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
         linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
 
+    def take_qkv(self, workspace: Workspace, tokens: int, spec: ModelSpec) -> np.ndarray:
+        """Memory for q, k and v of some tokens, side by side, as this model's attention reads them."""
+        return workspace.take("qkv", tokens, spec.q_width + 2 * spec.kv_width)
+
     def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
         """The steps, ready to run; every norm is of this kind."""
         return StepByStep(self, steps, kind, eps)
@@ -200,6 +205,16 @@ class OpsEngine:
 
 class CpuEngine(OpsEngine):
     """Computes by the CPU's kernels, called directly."""
+
+    def take_qkv(self, workspace: Workspace, tokens: int, spec: ModelSpec) -> np.ndarray:
+        """With products in bf16, its bits, which are half to write and to read: where nothing happens to q and k
+        between the product and the attention, either of the two may round them."""
+        is_untouched = spec.qk_norm is None and all(layer.rotary is None for layer in spec.layers)
+        is_stored = self.attention_dtype == "bfloat16" and _core.isa() == "avx512_bf16" and spec.head_dim % 32 == 0
+        if not (is_untouched and is_stored):
+            return super().take_qkv(workspace, tokens, spec)
+        width = spec.q_width + 2 * spec.kv_width  # even, as head_dim is
+        return workspace.take("qkv", tokens, width // 2).view(np.uint16)
 
     def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
         return Chained(steps, kind, eps)
