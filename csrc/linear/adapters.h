@@ -49,7 +49,7 @@ public:
             const LoraSegment& segment = segment_of(panel, id);
             for (int64_t done = 0; done < segment.depth;) {
                 const Extension more = rest_of(segment, first_row + row, done);
-                kMultiply<Kind>.extended[end - row - 1](more.staged, more.panel, 0, 0, more.panel,
+                kMultiply<Kind>.extended[end - row - 1](more.staged, more.panel, 0, 0, {more.panel, 0},
                                                         {tile + row * kColumns, 0, true}, &more);
                 done += more.depth;
             }

@@ -51,10 +51,14 @@ struct Tiles {
     bool continues;  // add to what an earlier K block left
 };
 
-// Every few words, multiply() asks for one cache line of the panel that comes next: its piece begins where no hardware
-// prefetcher looks, and would else come from the L3 cache while the first strip waits for it.
-constexpr int64_t kLineWords = 16, kStepsPerLine = 4;
-constexpr int64_t kStripsPerPanel = kColumns * kStepsPerLine / kLineWords;  // that ask for a whole piece together
+// Every kSteps words, multiply() asks for some cache lines of the panel that comes next: its piece begins where no
+// hardware prefetcher looks, and would else come from the L3 cache, or the memory, while the first strip waits for it.
+// A panel's strips ask for the piece together.
+struct Ahead {
+    const Word* piece;
+    int64_t lines;  // every kSteps words
+};
+constexpr int64_t kLineWords = 16, kSteps = 4, kLinesPerPiece = kColumns * kSteps / kLineWords;
 
 // What all rows of a strip go on with: words that their adapter has shrunk them to, and its words of B.
 struct Extension {
@@ -67,7 +71,7 @@ struct Extension {
 // them, hide the latency of the multiply-add. `ahead` is what to ask for. Extended, each chain goes on, after what an
 // earlier K block left, through the words of `more`: by the same loop, since GCC has no registers for a second one.
 template <class Kind, int kRows, int kPanels, bool kExtended = false>
-void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64_t depth, const Word* ahead,
+void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64_t depth, Ahead ahead,
               const Tiles& tiles, const Extension* more) {
     using Sum = typename Kind::Sum;
     Sum sums[kPanels][kRows][2];
@@ -96,9 +100,11 @@ void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64
     };
     for (int round = 0; round < (kExtended ? 2 : 1); ++round) {
         int64_t k = 0;
-        for (; k + kStepsPerLine <= depth; k += kStepsPerLine) {
-            __builtin_prefetch(ahead + k / kStepsPerLine * kLineWords, 0, 2);
-            for (int64_t i = 0; i < kStepsPerLine; ++i) step(k + i);
+        for (; k + kSteps <= depth; k += kSteps) {
+            for (int64_t line = 0; line < ahead.lines; ++line, ahead.piece += kLineWords) {
+                __builtin_prefetch(ahead.piece, 0, 2);
+            }
+            for (int64_t i = 0; i < kSteps; ++i) step(k + i);
         }
         for (; k < depth; ++k) step(k);
         if (round == 0 && tiles.continues) {
@@ -113,7 +119,7 @@ void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64
     each_sum([](const Sum& sum, auto* at) { sum.store(at); });
 }
 
-using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, const Word*, const Tiles&, const Extension*);
+using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, Ahead, const Tiles&, const Extension*);
 
 // How many panels a strip of so many rows takes at once.
 constexpr int64_t panels_at_once(int64_t rows) {
@@ -159,6 +165,17 @@ FinishFn* finish_of_kind(const LinearArgs& args) {
     return finish_of<Values>(args);
 }
 
+// What a task reads after so many panels of the K block from k on: the next one's piece, or the next K block's first.
+inline const Word* next_piece(const LinearArgs& args, const LinearBlock& block, int64_t panel, int64_t k,
+                              int64_t depth) {
+    const int64_t num_words = args.weights.num_words;
+    if (block.first_panel + panel == block.last_panel) {
+        panel = 0;
+        k = k + depth < num_words ? k + depth : 0;
+    }
+    return args.weights.panels + ((block.first_panel + panel) * num_words + k) * kColumns;
+}
+
 template <class Kind>
 void walk(const LinearArgs& args, const LinearBlock& block) {
     using Expand = typename Kind::Expand;
@@ -167,7 +184,7 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t panels = block.last_panel - block.first_panel;
     const int64_t num_words = args.weights.num_words;
     const int64_t at_once = panels_at_once(rows);
-    const int64_t strips = divide_up(rows, kTileRows);
+    const int64_t strips = divide_up(rows, kTileRows), lines = divide_up(kLinesPerPiece * at_once, strips);
     // With a single K block the sums need not outlive their strip.
     const bool keeps_sums = num_words > kDepth<Kind>;
     const int64_t tile_rows = keeps_sums ? rows : at_most(rows, kTileRows);
@@ -187,12 +204,12 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
         for (int64_t panel = 0; panel < panels;) {
             const int64_t taken = panels - panel >= at_once ? at_once : 1;
             const Word* weights = args.weights.panels + ((block.first_panel + panel) * num_words + k) * kColumns;
-            const Word* next = panel + taken < panels ? weights + taken * num_words * kColumns : weights;
+            const Word* next = next_piece(args, block, panel + taken, k, depth);
             const auto* table = taken > 1 ? kMultiply<Kind>.several : kMultiply<Kind>.one;
             for (int64_t strip = 0; strip < strips; ++strip) {
                 const int64_t row = rows * strip / strips;
                 const int64_t strip_rows = rows * (strip + 1) / strips - row;
-                const Word* ahead = next + strip % kStripsPerPanel * (depth / kStepsPerLine) * kLineWords;
+                const Ahead ahead{next + strip * lines % kLinesPerPiece * (depth / kSteps) * kLineWords, lines};
                 const int64_t tile_stride = tile_rows * kColumns;
                 Word* tile = keeps_sums ? sums + panel * tile_stride + row * kColumns : sums;
                 const int64_t at = block.first_panel + panel, first_row = block.first_row + row;
