@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+
+from longspan.integers import checked_int
 
 INT32_MAX: Final = int(np.iinfo(np.int32).max)
 
@@ -90,10 +91,7 @@ def _packed(rows: list[np.ndarray], indices: np.ndarray, adapters: np.ndarray | 
 
 
 def _checked_count(name: str, value: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"pack: {name} must be an int, got {type(value).__name__}") from None
+    count = checked_int(f"pack: {name}", value)
     if not 1 <= count <= INT32_MAX:
         raise ValueError(f"pack: {name} must be from 1 to {INT32_MAX}, got {count}")
     return count

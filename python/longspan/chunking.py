@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from longspan.integers import checked_int
 from longspan.sentences import sentence_ends
 from longspan.tokenizer import TextTokenizer, TokenizedText
 
@@ -61,8 +62,9 @@ def pack_spans(spans: Sequence[Span], token_counts: Sequence[int], chunk_tokens:
         spans: in order, each starting where the one before ends.
         token_counts: tokens of each; a span that alone has more than `chunk_tokens` stays alone, one without any joins.
         chunk_tokens: at least 1.
-    Raises: ValueError, an argument breaks a line above.
+    Raises: TypeError or ValueError, an argument breaks a line above.
     """
+    chunk_tokens = checked_int("chunk_tokens", chunk_tokens)
     _check_chunk_tokens(chunk_tokens)
     if len(spans) != len(token_counts):
         raise ValueError(f"token_counts must have one number for each of {len(spans)} spans, got {len(token_counts)}")
@@ -93,9 +95,8 @@ def split_document(
         tokenizer: whose tokens count, special ones not counted.
     Raises: as TextTokenizer.encode and `split_tokens`.
     """
-    check_chunk_size(unit, chunk_tokens, chunk_overlap)
     if text == "":
-        return []
+        return split_tokens(text, [], unit, chunk_tokens, chunk_overlap)
     tokens = tokenizer.encode([text], max_length=UNCUT)[0]
     return split_tokens(text, token_starts(tokens), unit, chunk_tokens, chunk_overlap)
 
@@ -118,8 +119,10 @@ def split_tokens(
         unit: "sentence", "paragraph" or "tokens".
         chunk_tokens: at least 1; None leaves each sentence or paragraph as it is.
         chunk_overlap: how many of its tokens each chunk of tokens shares with the one before; below `chunk_tokens`.
-    Raises: ValueError, an argument breaks a line above.
+    Raises: TypeError or ValueError, an argument breaks a line above.
     """
+    chunk_tokens = None if chunk_tokens is None else checked_int("chunk_tokens", chunk_tokens)
+    chunk_overlap = checked_int("chunk_overlap", chunk_overlap)
     check_chunk_size(unit, chunk_tokens, chunk_overlap)
     if text == "":
         return []

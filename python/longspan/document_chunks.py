@@ -12,7 +12,7 @@ import numpy as np
 
 from longspan.chunking import UNCUT, ChunkUnit, Span, check_chunk_size, split_tokens, token_spans, token_starts
 from longspan.late_chunking import STRATEGIES, Chunks, Plan, Strategy, late_means, plan_windows, with_special_tokens
-from longspan.options import check_choice, checked_int
+from longspan.options import check_choice
 from longspan.pipeline import Finish, Pipeline
 from longspan.tokenizer import TextTokenizer, TokenizedText
 
@@ -29,7 +29,7 @@ CHARS_PER_BLOCK: Final = 1 << 20
 class ChunkSettings:
     """How documents are cut and run; `Encoder.encode_chunks` says what each means.
 
-    Raises: TypeError or ValueError, a setting is not one of those that there are, or no number that it may be.
+    Raises: ValueError, a setting is not one of those that there are, or no number that it may be.
     """
 
     chunks: ChunkRule
@@ -46,7 +46,7 @@ class ChunkSettings:
     def __post_init__(self) -> None:
         check_choice("encode_chunks", "mode", self.mode, MODES)
         check_choice("encode_chunks", "strategy", self.strategy, STRATEGIES)
-        if not 0 <= checked_int("encode_chunks", "overlap", self.overlap) < self.window:
+        if not 0 <= self.overlap < self.window:
             raise ValueError(
                 f"encode_chunks: overlap must be from 0 to {self.window - 1} in a window of {self.window}, "
                 f"got {self.overlap}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from longspan.integers import checked_int
 from longspan.ops.maxsim import maxsim, maxsim_topk
 
 TokenArrays = Sequence[np.ndarray] | np.ndarray  # (tokens, dim) of each text; or one such array, for one
@@ -53,10 +53,7 @@ def rank(query: np.ndarray, documents: TokenArrays, top_k: int) -> list[Ranked]:
 
 def checked_top_k(caller: str, top_k: int, name: str = "top_k") -> int:
     """`top_k` as an int. TypeError where it is none, ValueError below 1."""
-    try:
-        count = operator.index(top_k)
-    except TypeError:
-        raise TypeError(f"{caller}: {name} must be an int, got {type(top_k).__name__}") from None
+    count = checked_int(f"{caller}: {name}", top_k)
     if count < 1:
         raise ValueError(f"{caller}: {name} must be 1 or more, got {count}")
     return count

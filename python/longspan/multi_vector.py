@@ -16,6 +16,7 @@ from longspan.checkpoint import Checkpoint
 from longspan.colbert import ColbertTokenizer
 from longspan.colbert_rules import SKIP_RULES, override, read_rules
 from longspan.errors import CheckpointError
+from longspan.integers import checked_int
 from longspan.late_interaction import Ranked, TokenArrays, rank, score
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
@@ -24,7 +25,7 @@ from longspan.models.expansion import ExpansionEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights, read_adapters
-from longspan.options import OnTruncate, check_choice, checked_int
+from longspan.options import OnTruncate, check_choice
 from longspan.pipeline import Pipeline
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
@@ -280,13 +281,13 @@ class MultiVectorEncoder:
         return found[0] if isinstance(texts, str) else found
 
     def _checked_dim(self, name: str, dim: int | None) -> int | None:
-        if dim is not None and not 1 <= checked_int(name, "dim", dim) <= self.dim:
+        if dim is not None and not 1 <= checked_int(f"{name}: dim", dim) <= self.dim:
             raise ValueError(f"{name}: dim must be from 1 to {self.dim}, got {dim}")
         return dim
 
     def _limit(self, name: str, given: int | None, default: int, argument: str = "max_length") -> int:
         """The length that holds for a call, in the model's bounds; the default is what its files say."""
-        limit = default if given is None else checked_int(name, argument, given)
+        limit = default if given is None else checked_int(f"{name}: {argument}", given)
         shortest = self._tokenizer.shortest
         if not shortest <= limit <= self.max_length:
             kind = CheckpointError if given is None else ValueError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Literal, TypedDict
 
 from longspan.quantize import Precision
@@ -32,11 +31,3 @@ def check_choice(caller: str, name: str, value: str | None, choices: tuple[str |
     """ValueError if `value` is none of `choices`."""
     if value not in choices:
         raise ValueError(f"{caller}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def checked_int(caller: str, name: str, value: int) -> int:
-    """`value` as an int; TypeError if it is none."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{caller}: {name} must be an int, got {type(value).__name__}") from None

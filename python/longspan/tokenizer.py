@@ -23,6 +23,7 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from tokenizers.pre_tokenizers import ByteLevel
 
 from longspan.errors import CheckpointError
+from longspan.integers import checked_int
 from longspan.json_object import JsonObject
 
 if TYPE_CHECKING:
@@ -167,10 +168,7 @@ class TextTokenizer:
 
     def _checked_length(self, max_length: int) -> int:
         """`max_length` as an int that leaves room for a token of text."""
-        try:
-            length = operator.index(max_length)
-        except TypeError:
-            raise TypeError(f"max_length must be an int, got {type(max_length).__name__}") from None
+        length = checked_int("max_length", max_length)
         if length <= self.num_special_tokens:
             raise ValueError(
                 f"max_length must be at least {self.num_special_tokens + 1} "

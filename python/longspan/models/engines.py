@@ -6,6 +6,7 @@ import os
 import re
 from typing import Final
 
+from longspan.integers import checked_int
 from longspan.models.engine import COMPUTE_TYPES, CpuEngine, OpsEngine
 
 CUDA_TYPES: Final = ("bfloat16", "float16", "float32")
@@ -18,7 +19,7 @@ def engine_for(caller: str, device: str | None, dtype: str, num_threads: int | N
     Raises: ValueError, there is no such engine, or what it needs is not there.
     """
     device = "cpu" if device is None else str(device)
-    if num_threads is not None and num_threads < 1:
+    if num_threads is not None and checked_int(f"{caller}: num_threads", num_threads) < 1:
         raise ValueError(f"{caller}: num_threads must be 1 or more, got {num_threads}")
     if device == "cpu":
         return _cpu_engine(caller, dtype)

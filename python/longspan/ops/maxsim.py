@@ -9,6 +9,7 @@ import numpy as np
 from longspan import _core, reference
 from longspan.arrays import Array, dtype_of, host_values, is_array, like, to_numpy
 from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
+from longspan.integers import checked_int
 from longspan.ops.border import kernel_input, run_kernel
 from longspan.ops.checks import check_axes, check_cu_seqlens
 from longspan.ops.maxsim_tokens import (
@@ -131,6 +132,7 @@ def maxsim_topk(
     Raises: as `maxsim`.
     """
     _, num_docs = _check("maxsim_topk", q, d, cu_seqlens_q, cu_seqlens_d)
+    k = checked_int("maxsim_topk: k", k)
     if not 1 <= k <= num_docs:
         raise ValueError(f"maxsim_topk: k must be from 1 to the number of documents, {num_docs}, got {k}")
     return MAXSIM_TOPK(q, d, cu_seqlens_q, cu_seqlens_d, k, backend=backend)  # type: ignore[return-value]

@@ -7,6 +7,7 @@ import numpy as np
 from longspan import _core, reference
 from longspan.arrays import Array, dtype_of, host_values, like
 from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_plain_cuda, unless_torch
+from longspan.integers import checked_int
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
 
@@ -51,8 +52,10 @@ def span_mean(
     """
     check_axes("span_mean", "hidden", hidden, ("total_tokens", "dim"))
     check_axes("span_mean", "spans", spans, ("num_spans", 2))
-    if truncate_dim is not None and not 1 <= truncate_dim <= hidden.shape[1]:
-        raise ValueError(f"span_mean: truncate_dim must be from 1 to {hidden.shape[1]}, got {truncate_dim}")
+    if truncate_dim is not None:
+        truncate_dim = checked_int("span_mean: truncate_dim", truncate_dim)
+        if not 1 <= truncate_dim <= hidden.shape[1]:
+            raise ValueError(f"span_mean: truncate_dim must be from 1 to {hidden.shape[1]}, got {truncate_dim}")
     kept = _checked_spans(spans, hidden.shape[0], drop_invalid)
     if out is not None:
         check_axes("span_mean", "out", out, (kept.shape[0], truncate_dim or hidden.shape[1]))
