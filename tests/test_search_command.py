@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from contextlib import closing
@@ -150,6 +151,53 @@ def test_append_and_replace(fake: FakeEncoder, lines: Path, tmp_path: Path, caps
     assert sorted(found(ask(capsys, index, TEXTS[0], "-k", 5))[0]) == ["a new text", "another"]
 
 
+def test_the_old_index_stays_until_the_new_one_is_whole(
+    fake: FakeEncoder,
+    lines: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run with --force that is stopped, before and after its first save; resumed; one that cannot
+    be put in place; and one that was killed between the two renames."""
+    monkeypatch.setattr(index_folder, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(search_build, "_SAMPLE", 10)
+    index, old, words = tmp_path / "index", tmp_path / "old.txt", ("--lines", "--model", MODEL)
+    old.write_text("the old one\n")
+    assert build(index, old, *words) == 0
+    kept = "64 documents of the new one kept, and the same command with --resume in place of --force goes on from there"
+    for place, fate, names in ((0, "", set()), (120, f"; {kept}", {"index.new"})):
+        fake.raises[TEXTS[place]] = KeyboardInterrupt()
+        capsys.readouterr()
+        assert build(index, lines, *words, "--force") == 130
+        assert capsys.readouterr().err == f"longspan: interrupted; {index} is as it was{fate}\n"
+        assert found(ask(capsys, index, "x", "-k", 9)) == [["the old one"]]
+        fake.raises.clear()
+        assert {path.name for path in tmp_path.iterdir()} == {"index", "old.txt", "in.txt", *names}
+    fake.texts.clear()
+    rename = os.rename
+
+    def refused(source: object, target: object) -> None:
+        if str(source).endswith(".new"):
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refused)
+        assert build(index, lines, *words, "--resume") == 1
+    assert fake.texts == TEXTS[64:]
+    assert found(ask(capsys, index, "x", "-k", 9)) == [["the old one"]]
+    os.rename(index, tmp_path / "index.old")  # as a run that is killed between its two renames leaves it
+    assert build(index, lines, *words, "--resume") == 0
+    assert found(ask(capsys, index, "--file", lines, "-k", 1)) == [[text] for text in TEXTS]
+    assert build(index, old, *words, "--force") == 0
+    assert found(ask(capsys, index, "x", "-k", 9)) == [["the old one"]]
+    assert {path.name for path in tmp_path.iterdir()} == {"index", "old.txt", "in.txt"}
+    (tmp_path / "index.new").mkdir()
+    assert build(index, old, *words, "--force") == 1
+    assert f"{index}.new is no index of `longspan search`" in capsys.readouterr().err
+
+
 def test_a_stopped_run_goes_on(
     fake: FakeEncoder,
     lines: Path,
@@ -226,7 +274,7 @@ from longspan import BinaryIndex
 from longspan.cli.index_folder import IndexWriter, Settings, load_index
 folder, rng = Path(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
 index = load_index(folder) or BinaryIndex(24)
-writer = IndexWriter(folder, Settings(None, None, None, None), {}, index, first=0)
+writer = IndexWriter(folder, Settings(None, None, None, None), {}, index, first=0, target=folder)
 print("ready", flush=True)
 while True:
     rows = len(index) + np.arange(int(rng.integers(1, 300)))

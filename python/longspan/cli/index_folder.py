@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -131,6 +132,7 @@ class IndexWriter:
 
     Args:
         folder: made if it is not there.
+        target: where the index is to be in the end: `folder`, or the folder of one that it replaces.
         about: what makes two runs the same run, as JSON values.
         index: what is there already; None where nothing is.
         first: documents that were there before the run began.
@@ -145,8 +147,9 @@ class IndexWriter:
         index: BinaryIndex | None,
         *,
         first: int,
+        target: Path,
     ) -> None:
-        self.folder, self.index, self._settings = folder, index, settings
+        self.folder, self.target, self.index, self._settings = folder, target, index, settings
         self._run = Run(about, first, is_done=False)
         self._last_save = time.monotonic()
         folder.mkdir(exist_ok=True)
@@ -180,13 +183,32 @@ class IndexWriter:
         self._last_save = time.monotonic()
 
     def finish(self) -> None:
-        """Save, and say that the run is done."""
+        """Save, put the index where it is to be, and say that the run is done."""
         self.save()
+        if self.folder != self.target:
+            self._replace()
         self._write_settings(Run(self._run.about, self._run.first, is_done=True))
 
     def close(self) -> None:
         """Let another run begin."""
         self._file.close()
+
+    def _replace(self) -> None:
+        """This index in the place of the one that is there. Between the two renames none is, and --resume goes on."""
+        old = self.target.with_name(f"{self.target.name}.old")
+        if (old / SETTINGS).is_file():  # left by a run that was killed here
+            shutil.rmtree(old)
+        if self.target.exists():
+            os.rename(self.target, old)
+        try:
+            os.rename(self.folder, self.target)
+        except BaseException:
+            if old.exists():
+                os.rename(old, self.target)
+            raise
+        self.folder = self.target
+        sync_folder(self.target.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
     def _lock(self) -> None:
         if sys.platform == "win32":

@@ -177,7 +177,7 @@ def _configure_build(parser: argparse.ArgumentParser) -> None:
     present = parser.add_argument_group("an index that is there")
     present.add_argument("--append", action="store_true", help="add to it")
     present.add_argument("--resume", action="store_true", help="go on with the run that was stopped")
-    present.add_argument("--force", action="store_true", help="replace it")
+    present.add_argument("--force", action="store_true", help="replace it, once the new one is whole")
     parser.add_argument("--json", action="store_true", help="print a summary on stdout as JSON")
     add_model_options(parser)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -27,6 +25,7 @@ from longspan.cli.search_plan import (
     document_encoding,
     find_present,
     make_settings,
+    working_folder,
 )
 from longspan.cli.search_sources import DocumentBlock, text_records, vector_blocks
 from longspan.cli.stage import Vectors
@@ -61,7 +60,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
     Raises: CommandError, FileNotFoundError: what stopped it, and what became of the index; Stopped, on Ctrl-C.
     """
     started = time.perf_counter()
-    folder = Path(os.path.realpath(request.index))
+    folder, target = working_folder(request)
     inputs = checked_inputs(request)
     texts = find_inputs([request.texts], format=request.format) if request.texts else []
     settings, about = make_settings(request, folder, options), describe_run(request, inputs)
@@ -71,7 +70,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
         settings = replace(settings, normalize=None if encoder.similarity_fn_name == "dot" else True)
     if index is None and folder.exists():
         shutil.rmtree(folder)
-    writer, tally = IndexWriter(folder, settings, about, index, first=first), Tally()
+    writer, tally = IndexWriter(folder, settings, about, index, first=first, target=target), Tally()
     resumed = len(index) - first if index is not None else 0
     with closing(writer):
         try:
@@ -88,7 +87,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
             writer.finish()
             info = writer.index.info()
         except BaseException as error:
-            _give_up(error, writer)
+            _give_up(error, writer, is_replacing=folder != target)
     tally.report("; --chunk-tokens N cuts them into passages instead")
     return BuildSummary(
         index=request.index,
@@ -183,10 +182,14 @@ def _fitting(vectors: Vectors, index: BinaryIndex | None) -> Vectors:
     return vectors
 
 
-def _give_up(error: BaseException, writer: IndexWriter) -> NoReturn:
+def _give_up(error: BaseException, writer: IndexWriter, *, is_replacing: bool) -> NoReturn:
     """Leave nothing behind, or what a resumed run can use, and say which; then the error goes on."""
     saved = load_index(writer.folder)
     if saved is None:
         shutil.rmtree(writer.folder, ignore_errors=True)
-        end_with(error, f"nothing was written to {writer.folder}")
-    end_with(error, f"{count(len(saved), 'document')} kept, and the same command with --resume goes on from there")
+        end_with(error, f"{writer.target} is as it was" if is_replacing else f"nothing was written to {writer.target}")
+    kept = count(len(saved), "document")
+    if is_replacing:
+        kept = f"{writer.target} is as it was; {kept} of the new one"
+    how = "--resume in place of --force" if is_replacing else "--resume"
+    end_with(error, f"{kept} kept, and the same command with {how} goes on from there")

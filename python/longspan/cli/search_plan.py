@@ -87,6 +87,15 @@ def checked_inputs(request: BuildRequest) -> list[Input]:
     return find_inputs(request.inputs, format="parquet")
 
 
+def working_folder(request: BuildRequest) -> tuple[Path, Path]:
+    """Where the run writes, and where the index is to be: one folder, unless the run replaces an index, which then
+    stays as it is until the new one beside it is whole."""
+    target = Path(os.path.realpath(request.index))
+    beside = target.with_name(f"{target.name}.new")
+    replaces = target.exists() if request.force else request.resume and beside.exists()
+    return (beside if replaces else target), target
+
+
 def make_settings(request: BuildRequest, folder: Path, options: ModelOptions) -> Settings:
     """Those of the index that is there, or new ones. Raises: CommandError, the request contradicts the former."""
     model = request.model
@@ -105,8 +114,9 @@ def make_settings(request: BuildRequest, folder: Path, options: ModelOptions) ->
 def find_present(request: BuildRequest, folder: Path, about: Mapping[str, object]) -> tuple[BinaryIndex | None, int]:
     """What the run goes on from, and how many documents were there before it began. Raises: CommandError."""
     if not folder.exists() or request.force:
-        if folder.exists():
-            read_settings(folder)  # nothing else is deleted
+        for present in {folder, Path(os.path.realpath(request.index))}:
+            if present.exists():
+                read_settings(present)  # nothing else is deleted
         return None, 0
     if not (request.append or request.resume):
         raise CommandError(f"{request.index} exists; give --append to add to it, or --force to replace it")
