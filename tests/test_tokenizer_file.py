@@ -65,6 +65,23 @@ def test_tokenizer_config_overrides_tokenizer_json(golden: Path) -> None:
     assert ids(do_lower_case=False, tokenizer_class="PreTrainedTokenizerFast") == plain
 
 
+@pytest.mark.parametrize("named", ["BertTokenizer", "BertTokenizerFast", "MPNetTokenizer", None])
+def test_absent_keys_are_the_class_s_defaults(edited: Callable[..., Path], named: str | None) -> None:
+    """As transformers has it, which makes these classes' normalizer without a look at tokenizer.json's."""
+    normalizer = {"type": "BertNormalizer", "clean_text": True, "lowercase": False}
+    file = edited(normalizer={**normalizer, "handle_chinese_chars": False, "strip_accents": False})
+    text = ["THE é 東京"]
+
+    def ids(**values: object) -> list[int]:
+        config = JsonObject(values if named is None else {"tokenizer_class": named, **values}, "c")
+        return from_file(file, config=config).encode(text)[0].ids.tolist()
+
+    verbatim = from_file(file).encode(text)[0].ids.tolist()
+    assert ids() == ids(do_lower_case=True, strip_accents=None, tokenize_chinese_chars=True) != verbatim
+    assert ids(do_lower_case=False, strip_accents=False, tokenize_chinese_chars=False) == verbatim
+    assert ids(tokenizer_class="PreTrainedTokenizerFast") == verbatim
+
+
 def test_tokenizer_config_sets_the_prefix_space(tmp_path: Path) -> None:
     byte_level = tokenizer_inputs.byte_level(tmp_path)
     spaced = from_file(byte_level, config=JsonObject({"add_prefix_space": True}, "c"))

@@ -231,15 +231,16 @@ def _refuse_surrogates(name: str, text: str) -> None:
 
 
 def _apply_config(tokenizer: Tokenizer, config: JsonObject) -> None:
-    """Let tokenizer_config.json override tokenizer.json in what transformers' named classes take from it."""
+    """Let tokenizer_config.json override tokenizer.json in what transformers' named classes take from it. BERT's and
+    MPNet's make their normalizer of it alone: an absent key is the class's default, whatever tokenizer.json says.
+    """
     if config.get_str("tokenizer_class", "") in VERBATIM_CLASSES:
         return
     normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
     if isinstance(normalizer, BertNormalizer):
-        split_chinese = config.get_bool("tokenize_chinese_chars", normalizer.handle_chinese_chars)
-        normalizer.handle_chinese_chars = split_chinese
-        normalizer.strip_accents = config.get_bool("strip_accents", normalizer.strip_accents)
-        normalizer.lowercase = config.get_bool("do_lower_case", normalizer.lowercase)
+        normalizer.handle_chinese_chars = config.get_bool("tokenize_chinese_chars", True)
+        normalizer.strip_accents = config.get_bool("strip_accents", None)  # None: as lowercase
+        normalizer.lowercase = config.get_bool("do_lower_case", True)
         tokenizer.normalizer = normalizer
     if isinstance(pre_tokenizer, ByteLevel):
         pre_tokenizer.add_prefix_space = config.get_bool("add_prefix_space", pre_tokenizer.add_prefix_space)
