@@ -206,6 +206,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.large
 def test_long_sequence_needs_little_memory() -> None:
     pytest.importorskip("resource", reason="the peak of resident memory is read the Unix way")
     done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True, check=True)
