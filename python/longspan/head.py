@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
+from longspan.activations import Activation
 from longspan.checkpoint import ModuleEntry
 from longspan.errors import CheckpointError
 from longspan.models.engine import OpsEngine
 from longspan.models.parts import Product
-from longspan.ops.linear import Activation
 from longspan.safetensors_folder import SafetensorsFolder
 
 DENSE_ACTIVATIONS: Final[dict[str, Activation | None]] = {

@@ -16,6 +16,7 @@ import numpy as np
 
 from longspan import _core
 from longspan._core import PackedLinear, PackedLora
+from longspan.activations import Activation, Gate
 from longspan.batch import PackedBatch
 from longspan.models.parts import EncoderWeights, Norm, Product, TableAdapter
 from longspan.models.row_steps import Step
@@ -24,7 +25,7 @@ from longspan.models.spec import ModelSpec, NormKind
 from longspan.models.workspace import Workspace
 from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
 from longspan.ops.attention_varlen import key_limits
-from longspan.ops.linear import Activation, Gate, pack_linear
+from longspan.ops.linear import pack_linear
 from longspan.ops.multi_lora import pack_lora
 from longspan.vectors import unit_length
 

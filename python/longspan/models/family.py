@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from longspan.activations import Activation
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.json_object import REQUIRED, JsonObject, Required
 from longspan.models.spec import LinearMap, ModelSpec, NormMap, WeightMap
-from longspan.ops.linear import Activation
 
 T = TypeVar("T")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from longspan.activations import Activation
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.family import (
@@ -23,7 +24,6 @@ from longspan.models.family import (
     read_size,
 )
 from longspan.models.spec import LayerMap, LayerSpec, ModelSpec, PoolingMode, WeightMap
-from longspan.ops.linear import Activation
 
 # 'feed_forward_type'; the class's other kinds, such as its default "original", were never published with ALiBi.
 GATED_ACTIVATIONS: Final[dict[str, Activation]] = {"geglu": "gelu", "reglu": "relu"}

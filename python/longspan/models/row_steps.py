@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from longspan.activations import Activation
 from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product
 from longspan.models.spec import ModelSpec
-from longspan.ops.linear import Activation
 
 # The hidden state (tokens, hidden_size); what goes into an attention, q, k and v side by side; what comes out of it.
 BOUND: Final = ("x", "qkv", "context")

@@ -8,11 +8,11 @@ from typing import Protocol
 import numpy as np
 
 from longspan._core import RowChain
+from longspan.activations import Activation
 from longspan.models.parts import Norm, Product
 from longspan.models.row_steps import BOUND, Mlp, Multiply, Normalize, Step, temporaries
 from longspan.models.spec import NormKind
 from longspan.models.workspace import Workspace
-from longspan.ops.linear import Activation
 
 
 class RowWork(Protocol):

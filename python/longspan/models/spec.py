@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from longspan.ops.linear import Activation, Gate
+from longspan.activations import Activation, Gate
 
 NormKind = Literal["layer_norm", "rms_norm"]
 PoolingMode = Literal["mean", "cls", "lasttoken"]

@@ -13,13 +13,13 @@ from typing import Final
 import numpy as np
 import torch
 
+from longspan.activations import Activation, Gate
 from longspan.batch import PackedBatch
 from longspan.kernels.linear import DenseLinear, DenseLora, dense_linear
 from longspan.kernels.multi_lora import launch_table_lora
 from longspan.models.engine import Batch, OpsEngine
 from longspan.models.parts import EncoderWeights, Product
 from longspan.ops import pool_mean, span_mean
-from longspan.ops.linear import Activation, Gate
 from longspan.vectors import SMALLEST_NORM
 
 
