@@ -83,9 +83,8 @@ class MultiVectorEncoder:
         self.dtype: Final = engine.dtype
         self.num_threads: Final = num_threads
         self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
-        projection = load_projection(
-            checkpoint, spec.hidden_size, engine
-        )  # first: it says what is no multi-vector model
+        # First, as it says what is no multi-vector model.
+        projection = load_projection(checkpoint, spec.hidden_size, engine)
         self.max_length: Final = _longest(checkpoint, spec)
         rules = override(
             read_rules(checkpoint, self.max_length),
@@ -96,9 +95,9 @@ class MultiVectorEncoder:
             attends_to_expansion=attend_to_mask_tokens,
             mask_punctuation=mask_punctuation,
         )
-        tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
+        self.tokenizer: Final = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
         self.rules: Final = rules
-        self._tokenizer = ColbertTokenizer(tokenizer, rules, checkpoint.tokenizer_file)
+        self._tokenizer = ColbertTokenizer(self.tokenizer, rules, checkpoint.tokenizer_file)
         self.query_maxlen: Final = self._limit("MultiVectorEncoder", query_maxlen, rules.query_maxlen, "query_maxlen")
         self.doc_maxlen: Final = self._limit("MultiVectorEncoder", doc_maxlen, rules.doc_maxlen, "doc_maxlen")
         # A projection beside the backbone is none of the family's tensors.

@@ -67,6 +67,13 @@ class Projection:
         return replace(self, dense=(replace(self.dense[0], product=product),))
 
 
+def is_late_interaction(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is made for token vectors alone; jina-embeddings-v4, which has both, counts as the other."""
+    if checkpoint.modules:
+        return bool(checkpoint.dense) and checkpoint.pooling is None
+    return STANFORD in checkpoint.tensor_names
+
+
 def load_projection(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -> Projection:
     """The layers from (tokens, hidden_size) to (tokens, dim), without adapters, packed for `engine`.
 

@@ -1,6 +1,7 @@
-"""The folder of `longspan search`: a BinaryIndex, and beside it its documents and how they became vectors.
+"""The folder of `longspan search`: an index, and beside it its documents and how they became vectors.
 
-    index.json, *.bin   the BinaryIndex; a document's id is the place of its line in documents.jsonl, in bytes
+    index.json, *.bin   the BinaryIndex, or the MultiVectorStore; a document's id is the
+                        place of its line in documents.jsonl, in bytes
     documents.jsonl     {"id": 0, "text": "...", "source": "notes.md", "start": 0, "end": 120} a document
     search.json         the model and its options, and what the last run was to add
 
@@ -18,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 import numpy as np
 
@@ -28,7 +29,9 @@ from longspan.errors import IndexFileError
 from longspan.json_object import JsonObject
 
 if TYPE_CHECKING:
-    from longspan.search import BinaryIndex
+    from longspan.search import BinaryIndex, MultiVectorStore
+
+    SearchIndex = BinaryIndex | MultiVectorStore
 
 if sys.platform != "win32":  # there, two runs of one index are not kept apart
     import fcntl
@@ -95,12 +98,15 @@ def read_settings(folder: Path) -> tuple[Settings, Run]:
         raise CommandError(f"{path} is damaged: {error}") from error
 
 
-def load_index(folder: Path) -> BinaryIndex | None:
+def load_index(folder: Path) -> SearchIndex | None:
     """The index in `folder`; None where no run has saved one yet."""
-    from longspan.search import BinaryIndex
-    from longspan.search.header import HEADER
+    from longspan.search import BinaryIndex, MultiVectorStore
+    from longspan.search.header import HEADER, read_format
+    from longspan.search.token_rows import TokenState
 
-    return BinaryIndex.load(folder) if (folder / HEADER).exists() else None
+    if not (folder / HEADER).exists():
+        return None
+    return MultiVectorStore.load(folder) if read_format(folder) == TokenState.FORMAT else BinaryIndex.load(folder)
 
 
 class Documents:
@@ -144,7 +150,7 @@ class IndexWriter:
         folder: Path,
         settings: Settings,
         about: Mapping[str, object],
-        index: BinaryIndex | None,
+        index: SearchIndex | None,
         *,
         first: int,
         target: Path,
@@ -162,7 +168,7 @@ class IndexWriter:
             self._file.close()
             raise
 
-    def append(self, vectors: Vectors, lines: Sequence[str]) -> None:
+    def append(self, vectors: Vectors | list[np.ndarray], lines: Sequence[str]) -> None:
         """Add documents; `lines`: of each what follows its id in the file, a JSON object with `text` and `source`."""
         assert self.index is not None, "the index is made before the first row"
         ids, data, at = np.empty(len(lines), np.int64), bytearray(), self._file.tell()
@@ -170,7 +176,10 @@ class IndexWriter:
             ids[place] = at + len(data)
             data += f'{{"id": {ids[place]}, {line[1:]}\n'.encode()
         self._file.write(data)
-        self.index.add(vectors, ids)
+        if isinstance(vectors, list):
+            cast("MultiVectorStore", self.index).add(vectors, ids)
+        else:
+            cast("BinaryIndex", self.index).add(vectors, ids)
         if time.monotonic() - self._last_save > _SECONDS_BETWEEN_SAVES:
             self.save()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,7 @@ from longspan.quantize import PRECISIONS
 
 if TYPE_CHECKING:
     from longspan.embedder import Encoder
+    from longspan.multi_vector import MultiVectorEncoder
 
 Record = TypeVar("Record")
 
@@ -32,6 +34,29 @@ class ModelOptions:
         from longspan import Encoder
 
         return Encoder(
+            model,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            num_threads=self.threads,
+        )
+
+    def open_either(self, model: str) -> Encoder | MultiVectorEncoder:
+        """The same, of a late-interaction model its own kind of encoder."""
+        from longspan import MultiVectorEncoder, hub
+        from longspan.checkpoint import Checkpoint
+        from longspan.token_head import is_late_interaction
+
+        folder = hub.resolve(
+            model, revision=self.revision, cache_dir=self.cache_dir, local_files_only=self.local_files_only
+        )
+        with closing(Checkpoint.open(folder)) as checkpoint:
+            has_tokens = is_late_interaction(checkpoint)
+        if not has_tokens:
+            return self.open(model)
+        return MultiVectorEncoder(
             model,
             device=self.device,
             dtype=self.dtype,

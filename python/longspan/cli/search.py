@@ -21,7 +21,8 @@ DESCRIPTION = """\
 Build an index of texts or vectors in a folder, and ask it questions.
 
 The index holds sign bits, which are searched exactly by Hamming distance, and what the best candidates are scored with
-again (--store). `longspan info INDEX` says what is in it. From Python, BinaryIndex.load(INDEX) opens it too.
+again (--store). Of a late-interaction model it holds token vectors, which are all scored by MaxSim. `longspan info
+INDEX` says what is in it. From Python, BinaryIndex.load(INDEX) or MultiVectorStore.load(INDEX) opens it too.
 """
 EPILOG = """\
 examples:
@@ -166,8 +167,9 @@ def _configure_build(parser: argparse.ArgumentParser) -> None:
 
     index = parser.add_argument_group("index")
     index.add_argument(
-        "--store", choices=("codes", "int8", "float32"), default="int8",
-        help="what candidates are scored with again: the bits alone, a byte a dimension, or floats (default: int8)",
+        "--store", choices=("codes", "int8", "float32", "float16", "binary"), default="int8",
+        help="what candidates are scored with again: the bits alone (codes), int8 or float32; or how token vectors are "
+        "kept: int8, float16 or binary (default: int8)",
     )  # fmt: skip
     index.add_argument(
         "--center", choices=("auto", "yes", "no"), default="auto",

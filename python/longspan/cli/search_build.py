@@ -28,11 +28,21 @@ from longspan.cli.search_plan import (
     working_folder,
 )
 from longspan.cli.search_sources import DocumentBlock, text_records, vector_blocks
+from longspan.cli.search_tokens import (
+    TokenRows,
+    check_build,
+    check_kind,
+    encode_either,
+    is_late_interaction,
+    new_store,
+)
 from longspan.cli.stage import Vectors
 from longspan.cli.stream import Tally, embedded, encode_with, good_records
 from longspan.cli.terminal import count
 
 if TYPE_CHECKING:
+    from longspan.cli.index_folder import SearchIndex
+    from longspan.cli.search_tokens import AnyEncoder
     from longspan.embedder import Encoder
     from longspan.search import BinaryIndex
 
@@ -59,14 +69,18 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
 
     Raises: CommandError, FileNotFoundError: what stopped it, and what became of the index; Stopped, on Ctrl-C.
     """
+    from longspan.search import IndexInfo
+
     started = time.perf_counter()
     folder, target = working_folder(request)
     inputs = checked_inputs(request)
     texts = find_inputs([request.texts], format=request.format) if request.texts else []
     settings, about = make_settings(request, folder, options), describe_run(request, inputs)
     index, first = find_present(request, folder, about)
-    encoder = None if request.vectors else options.open(settings.model or "")
-    if encoder is not None and index is None:  # documents are ranked by the dot product, which is the cosine then
+    encoder = None if request.vectors else options.open_either(settings.model or "")
+    if encoder is not None and is_late_interaction(encoder):
+        check_build(request)
+    elif encoder is not None and index is None:  # documents are ranked by the dot product, which is the cosine then
         settings = replace(settings, normalize=None if encoder.similarity_fn_name == "dot" else True)
     if index is None and folder.exists():
         shutil.rmtree(folder)
@@ -82,34 +96,34 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
                 blocks = _begin(writer, request, settings, blocks, encoder)
             for vectors, lines in blocks:
                 writer.append(_fitting(vectors, writer.index), lines)
-            if writer.index is None:
+            if writer.index is None or not len(writer.index):
                 raise CommandError(f"there is no {'vector' if request.vectors else 'text'} in the inputs")
             writer.finish()
-            info = writer.index.info()
         except BaseException as error:
             _give_up(error, writer, is_replacing=folder != target)
     tally.report("; --chunk-tokens N cuts them into passages instead")
+    info = writer.index.info()
     return BuildSummary(
         index=request.index,
-        documents=info.rows,
-        added=info.rows - first,
+        documents=len(writer.index),
+        added=len(writer.index) - first,
         resumed=resumed,
         skipped=tally.skipped,
         seconds=round(time.perf_counter() - started, 3),
-        is_centered=info.has_center_documents,
-        advice=info.advice,
+        is_centered=isinstance(info, IndexInfo) and info.has_center_documents,
+        advice=info.advice if isinstance(info, IndexInfo) else None,
     )
 
 
 def _text_blocks(
-    request: BuildRequest, settings: Settings, encoder: Encoder, inputs: list[Input], tally: Tally, done: int
+    request: BuildRequest, settings: Settings, encoder: AnyEncoder, inputs: list[Input], tally: Tally, done: int
 ) -> Iterator[DocumentBlock]:
     from longspan.chunking import split_document
 
     def split(text: str, most: int) -> list[tuple[int, int]]:
         return split_document(text, encoder.tokenizer, most)
 
-    encode = encode_with(encoder, document_encoding(request, settings))
+    encode = encode_either(encoder, document_encoding(request, settings))
     records = text_records(request, inputs, split, tally)
     for vectors, block in embedded(records, encode, tally, inputs=inputs, limit=request.limit, done=done):
         yield vectors, [record.kept for record in block]
@@ -129,17 +143,19 @@ def _begin(
     request: BuildRequest,
     settings: Settings,
     blocks: Iterator[DocumentBlock],
-    encoder: Encoder | None,
+    encoder: AnyEncoder | None,
 ) -> Iterator[DocumentBlock]:
     """Make the index of what the first rows say; all rows again."""
+    if encoder is not None and is_late_interaction(encoder):
+        writer.index = new_store(settings.truncate_dim or encoder.dim, request.store)
+        return blocks
     head: list[DocumentBlock] = []
-    rows = 0
-    while rows < _SAMPLE and (block := next(blocks, None)) is not None:
+    while sum(len(lines) for _, lines in head) < _SAMPLE and (block := next(blocks, None)) is not None:
         head.append(block)
-        rows += len(block[1])
-    if head:
-        kind = head[0][0].dtype, head[0][0].shape[1]  # another one is refused when it is added
-        sample = np.concatenate([vectors for vectors, _ in head if (vectors.dtype, vectors.shape[1]) == kind])
+    arrays = [vectors for vectors, _ in head if isinstance(vectors, np.ndarray)]
+    if arrays:
+        kind = arrays[0].dtype, arrays[0].shape[1]  # another one is refused when it is added
+        sample = np.concatenate([vectors for vectors in arrays if (vectors.dtype, vectors.shape[1]) == kind])
         queries = None
         if request.query_sample and encoder is not None and request.center != "no":
             queries = _query_sample(request, settings, encoder)
@@ -149,16 +165,20 @@ def _begin(
 
 def _new_index(sample: Vectors, queries: Vectors | None, request: BuildRequest) -> BinaryIndex:
     from longspan.search import BinaryIndex
+    from longspan.search.rows import is_store
     from longspan.search.spread import FEW, NARROW_MEAN, MeanDirection
 
+    store = request.store
+    if not is_store(store):
+        raise CommandError(f"--store {store} is for token vectors; one vector a text takes codes, int8 or float32")
     if sample.dtype == np.uint8:
         return BinaryIndex(8 * sample.shape[1], store="codes")
     direction = MeanDirection(np.zeros(sample.shape[1]))
     direction.add(sample)
     is_narrow = direction.count >= FEW and (direction.length or 0.0) > NARROW_MEAN
     if request.center == "no" or (request.center == "auto" and queries is None and not is_narrow):
-        return BinaryIndex(sample.shape[1], store=request.store)
-    return BinaryIndex.learn(sample, queries, store=request.store)
+        return BinaryIndex(sample.shape[1], store=store)
+    return BinaryIndex.learn(sample, queries, store=store)
 
 
 def _query_sample(request: BuildRequest, settings: Settings, encoder: Encoder) -> Vectors:
@@ -173,9 +193,12 @@ def _query_sample(request: BuildRequest, settings: Settings, encoder: Encoder) -
     )
 
 
-def _fitting(vectors: Vectors, index: BinaryIndex | None) -> Vectors:
+def _fitting(vectors: Vectors | TokenRows, index: SearchIndex | None) -> Vectors | TokenRows:
     """The vectors as the index takes them. Raises: CommandError, they are of another shape."""
     assert index is not None, "made of the first rows"
+    check_kind("the index", index, isinstance(vectors, list))
+    if isinstance(vectors, list):
+        return vectors
     dim = vectors.shape[1] * (8 if vectors.dtype == np.uint8 else 1)
     if dim != index.dim:
         raise CommandError(f"the vectors have {dim} dimensions, but the index has {index.dim}")

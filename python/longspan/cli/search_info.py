@@ -34,10 +34,9 @@ def describe_index(name: str) -> SearchIndexInfo:
     """Raises: IndexFileError or CommandError, the index is damaged."""
     folder = Path(os.path.realpath(name))
     size = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
-    if read_format(folder) == TokenState.FORMAT:
-        return SearchIndexInfo(name, None, True, size, MultiVectorStore.load(folder).info())
     if not (folder / SETTINGS).is_file():
-        return SearchIndexInfo(name, None, True, size, BinaryIndex.load(folder).info())
+        kind = MultiVectorStore if read_format(folder) == TokenState.FORMAT else BinaryIndex
+        return SearchIndexInfo(name, None, True, size, kind.load(folder).info())
     settings, run = read_settings(folder)
     index = load_index(folder)
     return SearchIndexInfo(name, settings.model, run.is_done, size, None if index is None else index.info())

@@ -16,8 +16,9 @@ from longspan.cli.options import ModelOptions
 from longspan.cli.stream import Role
 
 if TYPE_CHECKING:
-    from longspan.search import BinaryIndex
+    from longspan.cli.index_folder import SearchIndex
     from longspan.search.rows import Store
+    from longspan.search.token_rows import TokenStore
 
 Center = Literal["auto", "yes", "no"]
 
@@ -49,7 +50,7 @@ class BuildRequest:
     max_length: int | None
     on_truncate: Literal["warn", "error", "ignore"]
     batch_tokens: int | None
-    store: Store
+    store: Store | TokenStore
     center: Center
     query_sample: str | None
     append: bool
@@ -111,7 +112,7 @@ def make_settings(request: BuildRequest, folder: Path, options: ModelOptions) ->
     return Settings(settings.model or model, settings.revision, settings.truncate_dim, settings.normalize)
 
 
-def find_present(request: BuildRequest, folder: Path, about: Mapping[str, object]) -> tuple[BinaryIndex | None, int]:
+def find_present(request: BuildRequest, folder: Path, about: Mapping[str, object]) -> tuple[SearchIndex | None, int]:
     """What the run goes on from, and how many documents were there before it began. Raises: CommandError."""
     if not folder.exists() or request.force:
         for present in {folder, Path(os.path.realpath(request.index))}:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -23,16 +23,19 @@ from longspan.cli.options import ModelOptions
 from longspan.cli.readers import Selection, read_records
 from longspan.cli.search_plan import Encoding
 from longspan.cli.search_sources import open_vectors
+from longspan.cli.search_tokens import TokenRows, check_kind, check_prompts, encode_either, is_late_interaction
 from longspan.cli.stage import Vectors
-from longspan.cli.stream import Tally, encode_with, good_records
+from longspan.cli.stream import Tally, good_records
 from longspan.cli.terminal import excerpt, is_terminal, style
 
 if TYPE_CHECKING:
-    from longspan.search import BinaryIndex
+    from longspan.cli.index_folder import SearchIndex
+    from longspan.search import BinaryIndex, MultiVectorStore
 
 _AT_A_TIME = 256  # questions of a file
 _SHOWN_LINES = 3  # of a document
 _FIELDS_WIDTH = 60  # characters
+Questions = tuple[list[str], Vectors | TokenRows]  # and their vectors
 _PROMPT = "? "
 
 
@@ -113,7 +116,7 @@ def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
     return "\n".join(line for line in lines if line) if answer.hits else "\n".join([*lines, "  nothing was found"])
 
 
-def _asked(request: QueryRequest, options: ModelOptions, settings: Settings) -> Iterator[tuple[list[str], Vectors]]:
+def _asked(request: QueryRequest, options: ModelOptions, settings: Settings) -> Iterator[Questions]:
     """Questions and their vectors. The model is loaded before the first question is asked for."""
     model = request.model or settings.model
     if model is None:
@@ -127,7 +130,10 @@ def _asked(request: QueryRequest, options: ModelOptions, settings: Settings) -> 
         prompt=request.prompt,
     )
     options = options.with_revision(settings.revision) if request.model is None else options
-    encode = encode_with(options.open(model), encoding)
+    encoder = options.open_either(model)
+    if is_late_interaction(encoder):
+        check_prompts(request.prompt_name, request.prompt)
+    encode = encode_either(encoder, encoding)
     for texts in _questions(request):
         yield texts, encode(texts)
 
@@ -160,7 +166,7 @@ def _prompted() -> Iterator[str]:
             return
 
 
-def _given_vectors(name: str) -> Iterator[tuple[list[str], Vectors]]:
+def _given_vectors(name: str) -> Iterator[Questions]:
     vectors = open_vectors(name)
     for first in range(0, len(vectors), _AT_A_TIME):
         block = np.ascontiguousarray(vectors[first : first + _AT_A_TIME])
@@ -168,8 +174,29 @@ def _given_vectors(name: str) -> Iterator[tuple[list[str], Vectors]]:
 
 
 def _found(
-    request: QueryRequest, index: BinaryIndex, documents: Documents, texts: list[str], vectors: Vectors
+    request: QueryRequest, index: SearchIndex, documents: Documents, texts: list[str], vectors: Vectors | TokenRows
 ) -> Iterator[Answer]:
+    check_kind(request.index, index, isinstance(vectors, list))
+    if isinstance(vectors, list):
+        ids, scores = _by_tokens(request, index, vectors)
+    else:
+        ids, scores = _by_vectors(request, index, vectors)
+    for text, row, values in zip(texts, ids.tolist(), scores.tolist(), strict=True):
+        hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(zip(row, values), 1)]
+        yield Answer(text, hits)
+
+
+def _by_tokens(request: QueryRequest, index: SearchIndex, vectors: TokenRows) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores (n, k), by MaxSim with every document."""
+    if not request.rescore:
+        raise CommandError("--no-rescore is for models of one vector a text; token vectors are scored as they are")
+    result = cast("MultiVectorStore", index).search(vectors, request.top_k)
+    return result.ids, result.scores
+
+
+def _by_vectors(request: QueryRequest, index: SearchIndex, vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores (n, k), by the codes and what candidates are scored with again."""
+    index = cast("BinaryIndex", index)
     is_coded = vectors.dtype == np.uint8
     dim = vectors.shape[1] * (8 if is_coded else 1)
     if dim != index.dim:
@@ -179,7 +206,4 @@ def _found(
     result = index.search(
         vectors, request.top_k, rescore=request.rescore and not is_coded, oversample=request.oversample
     )
-    scores = -result.distances if result.scores is None else result.scores
-    for text, ids, row in zip(texts, result.ids.tolist(), scores.tolist(), strict=True):
-        hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(zip(ids, row), 1)]
-        yield Answer(text, hits)
+    return result.ids, -result.distances if result.scores is None else result.scores

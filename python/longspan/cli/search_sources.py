@@ -25,7 +25,8 @@ VECTORS_COLUMN = "embedding"  # as `longspan embed` names it
 _ROWS_A_BLOCK = 4096
 
 Split = Callable[[str, int], list[tuple[int, int]]]  # text, most tokens -> spans of characters
-DocumentBlock = tuple[Vectors, list[str]]  # (n, dim) and for each row a JSON object with `text` and `source`
+# (n, dim), or of each document its tokens'; and for each a JSON object with `text` and `source`.
+DocumentBlock = tuple[Vectors | list[np.ndarray], list[str]]
 
 
 def text_records(request: BuildRequest, inputs: Sequence[Input], split: Split, tally: Tally) -> Iterator[Record]:
