@@ -129,7 +129,7 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 	$(BIN)/stubtest longspan._core --allowlist .ci/stubtest_allowlist.txt
 	$(BIN)/python .ci/check_isa_leaks.py
 
-check-sanitize:  ## the kernels' tests under AddressSanitizer, UBSan and ThreadSanitizer (builds two modules)
+check-sanitize:  ## the kernels' tests under AddressSanitizer, UBSan and LeakSanitizer, then ThreadSanitizer (builds two modules)
 	.ci/sanitize
 
 # Peers are left out where they are not installed: `.venv/bin/pip install -e '.[bench]'` brings them.

@@ -72,12 +72,14 @@ def test_queries_end_where_the_keys_end(isa: str, kind: str) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.large
 def test_long(isa: str) -> None:
     check(case((1000,), 64))
     check(case((1000,), 32, "rope alibi causal"))
     check(case((1000,), 8, "alibi table window", kv_heads=1))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["plain", "alibi", "causal window", "rope", "table"])
 def test_one_sequence_alone_gives_the_same_bits(isa: str, kind: str) -> None:
     lengths = (1, 700, 33, 0, 64, 65, 16, 10, 130)

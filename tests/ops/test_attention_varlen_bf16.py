@@ -70,11 +70,13 @@ def test_queries_end_where_the_keys_end(isa: str, kind: str) -> None:
     assert not attend(longer)[-7:].any(), "no key must give zeros"
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["plain", "alibi", "rope alibi causal"])
 def test_long(isa: str, kind: str) -> None:
     check(case((1000,), 64, kind))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["plain", "alibi", "table", "causal window"])
 def test_error_is_bounded_by_the_rounding_of_weights(isa: str, kind: str) -> None:
     """Where q, k and v are bf16 values, only the weights w_j are rounded: they become w_j (1 + e_j), and as they are
@@ -121,6 +123,7 @@ def test_grouped_heads(isa: str, kv_heads: int) -> None:
     np.testing.assert_array_equal(attend(spread), attend(grouped))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("kind", ["plain", "alibi", "causal window", "rope", "table"])
 def test_one_sequence_alone_gives_the_same_bits(isa: str, kind: str) -> None:
     lengths = (1, 700, 33, 0, 64, 65, 16, 10, 130)

@@ -68,6 +68,7 @@ def test_activation_over_its_whole_range(isa: str, activation: str) -> None:
     np.testing.assert_allclose(lowest, -1 if activation == "tanh" else 0, atol=1e-7)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("shape, gate", [((384, 100), "first"), ((600, 33), None)], ids=str)
 @pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
 def test_a_row_has_the_same_bits_in_any_batch_on_any_threads(

@@ -86,6 +86,7 @@ def test_matches_reference(isa: str, name: str, dim: int, lengths: tuple[list[in
         assert_no_worse(got, truth, reference.maxsim(*plain_operands("test", q, d), *offsets))
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", FORMATS)
 def test_long_rows_and_long_queries(isa: str, name: str) -> None:
     """Tokens of 8 KB, a query of more tokens than one group of lanes holds, and queries around it."""

@@ -82,6 +82,7 @@ def test_linear_matches_reference(isa: str, shape: tuple[int, int, int, int], ga
     assert_no_worse(ops.linear(x, packed, backend="reference", **how), truth, native)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("shape", [(384, 100, 4, 5), (600, 66, 48, 3), (64, 32, 300, 2)], ids=str)
 @pytest.mark.parametrize("gate, dtype", [(None, "float32"), ("second", "bfloat16"), (None, "int8")])
 def test_a_row_has_the_same_bits_beside_any_others(
