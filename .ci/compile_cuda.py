@@ -3,13 +3,16 @@
     python .ci/compile_cuda.py [--match hamming] [--arch 90a] [--json FILE]
 
 Registers, stack and spills are the assembler's own words (nvcc -Xptxas -v). A kernel that spills registers fails: too
-many for the blocks that its launch bounds ask for are spilled too. Exit status 1 if one does, or does not compile; 0
-with a line that says so where there is no nvcc.
+many for the blocks that its launch bounds ask for are spilled too. So does one whose tensor-core products are made to
+wait for each other, or whose setmaxnreg is ignored. Where nvdisasm is (in a toolkit, or beside Triton), the kernels in
+INSTRUCTIONS must hold what stands there. Exit status 1 if one fails, or does not compile; 0 with a line that says so
+where there is no nvcc. Files named *_sm90* are for sm_90a alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import shutil
@@ -24,9 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("80", "90a", "100")
 FLAGS = ("-std=c++20", "-O3", "-Xptxas", "-v", "-cubin", f"-I{ROOT / 'csrc'}")
 
+# What the machine code of a file's kernels must hold: wgmma, bulk tensor copies, mbarriers, setmaxnreg; and must not.
+INSTRUCTIONS = {"csrc/attention_varlen/cuda_sm90.cu": ("HGMMA", "UTMALDG", "SYNCS", "USETMAXREG")}
+LOCAL_MEMORY = ("LDL", "STL")
+
 ENTRY = re.compile(r"Compiling entry function '(?P<name>\w+)'")
 STACK = re.compile(r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes")
 USED = re.compile(r"Used (?P<registers>\d+) registers")
+# "wgmma.mma_async instructions are serialized due to ...", "setmaxnreg ignored ...".
+LOSS = re.compile(r"\(C75\d\d\) (?P<words>.*)")
+OPCODE = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?(?P<name>[A-Z][A-Z0-9]*)", re.MULTILINE)
 # The kernel's own name and its template arguments, in a mangled name.
 KERNEL = re.compile(r"\d(?P<kernel>[a-z][a-z_]*_kernel)(?:I(?P<arguments>\w+?)EEv)?")
 
@@ -67,15 +77,46 @@ def short(mangled: str) -> str:
     return found["kernel"] + (f"<{found['arguments']}>" if found["arguments"] else "")
 
 
+def losses(output: str) -> list[str]:
+    """What the assembler says that it could not do as the source asks, each once."""
+    return sorted({found["words"] for found in LOSS.finditer(output)})
+
+
+def missing(code: str, wanted: tuple[str, ...]) -> list[str]:
+    """What is wrong with disassembled code: instructions that are not there, and local memory that is used."""
+    names = {found["name"] for found in OPCODE.finditer(code)}
+    wrong = [f"no {name} in the machine code" for name in wanted if name not in names]
+    return wrong + [f"{name} in the machine code" for name in LOCAL_MEMORY if name in names]
+
+
+def find_disassembler() -> str | None:
+    """nvdisasm's path."""
+    triton = importlib.util.find_spec("triton")
+    places = [] if triton is None else [str(Path(str(triton.origin)).parent / "backends" / "nvidia" / "bin")]
+    return shutil.which("nvdisasm") or shutil.which("nvdisasm", path=":".join(places))
+
+
 def compile_file(nvcc: str, path: Path, arch: str) -> list[Report]:
-    """Raises: RuntimeError, it does not compile, with what the compiler says."""
+    """Raises: RuntimeError, it does not compile, or not as it was meant; with what the compiler says."""
+    name = str(path.relative_to(ROOT))
     with tempfile.TemporaryDirectory() as folder:
-        target = f"-gencode=arch=compute_{arch},code=sm_{arch}"
-        command = [nvcc, *FLAGS, target, "-o", str(Path(folder) / "out.cubin"), str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{path.relative_to(ROOT)} for sm_{arch}:\n{done.stderr}")
-    return parse(done.stdout + done.stderr, str(path.relative_to(ROOT)), arch)
+        target, binary = f"-gencode=arch=compute_{arch},code=sm_{arch}", str(Path(folder) / "out.cubin")
+        done = subprocess.run([nvcc, *FLAGS, target, "-o", binary, str(path)], capture_output=True, text=True)  # noqa: PLW1510
+        if done.returncode != 0:
+            raise RuntimeError(f"{name} for sm_{arch}:\n{done.stderr}")
+        wrong = losses(done.stdout + done.stderr)
+        if name in INSTRUCTIONS and (tool := find_disassembler()) is not None:
+            code = subprocess.run([tool, "-c", binary], capture_output=True, text=True, check=True).stdout
+            wrong += missing(code, INSTRUCTIONS[name])
+    if wrong:
+        raise RuntimeError(f"{name} for sm_{arch}:\n" + "\n".join(wrong))
+    return parse(done.stdout + done.stderr, name, arch)
+
+
+def architectures_of(path: Path, asked: str | None) -> list[str]:
+    """Those that a file is compiled for."""
+    own = ("90a",) if "_sm90" in path.name else ARCHITECTURES
+    return [arch for arch in own if asked in (None, arch)]
 
 
 def main() -> int:
@@ -93,7 +134,7 @@ def main() -> int:
     failed = 0
     print(f"{'registers':>9} {'stack':>6} {'spills':>6}  kernel")
     for path in sorted(path for path in (ROOT / "csrc").glob("*/cuda*.cu") if options.match in str(path)):
-        for arch in (options.arch,) if options.arch else ARCHITECTURES:
+        for arch in architectures_of(path, options.arch):
             started = time.monotonic()
             try:
                 found = compile_file(nvcc, path, arch)

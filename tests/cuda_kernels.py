@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Protocol
 
 import numpy as np
@@ -45,6 +46,50 @@ class OnDevice:
         shift = (array.ctypes.data - base.ctypes.data) // array.itemsize
         strides = [stride // array.itemsize for stride in array.strides]
         return (whole.view(kind) if kind else whole).as_strided(array.shape, strides, shift)
+
+    def _put_rows(self, array: np.ndarray) -> object:
+        """16-bit values on the GPU with the strides that they have here, in memory of their own."""
+        strides = [stride // array.itemsize for stride in array.strides]
+        extent = 1 + sum(stride * (count - 1) for stride, count in zip(strides, array.shape, strict=True))
+        memory = self._torch.zeros(max(extent, 0), dtype=self._torch.int16, device="cuda")
+        rows = memory.as_strided(array.shape, strides)
+        rows.copy_(self._torch.from_numpy(np.ascontiguousarray(array).view(np.int16)))
+        return rows.view(self._torch.bfloat16 if array.dtype == np.uint16 else self._torch.float16)
+
+    def why_no_hopper(self) -> str | None:
+        """Why attention_varlen's kernel for sm_90a cannot run."""
+        major, minor = self._torch.cuda.get_device_capability()
+        if (major, minor) != (9, 0):
+            return f"needs compute capability 9.0, got {major}.{minor}"
+        try:
+            importlib.import_module("longspan.ops.cuda_attention")
+        except ImportError as error:
+            return str(error)
+        return None
+
+    def attention_varlen(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        cu_seqlens_q: np.ndarray,
+        cu_seqlens_k: np.ndarray,
+        slopes: np.ndarray | None,
+        softmax_scale: float,
+        causal: bool,
+        out: np.ndarray,
+        lse: np.ndarray | None,
+    ) -> None:
+        """As EmulatedAttention's."""
+        attend = importlib.import_module("longspan.ops.cuda_attention").attend
+        offsets = [self._put(x) for x in (cu_seqlens_q, cu_seqlens_k, slopes)]
+        targets = [self._put_rows(out), self._put(lse)]
+        attend(*map(self._put_rows, (q, k, v)), *offsets, softmax_scale, causal, *targets)
+        for array, tensor in zip((out, lse), targets, strict=True):
+            if array is not None:
+                is_bf16 = array.dtype == np.uint16
+                values = (tensor.view(self._torch.int16) if is_bf16 else tensor).cpu().contiguous().numpy()
+                array[...] = values.view(array.dtype)
 
     def binarize(self, x: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
         """As CudaKernels'."""

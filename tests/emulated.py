@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "tests" / "cuda_emulator" / "emulated.cpp"
+EMULATOR = ROOT / "tests" / "cuda_emulator"
 WARNINGS = ("-Wall", "-Wextra", "-Wno-unknown-pragmas")
 FLAGS = ("-std=c++20", "-O1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", *WARNINGS)  # fibers jump between stacks
 DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(np.uint16): 2}
@@ -26,6 +26,14 @@ i64, i32 = ctypes.c_int64, ctypes.c_int32
 def find_compiler() -> str | None:
     """A C++ compiler's path."""
     return shutil.which("g++") or shutil.which("c++")
+
+
+def compile_source(name: str, folder: Path, compiler: str) -> ctypes.CDLL:
+    """One of the emulator's sources as a library. Raises: subprocess.CalledProcessError, with the compiler's words."""
+    library = folder / f"{name}.so"
+    command = [compiler, *FLAGS, f"-I{ROOT / 'csrc'}", f"-I{EMULATOR}", "-x", "c++", str(EMULATOR / name)]
+    subprocess.run([*command, "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +53,8 @@ class Emulated:
     """The kernels' launchers on NumPy arrays. A broken rule of CUDA's is a RuntimeError."""
 
     def __init__(self, folder: Path, compiler: str) -> None:
-        """Compile into `folder`. Raises: subprocess.CalledProcessError, with what the compiler says."""
-        library = folder / "emulated.so"
-        command = [compiler, *FLAGS, f"-I{ROOT / 'csrc'}", f"-I{SOURCE.parent}", "-x", "c++", str(SOURCE)]
-        subprocess.run([*command, "-o", str(library)], check=True)
-        self._library = ctypes.CDLL(str(library))
+        """Compile into `folder`. Raises: subprocess.CalledProcessError, with the compiler's words."""
+        self._library = compile_source("emulated.cpp", folder, compiler)
         self._library.half_to_float.restype = ctypes.c_float
         self._library.topk_plan.restype = i64
 

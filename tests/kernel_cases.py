@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import inputs
+from gpu_errors import sums_error
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
@@ -19,14 +20,6 @@ FLOATS = [torch.float32, *HALVES]
 ROUNDING = {torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 # Half the distance between the smallest numbers: the largest absolute error of rounding what is next to nothing.
 UNDERFLOW = {torch.float32: 2.0**-150, torch.float16: 2.0**-25, torch.bfloat16: 2.0**-134}
-# What a GPU's own instructions may be off, in proportion: ex2.approx by the PTX manual; and the matrix units, which cut
-# off the bits of a sum that lie below the last of f32 once for each 16 products.
-EXP2, MATRIX_STEP = 2.0**-22, 2.0**-23
-
-
-def matrix_sum(terms: int) -> float:
-    """The error of a sum of `terms` products on the matrix units, in proportion to the sum of their magnitudes."""
-    return (terms / 16 + 1) * MATRIX_STEP
 
 
 def tensor(array: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -58,11 +51,6 @@ def assert_within(got: torch.Tensor, truth: np.ndarray, allowed: np.ndarray) -> 
     assert values.shape == truth.shape
     excess = np.abs(values - truth) - allowed - UNDERFLOW[got.dtype]
     assert not (excess > 0).any() and not np.isnan(excess).any(), f"{np.nanmax(excess):.3g} beyond the bound"
-
-
-def sums_error(truth: np.ndarray, native: np.ndarray) -> float:
-    """What f32 arithmetic may be off: twice the largest error of the reference in f32."""
-    return 2 * float(np.abs(native - truth).max(initial=0)) + 2.0**-23 * float(np.abs(truth).max(initial=0))
 
 
 def assert_rounded_once(got: torch.Tensor, truth: np.ndarray, native: np.ndarray, more: float = 0.0) -> None:

@@ -28,6 +28,16 @@ def test_auto_takes_the_first_that_does_not_refuse(op: Op) -> None:
     assert op(ONE) == "float32"
 
 
+def test_one_that_is_not_automatic_must_be_named() -> None:
+    choosy = unless(device="cpu", dtypes=("float32",))
+    op = Op("twice", (Backend("asked", "arrays:dtype_of", choosy, is_automatic=False),))
+    assert op(ONE, backend="asked") == "float32"
+    with pytest.raises(BackendError, match="twice: every backend refused; asked: only on request"):
+        op(ONE)
+    with pytest.raises(BackendError, match="asked: dtype must be float32"):
+        op(TWO, backend="asked")
+
+
 def test_all_refusals_are_given(op: Op) -> None:
     reasons = r"twice: every backend refused; gone: cannot be loaded \(No module .*\); fast: dtype must be float32, "
     with pytest.raises(BackendError, match=reasons + "got float64; plain: only on request"):

@@ -1,4 +1,7 @@
-"""attention_varlen beside torch's SDPA and FlexAttention: uniform and ragged batches, ALiBi, causal grouped heads."""
+"""attention_varlen beside torch's SDPA and FlexAttention: uniform and ragged batches, ALiBi, causal grouped heads.
+
+On a Hopper GPU the CUDA kernel ("longspan sm_90a") is a contestant beside the Triton kernel, which is the default.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
 
 from bench.gpu.contest import OURS, Call, Row, Setting, contest
+from longspan import ops
 from longspan.kernels.attention_varlen import attention_varlen
 from longspan.kernels.attention_varlen_forward import CONFIGS, Config
 
@@ -37,6 +41,21 @@ def ours(
     nothing = {"cos": None, "sin": None, "interleaved": False, "bias_table": None, "window": None}
     options = {**nothing, "slopes": slopes, "causal": causal, "softmax_scale": None, "out": None, "config": config}
     return lambda: attention_varlen(*rows, offsets, offsets, **options)
+
+
+def sm90(
+    setting: Setting,
+    rows: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    lengths: list[int],
+    slopes: torch.Tensor | None = None,
+    causal: bool = False,
+) -> dict[str, Call]:
+    """The CUDA kernel on the same rows; nothing in the interpreter. Where it refuses, its reason is printed."""
+    if setting.dry:
+        return {}
+    offsets = torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32, device=rows[0].device)
+    options = {"slopes": slopes, "causal": causal, "backend": "cuda_sm90"}
+    return {"longspan sm_90a": lambda: ops.attention_varlen(*rows, offsets, offsets, **options)}
 
 
 def padded(rows: tuple[torch.Tensor, ...], length: int) -> list[torch.Tensor]:
@@ -94,6 +113,7 @@ def uniform(setting: Setting) -> Iterator[Row]:
         work = {"work": 4.0 * total * length * heads * 64, "unit": "TFLOP/s", "limit": LIMIT}
         with_bias = {
             OURS: ours(rows, [length] * (total // length), slopes),
+            **sm90(setting, rows, [length] * (total // length), slopes),
             "FlexAttention": flex(setting, wide, slopes),
         }
         goal = f"H100: >= {target} TFLOP/s and 1.3x FlexAttention"
@@ -101,6 +121,7 @@ def uniform(setting: Setting) -> Iterator[Row]:
             setting, f"attention 64 ALiBi {real}", with_bias, truth_of(wide, slopes, False), **work, target=goal
         )
         calls = {OURS: ours(rows, [length] * (total // length))}
+        calls |= sm90(setting, rows, [length] * (total // length))
         calls |= {f"SDPA {name}": sdpa(backend, wide, False, False) for name, backend in BACKENDS.items()}
         plain = truth_of(wide, None, False)
         yield from contest(setting, f"attention 64 {real}", calls, plain, **work, target=">= SDPA")
@@ -118,7 +139,7 @@ def ragged(setting: Setting) -> Iterator[Row]:
         bounds = np.cumsum([0, *of])
         truths = [truth_of(padded(tuple(x[a:b] for x in rows), b - a), slopes, False) for a, b in pairwise(bounds)]
         goal = "" if name == "256" else ">= 0.85x the rate of 256"
-        calls = {OURS: ours(rows, of, slopes)}
+        calls = {OURS: ours(rows, of, slopes)} | sm90(setting, rows, of, slopes)
         how = {"work": 4 * pairs * heads * 64, "unit": "TFLOP/s", "limit": LIMIT, "target": goal}
         yield from contest(setting, f"attention 64 ALiBi lengths {name}", calls, torch.cat(truths), **how)
 
@@ -131,6 +152,7 @@ def causal(setting: Setting) -> Iterator[Row]:
         rows = (setting.normal(total, heads, 128), *(setting.normal(total, heads // 4, 128) for _ in range(2)))
         wide = padded(rows, length)
         calls = {OURS: ours(rows, [length] * (total // length), causal=True)}
+        calls |= sm90(setting, rows, [length] * (total // length), causal=True)
         calls |= {f"SDPA {name}": sdpa(backend, wide, True, True) for name, backend in BACKENDS.items()}
         how = {"work": 2.0 * total * (length + 1) * heads * 128, "unit": "TFLOP/s", "limit": LIMIT, "target": ">= SDPA"}
         yield from contest(setting, f"attention 128 causal grouped {real}", calls, truth_of(wide, None, True), **how)

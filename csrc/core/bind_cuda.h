@@ -46,8 +46,8 @@ inline Float float_of(const char* name, const DeviceArray& array) {
     reject(name, " must be float32, float16 or bfloat16");
 }
 
-inline void require_shape(const char* name, const DeviceArray& array, std::initializer_list<int64_t> shape) {
-    if (std::vector<int64_t>(shape) == array.shape) return;
+inline void require_shape(const char* name, const DeviceArray& array, const std::vector<int64_t>& shape) {
+    if (shape == array.shape) return;
     std::string want, got;
     for (const int64_t axis : shape) want += (want.empty() ? "" : ", ") + std::to_string(axis);
     for (const int64_t axis : array.shape) got += (got.empty() ? "" : ", ") + std::to_string(axis);

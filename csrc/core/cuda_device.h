@@ -57,10 +57,14 @@ __device__ __forceinline__ unsigned char* dynamic_shared() {
     return longspan_dynamic_shared;
 }
 
-// `value`, of which the compiler knows nothing: addresses made from it are made where they are used, and do not wait in
-// registers through a loop that seldom needs them.
+// `value`, of which the compiler knows nothing: addresses and terms made from it are made where they are used, and do
+// not wait in registers through a loop.
 __device__ __forceinline__ int keep_inside(int value) {
     asm volatile("" : "+r"(value));
+    return value;
+}
+__device__ __forceinline__ float keep_inside(float value) {
+    asm volatile("" : "+f"(value));
     return value;
 }
 

@@ -45,6 +45,17 @@ inline int num_multiprocessors() {
     return count;
 }
 
+// Throws std::runtime_error unless the current device has compute capability 9.0, of which sm_90a's instructions are.
+inline void require_hopper(const char* what) {
+    int device = 0, major = 0, minor = 0;
+    require(cudaGetDevice(&device), what);
+    require(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), what);
+    require(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), what);
+    if (major == 9 && minor == 0) return;
+    throw std::runtime_error(std::string(what) + ": needs a GPU of compute capability 9.0, got " +
+                             std::to_string(major) + "." + std::to_string(minor));
+}
+
 #endif
 
 }  // namespace longspan::cuda

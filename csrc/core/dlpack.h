@@ -56,7 +56,8 @@ struct DeviceArray {
     unsigned char* data = nullptr;
     int device = 0;
     std::vector<int64_t> shape;
-    int64_t row_stride = 0;  // values between rows; 1 for a vector
+    int64_t row_stride = 0;        // values between rows; 1 for a vector
+    std::vector<int64_t> strides;  // values, of all axes
     uint8_t code = 0, bits = 0;
 
     template <class T>
@@ -80,6 +81,11 @@ inline DeviceArray device_array(const char* name, const py::capsule& capsule, in
     array.shape.assign(tensor.shape, tensor.shape + ndim);
     array.code = tensor.dtype.code;
     array.bits = tensor.dtype.bits;
+    array.strides.resize(array.shape.size());
+    int64_t behind = 1;
+    for (size_t axis = array.shape.size(); axis-- > 0; behind *= array.shape[axis]) {
+        array.strides[axis] = tensor.strides != nullptr ? tensor.strides[axis] : behind;
+    }
     const int64_t columns = array.shape.back();
     const bool has_strides = tensor.strides != nullptr;
     if (has_strides && columns > 1 && tensor.strides[ndim - 1] != 1) reject(name, " must have a contiguous last axis");

@@ -88,11 +88,13 @@ class Backend:
         name: what `backend=` calls it.
         target: "module:function" below longspan; loaded when first chosen.
         refuses: gives a reason not to take a call, or None.
+        is_automatic: whether backend="auto" may choose it; else only who names it gets it.
     """
 
     name: str
     target: str
     refuses: Refusal
+    is_automatic: bool = True
 
     def load(self) -> Callable[..., object]:
         """The function, imported now. ImportError where its module needs what is not installed."""
@@ -142,6 +144,8 @@ class Op(Generic[P, R]):
             reason = candidate.refuses(*args, **kwargs)
             if reason is not None:
                 return reason
+        if asked == "auto" and not candidate.is_automatic:
+            return "only on request"
         if candidate.name not in self._loaded:
             try:
                 self._loaded[candidate.name] = candidate.load()

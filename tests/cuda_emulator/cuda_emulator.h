@@ -7,12 +7,15 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 
 #include "fibers.h"
+#include "tensor_map.h"
 
 #define __host__
 #define __device__
 #define __global__
+#define __grid_constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
@@ -81,7 +84,8 @@ using Stream = cudaStream_t;
 inline unsigned char* dynamic_shared() {
     return emulator::machine().shared.data();
 }
-inline int keep_inside(int value) {
+template <class T>
+T keep_inside(T value) {
     return value;
 }
 inline void copy_async(void* shared, const void* global, size_t bytes) {
@@ -140,5 +144,6 @@ inline void fill_bytes(const char*, void* memory, int value, size_t bytes, Strea
 inline int num_multiprocessors() {
     return emulator::machine().multiprocessors;
 }
+inline void require_hopper(const char*) {}
 
 }  // namespace longspan::cuda

@@ -2,6 +2,7 @@
 // csrc's launchers; a function returns null, or the words of the exception.
 #define LONGSPAN_CUDA_EMULATED 1
 #include "binarize/cuda.cu"
+#include "guarded.h"
 #include "hamming/cuda.cu"
 #include "hamming/cuda_scan.cu"
 #include "hamming/cuda_select.cu"
@@ -11,19 +12,6 @@
 namespace {
 
 using namespace longspan;
-
-std::string last_error;
-
-template <class Body>
-const char* guarded(Body&& body) {
-    try {
-        body();
-        return nullptr;
-    } catch (const std::exception& error) {
-        last_error = error.what();
-        return last_error.c_str();
-    }
-}
 
 // Kernels that break a rule, for the emulator's own test: a barrier that one thread skips, a warp exchange without its
 // last lane, and values read before a barrier makes them good. Each thread writes its left neighbour's number to out.

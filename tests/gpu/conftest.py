@@ -9,6 +9,7 @@ import pytest
 
 from cuda_kernels import CudaKernels, OnDevice
 from emulated import Emulated, find_compiler
+from emulated_attention import EmulatedAttention
 
 
 def why_no_gpu() -> str | None:
@@ -33,6 +34,15 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
     if compiler is None:
         pytest.skip("no C++ compiler (g++ or c++) to build the kernels for the emulator with")
     return Emulated(tmp_path_factory.mktemp("emulated"), compiler)
+
+
+@pytest.fixture(scope="session")
+def emulated_attention(tmp_path_factory: pytest.TempPathFactory) -> EmulatedAttention:
+    """attention_varlen's Hopper kernels in the emulator; skips where there is no compiler."""
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no C++ compiler (g++ or c++) to build the kernels for the emulator with")
+    return EmulatedAttention(tmp_path_factory.mktemp("emulated_attention"), compiler)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import sys
 from collections.abc import Iterator
@@ -13,17 +12,10 @@ import pytest
 
 import inputs
 from emulated import Emulated
+from fake_cuda import array_of, capsule_of, torch
 from longspan import BackendError, ops, reference
 from longspan.dispatch import unless_plain_cuda
 from longspan.ops.hamming import HAMMING_TOPK
-
-torch = pytest.importorskip("torch")
-
-
-def array_of(capsule: object) -> np.ndarray:
-    """What a DLPack capsule shows; bfloat16 as its bits."""
-    tensor = torch.utils.dlpack.from_dlpack(capsule)
-    return tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
 class FakeModule(ModuleType):
@@ -166,17 +158,6 @@ def test_a_filter_of_another_kind() -> None:
     message = r"hamming_topk: filter must be \(3,\) bool or \(1,\) uint8 bits, got \(3,\) int64"
     with pytest.raises(ValueError, match=message):
         ops.hamming_topk(codes, codes, 1, filter=torch.zeros(3, dtype=torch.int64))
-
-
-def capsule_of(*shape: int, dtype: torch.dtype = torch.uint8, column_stride: int = 1, gpu: int = 0) -> object:
-    """A capsule that says its tensor is on a GPU; for calls that are refused before they look at it."""
-    tensor = torch.zeros(*shape[:-1], shape[-1] * column_stride, dtype=dtype)[..., ::column_stride]
-    made = tensor.__dlpack__()
-    address = ctypes.pythonapi.PyCapsule_GetPointer
-    address.restype, address.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    device = (ctypes.c_int32 * 2).from_address(address(made, b"dltensor") + 8)  # behind the data pointer
-    device[:] = [2, gpu]
-    return made
 
 
 def test_the_module_itself_refuses_what_it_cannot_read() -> None:

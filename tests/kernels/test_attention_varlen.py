@@ -8,21 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from kernel_cases import (
-    EXP2,
-    FLOATS,
-    HALVES,
-    ON_GPU,
-    ROUNDING,
-    assert_within,
-    cu_seqlens,
-    matrix_sum,
-    normal,
-    plain,
-    sums_error,
-    tensor,
-    torch,
-)
+from gpu_errors import EXP2, matrix_sum, sums_error
+from kernel_cases import FLOATS, HALVES, ON_GPU, ROUNDING, assert_within, cu_seqlens, normal, plain, tensor, torch
 from longspan import ops, reference
 from longspan.kernels import attention_varlen_forward as forward
 

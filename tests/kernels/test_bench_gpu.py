@@ -39,6 +39,8 @@ def test_a_wrong_result_of_ours_is_an_error_and_a_peers_is_left_out(capsys: pyte
     assert "case: peer left out, off by 1" in capsys.readouterr().out
     with pytest.raises(ValueError, match="case: longspan is off by 1, allowed is 0.001"):
         contest(setting, "case", {OURS: lambda: 2 * truth}, truth, **how)
+    with pytest.raises(ValueError, match="case: longspan too is off by 1"):
+        contest(setting, "case", {OURS: lambda: truth, f"{OURS} too": lambda: 2 * truth}, truth, **how)
     with pytest.raises(RuntimeError, match="broken"):
         contest(setting, "case", {OURS: broken}, truth, **how)
     assert len(contest(setting, "case", {OURS: lambda: truth, "peer": broken}, truth, **how)) == 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernel_cases import FLOATS, ROUNDING, assert_within, normal, plain, sums_error, torch
+from gpu_errors import sums_error
+from kernel_cases import FLOATS, ROUNDING, assert_within, normal, plain, torch
 from longspan.kernels.gated import gated
 from longspan.ops.linear import ACTIVATIONS, GATES
 from longspan.reference.linear import linear

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernel_cases import FLOATS, HALVES, assert_rounded_once, cu_seqlens, matrix_sum, normal, plain, tensor, torch
+from gpu_errors import matrix_sum
+from kernel_cases import FLOATS, HALVES, assert_rounded_once, cu_seqlens, normal, plain, tensor, torch
 from longspan import ops, reference
 from longspan.kernels import maxsim as kernels
 

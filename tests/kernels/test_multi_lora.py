@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import inputs
-from kernel_cases import FLOATS, ROUNDING, assert_within, matrix_sum, normal, plain, sums_error, tensor, torch
+from gpu_errors import matrix_sum, sums_error
+from kernel_cases import FLOATS, ROUNDING, assert_within, normal, plain, tensor, torch
 from longspan import ops, reference
 from longspan.kernels import multi_lora as kernels
 

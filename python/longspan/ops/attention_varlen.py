@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, is_array
+from longspan.arrays import Array, dtype_of, is_array
 from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_cu_seqlens, check_positive
@@ -23,11 +24,50 @@ def _refuses_triton(q: Array, *args: object, dtype: str, **kwargs: object) -> st
     return unless_torch(dtypes=GPU_FLOATS)(q, *args, **kwargs)
 
 
+def _refuses_sm90(q: Array, k: Array, v: Array, *args: Array, dtype: str, **kwargs: object) -> str | None:
+    """What the Hopper kernel does not take: csrc/attention_varlen/cuda_sm90.h."""
+    if (reason := unless(device="cuda")(q, k, v, *args, **kwargs) or _refuses_device(q, k, v)) is not None:
+        return reason
+    if dtype != "float32":
+        return "multiplies rows in their own dtype; give bfloat16 rows"
+    if dtype_of(q) not in ("float16", "bfloat16") or q.shape[-1] not in (64, 128):
+        return f"takes float16 and bfloat16 with head_dim 64 or 128, got {dtype_of(q)} with {q.shape[-1]}"
+    tables = kwargs.get("cos") is not None or kwargs.get("bias_table") is not None
+    if tables or kwargs.get("window") not in (None, (-1, -1)):
+        return "has no RoPE, no bias_table and no window"
+    for name, rows in (("q", q), ("k", k), ("v", v)):
+        if (place := _misaligned(rows)) is not None:
+            return f"{name} must have its rows and heads at multiples of 16 bytes, got {place}; make it contiguous"
+    return None
+
+
+def _refuses_device(*tensors: Array) -> str | None:
+    torch = sys.modules["torch"]
+    if torch.compiler.is_compiling() or any(type(x) not in (torch.Tensor, torch.nn.Parameter) for x in tensors):
+        return "cannot be traced"
+    major, minor = torch.cuda.get_device_capability(tensors[0].device)  # type: ignore[attr-defined]
+    return None if (major, minor) == (9, 0) else f"needs compute capability 9.0, got {major}.{minor}"
+
+
+def _misaligned(rows: Array) -> str | None:
+    """Why tensor copies cannot read these 16-bit rows, or None. Others than with a contiguous last axis are copied."""
+    row, head, last = rows.stride()  # type: ignore[attr-defined]
+    if last != 1:
+        return None
+    strides = [stride for stride, count in ((row, rows.shape[0]), (head, rows.shape[1])) if count > 1]
+    if any(stride <= 0 or stride % 8 != 0 for stride in strides):
+        return f"strides of {2 * row} and {2 * head} bytes"
+    address = rows.data_ptr()  # type: ignore[attr-defined]
+    return f"an address {address % 16} bytes beyond one" if address % 16 != 0 else None
+
+
 ATTENTION_VARLEN: Op[..., object] = Op(
     "attention_varlen",
     (
         Backend("cpu", "ops.attention_varlen:_attention_varlen_cpu", unless(device="cpu", dtypes=("float32",))),
         Backend("triton", "kernels.attention_varlen:attention_varlen", _refuses_triton),
+        # Not yet faster than Triton's by any measurement: DECISIONS.md.
+        Backend("cuda_sm90", "ops.cuda_attention:attention_varlen", _refuses_sm90, is_automatic=False),
         Backend("reference", "ops.attention_varlen:_attention_varlen_reference", only_on_request),
     ),
 )
@@ -81,7 +121,8 @@ def attention_varlen(
         dtype: what the two products multiply; sums, softmax and arrays are f32 in either case. "bfloat16" rounds q, k
             (rotated), v, and the weights exp(score - maximum), which are divided by the sum of the rounded ones.
         out: (total_q, num_heads, head_dim) to write to, or None for a new array; may be `q`, not `k` or `v`.
-        backend: "auto" or one of `ATTENTION_VARLEN.names`.
+        backend: "auto" or one of `ATTENTION_VARLEN.names`. "cuda_sm90", the CUDA kernel for H100 and H200 (f16 and
+            bf16, head_dim 64 and 128, without RoPE, tables and windows), runs only where it is named.
     Returns: (total_q, num_heads, head_dim), `out` if it was given. A query that sees no key gives zeros.
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
     Source: FlashAttention-2, arXiv:2307.08691; ALiBi, arXiv:2108.12409; RoPE, arXiv:2104.09864; T5, arXiv:1910.10683.
