@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .case import Cases, Setting
-from .ceilings import measure_ceilings
+from .case import OURS, Cases, Setting
 from .contest import run_case, with_shares
-from .record import machine
-from .results import Report, Result, write_report
+from .meter import machine_meter
+from .record import commit, machine
+from .results import Entry, Report, Result, write_report
 from .table import is_broken, report_end, result_text
 from .watch import Watch, describe_setting
 
@@ -111,18 +111,29 @@ def run_cases(cases: Cases, setting: Setting, say: Callable[[str], object]) -> R
     from longspan import _core
 
     _core.set_num_threads(setting.threads)
-    ceilings, missing = measure_ceilings(setting.threads)
-    absent = {f"ceiling {name}": reason for name, reason in missing.items()}
+    meter = machine_meter(setting.threads)
+    absent = {f"ceiling {name}": reason for name, reason in meter.absent.items()}
+    meter.settle()
     watch = Watch.now()
     results: list[Result] = []
     for case in cases(setting):
-        result, left_out = run_case(case, setting)
-        absent.update(left_out)
-        ceilings = ceilings.joined(measure_ceilings(setting.threads)[0])
+        try:
+            result, left_out = run_case(case, setting)
+            absent.update(left_out)
+        except (
+            Exception
+        ) as error:  # memory that does not suffice, a broken peer: the other cases are still worth having
+            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+            failed = Entry(OURS, "float32", refused=f"it could not be built: {said}")
+            result = Result(case.bench, case.labels, (failed,))
+        meter.take()
         results.append(result)
-        say(result_text(with_shares(result, ceilings)))
-    shared = tuple(with_shares(result, ceilings) for result in results)  # by the highest, which came last perhaps
-    return new_report(shared, setting, watch, ceilings=ceilings.rates, absent=absent)
+        say(result_text(with_shares(result, meter.ceilings)))
+    report = new_report(tuple(results), setting, watch, absent=absent)
+    meter.settle()
+    shared = tuple(with_shares(result, meter.ceilings) for result in results)  # the best may have come last
+    warnings = (*report.warnings, *meter.warnings())
+    return replace(report, results=shared, ceilings=meter.ceilings.rates, warnings=warnings)
 
 
 def new_report(
@@ -139,6 +150,7 @@ def new_report(
     warning = watch.warning()
     about = {
         **machine(),
+        **commit(),
         **describe_setting(setting.threads),
         **versions(),
         "form": "short" if setting.is_short else "full",
@@ -161,8 +173,6 @@ def command_of(names: Sequence[str], setting: Setting) -> str:
 
 def failures(report: Report) -> list[str]:
     """What must not be: one of ours that is wrong and was not timed, or a figure of ours above its limit."""
-    from .case import OURS
-
     bad: list[str] = []
     for result in report.results:
         for entry in result.entries:

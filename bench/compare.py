@@ -11,7 +11,7 @@ from .results import Entry, Report
 from .table import quantity
 
 THRESHOLD: Final = 0.10  # a change by more than this is told
-MACHINE: Final = ("cpu", "cores", "isa", "threads", "form")  # what must be alike for times to be compared
+MACHINE: Final = ("gpu", "cpu", "cores", "isa", "threads", "form")  # what must be alike for times to be compared
 
 Verdict = Literal["same", "slower", "faster", "gone", "new", "refused"]
 

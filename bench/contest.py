@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -16,11 +16,19 @@ from .timing import Spread, Times, speedup, take_turns
 PAUSE: Final = 0.04  # seconds; other libraries' idle threads hold their cores for about 25 ms
 CALLS_FOR_LATENCY: Final = 100  # from here on the slowest hundredth means something
 
+# Seconds of each contestant, by name; whoever comes here was checked, and so has run.
+Timer: TypeAlias = Callable[[Mapping[str, Callable[[], object]], Setting], Mapping[str, Times]]
 
-def run_case(case: Case, setting: Setting) -> tuple[Result, Mapping[str, str]]:
+
+def in_turn(calls: Mapping[str, Callable[[], object]], setting: Setting) -> Mapping[str, Times]:
+    """By the clock of the processor."""
+    return take_turns(calls, seconds=setting.seconds, rounds=setting.rounds, slow_round=setting.slow_round, pause=PAUSE)
+
+
+def run_case(case: Case, setting: Setting, timer: Timer = in_turn) -> tuple[Result, Mapping[str, str]]:
     """The case's result, without shares, and of peers that could not enter, why.
 
-    A contestant without parity gets no time.
+    A contestant without parity gets no time. Another device has another `timer`.
     """
     contest = case.build(setting)
     errors: dict[str, float | None] = {}
@@ -31,9 +39,7 @@ def run_case(case: Case, setting: Setting) -> tuple[Result, Mapping[str, str]]:
         if reason is not None:
             refused[contestant.name] = reason
     timed = {each.name: each.run for each in contest.contestants if each.name not in refused}
-    times = take_turns(
-        timed, seconds=setting.seconds, rounds=setting.rounds, slow_round=setting.slow_round, pause=PAUSE
-    )
+    times = timer(timed, setting)
     entries: list[Entry] = []
     for contestant in contest.contestants:
         name = contestant.name

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from .ceilings import READ_MB, read_name
+from .ceilings import COPY, READ_MB, moves_bytes, read_name
 from .results import Entry, Report, Result
 from .svg import Axis, Limit, Series, bar_plot, line_plot
-from .table import number
+from .table import ceiling_text, number
 
 COLOURS: Final = 9  # c1 ... c9 of the page's style sheet
 UNITS: Final[Mapping[str, str]] = {
@@ -88,11 +88,13 @@ def roofline(report: Report) -> str | None:
         for place, (name, some) in enumerate(points.items())
     ]
     rates = report.ceilings
-    limits = [Limit(f"{name} {rate:.0f} GFLOP/s", top=rate) for name, rate in rates.items() if "read" not in name]
+    limits = [
+        Limit(f"{name} {ceiling_text(name, rate)}", top=rate) for name, rate in rates.items() if not moves_bytes(name)
+    ]
     limits += [
-        Limit(f"{read_name(size)}: {rates[read_name(size)]:.0f} GB/s", slope=rates[read_name(size)])
-        for size in (min(READ_MB), max(READ_MB))  # a core's own cache, and memory; the others lie between
-        if read_name(size) in rates
+        Limit(f"{name}: {rates[name]:.0f} GB/s", slope=rates[name])
+        for name in (read_name(min(READ_MB)), read_name(max(READ_MB)), COPY)  # the other caches lie between
+        if name in rates
     ]
     return line_plot(
         "Roofline: our kernels below this machine's limits",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+ROOT: Final = Path(__file__).resolve().parents[1]  # of a checkout
 SCHEMA: Final = 1  # rises when a reader of the old files would misread the new ones
 PACKAGES: Final = ("numpy", "tokenizers", "torch", "transformers", "sentence-transformers", "onnxruntime")
 BUSY_SHARE: Final = 0.25  # of the cores, on average over the last minute: from here on timings are doubtful
@@ -31,6 +33,21 @@ def machine() -> dict[str, object]:
         "longspan": longspan.__version__,
         **{name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def commit() -> dict[str, str]:
+    """The checkout's commit, "+" behind it where files differ from it; LONGSPAN_COMMIT where there is no git. Empty in
+    an installation."""
+    if not (ROOT / ".git").exists():
+        return {"commit": told} if (told := os.environ.get("LONGSPAN_COMMIT")) else {}
+    said = []
+    for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return {}
+        said.append(done.stdout.strip())
+    return {"commit": said[0] + ("+" if said[1] else "")}
 
 
 def model_name(model: str) -> str:

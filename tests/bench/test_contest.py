@@ -11,6 +11,7 @@ from bench.case import OURS, Case, Contest, Contestant, Setting, Work, float32_l
 from bench.ceilings import Ceilings
 from bench.command import failures, run_cases
 from bench.contest import check, rival, run_case, with_shares
+from bench.meter import Meter
 from bench.results import Entry, Report, Result
 from bench.table import entry_text, report_end, result_text
 from bench.timing import Spread
@@ -97,10 +98,14 @@ def test_of_two_measurements_the_higher_ceiling_counts() -> None:
 
 
 def test_a_run_tells_absent_peers_and_ours_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.command.measure_ceilings", lambda threads: (Ceilings({"fma": 1.0}), {"dpbf16": "no"}))
+    monkeypatch.setattr("bench.command.machine_meter", lambda threads: Meter({"fma": lambda: 1.0}, {"dpbf16": "no"}))
     made = contest(Contestant(OURS, gives(9, 9, 9)), absent={"gone": "gone is not installed: pip install gone"})
 
+    def cannot(setting: Setting) -> Contest:
+        raise MemoryError("too large")
+
     def cases(setting: Setting) -> Iterator[Case]:
+        yield Case("test", {"rows": 4}, Work(flops=1e6), cannot)
         yield Case("test", {"rows": 3}, Work(flops=1e6), lambda setting: made)
 
     said: list[str] = []
@@ -108,7 +113,9 @@ def test_a_run_tells_absent_peers_and_ours_that_are_wrong(monkeypatch: pytest.Mo
     assert report.absent["gone"] == "gone is not installed: pip install gone"
     assert report.absent["ceiling dpbf16"] == "no"
     assert "absent: gone: gone is not installed" in report_end(report)
-    assert [bad.partition(":")[0] for bad in failures(report)] == ["test rows=3"]
+    first, second = failures(report)  # the first did not end the run
+    assert first == "test rows=4: longspan: it could not be built: MemoryError: too large"
+    assert second.startswith("test rows=3: longspan: its error of")
     assert report.machine["threads"] == 1 and report.machine["isa"] and report.date
 
 
