@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from .case import OURS, Case, Contest, Contestant, Setting, Work
-from .ceilings import Ceilings
+from .ceilings import COPY, READ, Ceilings
 from .results import Entry, Result
 from .timing import Spread, Times, speedup, take_turns
 
@@ -81,6 +81,17 @@ def with_shares(result: Result, ceilings: Ceilings) -> Result:
     return replace(result, entries=tuple(map(shared, result.entries)))
 
 
+def with_loops(result: Result, ceilings: Ceilings) -> Result:
+    """The result with shares of the loops' rates taken anew, where other benches of the run have read higher ones.
+
+    Shares of the rate of memory stay: others on the machine change it from minute to minute, so that of another bench
+    is another one.
+    """
+    anew = with_shares(result, ceilings)
+    pairs = zip(result.entries, anew.entries, strict=True)
+    return replace(result, entries=tuple(was if was.bound in (READ, COPY) else now for was, now in pairs))
+
+
 def rival(contestant: Contestant, contestants: tuple[Contestant, ...], refused: Mapping[str, str]) -> Contestant | None:
     """The one of ours that it is compared with: in the same numerics if there is one, else our first; None for it."""
     ours = [each for each in contestants if each.is_ours and each.name not in refused]
@@ -121,6 +132,7 @@ def _timed(
         least=min(each.calls),
         least_ratio=None if against is None else min(each.calls) / min(times[against.name].calls),
         note=contestant.note,
+        target=contestant.target,
         rate=amount / value.median,
     )
 

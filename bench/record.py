@@ -15,7 +15,6 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]  # of a checkout
 SCHEMA: Final = 1  # rises when a reader of the old files would misread the new ones
 PACKAGES: Final = ("numpy", "tokenizers", "torch", "transformers", "sentence-transformers", "onnxruntime")
-BUSY_SHARE: Final = 0.25  # of the cores, on average over the last minute: from here on timings are doubtful
 
 
 def machine() -> dict[str, object]:
@@ -53,15 +52,6 @@ def commit() -> dict[str, str]:
 def model_name(model: str) -> str:
     """A hub's name as it is, of a local folder its last part: a record is no place for paths of a machine."""
     return Path(model).resolve().name if Path(model).is_dir() else model
-
-
-def busy_warning() -> str | None:
-    """One sentence if others use the machine; None if it is quiet."""
-    load, cores = os.getloadavg()[0], num_cores()
-    if load <= BUSY_SHARE * cores:
-        return None
-    busy = f"warning: the machine was busy (load {load:.2f} on {cores} cores)"
-    return f"{busy}: times are too long, and ratios lean towards whoever waits least"
 
 
 def write_json(path: Path, bench: str, body: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ from longspan.cli.terminal import style
 from .ceilings import moves_bytes
 from .results import Entry, Report, Result
 
-NAME_WIDTH = 30
+NAME_WIDTH = 34
 TERA = 20_000.0  # GFLOP/s; from here on they are told in TFLOP/s
 
 

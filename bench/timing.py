@@ -40,39 +40,6 @@ class Times:
     calls: list[float] = field(default_factory=list)  # every call
 
 
-def interleave(
-    contestants: Mapping[str, Callable[[], object]],
-    *,
-    seconds: float,
-    min_rounds: int = 5,
-    pause: float = 0.0,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, list[float]]:
-    """Run every contestant once a round, A B A B, until `seconds` are over; one more round before warms up, unmeasured.
-
-    Args:
-        contestants: what to call, by name; results are thrown away.
-        seconds: for the measured rounds together. A round that has begun is finished.
-        min_rounds: rounds to measure however long they take.
-        pause: seconds to sleep before each call, so that the idle threads of the one before have let go of the cores.
-        clock: seconds since any moment.
-    Returns: seconds of each call, by name, in order of rounds: element n of all lists ran in the same round.
-    """
-    for run in contestants.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    started = clock()
-    rounds = 0
-    while contestants and (rounds < min_rounds or clock() - started < seconds):
-        for name, run in contestants.items():
-            time.sleep(pause)
-            before = clock()
-            run()
-            times[name].append(clock() - before)
-        rounds += 1
-    return times
-
-
 def take_turns(
     contestants: Mapping[str, Callable[[], object]],
     *,

@@ -93,7 +93,13 @@ def contest(
     kind: Numerics = numerics or ("bits" if limit == 0 else setting.half_numerics)
     truth, others = truth.double(), {name: other.double() for name, other in (truths or {}).items()}
     everyone = tuple(
-        Contestant(name, call, kind, partial(relative_error, truth=others.get(name, truth)))
+        Contestant(
+            name,
+            call,
+            kind,
+            partial(relative_error, truth=others.get(name, truth)),
+            target=target if name == OURS else "",
+        )
         for name, call in calls.items()
     )
     counted = work if isinstance(work, Work) else COUNTS[unit](work)
@@ -101,9 +107,7 @@ def contest(
     made = Contest(everyone, np.zeros(1), {kind: limit})
     in_turn = partial(_in_turn, setting)
     result, _ = run_case(Case(f"gpu {bench}", {"case": shape}, counted, lambda _: made), setting.frame, in_turn)
-    result = _in_tera(result)
-    entries = tuple(replace(each, target=target if each.contestant == OURS else "") for each in result.entries)
-    return [replace(result, entries=entries)]
+    return [_in_tera(result)]
 
 
 def relative_error(out: torch.Tensor, truth: torch.Tensor) -> np.ndarray:

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 from ..case import Case, Setting
 from ..command import main
 from .encoding import encode_case
 from .texts import TEXT_SETS, make_texts
+
+BUDGET: Final = 90  # seconds of the short form, about
 
 
 def cases(setting: Setting) -> Iterator[Case]:
