@@ -31,10 +31,10 @@ LIBRARY_FLAGS: Final = ("-std=c++20", "-O3", "-march=native", "-ffast-math", "-s
 RUNS: Final = "15"  # a few milliseconds each; the best counts
 READ_SECONDS: Final = 0.05
 
-MOST_READINGS: Final = 12  # of a ceiling that will not settle
+MOST_READINGS: Final = 8  # of a ceiling that will not settle
 APART: Final = 0.05  # seconds between readings: what disturbed one should be over at the next
 AGREE: Final = 0.03  # the two best of the multipliers' readings; a register loop repeats to a part of that
-AGREE_BYTES: Final = 0.10  # memory is shared with whoever else is on the machine
+AGREE_BYTES: Final = 0.15  # memory is shared with whoever else is on the machine
 # Times the multiply-adds of a float32 instruction of that width; processors issue as many of them, or fewer.
 USUAL: Final[Mapping[str, float]] = {"dpbf16": 2, "vpdpbusd": 4}
 PLAIN: Final = "fma"

@@ -31,7 +31,7 @@ from .texts import long_document
 if TYPE_CHECKING:
     from longspan import Encoder
 
-BUDGET: Final = 15  # seconds of the short form, about
+BUDGET: Final = 12  # seconds of the short form, about
 MAX_COST: Final = 1.05  # times that of token vectors
 MIN_SECONDS: Final = 1.0
 SEAM_WINDOWS, SHORT_SEAM_WINDOWS = 20, 6

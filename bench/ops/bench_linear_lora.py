@@ -27,7 +27,7 @@ from ..shapes import MODELS
 from ..truth import limits_of, rounded
 from .bench_linear import work_of
 
-BUDGET: Final = 40  # seconds of the short form, about
+BUDGET: Final = 18  # seconds of the short form, about
 MODEL: Final = "jina-v3"
 STACKED: Final = {"qkv": 3}  # parts by rows, with an adapter each
 RANKS: Final = (4, 32)
