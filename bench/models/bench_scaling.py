@@ -2,7 +2,7 @@
 
     python -m bench.models.bench_scaling [--model FOLDER] [--dtype D] [--full] [--json FILE]
 
-Batches of texts of 6 to 32 words; and 16 texts of one length each. In the short form ours alone, unless peers are named.
+Batches of texts of 6 to 32 words; and 16 texts of one length each. The short form is ours alone, unless peers are told.
 The slowest tokens are a single query's: bench latency looks at those.
 """
 
