@@ -85,10 +85,9 @@ def line_plot(
     parts = [_text("tick", 12, 36, detail)] if detail else []
     parts.append(_axes(x, y, across, up))
     lines, names = _limits(limits, across, up)
-    parts += lines
+    parts += [*lines, *names]  # below the points: these are what the plot is about
     for each in series:
         parts.append(_series(each, across, up))
-    parts += names  # above the points
     parts.append(_legend(rows, HEIGHT + 4))
     return _svg(title, height, parts)
 
