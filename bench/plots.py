@@ -60,9 +60,11 @@ def growth_plots(report: Report) -> Iterator[str]:
         series = [each for name in names if len((each := _line(name, style[name], results, label, is_memory)).x) > 1]
         if series:
             what = "memory" if is_memory else "speed"
-            title = f"{bench}: {what} against {UNITS.get(label, label)}"
-            y = Axis("MB", starts_at_zero=True) if is_memory else Axis(results[0].rate_unit, starts_at_zero=True)
-            yield line_plot(title, Axis(UNITS.get(label, label), is_log=True), y, series, detail=fixed)
+            title = f"{bench}: {what} against {UNITS.get(label, label)}".replace("memory: memory", "memory")
+            y = Axis("MB beside the weights" if is_memory else results[0].rate_unit, starts_at_zero=True)
+            # Memory that grows with the length is a straight line, and with its square none, on a plain axis alone.
+            x = Axis(UNITS.get(label, label), is_log=not is_memory, starts_at_zero=is_memory)
+            yield line_plot(title, x, y, series, detail=fixed)
 
 
 def roofline(report: Report) -> str | None:
