@@ -24,7 +24,7 @@ from .watch import Watch, describe_setting
 
 SHORT_SECONDS, FULL_SECONDS = 0.2, 0.75
 SHORT_SLOW_ROUND, FULL_SLOW_ROUND = 1.5, 20.0
-SHORT_ROUNDS, FULL_ROUNDS = 5, 9
+SHORT_ROUNDS, FULL_ROUNDS = 7, 9
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -104,11 +104,11 @@ def comparison_text(before: Report, after: Report, rows: list[Row], *, show_all:
             lines.append(f"note: the machine's own {name} ceiling changed by {change:+.0%}")
     for what, changes in (("ratios", _changes(rows)), ("ratios of the least times", _changes(rows, least=True))):
         if changes:
-            within = sum(change <= THRESHOLD for change in changes.values())
-            worst = max(changes, key=changes.__getitem__)
+            within = sum(change <= THRESHOLD for change, _ in changes)
+            largest, worst = max(changes, key=lambda pair: pair[0])
             lines.append(
                 f"{what} to ours: {within} of {len(changes)} agree within {THRESHOLD:.0%}; "
-                f"the largest change is {changes[worst]:.0%} ({worst.case}, {worst.contestant})"
+                f"the largest change is {largest:.0%} ({worst.case}, {worst.contestant})"
             )
     regressions = sum(row.is_regression for row in rows)
     lines.append(f"{len(rows)} compared, {regressions} of ours worse")
@@ -117,12 +117,12 @@ def comparison_text(before: Report, after: Report, rows: list[Row], *, show_all:
 
 def ratios_agree(rows: list[Row]) -> bool:
     """Whether every ratio of medians of one run is within the threshold of the other's."""
-    return all(change <= THRESHOLD for change in _changes(rows).values())
+    return all(change <= THRESHOLD for change, _ in _changes(rows))
 
 
-def _changes(rows: list[Row], least: bool = False) -> dict[Row, float]:
-    changes = {row: row.least_ratio_change if least else row.ratio_change for row in rows}
-    return {row: abs(change) for row, change in changes.items() if change is not None}
+def _changes(rows: list[Row], least: bool = False) -> list[tuple[float, Row]]:
+    changes = [(row.least_ratio_change if least else row.ratio_change, row) for row in rows]
+    return [(abs(change), row) for change, row in changes if change is not None]
 
 
 def _entries(report: Report) -> Iterator[tuple[tuple[str, str], Entry]]:

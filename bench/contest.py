@@ -14,6 +14,7 @@ from .results import Entry, Result
 from .timing import Spread, Times, speedup, take_turns
 
 PAUSE: Final = 0.04  # seconds; other libraries' idle threads hold their cores for about 25 ms
+WARM: Final = 0.05  # seconds; calls of microseconds are a third slower in a process that has just begun
 CALLS_FOR_LATENCY: Final = 100  # from here on the slowest hundredth means something
 
 # Seconds of each contestant, by name; whoever comes here was checked, and so has run.
@@ -22,7 +23,9 @@ Timer: TypeAlias = Callable[[Mapping[str, Callable[[], object]], Setting], Mappi
 
 def in_turn(calls: Mapping[str, Callable[[], object]], setting: Setting) -> Mapping[str, Times]:
     """By the clock of the processor."""
-    return take_turns(calls, seconds=setting.seconds, rounds=setting.rounds, slow_round=setting.slow_round, pause=PAUSE)
+    return take_turns(
+        calls, seconds=setting.seconds, rounds=setting.rounds, slow_round=setting.slow_round, pause=PAUSE, warm=WARM
+    )
 
 
 def run_case(case: Case, setting: Setting, timer: Timer = in_turn) -> tuple[Result, Mapping[str, str]]:

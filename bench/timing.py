@@ -48,13 +48,14 @@ def take_turns(
     few_rounds: int = 3,
     slow_round: float = math.inf,
     pause: float = 0.0,
+    warm: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Times]:
     """The contestants in turn, A B A B, each with as many calls a round as fit in its share of the time.
 
     Short calls need this: a single one after a pause would mostly measure how its threads wake up. After each pause one
     call goes unmeasured, unless the call before it alone outlasted the round's share, where waking is nothing. Nobody
-    is warmed up: whoever comes here was checked, and so has run.
+    needs more than `warm`: whoever comes here was checked, and so has run.
 
     Args:
         contestants: what to call, by name; results are thrown away.
@@ -62,6 +63,7 @@ def take_turns(
         rounds: how often each has its turn.
         few_rounds: how often where a call of each, one after the other, takes longer than `slow_round` seconds.
         slow_round: see there.
+        warm: seconds of unmeasured calls before a contestant's first turn, at least one: clocks and caches settle.
         pause: seconds to sleep before each turn, so that the idle threads of the one before have let go of the cores.
         clock: seconds since any moment.
     Returns: by name, the median call of each round (element n of all lists ran in the same round) and every call.
@@ -74,7 +76,12 @@ def take_turns(
         for name, run in contestants.items():
             time.sleep(pause)
             each = times[name]
-            if not each.calls or each.calls[-1] < share:
+            if number == 0:
+                until = clock() + warm
+                run()
+                while clock() < until:
+                    run()
+            elif each.calls[-1] < share:
                 run()
             turn: list[float] = []
             while not turn or sum(turn) < share:

@@ -65,3 +65,11 @@ def test_slow_contestants_have_fewer_rounds() -> None:
         return len(take_turns(contestants, seconds=1, rounds=9, slow_round=8, clock=lambda: clock.now)["b"].rounds)
 
     assert (rounds_of(4), rounds_of(4.1)) == (9, 3)
+
+
+def test_a_contestant_is_warm_before_its_first_turn_counts() -> None:
+    clock = Clock()
+    contestants = {"a": clock.takes("a", 3, 2, 1), "b": clock.takes("b", 7)}
+    times = take_turns(contestants, seconds=2, rounds=2, warm=5, clock=lambda: clock.now)
+    assert clock.calls == ["a", "a", "a", "b", "b", "a", "b"]  # three to warm, or one that outlasts it
+    assert times["a"].calls == [1, 1] and times["b"].calls == [7, 7]
