@@ -42,9 +42,9 @@ def entry_text(entry: Entry, rate_unit: str) -> str:
 
 
 def is_broken(entry: Entry) -> bool:
-    """Whether a figure (what has a limit and no parity) is above its limit."""
+    """Whether a figure (what has a limit and no parity) is above its limit, and not by its spread alone."""
     has_limit = entry.error is None and entry.limit is not None and entry.value is not None
-    return has_limit and entry.value.median > entry.limit  # type: ignore[union-attr,operator]
+    return has_limit and entry.value.p20 > entry.limit  # type: ignore[union-attr,operator]
 
 
 def report_end(report: Report) -> str:

@@ -25,7 +25,7 @@ from ..models.texts import make_texts
 if TYPE_CHECKING:
     from longspan import Encoder
 
-BUDGET: Final = 30  # seconds of the short form, about
+BUDGET: Final = 28  # seconds of the short form, about
 TEXTS: Final = ("short", "passage")
 SHORT_TEXTS: Final = ("short",)
 MIN_SECONDS: Final = 1.0  # a contestant: what is looked for are hundredths

@@ -16,7 +16,7 @@ from ..command import main
 from .encoding import encode_case
 from .texts import SEED, Lengths, draw_texts
 
-BUDGET: Final = 25  # seconds of the short form, about
+BUDGET: Final = 30  # seconds of the short form, about
 WORDS: Final = (8, 32)
 SHORT_WORDS: Final = (8,)
 MIN_SECONDS: Final = 1.2  # a contestant; a slow runtime then still makes a hundred calls

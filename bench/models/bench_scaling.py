@@ -18,7 +18,7 @@ from ..command import main
 from .encoding import encode_case
 from .texts import SEED, Lengths, draw_texts
 
-BUDGET: Final = 25  # seconds of the short form, about
+BUDGET: Final = 30  # seconds of the short form, about
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 SHORT_BATCHES: Final = (1, 8, 64, 256)
 WORDS: Final = (4, 8, 16, 32, 64, 96, 128, 160)
