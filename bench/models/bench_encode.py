@@ -18,7 +18,7 @@ from ..command import main
 from .encoding import encode_case
 from .texts import TEXT_SETS, make_texts
 
-BUDGET: Final = 110  # seconds of the short form, about
+BUDGET: Final = 120  # seconds of the short form, about
 
 
 def cases(setting: Setting) -> Iterator[Case]:
