@@ -6,11 +6,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 VARIABLE: Final = "LONGSPAN_BENCH_CACHE"
+_making: list[float] = []  # seconds of each thing that this process made
 
 
 def cache_folder() -> Path:
@@ -34,6 +36,7 @@ def kept(name: str, parts: tuple[str, ...], make: Callable[[Path], None]) -> Pat
     if place.is_dir():
         return place
     aside = Path(tempfile.mkdtemp(dir=cache_folder()))
+    started = time.perf_counter()
     try:
         make(aside)
         try:
@@ -43,4 +46,10 @@ def kept(name: str, parts: tuple[str, ...], make: Callable[[Path], None]) -> Pat
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        _making.append(time.perf_counter() - started)
     return place
+
+
+def seconds_making() -> float:
+    """What this process spent on making things that the next will find."""
+    return sum(_making)

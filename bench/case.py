@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -34,6 +36,7 @@ class Contestant:
     read: Callable[..., np.ndarray] = np.asarray  # of what `run` returns, what is held against the truth
     work: Work | None = None  # where its formats move other bytes than the case says
     note: str = ""  # how it was set up: "batches of 32"
+    target: str = ""  # what it is to reach, in words
 
     @property
     def is_ours(self) -> bool:
@@ -68,6 +71,12 @@ class Setting:
     model: str | None = None  # a folder or a Hugging Face id, for benches of a whole model
     dtypes: tuple[str, ...] = ("float32",)  # of our encoder; the first is what peers without one like it are beside
     peers: tuple[str, ...] | None = None  # names of peers; None: all
+    budget: float = math.inf  # seconds of a bench; from then on cases are left out by name
+    only: str = ""  # a regular expression that is found in the names of the cases to measure
+
+    def wants(self, case: Case) -> bool:
+        """Whether the case is among those asked for."""
+        return re.search(self.only, case.name) is not None
 
 
 @dataclass(frozen=True, slots=True)

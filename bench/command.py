@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .case import Cases, Setting
-from .ceilings import measure_ceilings
+from .cache import seconds_making
+from .case import OURS, Cases, Setting
 from .contest import run_case, with_shares
-from .record import machine
-from .results import Report, Result, write_report
+from .meter import machine_meter
+from .record import commit, machine
+from .results import Entry, Report, Result, write_report
 from .table import is_broken, report_end, result_text
 from .watch import Watch, describe_setting
 
 SHORT_SECONDS, FULL_SECONDS = 0.2, 0.75
 SHORT_SLOW_ROUND, FULL_SLOW_ROUND = 1.5, 20.0
-SHORT_ROUNDS, FULL_ROUNDS = 5, 9
+SHORT_ROUNDS, FULL_ROUNDS = 7, 9
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +38,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help=f"each contestant a case ({SHORT_SECONDS}, full {FULL_SECONDS})")
     parser.add_argument("--rounds", type=int, help=f"turns of each contestant ({SHORT_ROUNDS}, full {FULL_ROUNDS})")
     parser.add_argument("--peers", nargs="*", metavar="PEER", help="only these peers; without a name none")
+    parser.add_argument(
+        "--cases", default="", metavar="REGEX", help="only cases in whose name it is found: 'rows=512$'"
+    )
+    parser.add_argument("--budget", type=float, help="seconds of a bench; cases that would start later are left out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records there as well")
 
 
@@ -56,7 +64,14 @@ def setting_of(options: argparse.Namespace) -> Setting:
     if peers:
         check_names(peers)
     slow = FULL_SLOW_ROUND if options.full else SHORT_SLOW_ROUND
-    return Setting(options.threads, seconds, rounds, slow, not options.full, options.model, dtypes, peers)
+    budget = math.inf if options.budget is None else options.budget
+    try:
+        re.compile(options.cases)
+    except re.error as error:
+        raise ValueError(f"--cases must be a regular expression, got {options.cases!r}: {error}") from None
+    return Setting(
+        options.threads, seconds, rounds, slow, not options.full, options.model, dtypes, peers, budget, options.cases
+    )
 
 
 def arguments_of(setting: Setting) -> list[str]:
@@ -72,6 +87,8 @@ def arguments_of(setting: Setting) -> list[str]:
     arguments += [] if setting.is_short else ["--full"]
     arguments += [] if setting.model is None else ["--model", setting.model]
     arguments += [word for dtype in setting.dtypes for word in ("--dtype", dtype)]
+    arguments += ["--cases", setting.only] if setting.only else []
+    arguments += ["--budget", f"{setting.budget:g}"] if math.isfinite(setting.budget) else []
     return arguments + ([] if setting.peers is None else ["--peers", *setting.peers])
 
 
@@ -111,18 +128,39 @@ def run_cases(cases: Cases, setting: Setting, say: Callable[[str], object]) -> R
     from longspan import _core
 
     _core.set_num_threads(setting.threads)
-    ceilings, missing = measure_ceilings(setting.threads)
-    absent = {f"ceiling {name}": reason for name, reason in missing.items()}
+    meter = machine_meter(setting.threads)
+    absent = {f"ceiling {name}": reason for name, reason in meter.absent.items()}
+    meter.settle()
     watch = Watch.now()
     results: list[Result] = []
-    for case in cases(setting):
-        result, left_out = run_case(case, setting)
-        absent.update(left_out)
-        ceilings = ceilings.joined(measure_ceilings(setting.threads)[0])
+    wanted = [case for case in cases(setting) if setting.wants(case)]
+    started, late = time.perf_counter() - seconds_making(), []
+    for number, case in enumerate(wanted, 1):
+        if time.perf_counter() - started - seconds_making() > setting.budget:
+            late.append(case.name)
+            continue
+        try:
+            result, left_out = run_case(case, setting)
+            absent.update(left_out)
+        except (
+            Exception
+        ) as error:  # memory that does not suffice, a broken peer: the other cases are still worth having
+            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+            failed = Entry(OURS, "float32", refused=f"it could not be built: {said}")
+            result = Result(case.bench, case.labels, (failed,))
+        meter.take()
         results.append(result)
-        say(result_text(with_shares(result, ceilings)))
-    shared = tuple(with_shares(result, ceilings) for result in results)  # by the highest, which came last perhaps
-    return new_report(shared, setting, watch, ceilings=ceilings.rates, absent=absent)
+        say(f"{number} of {len(wanted)}  {result_text(with_shares(result, meter.ceilings))}")
+    report = new_report(tuple(results), setting, watch, absent=absent)
+    meter.settle()
+    shared = tuple(with_shares(result, meter.ceilings) for result in results)  # the best may have come last
+    named = f"{results[0].bench}: " if results else ""
+    warnings = [*report.warnings, *(f"{named}{each}" for each in meter.warnings())]
+    if late:
+        warnings.append(f"{named}left out, for the budget of {setting.budget:.0f} s was over: {', '.join(late)}")
+    if seconds_making() > 1:
+        say(f"{seconds_making():.0f} s went into compiling and converting, which is kept for the next run")
+    return replace(report, results=shared, ceilings=meter.ceilings.rates, warnings=tuple(warnings))
 
 
 def new_report(
@@ -139,6 +177,7 @@ def new_report(
     warning = watch.warning()
     about = {
         **machine(),
+        **commit(),
         **describe_setting(setting.threads),
         **versions(),
         "form": "short" if setting.is_short else "full",
@@ -156,13 +195,11 @@ def new_report(
 
 def command_of(names: Sequence[str], setting: Setting) -> str:
     """What a user types to run these benches so again; none for all."""
-    return shlex.join(["longspan", "bench", "run", *names, *arguments_of(setting)])
+    return shlex.join(["longspan", "bench", "run", *names, *arguments_of(replace(setting, budget=math.inf))])
 
 
 def failures(report: Report) -> list[str]:
     """What must not be: one of ours that is wrong and was not timed, or a figure of ours above its limit."""
-    from .case import OURS
-
     bad: list[str] = []
     for result in report.results:
         for entry in result.entries:

@@ -11,7 +11,7 @@ from .results import Entry, Report
 from .table import quantity
 
 THRESHOLD: Final = 0.10  # a change by more than this is told
-MACHINE: Final = ("cpu", "cores", "isa", "threads", "form")  # what must be alike for times to be compared
+MACHINE: Final = ("gpu", "cpu", "cores", "isa", "threads", "form")  # what must be alike for times to be compared
 
 Verdict = Literal["same", "slower", "faster", "gone", "new", "refused"]
 
@@ -39,6 +39,13 @@ class Row:
         if self.before is None or self.after is None or self.before.ratio is None or self.after.ratio is None:
             return None
         return self.after.ratio.median / self.before.ratio.median - 1
+
+    @property
+    def least_ratio_change(self) -> float | None:
+        """Of the ratio of the shortest calls, which others on the machine disturb least."""
+        if self.before is None or self.after is None or not self.before.least_ratio or not self.after.least_ratio:
+            return None
+        return self.after.least_ratio / self.before.least_ratio - 1
 
     @property
     def verdict(self) -> Verdict:
@@ -95,17 +102,27 @@ def comparison_text(before: Report, after: Report, rows: list[Row], *, show_all:
         change = after.ceilings[name] / before.ceilings[name] - 1
         if abs(change) > THRESHOLD:
             lines.append(f"note: the machine's own {name} ceiling changed by {change:+.0%}")
-    changes = {row: abs(row.ratio_change) for row in rows if row.ratio_change is not None}
-    if changes:
-        within = sum(change <= THRESHOLD for change in changes.values())
-        worst = max(changes, key=changes.__getitem__)
-        lines.append(
-            f"ratios to ours: {within} of {len(changes)} agree within {THRESHOLD:.0%}; "
-            f"the largest change is {changes[worst]:.0%} ({worst.case}, {worst.contestant})"
-        )
+    for what, changes in (("ratios", _changes(rows)), ("ratios of the least times", _changes(rows, least=True))):
+        if changes:
+            within = sum(change <= THRESHOLD for change, _ in changes)
+            largest, worst = max(changes, key=lambda pair: pair[0])
+            lines.append(
+                f"{what} to ours: {within} of {len(changes)} agree within {THRESHOLD:.0%}; "
+                f"the largest change is {largest:.0%} ({worst.case}, {worst.contestant})"
+            )
     regressions = sum(row.is_regression for row in rows)
     lines.append(f"{len(rows)} compared, {regressions} of ours worse")
     return "\n".join(lines)
+
+
+def ratios_agree(rows: list[Row]) -> bool:
+    """Whether every ratio of medians of one run is within the threshold of the other's."""
+    return all(change <= THRESHOLD for change, _ in _changes(rows))
+
+
+def _changes(rows: list[Row], least: bool = False) -> list[tuple[float, Row]]:
+    changes = [(row.least_ratio_change if least else row.ratio_change, row) for row in rows]
+    return [(abs(change), row) for change, row in changes if change is not None]
 
 
 def _entries(report: Report) -> Iterator[tuple[tuple[str, str], Entry]]:

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from .case import OURS, Case, Contest, Contestant, Setting, Work
-from .ceilings import Ceilings
+from .ceilings import COPY, READ, Ceilings
 from .results import Entry, Result
 from .timing import Spread, Times, speedup, take_turns
 
 PAUSE: Final = 0.04  # seconds; other libraries' idle threads hold their cores for about 25 ms
+WARM: Final = 0.05  # seconds; calls of microseconds are a third slower in a process that has just begun
 CALLS_FOR_LATENCY: Final = 100  # from here on the slowest hundredth means something
 
+# Seconds of each contestant, by name; whoever comes here was checked, and so has run.
+Timer: TypeAlias = Callable[[Mapping[str, Callable[[], object]], Setting], Mapping[str, Times]]
 
-def run_case(case: Case, setting: Setting) -> tuple[Result, Mapping[str, str]]:
+
+def in_turn(calls: Mapping[str, Callable[[], object]], setting: Setting) -> Mapping[str, Times]:
+    """By the clock of the processor."""
+    return take_turns(
+        calls, seconds=setting.seconds, rounds=setting.rounds, slow_round=setting.slow_round, pause=PAUSE, warm=WARM
+    )
+
+
+def run_case(case: Case, setting: Setting, timer: Timer = in_turn) -> tuple[Result, Mapping[str, str]]:
     """The case's result, without shares, and of peers that could not enter, why.
 
-    A contestant without parity gets no time.
+    A contestant without parity gets no time. Another device has another `timer`.
     """
     contest = case.build(setting)
     errors: dict[str, float | None] = {}
@@ -31,9 +42,7 @@ def run_case(case: Case, setting: Setting) -> tuple[Result, Mapping[str, str]]:
         if reason is not None:
             refused[contestant.name] = reason
     timed = {each.name: each.run for each in contest.contestants if each.name not in refused}
-    times = take_turns(
-        timed, seconds=setting.seconds, rounds=setting.rounds, slow_round=setting.slow_round, pause=PAUSE
-    )
+    times = timer(timed, setting)
     entries: list[Entry] = []
     for contestant in contest.contestants:
         name = contestant.name
@@ -73,6 +82,17 @@ def with_shares(result: Result, ceilings: Ceilings) -> Result:
         return replace(entry, share=least[0] / entry.value.median, bound=least[1])
 
     return replace(result, entries=tuple(map(shared, result.entries)))
+
+
+def with_loops(result: Result, ceilings: Ceilings) -> Result:
+    """The result with shares of the loops' rates taken anew, where other benches of the run have read higher ones.
+
+    Shares of the rate of memory stay: others on the machine change it from minute to minute, so that of another bench
+    is another one.
+    """
+    anew = with_shares(result, ceilings)
+    pairs = zip(result.entries, anew.entries, strict=True)
+    return replace(result, entries=tuple(was if was.bound in (READ, COPY) else now for was, now in pairs))
 
 
 def rival(contestant: Contestant, contestants: tuple[Contestant, ...], refused: Mapping[str, str]) -> Contestant | None:
@@ -115,6 +135,7 @@ def _timed(
         least=min(each.calls),
         least_ratio=None if against is None else min(each.calls) / min(times[against.name].calls),
         note=contestant.note,
+        target=contestant.target,
         rate=amount / value.median,
     )
 

@@ -51,7 +51,7 @@ def load_sentence_transformers(model: str, num_threads: int | None) -> Runtime:
     import torch
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     peer = sentence_transformers.SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32})

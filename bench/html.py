@@ -12,10 +12,23 @@ from typing import Final
 from .case import OURS
 from .plots import growth_plots, model_bars, roofline
 from .results import Entry, Report, Result
-from .table import is_broken, number, quantity
+from .table import ceiling_text, is_broken, number, quantity
 
 STYLE: Final = Path(__file__).with_name("report.css")
-SHOWN: Final = ("cpu", "cores", "threads", "isa", "mhz", "load", "system", "python", "longspan", "form")
+SHOWN: Final = (
+    "gpu",
+    "cpu",
+    "cores",
+    "threads",
+    "isa",
+    "mhz",
+    "load",
+    "system",
+    "python",
+    "longspan",
+    "commit",
+    "form",
+)
 
 
 def write_html(path: Path, report: Report) -> None:
@@ -49,6 +62,8 @@ def html_text(report: Report) -> str:
 def _about(report: Report) -> str:
     machine = report.machine
     parts = [f"{machine.get('cpu')}", f"{machine.get('threads')} threads", f"{machine.get('isa')}"]
+    if "gpu" in machine:
+        parts.insert(0, str(machine["gpu"]))
     return ", ".join([*parts, f"{machine.get('form')} form", report.date.replace("T", " ")])
 
 
@@ -129,7 +144,7 @@ def _cells(entry: Entry, rate_unit: str) -> list[str]:
         ""
         if entry.latency is None
         else f"{quantity(entry.latency['p95'], 's')}, {quantity(entry.latency['p99'], 's')}",
-        entry.note,
+        "; ".join(filter(None, [entry.note, entry.target and f"target {entry.target}"])),
     ]
 
 
@@ -138,9 +153,7 @@ def _error(entry: Entry) -> str:
 
 
 def _machine(report: Report) -> str:
-    ceilings = [
-        [name, f"{rate:.0f} {'GB/s' if 'read' in name else 'GFLOP/s'}"] for name, rate in report.ceilings.items()
-    ]
+    ceilings = [[name, ceiling_text(name, rate)] for name, rate in report.ceilings.items()]
     about = [[name, str(report.machine[name])] for name in SHOWN if name in report.machine]
     others = [[name, str(value)] for name, value in report.machine.items() if name not in SHOWN]
     absent = [[name, reason] for name, reason in report.absent.items()]

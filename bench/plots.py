@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from .ceilings import READ_MB, read_name
+from .case import OURS
+from .ceilings import COPY, READ_MB, moves_bytes, read_name
 from .results import Entry, Report, Result
 from .svg import Axis, Limit, Series, bar_plot, line_plot
-from .table import number
+from .table import ceiling_text, number
 
+MARKS: Final[Mapping[str, str]] = {"bfloat16": "square", "int8": "diamond"}
 COLOURS: Final = 9  # c1 ... c9 of the page's style sheet
 UNITS: Final[Mapping[str, str]] = {
     "texts": "texts in a batch", "words": "words of a text", "length": "tokens of a text", "tokens": "tokens",
@@ -21,8 +23,8 @@ def styles(report: Report) -> dict[str, str]:
     """A colour for each contestant, the same in every plot; ours stand out."""
     found: dict[str, str] = {}
     for name in dict.fromkeys(entry.contestant for result in report.results for entry in result.entries):
-        if name.split()[0] == "longspan":
-            suffix = name.removeprefix("longspan").strip()
+        if name.split()[0] == OURS:
+            suffix = name.removeprefix(OURS).strip()
             found[name] = "ours" + (f" ours-{suffix}" if suffix else "")
         else:
             count = sum(style.startswith("c") for style in found.values())
@@ -58,22 +60,26 @@ def growth_plots(report: Report) -> Iterator[str]:
         series = [each for name in names if len((each := _line(name, style[name], results, label, is_memory)).x) > 1]
         if series:
             what = "memory" if is_memory else "speed"
-            title = f"{bench}: {what} against {UNITS.get(label, label)}" + (f" ({fixed})" if fixed else "")
-            y = Axis("MB", starts_at_zero=True) if is_memory else Axis(results[0].rate_unit, starts_at_zero=True)
-            yield line_plot(title, Axis(UNITS.get(label, label), is_log=True), y, series)
+            title = f"{bench}: {what} against {UNITS.get(label, label)}".replace("memory: memory", "memory")
+            y = Axis("MB beside the weights" if is_memory else results[0].rate_unit, starts_at_zero=True)
+            # Memory that grows with the length is a straight line, and with its square none, on a plain axis alone.
+            x = Axis(UNITS.get(label, label), is_log=not is_memory, starts_at_zero=is_memory)
+            yield line_plot(title, x, y, series, detail=fixed)
 
 
 def roofline(report: Report) -> str | None:
-    """Every one of our kernels by what it computes for each byte that it must move; None where nothing is known."""
-    points: dict[str, list[tuple[float, float, str]]] = {}
+    """Every one of our kernels by what it computes for each byte that it must move; None where nothing is known.
+
+    A colour is a bench, a shape a numerics.
+    """
+    points: dict[str, list[tuple[float, float, str, str]]] = {}
     for result in report.results:
         for entry in result.entries:
-            if entry.contestant.split()[0] == "longspan" and entry.flops and entry.bytes and entry.value is not None:
+            if entry.contestant.split()[0] == OURS and entry.flops and entry.bytes and entry.value is not None:
                 rate = entry.flops / entry.value.median * 1e-9
                 text = f"{result.bench} {result.case}, {entry.contestant}: {rate:.0f} GFLOP/s"
-                points.setdefault(f"{result.bench} {entry.numerics}", []).append(
-                    (entry.flops / entry.bytes, rate, text)
-                )
+                mark = MARKS.get(entry.numerics, "circle")
+                points.setdefault(result.bench, []).append((entry.flops / entry.bytes, rate, text, mark))
     if not points:
         return None
     series = [
@@ -84,15 +90,18 @@ def roofline(report: Report) -> str | None:
             [p[1] for p in some],
             is_line=False,
             titles=[p[2] for p in some],
+            marks=[p[3] for p in some],
         )
         for place, (name, some) in enumerate(points.items())
     ]
     rates = report.ceilings
-    limits = [Limit(f"{name} {rate:.0f} GFLOP/s", top=rate) for name, rate in rates.items() if "read" not in name]
+    limits = [
+        Limit(f"{name} {ceiling_text(name, rate)}", top=rate) for name, rate in rates.items() if not moves_bytes(name)
+    ]
     limits += [
-        Limit(f"{read_name(size)}: {rates[read_name(size)]:.0f} GB/s", slope=rates[read_name(size)])
-        for size in (min(READ_MB), max(READ_MB))  # a core's own cache, and memory; the others lie between
-        if read_name(size) in rates
+        Limit(f"{name}: {rates[name]:.0f} GB/s", slope=rates[name])
+        for name in (read_name(min(READ_MB)), read_name(max(READ_MB)), COPY)  # the other caches lie between
+        if name in rates
     ]
     return line_plot(
         "Roofline: our kernels below this machine's limits",
@@ -100,6 +109,7 @@ def roofline(report: Report) -> str | None:
         Axis("GFLOP/s", is_log=True),
         series,
         limits,
+        "circles float32 and float16, squares bfloat16, diamonds int8",
     )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+ROOT: Final = Path(__file__).resolve().parents[1]  # of a checkout
 SCHEMA: Final = 1  # rises when a reader of the old files would misread the new ones
 PACKAGES: Final = ("numpy", "tokenizers", "torch", "transformers", "sentence-transformers", "onnxruntime")
-BUSY_SHARE: Final = 0.25  # of the cores, on average over the last minute: from here on timings are doubtful
 
 
 def machine() -> dict[str, object]:
@@ -33,18 +34,24 @@ def machine() -> dict[str, object]:
     }
 
 
+def commit() -> dict[str, str]:
+    """The checkout's commit, "+" behind it where files differ from it; LONGSPAN_COMMIT where there is no git. Empty in
+    an installation."""
+    if not (ROOT / ".git").exists():
+        return {"commit": told} if (told := os.environ.get("LONGSPAN_COMMIT")) else {}
+    said = []
+    for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return {}
+        said.append(done.stdout.strip())
+    return {"commit": said[0] + ("+" if said[1] else "")}
+
+
 def model_name(model: str) -> str:
     """A hub's name as it is, of a local folder its last part: a record is no place for paths of a machine."""
     return Path(model).resolve().name if Path(model).is_dir() else model
-
-
-def busy_warning() -> str | None:
-    """One sentence if others use the machine; None if it is quiet."""
-    load, cores = os.getloadavg()[0], num_cores()
-    if load <= BUSY_SHARE * cores:
-        return None
-    busy = f"warning: the machine was busy (load {load:.2f} on {cores} cores)"
-    return f"{busy}: times are too long, and ratios lean towards whoever waits least"
 
 
 def write_json(path: Path, bench: str, body: Mapping[str, object]) -> None:

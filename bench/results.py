@@ -15,6 +15,11 @@ from .timing import Spread
 
 SCHEMA: Final = 2  # rises when a reader of the old files would misread the new ones
 KIND: Final = "longspan-bench"
+DEVICE: Final = (
+    "gpu",
+    "cpu",
+    "threads",
+)  # of a machine's facts: where they differ, ceilings and times have no common scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Entry:
     bound: str | None = None  # the ceiling that binds
     note: str = ""  # how it was set up
     rate: float | None = None  # items, FLOP or bytes a second, by the case's `rate_unit`
+    target: str = ""  # what it is to reach, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +132,15 @@ def read_report(path: Path) -> Report:
 
 
 def joined_reports(paths: Sequence[Path]) -> Report:
-    """Several runs as one. Raises: as `read_report`."""
-    return reduce(Report.joined, map(read_report, paths))
+    """Several runs of one machine as one. Raises: as `read_report`; ValueError, the machines differ."""
+    reports = [read_report(path) for path in paths]
+    for path, report in zip(paths, reports, strict=True):
+        for name in DEVICE:
+            was, now = reports[0].machine.get(name), report.machine.get(name)
+            if was != now:
+                said = f"{name} is {was} there and {now} here"
+                raise ValueError(f"{path} was not measured on what {paths[0]} was: {said}; give each a page of its own")
+    return reduce(Report.joined, reports)
 
 
 def _entry(body: Mapping[str, Any]) -> Entry:

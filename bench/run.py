@@ -1,4 +1,4 @@
-"""Runs the benches under bench/ops and bench/models, each in a process of its own, and joins their records.
+"""Runs the benches under ops, models and integrations, each in a process of its own, and joins their records.
 
 python -m bench.run                     the short form of all of them
 python -m bench.run linear encode       those two
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import os
 import subprocess
 import sys
@@ -23,15 +24,17 @@ from typing import Final
 from .case import Setting
 from .ceilings import Ceilings
 from .command import add_options, arguments_of, command_of, failures, setting_of
-from .contest import with_shares
+from .contest import with_loops
 from .results import Report, read_report, write_report
 from .table import report_end
 
 ROOT: Final = Path(__file__).resolve().parent
 PACKAGE: Final = __package__ or "bench"  # "longspan.bench" where it is installed
-FOLDERS: Final = ("ops", "models")
+FOLDERS: Final = ("ops", "models", "integrations")
 PREFIX: Final = "bench_"
 RESULTS, HTML = "results.json", "report.html"
+LIMIT: Final = 570.0  # seconds of all benches in the short form, the page and the start of processes left aside
+UNKNOWN: Final = 30.0  # of a bench that does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Bench:
     module: str
     what: str  # first line of its docstring
     is_recorded: bool = True  # it takes the shared options and writes a record; else it runs as it is and prints
+    budget: float = UNKNOWN  # seconds of its short form on two cores, with every peer: its constant BUDGET
 
     @property
     def name(self) -> str:
@@ -56,8 +60,33 @@ def find_benches(root: Path = ROOT, package: str = PACKAGE) -> list[Bench]:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             says = ast.get_docstring(tree) or ""
             is_recorded = any(isinstance(node, ast.ImportFrom) and node.module == "command" for node in tree.body)
-            benches.append(Bench(f"{package}.{folder}.{path.stem}", says.partition("\n")[0], is_recorded))
+            name, what = f"{package}.{folder}.{path.stem}", says.partition("\n")[0]
+            benches.append(Bench(name, what, is_recorded, _budget(tree)))
     return benches
+
+
+def _budget(tree: ast.Module) -> float:
+    """The constant BUDGET of a module."""
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None and ast.unparse(node.target) == "BUDGET":
+            return float(ast.literal_eval(node.value))
+    return UNKNOWN
+
+
+def plan_text(benches: Sequence[Bench], setting: Setting) -> str:
+    """What a run will take: `13 benches, about 8 minutes`."""
+    count = f"{len(benches)} bench{'es' if len(benches) != 1 else ''}"
+    if not setting.is_short:
+        return f"{count}, every shape: up to hours"
+    seconds = sum(bench.budget for bench in benches)
+    about = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    return f"{count}, about {about} on two cores"
+
+
+def allotted(bench: Bench, later: Sequence[Bench], elapsed: float, limit: float = LIMIT) -> float:
+    """Seconds that a bench may take: its own budget, and what earlier ones and the limit leave over."""
+    spare = limit - elapsed - bench.budget - sum(each.budget for each in later)
+    return bench.budget + max(0.0, spare)
 
 
 def select(benches: list[Bench], wanted: str | None) -> list[Bench]:
@@ -87,12 +116,20 @@ def run_benches(
     """
     report: Report | None = None
     failed: list[str] = []
+    began = time.perf_counter()
+    print(f"{plan_text(benches, setting)}\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for bench in benches:
-            print(f"== {bench.name}: {bench.what}", flush=True)
+        for number, bench in enumerate(benches, 1):
             started, path = time.perf_counter(), Path(folder) / f"{bench.name}.json"
+            elapsed = started - began
+            about = f"; about {bench.budget:.0f} s" if setting.is_short else ""
+            at = f"{elapsed // 60:.0f}:{elapsed % 60:02.0f}"
+            print(f"== {number} of {len(benches)}, at {at}  {bench.name}: {bench.what}{about}", flush=True)
+            limited = setting
+            if setting.is_short and math.isinf(setting.budget):
+                limited = replace(setting, budget=round(allotted(bench, benches[number:], elapsed)))
             # A process of its own: what one bench imports (torch's threads, say) is not in the way of the next.
-            options = [*arguments_of(setting), "--json", str(path)] if bench.is_recorded else []
+            options = [*arguments_of(limited), "--json", str(path)] if bench.is_recorded else []
             command = [sys.executable, "-m", bench.module, *options]
             done = subprocess.run(command, env=child_environment(), check=False)
             if done.returncode != 0:
@@ -124,7 +161,7 @@ def run_all(options: argparse.Namespace) -> int:
 
     def keep(report: Report) -> None:
         ceilings = Ceilings(report.ceilings)  # of all benches; the highest was measured while one of them ran
-        results = tuple(with_shares(result, ceilings) for result in report.results)
+        results = tuple(with_loops(result, ceilings) for result in report.results)
         named = replace(report, results=results, command=command_of(options.names, setting))
         for path in paths:
             write_report(path, named)
@@ -146,7 +183,8 @@ def run_all(options: argparse.Namespace) -> int:
 def print_list() -> None:
     """What there is."""
     for bench in find_benches():
-        print(f"{bench.name:<20} {bench.what}")
+        print(f"{bench.name:<18} {bench.budget:>4.0f} s  {bench.what}")
+    print(plan_text(find_benches(), Setting(1)))
 
 
 def main(argv: list[str] | None = None) -> int:

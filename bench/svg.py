@@ -14,7 +14,7 @@ from typing import Final
 
 WIDTH: Final = 640.0
 HEIGHT: Final = 380.0
-LEFT, RIGHT, TOP, BOTTOM = 66.0, 18.0, 34.0, 50.0
+LEFT, RIGHT, TOP, BOTTOM = 66.0, 18.0, 52.0, 50.0
 CHARACTER: Final = 6.3  # of 12 px text, on average
 LEGEND_LINE: Final = 18.0
 
@@ -30,6 +30,7 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     is_line: bool = True
+    marks: Sequence[str] = ()  # of each point: "circle", "square", "diamond"; circles if not given
     titles: Sequence[str] = ()  # what hovering over a point shows
 
 
@@ -70,8 +71,10 @@ class _Scale:
         return self.start + share * (self.end - self.start)
 
 
-def line_plot(title: str, x: Axis, y: Axis, series: Sequence[Series], limits: Sequence[Limit] = ()) -> str:
-    """Lines or points over two axes, with a legend below."""
+def line_plot(
+    title: str, x: Axis, y: Axis, series: Sequence[Series], limits: Sequence[Limit] = (), detail: str = ""
+) -> str:
+    """Lines or points over two axes, with a legend below; `detail` is a second, smaller line of the title."""
     xs = [value for each in series for value in each.x]
     ys = [value for each in series for value in (*each.y, *each.low, *each.high)]
     ys += [limit.top for limit in limits if math.isfinite(limit.top)]
@@ -79,8 +82,10 @@ def line_plot(title: str, x: Axis, y: Axis, series: Sequence[Series], limits: Se
     height = HEIGHT + LEGEND_LINE * len(rows)
     across = _scale(xs, x, LEFT, WIDTH - RIGHT)
     up = _scale(ys, y, HEIGHT - BOTTOM, TOP)
-    parts = [_axes(x, y, across, up)]
-    parts += _limits(limits, across, up)
+    parts = [_text("tick", 12, 36, detail)] if detail else []
+    parts.append(_axes(x, y, across, up))
+    lines, names = _limits(limits, across, up)
+    parts += [*lines, *names]  # below the points: these are what the plot is about
     for each in series:
         parts.append(_series(each, across, up))
     parts.append(_legend(rows, HEIGHT + 4))
@@ -95,7 +100,7 @@ def bar_plot(title: str, unit: str, groups: Sequence[tuple[str, Sequence[tuple[s
     written = max((len(text) for _, bars in groups for *_, text in bars), default=0)
     across = _Scale(0, max(values, default=1) or 1, left, WIDTH - RIGHT - CHARACTER * written - 8, False)
     parts: list[str] = []
-    top = TOP + 6
+    top = 40.0
     for group, bars in groups:
         parts.append(_text("group", 12, top + 12, group))
         top += 20
@@ -193,31 +198,40 @@ def _series(series: Series, across: _Scale, up: _Scale) -> str:
         parts.append(f'<polyline class="line {series.style}" points="{points}"/>')
     for place, (x, y) in enumerate(zip(xs, ys, strict=True)):
         title = f"<title>{escape(series.titles[place])}</title>" if series.titles else ""
-        parts.append(f'<circle class="fill {series.style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{title}</circle>')
+        parts.append(_mark(series.marks[place] if series.marks else "circle", series.style, x, y, title))
     return "\n".join(parts)
 
 
-def _limits(limits: Sequence[Limit], across: _Scale, up: _Scale) -> list[str]:
-    """Lines within the plot. A flat one's name stands above its right end, or below if there is no room; a slope's
-    along its lower part."""
-    parts, above = [], -math.inf
+def _mark(kind: str, style: str, x: float, y: float, title: str) -> str:
+    """A point; `title` is an element within it, or nothing."""
+    if kind == "circle":
+        return f'<circle class="fill {style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">{title}</circle>'
+    reach = 3.2 if kind == "square" else 4.6
+    corners = ((-1, -1), (1, -1), (1, 1), (-1, 1)) if kind == "square" else ((0, -1), (1, 0), (0, 1), (-1, 0))
+    points = " ".join(f"{x + dx * reach:.1f},{y + dy * reach:.1f}" for dx, dy in corners)
+    return f'<polygon class="fill {style}" points="{points}">{title}</polygon>'
+
+
+def _limits(limits: Sequence[Limit], across: _Scale, up: _Scale) -> tuple[list[str], list[str]]:
+    """Lines within the plot, and their names. A flat one's stands above its left end, where kernels that are held by
+    memory have no points; or below, if another is close above. A slope's lies below its lower part."""
+    lines, names, above = [], [], -math.inf
     for limit in sorted((each for each in limits if math.isfinite(each.top)), key=lambda each: -each.top):
         place = up.place(limit.top)
-        name_at = place - 5 if place - above > 2 * LEGEND_LINE else place + 14
+        name_at = place - 5 if place - above > LEGEND_LINE else place + 14
         above = place
-        parts.append(_line("limit", across.start, place, across.end, place))
-        parts.append(_text("tick", across.end, name_at, limit.name, "end"))
-    return parts + [_slope(limit, across, up) for limit in limits if not math.isfinite(limit.top)]
-
-
-def _slope(limit: Limit, across: _Scale, up: _Scale) -> str:
-    low, high = max(across.low, up.low / limit.slope), min(across.high, up.high / limit.slope)
-    if high <= low:
-        return ""
-    x1, y1, x2, y2 = across.place(low), up.place(low * limit.slope), across.place(high), up.place(high * limit.slope)
-    angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
-    name = _text("tick", x1 + 6, y1 - 5, limit.name, turn=f"{angle:.1f} {x1:.1f} {y1:.1f}")
-    return _line("limit", x1, y1, x2, y2) + name
+        lines.append(_line("limit", across.start, place, across.end, place))
+        names.append(_text("tick name", across.start + 4, name_at, limit.name))
+    for limit in limits:
+        if not math.isfinite(limit.top):
+            low, high = max(across.low, up.low / limit.slope), min(across.high, up.high / limit.slope)
+            if high > low:
+                x1, y1 = across.place(low), up.place(low * limit.slope)
+                x2, y2 = across.place(high), up.place(high * limit.slope)
+                angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
+                lines.append(_line("limit", x1, y1, x2, y2))
+                names.append(_text("tick name", x1 + 8, y1 + 13, limit.name, turn=f"{angle:.1f} {x1:.1f} {y1:.1f}"))
+    return lines, names
 
 
 def _legend_rows(names: Sequence[tuple[str, str]]) -> list[list[tuple[str, str, float]]]:

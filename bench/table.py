@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from longspan.cli.terminal import style
 
+from .ceilings import moves_bytes
 from .results import Entry, Report, Result
 
-NAME_WIDTH = 30
+NAME_WIDTH = 34
+TERA = 20_000.0  # GFLOP/s; from here on they are told in TFLOP/s
 
 
 def result_text(result: Result) -> str:
@@ -32,25 +34,32 @@ def entry_text(entry: Entry, rate_unit: str) -> str:
         parts.append(f"{entry.ratio.text()}{least} x the time of {entry.against}")
     if entry.latency is not None:
         parts.append(f"p95 {quantity(entry.latency['p95'], 's')}, p99 {quantity(entry.latency['p99'], 's')}")
+    if entry.target:
+        parts.append(f"target {entry.target}")
     if entry.error is None and entry.limit is not None:
         parts.append(f"limit {quantity(entry.limit, entry.unit)}" + (" BROKEN" if is_broken(entry) else ""))
     return "  ".join(parts).rstrip()
 
 
 def is_broken(entry: Entry) -> bool:
-    """Whether a figure (what has a limit and no parity) is above its limit."""
+    """Whether a figure (what has a limit and no parity) is above its limit, and not by its spread alone."""
     has_limit = entry.error is None and entry.limit is not None and entry.value is not None
-    return has_limit and entry.value.median > entry.limit  # type: ignore[union-attr,operator]
+    return has_limit and entry.value.p20 > entry.limit  # type: ignore[union-attr,operator]
 
 
 def report_end(report: Report) -> str:
     """The lines below all cases: ceilings, absent peers, warnings."""
-    ceilings = ", ".join(
-        f"{name} {rate:.0f} {'GB/s' if 'read' in name else 'GFLOP/s'}" for name, rate in report.ceilings.items()
-    )
+    ceilings = ", ".join(f"{name} {ceiling_text(name, rate)}" for name, rate in report.ceilings.items())
     lines = [f"ceilings: {ceilings}"] if ceilings else []
     lines += [f"absent: {name}: {reason}" for name, reason in report.absent.items()]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in report.warnings)])
+
+
+def ceiling_text(name: str, rate: float) -> str:
+    """A ceiling with its unit: `538 GFLOP/s`, `49 GB/s`, a GPU's `712 TFLOP/s`."""
+    if moves_bytes(name):
+        return f"{rate:.0f} GB/s"
+    return f"{rate:.0f} GFLOP/s" if rate < TERA else f"{rate / 1000:.0f} TFLOP/s"
 
 
 def quantity(value: float, unit: str) -> str:

@@ -40,39 +40,6 @@ class Times:
     calls: list[float] = field(default_factory=list)  # every call
 
 
-def interleave(
-    contestants: Mapping[str, Callable[[], object]],
-    *,
-    seconds: float,
-    min_rounds: int = 5,
-    pause: float = 0.0,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, list[float]]:
-    """Run every contestant once a round, A B A B, until `seconds` are over; one more round before warms up, unmeasured.
-
-    Args:
-        contestants: what to call, by name; results are thrown away.
-        seconds: for the measured rounds together. A round that has begun is finished.
-        min_rounds: rounds to measure however long they take.
-        pause: seconds to sleep before each call, so that the idle threads of the one before have let go of the cores.
-        clock: seconds since any moment.
-    Returns: seconds of each call, by name, in order of rounds: element n of all lists ran in the same round.
-    """
-    for run in contestants.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    started = clock()
-    rounds = 0
-    while contestants and (rounds < min_rounds or clock() - started < seconds):
-        for name, run in contestants.items():
-            time.sleep(pause)
-            before = clock()
-            run()
-            times[name].append(clock() - before)
-        rounds += 1
-    return times
-
-
 def take_turns(
     contestants: Mapping[str, Callable[[], object]],
     *,
@@ -81,13 +48,14 @@ def take_turns(
     few_rounds: int = 3,
     slow_round: float = math.inf,
     pause: float = 0.0,
+    warm: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Times]:
     """The contestants in turn, A B A B, each with as many calls a round as fit in its share of the time.
 
     Short calls need this: a single one after a pause would mostly measure how its threads wake up. After each pause one
     call goes unmeasured, unless the call before it alone outlasted the round's share, where waking is nothing. Nobody
-    is warmed up: whoever comes here was checked, and so has run.
+    needs more than `warm`: whoever comes here was checked, and so has run.
 
     Args:
         contestants: what to call, by name; results are thrown away.
@@ -95,6 +63,7 @@ def take_turns(
         rounds: how often each has its turn.
         few_rounds: how often where a call of each, one after the other, takes longer than `slow_round` seconds.
         slow_round: see there.
+        warm: seconds of unmeasured calls before a contestant's first turn, at least one: clocks and caches settle.
         pause: seconds to sleep before each turn, so that the idle threads of the one before have let go of the cores.
         clock: seconds since any moment.
     Returns: by name, the median call of each round (element n of all lists ran in the same round) and every call.
@@ -107,7 +76,12 @@ def take_turns(
         for name, run in contestants.items():
             time.sleep(pause)
             each = times[name]
-            if not each.calls or each.calls[-1] < share:
+            if number == 0:
+                until = clock() + warm
+                run()
+                while clock() < until:
+                    run()
+            elif each.calls[-1] < share:
                 run()
             turn: list[float] = []
             while not turn or sum(turn) < share:

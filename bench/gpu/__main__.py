@@ -2,10 +2,12 @@
 
     python -m bench.gpu [--only attention] [--json FILE]
     python -m bench.gpu --dry           tiny sizes in Triton's interpreter: tries the plumbing, gives no figures
+    longspan bench report FILE          the page; `longspan bench compare` reads these files, too
 
-Each contestant is held against a result in f32 first. Then all take turns, each call with a cold L2 cache, timed by
-events on the device: median and (p20 .. p80). Rates count the operation's own FLOPs or bytes, no matter what a
-contestant does for it. FlexAttention is compiled; SDPA runs each backend that torch has.
+Each contestant is held against a result in f32 first; its error is |out - truth| / |truth|. Then all take turns, each
+call with a cold L2 cache, timed by events on the device. Rates count the operation's own FLOPs or bytes, no matter what
+a contestant does for it; shares are of the rate of torch's matrix products and of a plain copy, measured in the same
+run. FlexAttention is compiled; SDPA runs each backend that torch has.
 """
 
 from __future__ import annotations
@@ -14,37 +16,37 @@ import argparse
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from bench.record import write_json
+from bench.command import failures, new_report
+from bench.contest import with_shares
+from bench.results import write_report
+from bench.table import report_end, result_text
+from bench.watch import Watch
 
+ASKED: Final = ("driver_version", "clocks.sm", "clocks.mem", "memory.total", "power.limit")
 PARTS: Final = ("streams", "codes", "late_interaction", "adapters", "attention", "encode")
 
 
 def about(device: str) -> dict[str, object]:
-    """Device, driver, versions and commit."""
+    """Device, driver, clocks and versions."""
     import torch
 
-    facts: dict[str, object] = {"versions": {name: metadata.version(name) for name in ("torch", "triton")}}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    facts["commit"] = commit or os.environ.get("LONGSPAN_COMMIT", "unknown")
-    if device == "cuda":
-        query = [
-            "nvidia-smi",
-            "--query-gpu=name,driver_version,clocks.sm,clocks.mem,memory.total",
-            "--format=csv,noheader",
-        ]
-        try:
-            facts["nvidia-smi"] = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError) as error:
-            facts["nvidia-smi"] = f"not to be had: {error}"
-        properties = torch.cuda.get_device_properties(0)
-        facts["device"] = {"name": properties.name, "multiprocessors": properties.multi_processor_count}
-        facts["device"] |= {"capability": f"{properties.major}.{properties.minor}", "cuda": torch.version.cuda}
-    return facts
+    facts: dict[str, object] = {name: metadata.version(name) for name in ("torch", "triton")}
+    if device != "cuda":
+        return {**facts, "gpu": "none, in Triton's interpreter"}
+    properties = torch.cuda.get_device_properties(0)
+    facts |= {"gpu": properties.name, "multiprocessors": properties.multi_processor_count, "cuda": torch.version.cuda}
+    facts["capability"] = f"{properties.major}.{properties.minor}"
+    query = ["nvidia-smi", f"--query-gpu={','.join(ASKED)}", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0].split(", ")
+        return facts | {f"gpu {name}": value for name, value in zip(ASKED, said, strict=True)}
+    except (OSError, subprocess.CalledProcessError, IndexError, ValueError) as error:
+        return {**facts, "gpu clocks": f"not to be had: {error}"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,34 +67,47 @@ def main(argv: list[str] | None = None) -> int:
         print("error: no CUDA device; --dry tries the plumbing without one", file=sys.stderr)
         return 2
     from bench.gpu import adapters, attention, codes, encode, late_interaction, streams
+    from bench.gpu.ceilings import gpu_meter
     from bench.gpu.contest import Row, Setting
 
     torch.manual_seed(0)
     setting = Setting("cpu" if options.dry else "cuda", options.dry)
     facts = about(setting.device)
-    print(facts)
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     modules = (streams, codes, late_interaction, adapters, attention, encode)
     parts = {module.__name__.rpartition(".")[2]: module for module in modules}
     rows: list[Row] = []
     failed = []
-    print(f"{'case':<44} {'contestant':<26} {'ms (p20 .. p80)':>24} {'rate':>17}{'error':>9} {'we are':>7}  target")
+    meter, watch = gpu_meter(setting), Watch.now()
+    meter.take() if options.dry else meter.settle()
     for name in [options.only] if options.only else PARTS:
         try:
             for row in parts[name].rows(setting):
                 rows.append(row)
-                print(row.text(), flush=True)
+                print(result_text(with_shares(row, meter.ceilings)), flush=True)
+            meter.take()
         except Exception as error:  # one part that breaks must not cost the others their figures
-            failed.append(name)
-            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+            failed.append(f"{name}: {type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")
+            print(f"failed: {failed[-1]}", file=sys.stderr)
+    ceilings = meter.ceilings
+    given = " ".join(sys.argv[1:] if argv is None else argv)
     if options.json is not None:
-        given = " ".join(sys.argv[1:] if argv is None else argv).replace(str(options.json), options.json.name)
-        command = f"python -m bench.gpu {given}"
-        write_json(
-            options.json, "gpu", {"command": command, **facts, "failed": failed, "rows": [asdict(row) for row in rows]}
-        )
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+        given = given.replace(str(options.json), options.json.name)
+    report = new_report(tuple(with_shares(row, ceilings) for row in rows), setting.frame, watch)
+    form = "dry" if options.dry else "full"
+    report = replace(
+        report,
+        machine={**report.machine, **facts, "form": form, "errors": "|out - truth| / |truth|, not the largest"},
+        ceilings=ceilings.rates,
+        warnings=(*report.warnings, *meter.warnings(), *(f"failed: {each}" for each in failed)),
+        command=f"python -m bench.gpu {given}".rstrip(),
+    )
+    print(report_end(report))
+    if options.json is not None:
+        write_report(options.json, report)
+    for problem in failures(report):
+        print(f"failed: {problem}", file=sys.stderr)
+    return 1 if failed or failures(report) else 0
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from bench.case import Numerics, Work
 from bench.gpu.contest import OURS, Row, Setting, contest
 from longspan import ops
 
@@ -16,25 +17,15 @@ K = 100
 
 def rows(setting: Setting) -> Iterator[Row]:
     """10 M codes of 1024 bits; 1 M vectors of 1024 values; 1 M token rows of 768."""
-    yield from copy_rows(setting)
     yield from hamming_rows(setting)
     yield from binarize_rows(setting)
     yield from span_mean_rows(setting)
 
 
-def copy_rows(setting: Setting) -> Iterator[Row]:
-    """What the memory can do: bytes read and written."""
-    values = setting.normal(setting.size(1 << 28, 1 << 12))
-    target = torch.empty_like(values)
-    moved = 2.0 * values.numel() * values.element_size()
-    copy = {OURS: lambda: target.copy_(values)}
-    yield from contest(setting, "copy, 0.5 GB", copy, values, work=moved, unit="GB/s", limit=0)
-
-
 def nearest(q: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """(nq, k) distances and rows in one number each, which a float64 still holds exactly."""
     distances, found = ops.hamming_topk(q, codes, min(K, len(codes)))
-    return distances.long() << 32 | found
+    return torch.as_tensor(distances).long() << 32 | torch.as_tensor(found)
 
 
 def nearest_by_table(q: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
@@ -49,21 +40,21 @@ def nearest_by_table(q: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
 
 
 def hamming_rows(setting: Setting) -> Iterator[Row]:
-    """One query at memory speed; 1024 at once beside one at a time. Rates count the codes once for each query."""
+    """One query at memory speed; 1024 at once beside one at a time. The codes must be read once for all queries."""
     n, many = setting.size(10_000_000, 3000), setting.size(1024, 3)
     codes, q = (torch.randint(0, 256, (rows, 128), dtype=torch.uint8, device=setting.device) for rows in (n, many))
     size = float(codes.numel())
-    exact = {"unit": "GB/s", "limit": 0}
     truth = nearest_by_table(q[:4], codes)
     one = {OURS: lambda: nearest(q[:1], codes)}
-    yield from contest(setting, f"hamming_topk {K}, 1 query", one, truth[:1], work=size, **exact, target=COPY_TARGET)
+    work = {count: Work(bytes=size, items=float(count), item="queries") for count in (1, 4, many)}
+    yield from contest(setting, f"hamming_topk {K}, 1 query", one, truth[:1], work=work[1], limit=0, target=COPY_TARGET)
     few = {OURS: lambda: nearest(q[:4], codes), "one at a time": lambda: in_turn(q[:4], codes)}
-    yield from contest(setting, f"hamming_topk {K}, 4 queries", few, truth, work=4 * size, **exact)
+    yield from contest(setting, f"hamming_topk {K}, 4 queries", few, truth, work=work[4], limit=0)
     all_at_once = {OURS: lambda: nearest(q, codes), "one at a time": lambda: in_turn(q, codes)}
     truth = in_turn(q, codes)  # the path for one query, which was held against the table above
     short = Setting(setting.device, setting.dry, rounds=5)  # one at a time takes a third of a second
     yield from contest(
-        short, f"hamming_topk {K}, {many} queries", all_at_once, truth, work=many * size, **exact, target=MANY_TARGET
+        short, f"hamming_topk {K}, {many} queries", all_at_once, truth, work=work[many], limit=0, target=MANY_TARGET
     )
 
 
@@ -98,7 +89,10 @@ def span_mean_rows(setting: Setting) -> Iterator[Row]:
     chunks = torch.stack([torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1]]), ends], dim=1)
     page = total // 64
     pages = torch.stack([torch.arange(64) * page, torch.arange(64) * page + page], dim=1)
-    for dtype in (torch.float32,) if setting.dry else (torch.bfloat16, torch.float32):
+    kinds: dict[Numerics, torch.dtype] = {"float32": torch.float32}
+    if not setting.dry:
+        kinds["bfloat16"] = torch.bfloat16
+    for numerics, dtype in kinds.items():
         hidden = setting.normal(total, dim, dtype=dtype)
         for label, spans in (("chunks", chunks), (f"64 x {page}", pages)):
             bounds = spans.to(setting.device, torch.int32)
@@ -106,5 +100,5 @@ def span_mean_rows(setting: Setting) -> Iterator[Row]:
             truth = means / means.norm(dim=1, keepdim=True)
             size = int((spans[:, 1] - spans[:, 0]).sum()) * dim * hidden.element_size() + 4.0 * dim * len(spans)
             calls = {OURS: lambda h=hidden, b=bounds: ops.span_mean(h, b, normalize=True)}
-            name = f"span_mean {dim} {str(dtype).rpartition('.')[2]}, {label}"
-            yield from contest(setting, name, calls, truth, work=size, unit="GB/s", limit=1e-5, target=COPY_TARGET)
+            name, how = f"span_mean {dim} {numerics}, {label}", Work(bytes=size)
+            yield from contest(setting, name, calls, truth, work=how, limit=1e-5, target=COPY_TARGET, numerics=numerics)

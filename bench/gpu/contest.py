@@ -1,23 +1,36 @@
-"""Contestants timed in turn on a GPU, after each has been held against the truth."""
+"""Contestants on a GPU, in the frame of the suite: held against the truth, then timed in turn by device events."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeAlias
 
+import numpy as np
 import torch
 
-from bench.timing import Spread
+from bench.case import OURS as OUR_NAME
+from bench.case import Case, Contest, Contestant, Numerics, Work
+from bench.case import Setting as FrameSetting
+from bench.contest import run_case
+from bench.results import Result
+from bench.timing import Times
 
-OURS: Final = "longspan"
+OURS: Final = OUR_NAME  # for the parts, which know this module alone
 FLUSH_BYTES: Final = 256 << 20  # several times any L2 cache
+WARM_ROUNDS: Final = 3  # compiling, tuning, clocks that rise
 
-# Of work a millisecond: FLOPs, bytes, tokens (in thousands a second).
-PER_MILLISECOND: Final = {"TFLOP/s": 1e-9, "GB/s": 1e-6, "ktok/s": 1.0}
+# How a case's work is counted: by its FLOPs, by the bytes that it must move, or by its tokens.
+COUNTS: Final[Mapping[str, Callable[[float], Work]]] = {
+    "TFLOP/s": lambda work: Work(flops=work),
+    "GB/s": lambda work: Work(bytes=work),
+    "ktok/s": lambda work: Work(items=work, item="tokens"),
+}
 
 Call = Callable[[], torch.Tensor]
+Row: TypeAlias = Result  # what a part yields: a case with all that took part
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +50,19 @@ class Setting:
         """bf16; f16 in the interpreter, which multiplies bf16 matrices wrongly."""
         return torch.float16 if self.dry else torch.bfloat16
 
+    @property
+    def half_numerics(self) -> Numerics:
+        """Its name in the records."""
+        return "float16" if self.dry else "bfloat16"
+
+    @property
+    def frame(self) -> FrameSetting:
+        """What the rest of the suite takes."""
+        return FrameSetting(torch.get_num_threads(), rounds=1 if self.dry else self.rounds, is_short=False)
+
     def normal(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Standard normal values."""
         return torch.randn(shape, device=self.device, dtype=torch.float32).to(dtype or self.half)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One contestant in one case."""
-
-    case: str
-    contestant: str
-    milliseconds: Spread
-    rate: float  # work / median
-    unit: str  # of the rate: one of PER_MILLISECOND
-    error: float  # |out - truth| / |truth|
-    our_speedup: float  # how many times faster we are; 1 for ourselves
-    target: str = ""  # what we are to reach here
-
-    def text(self) -> str:
-        """A line of the table."""
-        ours = "" if self.contestant == OURS else f"{self.our_speedup:.2f}x"
-        return (
-            f"{self.case:<44} {self.contestant:<26} {self.milliseconds.text(3):>24} {self.rate:>8.1f} {self.unit:<8}"
-            f"{self.error:>9.1e} {ours:>7}  {self.target}"
-        )
 
 
 def contest(
@@ -70,71 +71,87 @@ def contest(
     calls: Mapping[str, Call],
     truth: torch.Tensor,
     *,
-    work: float,
-    unit: str,
+    work: float | Work,
+    unit: str = "",
     limit: float,
     target: str = "",
+    numerics: Numerics | None = None,
+    truths: Mapping[str, torch.Tensor] | None = None,
 ) -> list[Row]:
-    """Check each contestant (`OURS` among them), then time those that agree in turn.
+    """Check each contestant (ours among them), then time those that agree in turn.
 
     Args:
+        case: its first word names the bench, the rest the shape.
         truth: what all of them are to give, in f32 or more.
-        work: FLOPs, bytes or tokens of one call; one that waits for the device is timed with what the host does.
-        limit: largest |out - truth| / |truth|. A peer beyond it is named and left out; one of ours is an error.
+        work: FLOPs, bytes or tokens of one call, as `unit` says; or all of them as the frame counts them.
+        limit: largest |out - truth| / |truth|; 0 asks for the very same numbers.
+        target: what we are to reach here.
+        numerics: of all contestants; bits where the limit is 0, else the setting's half precision.
+        truths: by name, of contestants that do the same work on other numbers, and so are to give something else.
+    Returns: the case's record. Whoever has no parity is in it with the reason, and without a time.
     """
-    errors = {}
-    for name, call in list(calls.items()):
-        try:
-            out = call().double()
-        except (RuntimeError, NotImplementedError, torch.cuda.OutOfMemoryError) as error:
-            if name == OURS:
-                raise
-            print(f"{case}: {name} left out, {str(error).splitlines()[0][:100]}")
-            continue
-        error = float((out - truth.double()).norm() / truth.double().norm())
-        if error <= limit:
-            errors[name] = error
-        elif name.startswith(OURS):  # also another kernel of ours
-            raise ValueError(f"{case}: {name} is off by {error:.2g}, allowed is {limit:.2g}")
-        else:
-            print(f"{case}: {name} left out, off by {error:.2g}")
-    times = {name: Spread.of(values) for name, values in _in_turn(setting, {n: calls[n] for n in errors}).items()}
-    return [
-        Row(
-            case,
+    kind: Numerics = numerics or ("bits" if limit == 0 else setting.half_numerics)
+    truth, others = truth.double(), {name: other.double() for name, other in (truths or {}).items()}
+    everyone = tuple(
+        Contestant(
             name,
-            spread,
-            work / spread.median * PER_MILLISECOND[unit],
-            unit,
-            errors[name],
-            spread.median / times[OURS].median,
-            target if name == OURS else "",
+            call,
+            kind,
+            partial(relative_error, truth=others.get(name, truth)),
+            target=target if name == OURS else "",
         )
-        for name, spread in times.items()
-    ]
+        for name, call in calls.items()
+    )
+    counted = work if isinstance(work, Work) else COUNTS[unit](work)
+    bench, _, shape = case.partition(" ")
+    made = Contest(everyone, np.zeros(1), {kind: limit})
+    in_turn = partial(_in_turn, setting)
+    result, _ = run_case(Case(f"gpu {bench}", {"case": shape}, counted, lambda _: made), setting.frame, in_turn)
+    return [_in_tera(result)]
 
 
-def _in_turn(setting: Setting, calls: Mapping[str, Call]) -> dict[str, list[float]]:
-    """Milliseconds of each call, A B A B, with a cold L2 cache; the host runs ahead, so launches are not waited for."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def relative_error(out: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
+    """(1,) |out - truth| / |truth| in f64, on the device: results are too large to bring to the host.
+
+    Raises: ValueError, the shapes differ.
+    """
+    if out.shape != truth.shape:
+        raise ValueError(f"its result has shape {tuple(out.shape)}, not {tuple(truth.shape)}")
+    norm, off = float(truth.norm()), float((out.double() - truth).norm())
+    return np.array([off / norm if norm > 0 else off])
+
+
+def _in_tera(result: Result) -> Result:
+    """A GPU's rates in numbers that can be read."""
+    if result.rate_unit != "GFLOP/s":
+        return result
+    entries = tuple(replace(entry, rate=None if entry.rate is None else entry.rate * 1e-3) for entry in result.entries)
+    return replace(result, rate_unit="TFLOP/s", entries=entries)
+
+
+def _in_turn(setting: Setting, calls: Mapping[str, Callable[[], object]], _: FrameSetting) -> dict[str, Times]:
+    """Seconds of each call, A B A B, with a cold L2 cache; the host runs ahead, so launches are not waited for."""
+    times = {name: Times() for name in calls}
     if setting.dry:
         for name, call in calls.items():
             started = time.perf_counter()
             call()
-            times[name].append(1e3 * (time.perf_counter() - started))
-        return times
-    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=setting.device)
-    events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
-    for round_number in range(-3, setting.rounds):
-        for name, call in calls.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            flush.zero_()
-            start.record()
-            call()
-            end.record()
-            if round_number >= 0:
-                events.append((name, start, end))
-    torch.cuda.synchronize()
-    for name, start, end in events:
-        times[name].append(start.elapsed_time(end))
+            times[name].rounds.append(time.perf_counter() - started)
+    else:
+        flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=setting.device)
+        events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        for round_number in range(-WARM_ROUNDS, setting.rounds):
+            for name, call in calls.items():
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                flush.zero_()
+                start.record()
+                call()
+                end.record()
+                if round_number >= 0:
+                    events.append((name, start, end))
+        torch.cuda.synchronize()
+        for name, start, end in events:
+            times[name].rounds.append(start.elapsed_time(end) * 1e-3)
+    for each in times.values():
+        each.calls.extend(each.rounds)
     return times

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from bench.case import Work
 from bench.gpu.contest import OURS, Row, Setting, contest
 from longspan.kernels.maxsim import maxsim, maxsim_topk
 
@@ -40,18 +42,20 @@ def rows(setting: Setting) -> Iterator[Row]:
                 for part in halves.split(500 * doc)
             ]
         ).T
-        flops = {"work": 2.0 * len(q) * len(d) * DIM, "unit": "TFLOP/s", "limit": 1e-2}
+        flops = 2.0 * len(q) * len(d) * DIM
+        how: dict[str, Any] = {"work": Work(flops, 2.0 * d.numel()), "limit": 1e-2}
         calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, halves, at, offsets_d), "torch, 1000 at once": by_torch}
-        yield from contest(setting, f"maxsim {num_queries} x {QUERY} half", calls, truth, **flops)
+        yield from contest(setting, f"maxsim {num_queries} x {QUERY} half", calls, truth, **how)
         calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, Quantized(whole, scales), at, offsets_d)}
-        yield from contest(setting, f"maxsim {num_queries} x {QUERY} int8", calls, truth, **flops)
+        narrow = Work(flops, d.numel() + 4.0 * len(d))
+        yield from contest(setting, f"maxsim {num_queries} x {QUERY} int8", calls, truth, **{**how, "work": narrow})
         k = min(10, num_docs)
         calls = {
             OURS: lambda q=q, at=offsets_q, k=k: maxsim_topk(q, halves, at, offsets_d, k)[0],
             "torch, 1000 at once": lambda k=k, run=by_torch: run().topk(k, dim=1).values,
         }
         yield from contest(
-            setting, f"maxsim_topk {k}, {num_queries} x {QUERY} half", calls, truth.topk(k, dim=1).values, **flops
+            setting, f"maxsim_topk {k}, {num_queries} x {QUERY} half", calls, truth.topk(k, dim=1).values, **how
         )
 
 

@@ -23,6 +23,7 @@ from ..table import result_text
 from ..timing import Spread
 from ..watch import Watch
 
+BUDGET: Final = 4  # seconds of the short form, about
 ROWS, SHORT_ROWS = 10_000_000, 1_000_000
 BYTES: Final = 128  # a code
 BATCH: Final = 100_000  # codes to an `add`

@@ -31,8 +31,9 @@ from .texts import long_document
 if TYPE_CHECKING:
     from longspan import Encoder
 
+BUDGET: Final = 14  # seconds of the short form, about
 MAX_COST: Final = 1.05  # times that of token vectors
-MIN_SECONDS: Final = 1.0
+MIN_SECONDS: Final = 3.0  # a contestant: what is looked for are hundredths
 SEAM_WINDOWS, SHORT_SEAM_WINDOWS = 20, 6
 SEAM_CHUNK: Final = 64  # tokens of the chunk around a seam, or all that the windows share if they are fewer
 

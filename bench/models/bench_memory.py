@@ -32,6 +32,7 @@ from .encoding import model_folder
 from .random_checkpoints import SHAPES
 from .texts import long_document
 
+BUDGET: Final = 32  # seconds of the short form, about
 MODULE: Final = f"{__package__}.bench_memory"
 CHILD: Final = "--child"  # the module's first argument in the fresh processes
 Call = Literal["encode_ids", "encode_chunks"]

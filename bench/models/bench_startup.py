@@ -21,6 +21,7 @@ from ..table import result_text
 from ..timing import Spread
 from ..watch import Watch
 
+BUDGET: Final = 25  # seconds of the short form, about
 SHORT_PROCESSES: Final = 3
 MAX_IMPORT: Final = 0.150  # seconds
 MAX_FIRST_EMBEDDING: Final = 0.7  # seconds

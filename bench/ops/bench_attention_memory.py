@@ -24,6 +24,7 @@ from ..table import result_text
 from ..timing import Spread
 from ..watch import Watch
 
+BUDGET: Final = 6  # seconds of the short form, about
 MODULE: Final = f"{__package__}.bench_attention_memory"
 CHILD: Final = "--child"  # the module's first argument in the fresh processes
 PEER: Final = "torch"

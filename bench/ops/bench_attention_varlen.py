@@ -29,6 +29,7 @@ from ..shapes import LENGTHS as REAL_LENGTHS
 from ..shapes import MODELS, ModelShape
 from ..truth import limits_of, rounded
 
+BUDGET: Final = 65  # seconds of the short form, about
 TOTAL_TOKENS: Final = 8192
 LENGTHS: Final = (32, 128, 512, 2048, 8192)
 SHORT_LENGTHS: Final[Mapping[str, tuple[int, ...]]] = {"MiniLM": (128,), "base": (32, 512, 2048)}

@@ -21,6 +21,7 @@ from ..case import OURS, Case, Contest, Contestant, Setting, Work
 from ..command import main
 from ..peers import enter
 
+BUDGET: Final = 20  # seconds of the short form, about
 ROWS: Final = 1_000_000
 K: Final = 100
 CASES: Final = ((1024, 1), (1024, 64), (256, 1), (256, 64))  # bits, queries

@@ -25,6 +25,7 @@ from ..shapes import MODELS
 from ..truth import limits_of, rounded
 
 # The products that differ in shape; a model's attention_out is as wide as it is high.
+BUDGET: Final = 20  # seconds of the short form, about
 PRODUCTS: Final = {"MiniLM": ("qkv", "attention_out", "up", "down"), "base": ("qkv", "up", "down"), "jina-v3": ("up",)}
 ROWS: Final = (1, 8, 32, 128, 512, 2048)
 SHORT_PRODUCTS: Final = {"MiniLM": ("up",), "base": ("down",)}

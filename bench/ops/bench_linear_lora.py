@@ -1,134 +1,134 @@
-"""linear with adapters of five tasks mixed in one batch, beside one task merged into the weights and a loop over tasks.
+"""linear with adapters of five tasks mixed in one batch, beside weights without any, and what torch and PEFT do.
 
-    python -m bench.ops.bench_linear_lora [--seconds 1] [--rows 2048] [--ranks 4,32] [--dtypes float32,bfloat16,int8]
+    python -m bench.ops.bench_linear_lora [--full] [--json FILE]
 
 The products of a jina-v3 layer, the adapters of query, key and value stacked as the model has them; rows in runs of 40
-to 300, as texts have one task each. First the mixed batch is held, to the bit, against each task alone, and in float32
-against float64. "merged" is the same product with weights that took one task's adapter in: the cost that adapters add
-is the mixed batch's time over its. "loop" is what torch and PEFT do: the product of all rows, then for each task its
-rows gathered, shrunk, expanded and added; in torch float32, where torch is installed. Figures are medians of rounds in
-turn.
+to 300, as texts have one task each. "without adapters" is the cost of weights that took one task's adapter in. torch
+makes the product of all rows, then for each task gathers its rows, shrinks, expands and adds; PEFT does that by the
+names that its forward takes. Whole models: bench mixed_tasks.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
 
-from bench.record import busy_warning, machine
-from bench.timing import Spread, interleave, speedup
-from longspan import _core, ops, reference
-from longspan.ops.linear import ComputeDtype
-from longspan.ops.multi_lora import pack_lora
+from longspan import ops, reference
 
-# in_features, out_features, parts stacked by rows with an adapter each
-PRODUCTS: Final = ((1024, 3072, 3), (1024, 1024, 1), (1024, 4096, 1), (4096, 1024, 1))
-TASKS: Final = 5
-PAUSE: Final = 0.04  # seconds, until torch's idle threads have let go of the cores
+from ..case import OURS, Case, Contest, Contestant, Numerics, Setting, float32_limit
+from ..command import main
+from ..contest import our_name
+from ..peers import enter
+from ..shapes import MODELS
+from ..truth import limits_of, rounded
+from .bench_linear import work_of
+
+BUDGET: Final = 18  # seconds of the short form, about
+MODEL: Final = "jina-v3"
+STACKED: Final = {"qkv": 3}  # parts by rows, with an adapter each
+RANKS: Final = (4, 32)
+ROWS: Final = (128, 2048)
+SHORT_PRODUCTS: Final = ("qkv",)
+SHORT_ROWS: Final = (2048,)
+DTYPES: Final[tuple[Numerics, ...]] = ("float32", "bfloat16", "int8")
 CHECKED_ROWS: Final = 64
+WITHOUT: Final = "without adapters"
+TARGET: Final = "<= 1.05x the time without adapters"
 
-Call = Callable[[], object]
+
+def cases(setting: Setting) -> Iterator[Case]:
+    """A rank, a product and a number of rows each."""
+    shape = MODELS[MODEL]
+    for rank in RANKS:
+        for product in SHORT_PRODUCTS if setting.is_short else shape.products:
+            for rows in SHORT_ROWS if setting.is_short else ROWS:
+                labels: dict[str, str | int] = {"model": MODEL, "product": product, "rank": rank, "rows": rows}
+                build = partial(_contest, product, rank, rows)
+                yield Case("linear_lora", labels, work_of(rows, *shape.products[product], 4), build, "linear_lora")
 
 
-def task_ids(rows: int) -> np.ndarray:
-    """Runs of 40 to 300 rows with a task each."""
+def task_ids(rows: int, tasks: int) -> np.ndarray:
+    """(rows,) int32: runs of 40 to 300 rows with a task each."""
     random = np.random.default_rng(rows)
-    runs = [np.full(random.integers(40, 301), random.integers(0, TASKS)) for _ in range(rows // 40 + 1)]
+    runs = [np.full(random.integers(40, 301), random.integers(0, tasks)) for _ in range(rows // 40 + 1)]
     return np.concatenate(runs)[:rows].astype(np.int32)
 
 
-def contestants(
-    product: tuple[int, int, int], rows: int, rank: int, dtype: ComputeDtype
-) -> tuple[dict[str, Call], float]:
-    """The calls by name, and what the adapters add to the FLOPs. Raises: ValueError, the mixed one is wrong."""
-    in_features, out_features, parts = product
-    random = np.random.default_rng([in_features, out_features, rank])
-    x, weight, bias = (
-        random.standard_normal(shape, np.float32)
-        for shape in ((rows, in_features), (out_features, in_features), (out_features,))
-    )
-    weight /= np.float32(np.sqrt(in_features))
-    lora_a = random.standard_normal((TASKS, parts * rank, in_features), np.float32) / np.float32(np.sqrt(in_features))
-    lora_b = np.zeros((TASKS, out_features, parts * rank), np.float32)
-    size = out_features // parts
+def adapters(product: str, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """lora_a (tasks, parts * rank, in) and lora_b (tasks, out, parts * rank) f32, each part's on the diagonal."""
+    (inputs, outputs), parts, tasks = MODELS[MODEL].products[product], STACKED.get(product, 1), MODELS[MODEL].lora_tasks
+    random = np.random.default_rng([inputs, outputs, rank])
+    lora_a = random.standard_normal((tasks, parts * rank, inputs), np.float32) / np.float32(np.sqrt(inputs))
+    lora_b = np.zeros((tasks, outputs, parts * rank), np.float32)
+    size = outputs // parts
     for part in range(parts):
-        block = random.standard_normal((TASKS, size, rank), np.float32) / np.float32(np.sqrt(rank))
+        block = random.standard_normal((tasks, size, rank), np.float32) / np.float32(np.sqrt(rank))
         lora_b[:, part * size : (part + 1) * size, part * rank : (part + 1) * rank] = block
-    ids, out = task_ids(rows), np.empty((rows, out_features), np.float32)
-    packed = ops.pack_linear([weight], [bias], dtype=dtype)
-    merged = ops.pack_linear([weight + lora_b[0] @ lora_a[0]], [bias], dtype=dtype)
-    lora = pack_lora(lora_a, lora_b, 1.0, packed)
-    calls: dict[str, Call] = {
-        "merged": lambda: ops.linear(x, merged, out=out),
-        "mixed": lambda: ops.linear(x, packed, lora=lora, lora_ids=ids, out=out),
-    }
-    mixed = np.array(calls["mixed"]())
-    for task in range(TASKS):
-        alone = np.asarray(ops.linear(x, packed, lora=lora, lora_ids=np.full(rows, task, np.int32)))
-        if not np.array_equal(alone[ids == task], mixed[ids == task]):
-            raise ValueError(f"task {task} has other bits in the mixed batch than alone")
-    if dtype == "float32":
-        some = [array.astype(np.float64) for array in (x[:CHECKED_ROWS], weight, bias, lora_a, lora_b)]
-        truth = reference.linear(*some[:3]) + reference.multi_lora(
-            some[0], *some[3:], ids[:CHECKED_ROWS], np.ones(TASKS)
+    return lora_a, lora_b
+
+
+def _contest(product: str, rank: int, rows: int, setting: Setting) -> Contest:
+    inputs, outputs = MODELS[MODEL].products[product]
+    random = np.random.default_rng([rows, inputs, outputs])
+    x, weight, bias, out = (
+        random.standard_normal(shape, np.float32)
+        for shape in ((rows, inputs), (outputs, inputs), (outputs,), (rows, outputs))
+    )
+    weight /= np.float32(np.sqrt(inputs))
+    lora_a, lora_b = adapters(product, rank)
+    ids = task_ids(rows, len(lora_a))
+    plain: dict[str, np.ndarray] = {}  # what those without adapters are to give, beside the truth of the others
+
+    def product_of(numerics: Numerics) -> tuple[np.ndarray, np.ndarray]:
+        some = rounded(x[:CHECKED_ROWS], numerics, 1)
+        shrink, expand = (np.stack([rounded(each, numerics, 1) for each in part]) for part in (lora_a, lora_b))
+        added = reference.multi_lora(some, shrink, expand, ids[:CHECKED_ROWS], np.ones(len(lora_a)))
+        without = some @ rounded(weight, numerics, 1).T + bias
+        return without + added, without
+
+    truth, plain_truth = product_of("float32")
+    contestants = []
+    for dtype, size in zip(DTYPES, (4, 2, 1), strict=True):
+        packed = ops.pack_linear([weight], [bias], dtype=dtype)  # type: ignore[arg-type]
+        lora, work = ops.pack_lora(lora_a, lora_b, 1.0, packed), work_of(rows, inputs, outputs, size)
+
+        def mixed(packed: ops.PackedLinear = packed, lora: ops.PackedLora = lora) -> object:
+            return ops.linear(x, packed, lora=lora, lora_ids=ids, out=out)
+
+        def without(packed: ops.PackedLinear = packed) -> object:
+            return ops.linear(x, packed, out=out)
+
+        contestants.append(Contestant(our_name(dtype), mixed, dtype, work=work, target=TARGET))
+        name = f"{OURS} {WITHOUT}" + ("" if dtype == "float32" else f" {dtype}")
+        contestants.append(Contestant(name, without, dtype, work=work))
+        plain[name] = plain_truth
+    entered, absent = enter("linear_lora", setting, x, weight, bias, lora_a, lora_b, ids)
+    everyone = tuple(
+        Contestant(
+            each.name,
+            each.run,
+            each.numerics,
+            partial(_off, each, plain.get(each.name, truth)),
+            each.work,
+            target=each.target,
         )
-        error = np.abs(mixed[:CHECKED_ROWS] - truth).max()
-        if not error < 1e-5 * np.sqrt(in_features):
-            raise ValueError(f"mixed: an error of {error:.2g}")
-        if importlib.util.find_spec("torch") is not None:
-            calls["loop"] = torch_loop(x, weight, bias, lora_a, lora_b, ids)
-    return calls, rank * (in_features * parts + out_features) / (in_features * out_features)
+        for each in [*contestants, *entered]
+    )
+    coarser: dict[Numerics, np.ndarray] = {}
+    for numerics in ("bfloat16", "int8"):
+        coarser[numerics] = product_of(numerics)[0]
+    limits = limits_of(truth, coarser, float32_limit(inputs, 2**0.5))  # a product's own size is 1, and the adapters'
+    return Contest(everyone, np.zeros_like(truth), limits, absent)
 
 
-def torch_loop(*arrays: np.ndarray) -> Call:
-    """One task after the other, in torch."""
-    import torch
-
-    x, weight, bias, lora_a, lora_b, ids = map(torch.from_numpy, arrays)
-
-    @torch.inference_mode()
-    def run() -> object:
-        result = torch.nn.functional.linear(x, weight, bias)
-        for task in range(TASKS):
-            rows = torch.nonzero(ids == task)[:, 0]
-            result.index_add_(0, rows, x[rows] @ lora_a[task].T @ lora_b[task].T)
-        return result
-
-    return run
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command. Returns: 0."""
-    name = "bench.ops.bench_linear_lora"
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each line (%(default)s)")
-    parser.add_argument("--rows", type=int, default=2048, help="of a batch (%(default)s)")
-    parser.add_argument("--ranks", default="4,32", help="by commas (%(default)s)")
-    parser.add_argument("--dtypes", default="float32,bfloat16,int8", help="by commas (%(default)s)")
-    options = parser.parse_args(argv)
-    print(f"{machine()['cpu']}, {_core.num_threads()} threads, {_core.isa()}; {options.rows} rows of {TASKS} tasks;")
-    print("mixed over merged, and loop over mixed: median (p20 .. p80); FLOPs: what adapters add to them")
-    for rank in map(int, options.ranks.split(",")):
-        for dtype in options.dtypes.split(","):
-            totals = dict.fromkeys(("merged", "mixed"), 0.0)
-            for product in PRODUCTS:
-                calls, share = contestants(product, options.rows, rank, dtype)
-                seconds = interleave(calls, seconds=options.seconds, pause=PAUSE if "loop" in calls else 0.0)
-                for each in totals:
-                    totals[each] += Spread.of(seconds[each]).median
-                line = f"{dtype:<9} rank {rank:<3} {product[0]} -> {product[1]:<5} FLOPs {1 + share:.3f}"
-                line += f"  mixed {speedup(seconds['merged'], seconds['mixed']).text(3):<24}"
-                print(line + (f"  loop {speedup(seconds['mixed'], seconds['loop']).text()}" if "loop" in calls else ""))
-            print(f"{dtype:<9} rank {rank:<3} the four together: {totals['mixed'] / totals['merged']:.3f}", flush=True)
-    if warning := busy_warning():
-        print(warning)
-    return 0
+def _off(contestant: Contestant, truth: np.ndarray, result: object) -> np.ndarray:
+    """What it differs by: those without adapters have another truth."""
+    return contestant.read(result)[:CHECKED_ROWS] - truth
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("bench.ops.bench_linear_lora", __doc__, cases))

@@ -25,6 +25,7 @@ from ..command import main
 from ..peers import enter
 from ..truth import limits_of, rounded
 
+BUDGET: Final = 15  # seconds of the short form, about
 QUERIES: Final = 16
 QUERY_TOKENS: Final = 32
 DOCS: Final = 1000

@@ -23,6 +23,7 @@ from ..command import main
 from ..peers import enter
 from ..shapes import MODELS, ModelShape
 
+BUDGET: Final = 15  # seconds of the short form, about
 NAMES: Final = ("jina-v3", "qwen3-0.6b")
 PRODUCTS: Final = ("qkv", "up", "down")
 SHORT_PRODUCTS: Final = ("up",)

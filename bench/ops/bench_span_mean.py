@@ -22,6 +22,7 @@ from ..case import OURS, Case, Contest, Contestant, Numerics, Setting, Work
 from ..command import main
 from ..peers import enter
 
+BUDGET: Final = 14  # seconds of the short form, about
 PACKS: Final = 8
 TOTAL_TOKENS: Final = 8192
 DIM: Final = 768

@@ -1,6 +1,10 @@
 // What the ceilings share: a loop on all threads at once, several times, of which the fastest counts.
 #pragma once
 
+#ifdef __linux__
+#include <sched.h>
+#endif
+
 #include <algorithm>
 #include <barrier>
 #include <chrono>
@@ -8,6 +12,22 @@
 #include <cstdlib>
 #include <thread>
 #include <vector>
+
+// Each thread on a core of its own: two that share one reach half, and in milliseconds nothing moves them apart.
+inline void pin_to_core([[maybe_unused]] int thread) {
+#ifdef __linux__
+    cpu_set_t allowed, chosen;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    int skip = thread % CPU_COUNT(&allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (!CPU_ISSET(cpu, &allowed) || skip-- > 0) continue;
+        CPU_ZERO(&chosen);
+        CPU_SET(cpu, &chosen);
+        sched_setaffinity(0, sizeof chosen, &chosen);
+        return;
+    }
+#endif
+}
 
 // Runs loop() on every thread, again and again, and prints GFLOP/s of all threads together; flops are of one call.
 // Usage of the programs: NAME THREADS RUNS
@@ -32,7 +52,9 @@ int print_ceiling(char** arguments, double flops, Loop loop) {
         }
     };
     std::vector<std::thread> pool;
-    for (int i = 1; i < threads; ++i) pool.emplace_back(work, i);
+    // The first pins itself last: those that it starts inherit what it may run on.
+    for (int i = 1; i < threads; ++i) pool.emplace_back([&, i] { pin_to_core(i), work(i); });
+    pin_to_core(0);
     work(0);
     for (auto& thread : pool) thread.join();
     std::printf("%.1f\n", *std::max_element(rates.begin(), rates.end()));

@@ -37,9 +37,9 @@ class Peer:
 
 PEERS: Final = (
     Peer("numpy", ("numpy",), ("linear", "multi_lora", "span_mean", "hamming_topk")),
-    Peer("torch", ("torch",), ("linear", "attention", "maxsim", "span_mean")),
+    Peer("torch", ("torch",), ("linear", "linear_lora", "attention", "maxsim", "span_mean")),
     Peer("flex-attention", ("torch",), ("attention",)),
-    Peer("peft", ("peft", "torch"), ("multi_lora",)),
+    Peer("peft", ("peft", "torch"), ("linear_lora", "multi_lora")),
     Peer("faiss", ("faiss-cpu",), ("hamming_topk",)),
     Peer("usearch", ("usearch",), ("hamming_topk",)),
     Peer("numkong", ("numkong",), ("hamming_topk", "maxsim")),

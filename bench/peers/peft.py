@@ -12,23 +12,51 @@ from ..case import Contestant, Setting
 class _Layer(torch.nn.Module):  # type: ignore[misc]  # torch is not looked into
     """One product, with a name that an adapter can point at."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         super().__init__()
-        self.product = torch.nn.Linear(in_features, out_features, bias=False)
+        self.product = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+        with torch.no_grad():
+            self.product.weight.copy_(torch.from_numpy(weight))
+            if bias is not None:
+                self.product.bias.copy_(torch.from_numpy(bias))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (rows, in) to (rows, out)."""
         return self.product(x)
 
 
+def linear_lora(
+    setting: Setting,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    lora_a: np.ndarray,
+    lora_b: np.ndarray,
+    lora_ids: np.ndarray,
+) -> list[Contestant]:
+    """A layer with its adapters; which row has which is given by names, and sorting them out is within the time."""
+    return [_adapted(setting, x, _Layer(weight, bias), lora_a, lora_b, lora_ids, 1.0)]
+
+
 def multi_lora(
     setting: Setting, x: np.ndarray, lora_a: np.ndarray, lora_b: np.ndarray, lora_ids: np.ndarray, scaling: float
 ) -> list[Contestant]:
     """The adapters' delta alone: its product's own weight is zero, and its time is within."""
+    layer = _Layer(np.zeros((lora_b.shape[1], x.shape[1]), np.float32), None)
+    return [_adapted(setting, x, layer, lora_a, lora_b, lora_ids, scaling)]
+
+
+def _adapted(
+    setting: Setting,
+    x: np.ndarray,
+    layer: _Layer,
+    lora_a: np.ndarray,
+    lora_b: np.ndarray,
+    lora_ids: np.ndarray,
+    scaling: float,
+) -> Contestant:
     torch.set_num_threads(setting.threads)
-    rank, in_features = lora_a.shape[1:]
-    layer = _Layer(in_features, lora_b.shape[1])
-    torch.nn.init.zeros_(layer.product.weight)
+    rank = lora_a.shape[1]
     config = LoraConfig(r=rank, lora_alpha=scaling * rank, target_modules=["product"], lora_dropout=0.0)
     model = get_peft_model(layer, config, adapter_name="0")
     for number in range(1, len(lora_a)):
@@ -46,4 +74,4 @@ def multi_lora(
         with torch.inference_mode():
             return model(rows, adapter_names=names)
 
-    return [Contestant("peft", run, read=lambda out: out.numpy())]
+    return Contestant("peft", run, read=lambda out: out.numpy())

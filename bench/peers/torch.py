@@ -33,6 +33,34 @@ def linear(setting: Setting, x: np.ndarray, weight: np.ndarray, bias: np.ndarray
     return contestants
 
 
+def linear_lora(
+    setting: Setting,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    lora_a: np.ndarray,
+    lora_b: np.ndarray,
+    lora_ids: np.ndarray,
+) -> list[Contestant]:
+    """As `linear`, then one adapter after the other on the rows that have it, which are known before."""
+    torch.set_num_threads(setting.threads)
+    places = [torch.from_numpy(np.flatnonzero(lora_ids == number)) for number in range(len(lora_a))]
+    contestants = []
+    for name, numerics, dtype in DTYPES:
+        tensors = [torch.from_numpy(array).to(dtype) for array in (x, weight, bias, lora_a, lora_b)]
+
+        def run(tensors: list[torch.Tensor] = tensors) -> torch.Tensor:
+            rows, weights, shift, shrink, expand = tensors
+            with torch.inference_mode():
+                result = torch.nn.functional.linear(rows, weights, shift)
+                for number, mine in enumerate(places):
+                    result.index_add_(0, mine, rows[mine] @ shrink[number].T @ expand[number].T)
+                return result
+
+        contestants.append(Contestant(name, run, numerics, _array))
+    return contestants
+
+
 def attention(
     setting: Setting, q: np.ndarray, k: np.ndarray, v: np.ndarray, lengths: np.ndarray, slopes: np.ndarray | None
 ) -> list[Contestant]:

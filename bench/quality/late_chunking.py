@@ -83,7 +83,8 @@ class Study:
 
 def passage_figures(study: Study, data: ArticleSet) -> dict[str, dict[str, float]]:
     """By ranking: "naive" and "late", and each with "-binary"."""
-    queries, figures = study.queries(data.passages), {}
+    queries = study.queries(data.passages)
+    figures: dict[str, dict[str, float]] = {}
     owners = np.repeat(np.arange(len(data.spans)), [len(spans) for spans in data.spans])
     for mode in CHUNKED:
         chunks = study.chunks(data.documents, mode, chunks=data.spans)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from bench.case import OURS, Case, Contest, Contestant, Setting, Work, float32_limit
 from bench.ceilings import Ceilings
 from bench.command import failures, run_cases
-from bench.contest import check, rival, run_case, with_shares
+from bench.contest import check, rival, run_case, with_loops, with_shares
+from bench.meter import Meter
 from bench.results import Entry, Report, Result
 from bench.table import entry_text, report_end, result_text
 from bench.timing import Spread
@@ -91,16 +93,37 @@ def test_shares_are_of_the_ceiling_that_binds() -> None:
     assert with_shares(Result("test", {}, (unknown,)), ceilings).entries[0].share is None
 
 
+def test_a_joined_run_takes_the_loops_of_all_and_each_its_own_memory() -> None:
+    by_loop = Entry(OURS, "float32", value=Spread(2, 2, 2), flops=100e9)
+    by_read = Entry(OURS, "bits", value=Spread(1, 1, 1), bytes=5e9)
+    first = with_shares(Result("test", {}, (by_loop, by_read)), Ceilings({"fma": 100.0, "read 256 MB": 10.0}))
+    assert [entry.share for entry in first.entries] == [0.5, 0.5]
+    later = with_loops(first, Ceilings({"fma": 200.0, "read 256 MB": 50.0}))
+    assert [entry.share for entry in later.entries] == [0.25, 0.5]
+
+
+def test_a_gpus_work_is_held_against_its_own_rates() -> None:
+    gpu = Ceilings({"matrix bfloat16": 700e3, "copy": 3000.0})
+    assert gpu.least_seconds(Work(flops=700e12), "bfloat16") == (1.0, "matrix bfloat16")
+    assert gpu.least_seconds(Work(bytes=3e12), "bits") == (1.0, "copy")
+    assert gpu.least_seconds(Work(flops=1.0), "float32") is None
+    assert report_end(Report({}, (), gpu.rates)) == "ceilings: matrix bfloat16 700 TFLOP/s, copy 3000 GB/s"
+
+
 def test_of_two_measurements_the_higher_ceiling_counts() -> None:
     joined = Ceilings({"fma": 100.0, "read 8 MB": 5.0}).joined(Ceilings({"fma": 80.0, "dpbf16": 7.0}))
     assert joined.rates == {"fma": 100.0, "read 8 MB": 5.0, "dpbf16": 7.0}
 
 
 def test_a_run_tells_absent_peers_and_ours_that_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.command.measure_ceilings", lambda threads: (Ceilings({"fma": 1.0}), {"dpbf16": "no"}))
+    monkeypatch.setattr("bench.command.machine_meter", lambda threads: Meter({"fma": lambda: 1.0}, {"dpbf16": "no"}))
     made = contest(Contestant(OURS, gives(9, 9, 9)), absent={"gone": "gone is not installed: pip install gone"})
 
+    def cannot(setting: Setting) -> Contest:
+        raise MemoryError("too large")
+
     def cases(setting: Setting) -> Iterator[Case]:
+        yield Case("test", {"rows": 4}, Work(flops=1e6), cannot)
         yield Case("test", {"rows": 3}, Work(flops=1e6), lambda setting: made)
 
     said: list[str] = []
@@ -108,8 +131,25 @@ def test_a_run_tells_absent_peers_and_ours_that_are_wrong(monkeypatch: pytest.Mo
     assert report.absent["gone"] == "gone is not installed: pip install gone"
     assert report.absent["ceiling dpbf16"] == "no"
     assert "absent: gone: gone is not installed" in report_end(report)
-    assert [bad.partition(":")[0] for bad in failures(report)] == ["test rows=3"]
+    first, second = failures(report)  # the first did not end the run
+    assert first == "test rows=4: longspan: it could not be built: MemoryError: too large"
+    assert second.startswith("test rows=3: longspan: its error of")
     assert report.machine["threads"] == 1 and report.machine["isa"] and report.date
+
+
+def test_only_wanted_cases_run_and_none_after_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.command.machine_meter", lambda threads: Meter({"fma": lambda: 1.0}))
+    made = contest(Contestant(OURS, gives(1, 2, 3)))
+
+    def cases(setting: Setting) -> Iterator[Case]:
+        for rows in (3, 30, 4):
+            yield Case("test", {"rows": rows}, Work(flops=1e6), lambda setting: made)
+
+    report = run_cases(cases, replace(SETTING, only="rows=3"), print)
+    assert [result.labels["rows"] for result in report.results] == [3, 30]
+    late = run_cases(cases, replace(SETTING, only="rows=3$|4", budget=0.0), print)
+    assert not late.results
+    assert late.warnings[-1] == "left out, for the budget of 0 s was over: rows=3, rows=4"
 
 
 def test_a_figure_fails_by_its_limit() -> None:
@@ -120,6 +160,8 @@ def test_a_figure_fails_by_its_limit() -> None:
     assert failures(report(1, 2)) == failures(report(3, None)) == []
     assert failures(report(3, 2)) == ["memory tokens=1: longspan is above its limit"]
     assert "BROKEN" in result_text(report(3, 2).results[0])
+    spread = Entry(OURS, "float32", "times", Spread(1.9, 2.1, 2.2), limit=2)
+    assert "BROKEN" not in result_text(Result("memory", {}, (spread,)))  # some rounds are below
 
 
 def test_float32_sums_are_allowed_what_they_lose() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.case import OURS
-from bench.compare import compare, comparison_text
+from bench.compare import compare, comparison_text, ratios_agree
 from bench.results import SCHEMA, Entry, Report, Result, joined_reports, read_report, write_report
 from bench.timing import Spread
 from longspan.cli import main
@@ -71,6 +71,13 @@ def test_runs_are_joined(tmp_path: Path) -> None:
     assert joined.absent == {"gone": "why", "also": "why"} and joined.warnings == ("busy",)
 
 
+def test_runs_of_two_machines_are_not_joined(tmp_path: Path) -> None:
+    for name, cpu in (("a", "one"), ("b", "another")):
+        write_report(tmp_path / name, replace(report(), machine={"cpu": cpu}))
+    with pytest.raises(ValueError, match="b was not measured on what .*a was: cpu is one there and another here"):
+        joined_reports([tmp_path / "a", tmp_path / "b"])
+
+
 def test_what_became_slower_is_told() -> None:
     rows = compare(report(ours=1.0), report(ours=1.5))
     assert [(row.contestant, row.verdict, row.is_regression) for row in rows] == [
@@ -81,6 +88,16 @@ def test_what_became_slower_is_told() -> None:
     assert "slower   linear rows=8  longspan  1.00 s -> 1.50 s  +50%" in text
     assert "ratios to ours: 0 of 1 agree within 10%; the largest change is 33% (linear rows=8, peer)" in text
     assert text.endswith("2 compared, 1 of ours worse")
+
+
+def test_two_runs_agree_or_do_not() -> None:
+    first = report()
+    with_latency = [replace(each, latency={"p50": 1.0}, least_ratio=2.0) for each in first.results[0].entries]
+    second = replace(first, results=(replace(first.results[0], entries=tuple(with_latency)),))
+    rows = compare(second, second)
+    assert ratios_agree(rows)
+    assert "ratios of the least times to ours: 2 of 2 agree" in comparison_text(second, second, rows)
+    assert not ratios_agree(compare(report(ours=1.0), report(ours=1.5)))
 
 
 def test_changes_within_the_spread_or_the_threshold_are_none() -> None:

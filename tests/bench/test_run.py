@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 
 import pytest
 
+from bench.case import Setting
 from bench.command import add_options, arguments_of, command_of, setting_of
-from bench.run import add_run_options, find_benches, main, select, select_all
+from bench.run import (
+    LIMIT,
+    ROOT,
+    UNKNOWN,
+    Bench,
+    add_run_options,
+    allotted,
+    find_benches,
+    main,
+    plan_text,
+    run_benches,
+    select,
+    select_all,
+)
 
 
 @pytest.fixture
@@ -19,7 +34,8 @@ def benches(tmp_path: Path) -> Path:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'"""What {path.stem} does.\n\nMore."""\n')
-    (root / "ops" / "bench_linear.py").write_text('"""What bench_linear does."""\nfrom ..command import main\n')
+    says = '"""What bench_linear does."""\nfrom ..command import main\nBUDGET: Final = 70\n'
+    (root / "ops" / "bench_linear.py").write_text(says)
     return root
 
 
@@ -32,6 +48,45 @@ def test_benches_are_found_by_file_name(benches: Path) -> None:
     ]
     assert found[0].what == "What bench_linear does."
     assert [bench.is_recorded for bench in found] == [True, False, False]
+    assert [bench.budget for bench in found] == [70, UNKNOWN, UNKNOWN]
+
+
+def test_the_plan_is_told_and_spare_time_goes_to_whoever_runs(benches: Path) -> None:
+    found = find_benches(benches)
+    assert plan_text(found, Setting(1)) == "3 benches, about 2 minutes on two cores"
+    assert plan_text(found[1:2], Setting(1)) == "1 bench, about 30 seconds on two cores"
+    assert plan_text(found, Setting(1, is_short=False)) == "3 benches, every shape: up to hours"
+    assert allotted(found[0], found[1:], elapsed=0, limit=200) == 70 + 70
+    assert allotted(found[1], found[2:], elapsed=190, limit=200) == UNKNOWN  # no less, however late it is
+
+
+def test_the_short_form_of_all_benches_fits_ten_minutes() -> None:
+    assert sum(bench.budget for bench in find_benches()) < LIMIT < 600
+
+
+def test_a_bench_that_fails_does_not_end_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code = """if __name__ == "__main__":
+    from pathlib import Path
+    from bench.results import Entry, Report, Result, write_report
+    from bench.timing import Spread
+    import sys
+    entry = Entry("longspan", "float32", value=Spread(1, 1, 1))
+    write_report(Path(sys.argv[-1]), Report({}, (Result("NAME", {}, (entry,)),)))
+"""
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "bench_a.py").write_text("raise SystemExit(3)\n")
+    for name in ("b", "c"):
+        (folder / f"bench_{name}.py").write_text(code.replace("NAME", name))
+    found = [Bench(f"trial.bench_{name}", f"what {name} does") for name in ("a", "b", "c")]
+    kept: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT.parent / "python")]))
+        report, failed = run_benches(found, Setting(1), lambda report: kept.append(len(report.results)))
+    assert failed == ["a"] and kept == [1, 2] and report is not None
+    assert [result.bench for result in report.results] == ["b", "c"]
+    assert "== 3 of 3, at 0:0" in capfd.readouterr().out
 
 
 def test_a_bench_is_selected_by_name_or_part_of_it(benches: Path) -> None:
@@ -78,6 +133,7 @@ def options(*words: str) -> argparse.Namespace:
         ["--full", "--seconds", "0.5", "--rounds", "3", "--model", "a b"],
         ["--dtype", "bfloat16", "--dtype", "float32", "--peers", "torch", "numpy"],
         ["--peers"],
+        ["--cases", "rows=(1|8)$", "--budget", "30"],
     ],
 )
 def test_another_process_gets_the_same_setting(words: list[str]) -> None:
@@ -107,7 +163,8 @@ def test_no_peers_are_not_all_peers() -> None:
         (["--seconds", "-1"], "--seconds must be above 0, got -1"),
         (["--rounds", "0"], "--rounds must be above 0, got 0"),
         (["--dtype", "float8"], "--dtype must be one of float32, bfloat16, int8, got 'float8'"),
-        (["--peers", "nobody"], "there is no peer 'nobody'; there are numpy, torch"),
+        (["--cases", "("], r"--cases must be a regular expression, got '\('"),
+        (["--peers", "nobody"], "there is no peer 'nobody'; there are .*numpy, torch"),
     ],
 )
 def test_wrong_options_are_told(words: list[str], message: str) -> None:

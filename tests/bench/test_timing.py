@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.timing import Spread, interleave, speedup, take_turns
+from bench.timing import Spread, speedup, take_turns
 
 
 class Clock:
@@ -25,21 +25,6 @@ class Clock:
             self.now += left.pop(0) if len(left) > 1 else left[0]
 
         return run
-
-
-def test_contestants_take_turns_and_the_first_round_is_not_counted() -> None:
-    clock = Clock()
-    contestants = {"a": clock.takes("a", 100, 1, 2, 3), "b": clock.takes("b", 100, 10)}
-    times = interleave(contestants, seconds=0, min_rounds=3, clock=lambda: clock.now)
-    assert clock.calls == ["a", "b"] * 4
-    assert times == {"a": [1, 2, 3], "b": [10, 10, 10]}
-
-
-def test_rounds_go_on_until_the_time_is_over() -> None:
-    clock = Clock()
-    times = interleave({"a": clock.takes("a", 2)}, seconds=7, min_rounds=1, clock=lambda: clock.now)
-    assert times == {"a": [2, 2, 2, 2]}
-    assert interleave({}, seconds=1) == {}
 
 
 def test_speedup_is_taken_round_by_round() -> None:
@@ -80,3 +65,11 @@ def test_slow_contestants_have_fewer_rounds() -> None:
         return len(take_turns(contestants, seconds=1, rounds=9, slow_round=8, clock=lambda: clock.now)["b"].rounds)
 
     assert (rounds_of(4), rounds_of(4.1)) == (9, 3)
+
+
+def test_a_contestant_is_warm_before_its_first_turn_counts() -> None:
+    clock = Clock()
+    contestants = {"a": clock.takes("a", 3, 2, 1), "b": clock.takes("b", 7)}
+    times = take_turns(contestants, seconds=2, rounds=2, warm=5, clock=lambda: clock.now)
+    assert clock.calls == ["a", "a", "a", "b", "b", "a", "b"]  # three to warm, or one that outlasts it
+    assert times["a"].calls == [1, 1] and times["b"].calls == [7, 7]

@@ -22,6 +22,9 @@ examples:
   longspan bench list
   longspan bench run linear attention
   longspan bench run --out results
+  longspan bench run linear --full --cases 'rows=512$' --peers torch
+  longspan bench table cpu-engine
+  longspan bench repeat linear hamming
   longspan bench compare before/results.json after/results.json
   longspan bench report results/results.json -o report.html
 """
@@ -33,7 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _suite("run").add_run_options(actions.add_parser("run", help="measure; all benches, or those that are named"))
-    actions.add_parser("list", help="say what can be measured")
+    actions.add_parser("list", help="say what can be measured, and how long that takes")
+    table = actions.add_parser("table", help="figures beside their targets; measures what they need, or reads runs")
+    _suite("tables").add_table_options(table)
+    repeat = actions.add_parser("repeat", help="run twice; exit code 1 where ratios differ by more than 10 %%")
+    _suite("repeat").add_repeat_options(repeat)
     compare = actions.add_parser("compare", help="two runs: what became slower; exit code 1 where ours did")
     compare.add_argument("before", type=Path, metavar="BEFORE.json")
     compare.add_argument("after", type=Path, metavar="AFTER.json")
@@ -51,6 +58,12 @@ def run(args: argparse.Namespace) -> None:
             raise CommandError("a bench failed; its lines above say why")
     elif args.action == "list":
         _suite("run").print_list()
+    elif args.action == "table":
+        if _suite("tables").make_table(args):
+            raise CommandError("a bench failed; its lines above say why")
+    elif args.action == "repeat":
+        if _suite("repeat").run_twice(args):
+            raise CommandError("the two runs do not agree, or a bench failed; the lines above say which")
     elif args.action == "compare":
         _compare(args)
     else:
