@@ -18,7 +18,6 @@ from longspan.models.encoder import TextEncoder
 from longspan.models.engine import OpsEngine
 from longspan.models.parts import EncoderWeights
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
-from longspan.models.workspace import Workspace
 
 
 class ExpansionEncoder(TextEncoder):
