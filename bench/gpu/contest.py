@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +10,10 @@ from typing import Final
 
 import torch
 
+from bench.gpu.clock import OutOfTimeError, device_seconds, host_seconds
 from bench.timing import Spread
 
 OURS: Final = "longspan"
-FLUSH_BYTES: Final = 256 << 20  # several times any L2 cache
 
 # Of work a millisecond: FLOPs, bytes, tokens (in thousands a second).
 PER_MILLISECOND: Final = {"TFLOP/s": 1e-9, "GB/s": 1e-6, "ktok/s": 1.0}
@@ -27,6 +28,9 @@ class Setting:
     device: str
     dry: bool
     rounds: int = 30
+    seconds: float = 3.0  # of a contest's rounds; fewer fit where a round takes long
+    on_host: bool = False  # the host's clock, for calls whose results come back to it
+    until: float = math.inf  # on time.monotonic: no contest begins later
 
     def size(self, real: int, tiny: int) -> int:
         """A size for this setting."""
@@ -79,9 +83,12 @@ def contest(
 
     Args:
         truth: what all of them are to give, in f32 or more.
-        work: FLOPs, bytes or tokens of one call; one that waits for the device is timed with what the host does.
+        work: FLOPs, bytes or tokens of one call.
         limit: largest |out - truth| / |truth|. A peer beyond it is named and left out; ours is an error.
+    Raises: OutOfTimeError, the setting's time is over.
     """
+    if time.monotonic() > setting.until:
+        raise OutOfTimeError(case)
     errors = {}
     for name, call in list(calls.items()):
         try:
@@ -115,26 +122,16 @@ def contest(
 
 
 def _in_turn(setting: Setting, calls: Mapping[str, Call]) -> dict[str, list[float]]:
-    """Milliseconds of each call, A B A B, with a cold L2 cache; the host runs ahead, so launches are not waited for."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    """Milliseconds of each call."""
+    how = {"rounds": setting.rounds, "seconds": setting.seconds}
     if setting.dry:
+        times: dict[str, list[float]] = {name: [] for name in calls}
         for name, call in calls.items():
             started = time.perf_counter()
             call()
-            times[name].append(1e3 * (time.perf_counter() - started))
-        return times
-    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=setting.device)
-    events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
-    for round_number in range(-3, setting.rounds):
-        for name, call in calls.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            flush.zero_()
-            start.record()
-            call()
-            end.record()
-            if round_number >= 0:
-                events.append((name, start, end))
-    torch.cuda.synchronize()
-    for name, start, end in events:
-        times[name].append(start.elapsed_time(end))
-    return times
+            times[name].append(time.perf_counter() - started)
+    elif setting.on_host:
+        times = host_seconds(calls, **how)
+    else:
+        times = device_seconds(calls, device=setting.device, **how)
+    return {name: [1e3 * each for each in taken] for name, taken in times.items()}
