@@ -99,11 +99,10 @@ def test_each_pass_is_its_own(golden: Path, monkeypatch: pytest.MonkeyPatch) -> 
     recorder = Rerun()
     encoder = open_with(engine(recorder), golden / "bert-minilm", monkeypatch)
     without = plain(golden / "bert-minilm", monkeypatch)
-    ids, keep = texts_of(5, 3), [np.arange(5) > 1, np.zeros(3, bool)]
+    ids, keep = texts_of(5), [np.arange(5) > 1]
     options = [{}, {"truncate_dim": 8}, {"normalize_embeddings": False}, {"output_value": "token_embeddings"}]
-    for number, option in enumerate([*options, {"pooled": keep}, {}, {"pooled": keep[::-1]}]):
-        pair = ids if number < 6 else ids[::-1]
-        found, truth = (each.encode_ids(pair, **option) for each in (encoder, without))
+    for option in [*options, {"pooled": keep}, {}, {"pooled": [~keep[0]]}]:
+        found, truth = (each.encode_ids(ids, **option) for each in (encoder, without))
         for one, true in zip(found, truth, strict=True):
             assert_agree(one, true, "float32", str(option))
     assert recorder.records == 5
