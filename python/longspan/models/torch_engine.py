@@ -58,7 +58,7 @@ class TorchEngine(OpsEngine):
 
     def __init__(self, device: str, dtype: str, *, cuda_graphs: bool = True, recorder: Recorder | None = None) -> None:
         super().__init__()
-        self.device: Final = torch.device(device)
+        self.device: Final = _numbered(torch.device(device))
         self.dtype = dtype
         self._type: Final[torch.dtype] = getattr(torch, dtype)
         self._copies: Final = copies_for(self.device)
@@ -88,7 +88,7 @@ class TorchEngine(OpsEngine):
 
     def pack_lora(self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: float, base: DenseLinear) -> DenseLora:
         a, b = self._upload(lora_a * np.float32(scaling), self._type), self._upload(lora_b, self._type)
-        return DenseLora(a, b, torch.ones(len(a), device=self.device))
+        return DenseLora(a, b, self._upload(np.ones(len(lora_a), np.float32)))
 
     def table_adapters(self, rows: np.ndarray, expand: np.ndarray, token_type: np.ndarray) -> TableLora:  # type: ignore[override]  # `adapt_lookup` gets it back
         return TableLora(*(self._upload(part, self._type) for part in (rows, expand, token_type)))
@@ -184,6 +184,13 @@ class TorchEngine(OpsEngine):
 
     def unit_length(self, vectors: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(vectors.float(), dim=1, eps=SMALLEST_NORM)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """The device with its number: "cuda" is the one that is current now, whichever is current later."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 def _arrays(record: PackedBatch | Selection) -> dict[str, np.ndarray]:
