@@ -98,9 +98,11 @@ build-gpu:
 	  -Dpybind11_DIR=$$($(GPU_PYTHON) -m pybind11 --cmakedir)
 	cmake --build $(GPU_BUILD)
 
-# -W default: a warning of some library's version there is no reason to fail.
+# Most of the time goes to compiling Triton kernels on one core a process, so several share the GPU where pytest-xdist is.
+# What runs in the emulator is left to `make test`. -W default: a warning of some library's version is no reason to fail.
+GPU_WORKERS ?= $(shell $(GPU_PYTHON) -c 'import xdist; print("-n 6")' 2>/dev/null)
 test-gpu: build-gpu  ## every op on the GPU against float64, on awkward shapes
-	$(GPU_ENV) $(GPU_PYTHON) -m pytest $(GPU_TESTS) -W default $(ARGS)
+	$(GPU_ENV) $(GPU_PYTHON) -m pytest $(GPU_TESTS) -W default -k "not emulated" $(GPU_WORKERS) $(ARGS)
 
 check-gpu-memory: build-gpu  ## a short list of them under compute-sanitizer
 	$(GPU_ENV) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 \

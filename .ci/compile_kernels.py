@@ -60,10 +60,12 @@ class Launch:
         signature, constants, hints = {}, {}, {}
         for place, parameter in enumerate(self.kernel.params):
             value = self.arguments[parameter.name]
-            signature[parameter.name] = _type_of(value, parameter.is_constexpr)
+            signature[parameter.name] = _type_of(value, parameter.is_constexpr, parameter.do_not_specialize)
             if signature[parameter.name] == "constexpr":
                 constants[(place,)] = value
-            elif isinstance(value, int | torch.Tensor) and _address(value) % 16 == 0:
+            elif (
+                not parameter.do_not_specialize and isinstance(value, int | torch.Tensor) and _address(value) % 16 == 0
+            ):
                 hints[(place,)] = [["tt.divisibility", 16]]
         return ASTSource(self.kernel, signature, constants, hints)
 
@@ -96,8 +98,8 @@ class Report:
         return self.error or ("SPILLS" if self.fails else "spills" if self.stack else "")
 
 
-def _type_of(value: object, is_constexpr: bool) -> str:
-    if is_constexpr or value is None or (type(value) is int and value == 1):
+def _type_of(value: object, is_constexpr: bool, is_general: bool) -> str:
+    if is_constexpr or value is None or (type(value) is int and value == 1 and not is_general):
         return "constexpr"
     if isinstance(value, torch.Tensor):
         return TYPES[value.dtype]

@@ -67,7 +67,7 @@ def edge_scores(scores, i, j, len_k, slope, table_ptr, reach, window_left, windo
 # the row's maximum: one multiply-add a score instead of three operations.
 # FLOPs = 4 * heads * head_dim * (pairs seen). Bytes = sizeof(T) * (2 q + (k + v) * tiles a sequence, from L2).
 # Limit: tensor cores, and beside them exp2 (16 a cycle an SM): at head_dim 64 both take the same time.
-@triton.jit
+@triton.jit(do_not_specialize=["num_sequences"])
 def attention_varlen_kernel(
     q_ptr,
     k_ptr,

@@ -1,4 +1,8 @@
-"""What the launchers share: tile maps over packed rows, the device to launch on, when to go past torch's dispatcher."""
+"""What the launchers share: tile maps over packed rows, the device to launch on, when to go past torch's dispatcher.
+
+Triton compiles a kernel anew for a number that is 1, one that is a multiple of 16, and any other. Kernels name in
+`do_not_specialize` the numbers that change from batch to batch and gain nothing by it, such as that of the sequences.
+"""
 
 from __future__ import annotations
 

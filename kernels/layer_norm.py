@@ -17,7 +17,7 @@ MAX_ROWS = 16
 # Grid (ceil(rows * groups / ROWS),); a program holds ROWS whole rows, so `out` may be `x` or `residual`.
 # Bytes = sizeof(T) * rows * groups * dim * (2, or 3 with a residual); FLOPs about 8 a value: under 3 per byte.
 # Limit: memory.
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _layer_norm_kernel(
     x_ptr,
     residual_ptr,

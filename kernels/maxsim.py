@@ -100,15 +100,14 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    *kept, pairs = inputs
-    ctx.has_pairs = pairs is not None
-    ctx.save_for_backward(*kept)
+    ctx.save_for_backward(*inputs)
 
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    if ctx.has_pairs:
-        raise NotImplementedError("maxsim_pairs: has no gradient; use maxsim, of the queries and documents in question")
-    q, d, scales, cu_seqlens_q, cu_seqlens_d = ctx.saved_tensors
+    q, d, scales, cu_seqlens_q, cu_seqlens_d, pairs = ctx.saved_tensors
+    if pairs is not None:  # scores that nobody asked for have no gradient; a pair that is named twice has two
+        every = grad.new_zeros(_shape(cu_seqlens_q, cu_seqlens_d, None))
+        grad = every.index_put((pairs[:, 0].long(), pairs[:, 1].long()), grad, accumulate=True)
     grad_q, grad_d = _maxsim_backward_op(grad, q, d, scales, cu_seqlens_q, cu_seqlens_d)
     return grad_q, None if scales is not None else grad_d, None, None, None, None
 
@@ -142,7 +141,8 @@ def maxsim(q: torch.Tensor, d: Documents, cu_seqlens_q: torch.Tensor, cu_seqlens
 def maxsim_pairs(
     q: torch.Tensor, d: Documents, cu_seqlens_q: torch.Tensor, cu_seqlens_d: torch.Tensor, pairs: torch.Tensor
 ) -> torch.Tensor:
-    """As `longspan.ops.maxsim_pairs`, with maxsim's arithmetic."""
+    """As `longspan.ops.maxsim_pairs`, with maxsim's arithmetic; differentiable like it, by a backward pass that looks
+    at every query and document, in pairs or not: hand over those alone that some pair names."""
     return _score(q, d, cu_seqlens_q, cu_seqlens_d, pairs)
 
 

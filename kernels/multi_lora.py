@@ -58,7 +58,7 @@ def _add_expanded(
 # shrunk to zeros, so a row's sum does not depend on its neighbours.
 # FLOPs = 2 * rows * rank * (in_features * parts + out_features). Bytes = sizeof(T) * rows * (in_features * parts
 # + 2 * out_features). Limit: memory; beside the base product it is the second pass over `out` that counts.
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _multi_lora_kernel(
     x_ptr,
     lora_a_ptr,
@@ -121,7 +121,7 @@ def _multi_lora_kernel(
 #   tables (n, vocab_size, rank) T   expand (n, dim, rank) T   bias (n, dim) T   token_ids, lora_ids (rows,) int32
 #   out (rows, dim) T
 # Grid (ceil(rows / BLOCK_ROWS), parts of the columns). Bytes = sizeof(T) * rows * (2 * dim + rank). Limit: memory.
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _table_lora_kernel(
     token_ids_ptr,
     lora_ids_ptr,

@@ -56,7 +56,7 @@ def load_rows(
 #   x, out (total, heads, head_dim) T   cos, sin (max_position, HALF)
 # Grid (tiles of BLOCK rows, heads). Rows of x end where `cu_seqlens_end` says that the positions end.
 # Bytes = 2 * sizeof(T) * total * heads * head_dim, and the tables from cache; FLOPs 3 a value. Limit: memory.
-@triton.jit
+@triton.jit(do_not_specialize=["num_sequences"])
 def _rope_kernel(
     x_ptr,
     out_ptr,

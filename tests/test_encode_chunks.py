@@ -223,13 +223,13 @@ def test_special_tokens_and_prompt(encoder: Encoder) -> None:
 
 def test_every_window_has_the_prompt(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    original = Pipeline.hidden_states
+    original = Pipeline.results
 
-    def spy(self: Pipeline, ids: list[np.ndarray], **options: object) -> object:
+    def spy(self: Pipeline, ids: list[np.ndarray], *how: object, **options: object) -> object:
         seen.extend(one.tolist() for one in ids)
-        return original(self, ids, **options)
+        return original(self, ids, *how, **options)
 
-    monkeypatch.setattr(Pipeline, "hidden_states", spy)
+    monkeypatch.setattr(Pipeline, "results", spy)
     encoder.encode_chunks(LONG, prompt="passage: ", window=64)
     around = encoder.tokenize([""], prompt="passage: ")[0].ids.tolist()
     assert len(seen) > 5 and all(ids[: len(around) - 1] == around[:-1] and ids[-1] == around[-1] for ids in seen)
@@ -262,14 +262,14 @@ def test_max_length(encoder: Encoder) -> None:
 def test_windows_hold_no_more_than_they_should(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """What bounds memory: a document of 100,000 tokens runs window by window."""
     rows: list[int] = []
-    original = Pipeline.hidden_states
+    original = Pipeline.results
 
-    def spy(self: Pipeline, ids: list[np.ndarray], **options: object) -> object:
-        for batch, hidden in original(self, ids, **options):
-            rows.append(len(hidden))
-            yield batch, hidden
+    def spy(self: Pipeline, ids: list[np.ndarray], *how: object, **options: object) -> object:
+        for batch, means in original(self, ids, *how, **options):
+            rows.append(len(batch.ids))
+            yield batch, means
 
-    monkeypatch.setattr(Pipeline, "hidden_states", spy)
+    monkeypatch.setattr(Pipeline, "results", spy)
     document = (LONG + "\n\n") * 150
     got = encoder.encode_chunks(document, window=256, batch_tokens=1024)
     assert got.token_spans[-1, 1] > 100_000 and "".join(got.texts) == document

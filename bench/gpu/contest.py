@@ -1,7 +1,8 @@
-"""Contestants on a GPU, in the frame of the suite: held against the truth, then timed in turn by device events."""
+"""Contestants on a GPU, in the frame of the suite: held against the truth, then timed in turn."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,12 +16,11 @@ from bench.case import OURS as OUR_NAME
 from bench.case import Case, Contest, Contestant, Numerics, Work
 from bench.case import Setting as FrameSetting
 from bench.contest import run_case
+from bench.gpu.clock import OutOfTimeError, device_seconds, host_seconds
 from bench.results import Result
 from bench.timing import Times
 
 OURS: Final = OUR_NAME  # for the parts, which know this module alone
-FLUSH_BYTES: Final = 256 << 20  # several times any L2 cache
-WARM_ROUNDS: Final = 3  # compiling, tuning, clocks that rise
 
 # How a case's work is counted: by its FLOPs, by the bytes that it must move, or by its tokens.
 COUNTS: Final[Mapping[str, Callable[[float], Work]]] = {
@@ -40,6 +40,9 @@ class Setting:
     device: str
     dry: bool
     rounds: int = 30
+    seconds: float = 3.0  # of a contest's rounds; fewer fit where a round takes long
+    on_host: bool = False  # the host's clock, for calls whose results come back to it
+    until: float = math.inf  # on time.monotonic: no contest begins later
 
     def size(self, real: int, tiny: int) -> int:
         """A size for this setting."""
@@ -89,7 +92,10 @@ def contest(
         numerics: of all contestants; bits where the limit is 0, else the setting's half precision.
         truths: by name, of contestants that do the same work on other numbers, and so are to give something else.
     Returns: the case's record. Whoever has no parity is in it with the reason, and without a time.
+    Raises: OutOfTimeError, the setting's time is over.
     """
+    if time.monotonic() > setting.until:
+        raise OutOfTimeError(case)
     kind: Numerics = numerics or ("bits" if limit == 0 else setting.half_numerics)
     truth, others = truth.double(), {name: other.double() for name, other in (truths or {}).items()}
     everyone = tuple(
@@ -130,28 +136,16 @@ def _in_tera(result: Result) -> Result:
 
 
 def _in_turn(setting: Setting, calls: Mapping[str, Callable[[], object]], _: FrameSetting) -> dict[str, Times]:
-    """Seconds of each call, A B A B, with a cold L2 cache; the host runs ahead, so launches are not waited for."""
-    times = {name: Times() for name in calls}
+    """Seconds of each call."""
+    how = {"rounds": setting.rounds, "seconds": setting.seconds}
     if setting.dry:
+        taken: dict[str, list[float]] = {}
         for name, call in calls.items():
             started = time.perf_counter()
             call()
-            times[name].rounds.append(time.perf_counter() - started)
+            taken[name] = [time.perf_counter() - started]
+    elif setting.on_host:
+        taken = host_seconds(calls, **how)
     else:
-        flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=setting.device)
-        events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
-        for round_number in range(-WARM_ROUNDS, setting.rounds):
-            for name, call in calls.items():
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                flush.zero_()
-                start.record()
-                call()
-                end.record()
-                if round_number >= 0:
-                    events.append((name, start, end))
-        torch.cuda.synchronize()
-        for name, start, end in events:
-            times[name].rounds.append(start.elapsed_time(end) * 1e-3)
-    for each in times.values():
-        each.calls.extend(each.rounds)
-    return times
+        taken = device_seconds(calls, device=setting.device, **how)
+    return {name: Times(seconds, list(seconds)) for name, seconds in taken.items()}

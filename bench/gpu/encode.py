@@ -1,70 +1,119 @@
-"""Texts to vectors on a GPU beside sentence-transformers: short and ragged batches, and one short query."""
+"""Texts to vectors on a GPU: models of published shapes with random weights; short and ragged texts, one query."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+from unittest import mock
 
 import numpy as np
 import torch
 
 from bench.gpu.contest import OURS, Call, Row, Setting, contest
-from bench.models.random_checkpoints import write_bert_base, write_v2_base
-from bench.models.texts import TEXT_SETS, make_texts
+from bench.gpu.padded import BATCH, PaddedModel
+from bench.models.random_checkpoints import (
+    write_bert_base,
+    write_small_decoder,
+    write_v2_base,
+    write_v3,
+    write_v5_small,
+)
+from bench.models.texts import Lengths, draw_texts
 from longspan import Encoder
+from longspan.models.torch_engine import TorchEngine
 
-LIMIT = 3e-2  # of bf16 through 12 layers, relative to float32
-PEER = "sentence-transformers"
+PEER: Final = "sentence-transformers"
+PADDED: Final = "torch, padded"
+WITHOUT: Final = "longspan, no graphs"  # of CUDA: each kernel launched by itself
+QUERY: Final = "what does a with statement do when it leaves its block"
+SEED: Final = 20261123
+# As bench.models.texts has them, but enough to fill a large GPU several times over: some 60,000 and 80,000 tokens.
+SETS: Final = {"short": Lengths(2048, 6, 32, None), "ragged": Lengths(640, 4, 400, 60)}
 
 
-def ours(encoder: Encoder, texts: Sequence[str]) -> Call:
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of the contest: who writes its checkpoint, and whether the peer reads it without code from the hub."""
+
+    name: str
+    write: Callable[[Path], Path]
+    has_peer: bool
+
+
+MODELS: Final = (
+    Model("v2-base", write_v2_base, False),
+    Model("v3", write_v3, False),
+    Model("v5-small", write_v5_small, True),
+    Model("BERT base", write_bert_base, True),
+)
+DRY: Final = (Model("small decoder", write_small_decoder, False),)
+Make = Callable[[Sequence[str]], Call]  # texts to a contestant
+
+
+def opened(setting: Setting, folder: Path, dtype: str, cuda_graphs: bool = True) -> Encoder:
+    """The model on the device of these benches."""
+    if not setting.dry:
+        return Encoder(folder, setting.device, dtype, cuda_graphs=cuda_graphs)
+    engine = TorchEngine(setting.device, "float32")
+    with mock.patch("longspan.text_model.engine_for", return_value=engine):
+        return Encoder(folder)
+
+
+def ours(encoder: Encoder) -> Make:
     """Unit vectors of the texts; on the host, as users get them."""
-    return lambda: torch.from_numpy(np.asarray(encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore")))
+    how = {"normalize_embeddings": True, "on_truncate": "ignore"}
+    return lambda texts: lambda: torch.from_numpy(np.asarray(encoder.encode(texts, **how)))
 
 
-def peer(setting: Setting, folder: Path) -> Callable[[Sequence[str]], Call]:
-    """sentence-transformers in bf16, with torch's SDPA. Raises: ImportError, it is not installed."""
+def peer(setting: Setting, folder: Path) -> Make:
+    """sentence-transformers in bf16 with torch's SDPA, the best attention that it has without further packages.
+
+    Raises: ImportError, it is not installed; what it raises where it cannot read the model.
+    """
     from sentence_transformers import SentenceTransformer
 
-    kwargs = {"dtype": torch.float32 if setting.dry else torch.bfloat16, "attn_implementation": "sdpa"}
+    kwargs = {"dtype": torch.bfloat16, "attn_implementation": "sdpa"}
     model = SentenceTransformer(str(folder), device=setting.device, model_kwargs=kwargs)
-
-    def call(texts: Sequence[str]) -> Call:
-        how = {"batch_size": 64, "normalize_embeddings": True, "show_progress_bar": False}
-        return lambda: torch.from_numpy(model.encode(list(texts), **how)).float()
-
-    return call
+    how = {"batch_size": BATCH, "normalize_embeddings": True, "show_progress_bar": False}
+    return lambda texts: lambda: torch.from_numpy(model.encode(list(texts), **how)).float()
 
 
 def rows(setting: Setting) -> Iterator[Row]:
-    """BERT base, which the peer reads too, and v2-base, which it reads as remote code only; random weights.
-
-    The rate counts the texts' tokens, in thousands a second, special ones included.
-    """
-    for name, write in (("BERT base", write_bert_base), ("v2-base", write_v2_base)):
+    """Each model in bf16. The rate counts the texts' tokens, in thousands a second, special ones included."""
+    for model in DRY if setting.dry else MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            path = write(Path(folder) / "model")
-            device = {} if setting.dry else {"device": setting.device, "dtype": "bfloat16"}
-            encoder, exact = Encoder(path, **device), Encoder(path)
-            calls: dict[str, Callable[[Sequence[str]], Call]] = {OURS: lambda texts, e=encoder: ours(e, texts)}
-            if name == "BERT base":
-                try:
-                    calls[PEER] = peer(setting, path)
-                except ImportError as error:
-                    print(f"encode: {PEER} left out, {error}")
-            sets = {f"{kind} texts": make_texts(kind) for kind in ("short", "ragged") if kind in TEXT_SETS}
-            sets["one query"] = ["what does a with statement do when it leaves its block"]
-            for kind, all_texts in sets.items():
-                texts = all_texts[: setting.size(len(all_texts), 2)]
-                tokens = sum(len(text.ids) for text in encoder.tokenize(texts))
-                yield from contest(
-                    setting,
-                    f"encode {name}, {kind}",
-                    {who: make(texts) for who, make in calls.items()},
-                    ours(exact, texts)(),
-                    work=float(tokens),
-                    unit="ktok/s",
-                    limit=LIMIT,
-                    target="H100: < 1.5 ms" if kind == "one query" else f">= 1.5x {PEER}",
-                )
+            yield from model_rows(setting, model, model.write(Path(folder) / "model"))
+
+
+def model_rows(setting: Setting, model: Model, folder: Path) -> Iterator[Row]:
+    """One query, short and ragged texts. All are timed on the host's clock, as users wait for vectors of the host."""
+    exact = PaddedModel(opened(setting, folder, "float32"))
+    encoder, plain = (opened(setting, folder, "bfloat16", cuda_graphs) for cuda_graphs in (True, False))
+    padded = PaddedModel(encoder)
+    makes: dict[str, Make] = {OURS: ours(encoder), PADDED: lambda texts: lambda: padded.encode(texts)}
+    if model.has_peer and not setting.dry:
+        try:
+            makes[PEER] = peer(setting, folder)
+        except Exception as error:  # whatever it raises where it cannot read the model
+            print(f"encode {model.name}: {PEER} left out, {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    sets = {"one query": [QUERY], **{name: draw_texts(lengths, [SEED]) for name, lengths in SETS.items()}}
+    for name, all_texts in sets.items():
+        texts = [text[:20] for text in all_texts[:2]] if setting.dry else all_texts
+        alone = name == "one query"
+        truth = exact.encode(texts)
+        # Twice what the same maths in the same dtype makes; in the dry run all of it is float32.
+        limit = 1e-4 if setting.dry else 2 * float((padded.encode(texts) - truth).norm() / truth.norm())
+        calls = {who: make(texts) for who, make in makes.items()} | ({WITHOUT: ours(plain)(texts)} if alone else {})
+        yield from contest(
+            replace(setting, rounds=200 if alone else 9, on_host=True),
+            f"encode {model.name}, {name}",
+            calls,
+            truth,
+            work=float(sum(len(text.ids) for text in encoder.tokenize(texts))),
+            unit="ktok/s",
+            limit=limit,
+            target=("base models on an H100: < 1.5 ms" if alone else f">= 1.5x {PEER}"),
+        )

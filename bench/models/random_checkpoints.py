@@ -83,9 +83,88 @@ def write_bert_base(folder: Path) -> Path:
         "pad_token_id": 0,
     }
     _write(folder, config, shapes)
-    tokens = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    names = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512, **tokens}
-    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    _write_names(folder, 512)
+    return folder
+
+
+def write_v3(folder: Path) -> Path:
+    """jina-embeddings-v3 without its adapters: 24 x 1024, RoPE, 8192 tokens, 302 M numbers in the layers; words as few
+    as our tokenizer's, since a text reads a row for each token whatever their number."""
+    hidden, inner, layers = 1024, 4096, 24
+    shapes: Shapes = {
+        "embeddings.word_embeddings.weight": (VOCABULARY, hidden),
+        "embeddings.token_type_embeddings.weight": (1, hidden),
+        **_norm("emb_ln", hidden),
+    }
+    for layer in range(layers):
+        at = f"encoder.layers.{layer}"
+        shapes |= _linear(f"{at}.mixer.Wqkv", 3 * hidden, hidden) | _linear(f"{at}.mixer.out_proj", hidden, hidden)
+        shapes |= _linear(f"{at}.mlp.fc1", inner, hidden) | _linear(f"{at}.mlp.fc2", hidden, inner)
+        shapes |= _norm(f"{at}.norm1", hidden) | _norm(f"{at}.norm2", hidden)
+    config = {
+        "architectures": ["XLMRobertaModel"],
+        "position_embedding_type": "rotary",
+        "rotary_emb_base": 20000.0,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": 16,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 8194,
+        "type_vocab_size": 1,
+        "vocab_size": VOCABULARY,
+        "pad_token_id": 1,
+    }
+    return _write(folder, config, shapes)
+
+
+def write_v5_small(folder: Path) -> Path:
+    """jina-embeddings-v5-text-small's backbone, a Qwen3 of 28 x 1024 with 16 and 8 heads of 128: 440 M numbers in the
+    layers; words as few as our tokenizer's. With the files that sentence-transformers wants."""
+    hidden, inner, layers, heads, kv_heads, head_dim = 1024, 3072, 28, 16, 8, 128
+    shapes: Shapes = {"embed_tokens.weight": (VOCABULARY, hidden), "norm.weight": (hidden,)}
+    for layer in range(layers):
+        at = f"layers.{layer}"
+        shapes[f"{at}.input_layernorm.weight"] = shapes[f"{at}.post_attention_layernorm.weight"] = (hidden,)
+        shapes[f"{at}.self_attn.q_norm.weight"] = shapes[f"{at}.self_attn.k_norm.weight"] = (head_dim,)
+        for name, width in (
+            ("q_proj", heads * head_dim),
+            ("k_proj", kv_heads * head_dim),
+            ("v_proj", kv_heads * head_dim),
+        ):
+            shapes[f"{at}.self_attn.{name}.weight"] = (width, hidden)
+        shapes[f"{at}.self_attn.o_proj.weight"] = (hidden, heads * head_dim)
+        shapes[f"{at}.mlp.gate_proj.weight"] = shapes[f"{at}.mlp.up_proj.weight"] = (inner, hidden)
+        shapes[f"{at}.mlp.down_proj.weight"] = (hidden, inner)
+    config = {
+        "model_type": "qwen3",
+        "architectures": ["Qwen3Model"],
+        "hidden_act": "silu",
+        "head_dim": head_dim,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 3.5e6,
+        "use_sliding_window": False,
+        "tie_word_embeddings": True,
+        "vocab_size": VOCABULARY,
+    }
+    _write(folder, config, shapes)
+    _write_names(folder, 32768)
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": hidden, "pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    kinds = (("0", "", "Transformer"), ("1", "1_Pooling", "Pooling"))
+    modules = [
+        {"idx": int(idx), "name": idx, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for idx, path, kind in kinds
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
     return folder
 
 
@@ -145,6 +224,13 @@ def _write(folder: Path, config: Mapping[str, object], shapes: Shapes) -> Path:
     save_file(tensors, folder / "model.safetensors")
     _write_tokenizer(folder / "tokenizer.json")
     return folder
+
+
+def _write_names(folder: Path, max_length: int) -> None:
+    """What transformers wants to know of the tokenizer."""
+    tokens = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length, **tokens}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
 
 
 def _write_tokenizer(path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from longspan.buckets import Bucket, fill, fill_offsets
 from longspan.integers import checked_int
 
 INT32_MAX: Final = int(np.iinfo(np.int32).max)
@@ -32,6 +33,17 @@ class PackedBatch:
     max_seqlen: int
     indices: np.ndarray
     lora_ids: np.ndarray | None
+
+    def filled(self, bucket: Bucket) -> PackedBatch:
+        """The same batch with tokens added up to the bucket's size: all of id 0, at position 0, without an adapter."""
+        return replace(
+            self,
+            ids=fill(self.ids, bucket.tokens),
+            positions=fill(self.positions, bucket.tokens),
+            cu_seqlens=fill_offsets(self.cu_seqlens, bucket),
+            max_seqlen=bucket.tokens,
+            lora_ids=None if self.lora_ids is None else fill(self.lora_ids, bucket.tokens, -1),
+        )
 
 
 def pack(

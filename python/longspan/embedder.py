@@ -46,6 +46,8 @@ class Encoder(TextModel):
         cache_dir: where downloads are kept; None for Hugging Face's own place.
         local_files_only: never reach for the network.
         num_threads: threads that each call uses; None for all that the machine grants.
+        cuda_graphs: on a GPU, capture what small batches launch when a size first comes, and launch it as a whole from
+            then on: a short query takes a fraction of the time. False saves the memory of the captured passes.
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
         ValueError, an argument breaks a line above.
     """

@@ -24,8 +24,11 @@ from typing import Final, Literal
 
 import numpy as np
 
+from longspan.batch import PackedBatch
 from longspan.chunking import Span
+from longspan.models.engine import OpsEngine
 from longspan.pipeline import Finish, Pipeline
+from longspan.selection import Selection
 
 # How neighbouring windows share their document; `plan_windows` says what each means.
 Strategy = Literal["context", "earlier", "reference"]
@@ -182,15 +185,32 @@ def late_means(
     runs = [_Run(place, window, *_parts(plan, window)) for place, plan in enumerate(plans) for window in plan.windows]
     runs = [run for run in runs if len(run.chunks)]  # the caller's spans may leave whole windows out
     ids = [run.window.ids for run in runs]
-    with closing(pipeline.hidden_states(ids, batch_tokens=batch_tokens)) as batches:
-        for batch, hidden in batches:
+
+    def select(batch: PackedBatch) -> Selection:
+        rows = zip((runs[index] for index in batch.indices), batch.cu_seqlens[:-1], strict=True)
+        spans = np.concatenate([run.parts + first for run, first in rows])
+        return Selection(len(spans), spans=spans)
+
+    results = pipeline.results(ids, SpanMeans(pipeline.engine), select, batch_tokens=batch_tokens)
+    with closing(results) as batches:
+        for batch, means in batches:
             rows = [runs[index] for index in batch.indices]
-            parts = [run.parts + first for run, first in zip(rows, batch.cu_seqlens[:-1], strict=True)]
-            means = pipeline.engine.to_host(pipeline.engine.span_mean(hidden, np.concatenate(parts)))
-            for run, mean in zip(rows, np.split(means, np.cumsum([len(part) for part in parts])[:-1]), strict=True):
+            ends = np.cumsum([len(run.parts) for run in rows])
+            for run, mean in zip(rows, np.split(means, ends[:-1]), strict=True):
                 sums[run.document][run.chunks] += mean * run.shares[:, None]
             progress(len(rows))
     return [pipeline.finish(vectors, wanted) for vectors in sums]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanMeans:
+    """A tail: the mean of each selected span."""
+
+    engine: OpsEngine
+
+    def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
+        assert selection.spans is not None
+        return self.engine.span_mean(hidden, selection.spans)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

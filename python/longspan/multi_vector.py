@@ -41,7 +41,8 @@ class MultiVectorEncoder:
     """A late-interaction model: jina-colbert-v2, other ColBERTs, PyLate's containers, jina-embeddings-v4's second head.
 
     Args:
-        name_or_path, device, dtype, revision, token, cache_dir, local_files_only, num_threads: as `Encoder`.
+        name_or_path, device, dtype, revision, token, cache_dir, local_files_only, num_threads,
+            cuda_graphs: as `Encoder`.
         query_maxlen: tokens to which queries are cut and filled up; None for what the model's files say.
         doc_maxlen: tokens to which documents are cut by default; None for what the files say.
         query_marker: the token that stands second in queries, "" for none; None for what the files say.
@@ -63,6 +64,7 @@ class MultiVectorEncoder:
         cache_dir: str | None = None,
         local_files_only: bool = False,
         num_threads: int | None = None,
+        cuda_graphs: bool = True,
         query_maxlen: int | None = None,
         doc_maxlen: int | None = None,
         query_marker: str | None = None,
@@ -70,7 +72,7 @@ class MultiVectorEncoder:
         attend_to_mask_tokens: bool | None = None,
         mask_punctuation: bool | None = None,
     ) -> None:
-        engine = engine_for("MultiVectorEncoder", device, dtype, num_threads)
+        engine = engine_for("MultiVectorEncoder", device, dtype, num_threads, cuda_graphs)
         folder = hub.resolve(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )

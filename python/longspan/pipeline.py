@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -15,10 +15,17 @@ from longspan import _core
 from longspan.batch import PackedBatch, pack
 from longspan.head import Dense, finish
 from longspan.models.encoder import TextEncoder
+from longspan.models.engine import Fetch, OpsEngine
 from longspan.models.spec import PoolingMode
 from longspan.models.workspace import Workspace
-from longspan.pooling import pool
+from longspan.pooling import pool, select_pooled
+from longspan.selection import Selection, select_tokens
 from longspan.tasks import NO_ADAPTER
+
+# What becomes of a batch's hidden states: (hidden, batch, selection) -> (num_results, dim) in new memory, all of it
+# where the engine computes. Tails that are equal compute the same: they are frozen dataclasses.
+Tail: TypeAlias = Callable[[np.ndarray, PackedBatch, Selection], np.ndarray]
+Select: TypeAlias = Callable[[PackedBatch], Selection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,41 @@ class Finish:
     tokens: bool  # token vectors, as they leave the encoder, instead of one vector a text
     truncate_dim: int | None
     normalize: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A tail: each row pooled (each token, where tokens are wanted), through the head, truncated, brought to length."""
+
+    pooling: PoolingMode
+    dense: tuple[Dense, ...]
+    wanted: Finish
+    engine: OpsEngine
+
+    def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
+        wanted, dense = self.wanted, self.dense
+        if wanted.tokens:
+            dense = ()
+        else:
+            hidden = pool(hidden, batch, selection, self.pooling, self.engine)
+        return finish(hidden, dense, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPass:
+    """A `Pass`: the encoder, whose weights stay what they are now, then a tail."""
+
+    encoder: TextEncoder
+    tail: Tail
+
+    @property
+    def key(self) -> Hashable:
+        """See `Pass`."""
+        return type(self.encoder), self.encoder.weights, self.tail
+
+    def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
+        """See `Pass`."""
+        return self.tail(self.encoder.compute(batch, workspace), batch, selection)
 
 
 class Pipeline:
@@ -82,48 +124,59 @@ class Pipeline:
             progress: called with the number of texts of each batch when it is done.
         """
         rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(ids)
-        behind: deque[tuple[PackedBatch, np.ndarray]] = deque()  # finished on the engine, not yet fetched
 
-        def fetch() -> None:
-            batch, vectors = behind.popleft()
-            values = self.engine.to_host(vectors)
-            for index, row in zip(batch.indices, np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values):
-                rows[index] = row
-            progress(len(batch.indices))
+        def select(batch: PackedBatch) -> Selection:
+            if wanted.tokens:
+                return select_tokens(batch)
+            keep = None if pooled is None else np.concatenate([pooled[index] for index in batch.indices])
+            return select_pooled(batch, self._pooling, keep)
 
-        states = self.hidden_states(ids, batch_size=batch_size, batch_tokens=batch_tokens, lora_ids=lora_ids)
-        with closing(states) as batches:
-            for batch, hidden in batches:
-                keep = None if pooled is None else np.concatenate([pooled[index] for index in batch.indices])
-                behind.append((batch, self._finish(hidden, batch, wanted, keep)))
-                if len(behind) > self.engine.batches_ahead:
-                    fetch()
-            while behind:
-                fetch()
+        tail = Finished(self._pooling, self._dense, wanted, self.engine)
+        how = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+        with closing(self.results(ids, tail, select, lora_ids=lora_ids, **how)) as results:
+            for batch, values in results:
+                parts = np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values
+                for index, row in zip(batch.indices, parts, strict=True):
+                    rows[index] = row
+                progress(len(batch.indices))
         return rows
 
-    def hidden_states(
+    def results(
         self,
         ids: Sequence[np.ndarray],
+        tail: Tail,
+        select: Select,
         *,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         lora_ids: Sequence[int] | None = None,
     ) -> Generator[tuple[PackedBatch, np.ndarray], None, None]:
-        """Each batch and its last hidden state, (total_tokens, dim) f32, which is good until the next is asked for.
+        """Each batch and what `tail` makes of its hidden states, on the host: (num_results, dim) f32.
 
         It holds a workspace and the thread limit: close it, where an exception may leave it unfinished.
 
         Args: as `run`; lora_ids: the adapter of each text, -1 for none; None for that of `for_adapter`, or none.
+            select: called once a batch, for the tokens that `tail` is to read.
         """
         if lora_ids is None:
             lora_ids = [self._adapter] * len(ids)
         if not any(number != NO_ADAPTER for number in lora_ids):
             lora_ids = None
+        work = EncoderPass(
+            copy.copy(self._encoder), tail
+        )  # `load_adapter` may give the other one new weights meanwhile
+        behind: deque[tuple[PackedBatch, Fetch]] = deque()  # under way on the engine, not yet fetched
         with self._workspace() as workspace, _thread_limit(self._num_threads):
             budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
             for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids):
-                yield batch, self._encoder.forward(batch, workspace)
+                started = self.engine.start(work, work.encoder.prepare(batch), select(batch), workspace)
+                behind.append((batch, started))
+                if len(behind) > self.engine.batches_ahead:
+                    first, fetch = behind.popleft()
+                    yield first, fetch()
+            while behind:
+                first, fetch = behind.popleft()
+                yield first, fetch()
 
     def for_adapter(self, number: int) -> Pipeline:
         """The same pipeline, where the adapter `number` (-1: none) is for every text of a call that names none."""
@@ -133,17 +186,10 @@ class Pipeline:
 
     def finish(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
         """Pooled vectors (n, token_dim) f32 through the head, truncation and normalisation; (n, dim) f32."""
-        return self.engine.to_host(self._head(self.engine.place(vectors), wanted))
-
-    def _head(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
-        """`finish`, where the engine computes."""
-        return finish(vectors, self._dense, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
-
-    def _finish(self, hidden: np.ndarray, batch: PackedBatch, wanted: Finish, keep: np.ndarray | None) -> np.ndarray:
-        """A vector for each of the batch's rows, or with `wanted.tokens` for each token; no memory of the workspace."""
-        if wanted.tokens:
-            return finish(hidden, (), self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
-        return self._head(pool(hidden, batch.cu_seqlens, self._pooling, self.engine, keep), wanted)
+        engine, placed = self.engine, self.engine.place(vectors)
+        return engine.to_host(
+            finish(placed, self._dense, engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+        )
 
     @contextmanager
     def _workspace(self) -> Iterator[Workspace]:
@@ -152,10 +198,8 @@ class Pipeline:
             workspace = self._idle_workspaces.pop()
         except IndexError:
             workspace = Workspace(self.engine.empty)
-        try:
-            yield workspace
-        finally:
-            self._idle_workspaces.append(workspace)
+        yield workspace
+        self._idle_workspaces.append(workspace)  # not after an exception: a device may still be at work in it
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from typing import Final
 
 import numpy as np
 
+from longspan.batch import PackedBatch
 from longspan.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.engine import OpsEngine
 from longspan.models.spec import PoolingMode
+from longspan.selection import Selection, places
 
 # The names in a Pooling module's config, and ours.
 MODES: Final[dict[str, PoolingMode]] = {"mean": "mean", "cls": "cls", "lasttoken": "lasttoken"}
@@ -27,29 +29,37 @@ def pooling_mode(checkpoint: Checkpoint, default: PoolingMode) -> PoolingMode:
     return MODES[modes[0]]
 
 
+def select_pooled(batch: PackedBatch, mode: PoolingMode, keep: np.ndarray | None) -> Selection:
+    """The tokens that `pool` reads for one vector a row; arrays of the host.
+
+    Args:
+        mode: mean over the row's tokens, its first token ("cls"), or its last.
+        keep: (total_tokens,) bool, the tokens that a mean counts, or None for all.
+    """
+    rows = len(batch.indices)
+    if mode == "cls":
+        return Selection(rows, batch.cu_seqlens[:-1], by_row=True)
+    if mode == "lasttoken":
+        return Selection(rows, batch.cu_seqlens[1:] - 1, by_row=True)
+    if keep is None:
+        return Selection(rows)
+    ends = np.cumsum(keep)[batch.cu_seqlens[1:] - 1]
+    return Selection(rows, places(keep), np.concatenate([[0], ends]).astype(np.int32))
+
+
 def pool(
-    hidden: np.ndarray,
-    cu_seqlens: np.ndarray,
-    mode: PoolingMode,
-    engine: OpsEngine,
-    keep: np.ndarray | None = None,
+    hidden: np.ndarray, batch: PackedBatch, selection: Selection, mode: PoolingMode, engine: OpsEngine
 ) -> np.ndarray:
     """One vector a row of the pack, (rows, dim), in new memory of the engine's.
 
     Args:
-        hidden: (total_tokens, dim), where `engine` computes.
-        cu_seqlens: (rows + 1,) int32; no row is empty.
-        mode: mean over the row's tokens, its first token ("cls"), or its last.
-        keep: (total_tokens,) bool, the tokens that a mean counts, or None for all; a row without any gives zeros.
+        hidden: (total_tokens, dim). It, `batch` and `selection` lie where `engine` computes.
+        selection: `select_pooled` of the batch and `mode`; a row none of whose tokens a mean counts gives zeros.
     """
-    if mode == "cls":
-        return hidden[engine.place(cu_seqlens[:-1])]
-    if mode == "lasttoken":
-        return hidden[engine.place(cu_seqlens[1:] - 1)]
-    if keep is not None:
-        hidden = hidden[engine.place(np.flatnonzero(keep))]
-        cu_seqlens = np.concatenate([[0], np.cumsum(keep)[cu_seqlens[1:] - 1]]).astype(np.int32)
-    return engine.pool_mean(hidden, cu_seqlens)
+    rows = hidden if selection.tokens is None else hidden[selection.tokens]
+    if mode != "mean":
+        return rows
+    return engine.pool_mean(rows, batch.cu_seqlens if selection.cu_seqlens is None else selection.cu_seqlens)
 
 
 def after_prompt(special_mask: np.ndarray, num_prompt_tokens: int) -> np.ndarray:

@@ -44,8 +44,9 @@ class TextModel:
         cache_dir: str | None = None,
         local_files_only: bool = False,
         num_threads: int | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
-        engine = engine_for("Encoder", device, dtype, num_threads)
+        engine = engine_for("Encoder", device, dtype, num_threads, cuda_graphs)
         folder = hub.resolve(
             name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
         )

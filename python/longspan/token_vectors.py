@@ -11,11 +11,13 @@ from typing import Final
 import numpy as np
 
 from longspan.ahead import ahead
+from longspan.batch import PackedBatch
 from longspan.colbert import ColbertTokenizer, TokenRow
 from longspan.colbert_rules import SkipRule
 from longspan.errors import TruncationWarning
 from longspan.options import OnTruncate
 from longspan.pipeline import Pipeline
+from longspan.selection import Selection, select_tokens
 from longspan.tasks import Role
 from longspan.token_head import Projection
 
@@ -78,6 +80,18 @@ def encode_tokens(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """A tail: the selected tokens' vectors, projected."""
+
+    projection: Projection
+    dim: int | None
+
+    def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
+        adapters = None if batch.lora_ids is None else batch.lora_ids[selection.tokens]
+        return self.projection.project(hidden[selection.tokens], adapters, self.dim)
+
+
 def _tokenize(block: Sequence[TextInput], job: TokenJob, tokenizer: ColbertTokenizer) -> list[TokenRow]:
     make = tokenizer.queries if job.role == "query" else tokenizer.documents
     return make([one.text for one in block], job.max_length, [one.prompt for one in block])
@@ -94,17 +108,17 @@ def _run(
 ) -> list[np.ndarray]:
     """The vectors of each row's kept tokens, in order."""
     found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
-    batches = pipeline.hidden_states(
-        [row.ids for row in rows], batch_size=job.batch_size, batch_tokens=job.batch_tokens, lora_ids=lora_ids
+    results = pipeline.results(
+        [row.ids for row in rows],
+        Projected(projection, job.dim),
+        lambda batch: select_tokens(batch, [kept[index] for index in batch.indices]),
+        batch_size=job.batch_size,
+        batch_tokens=job.batch_tokens,
+        lora_ids=lora_ids,
     )
-    with closing(batches):
-        for batch, hidden in batches:
-            masks = [kept[index] for index in batch.indices]
-            keep = np.concatenate(masks)
-            adapters = None if batch.lora_ids is None else pipeline.engine.place(batch.lora_ids[keep])
-            kept_states = hidden[pipeline.engine.place(np.flatnonzero(keep))]
-            vectors = pipeline.engine.to_host(projection.project(kept_states, adapters, job.dim))
-            ends = np.cumsum([np.count_nonzero(mask) for mask in masks])
+    with closing(results) as batches:
+        for batch, vectors in batches:
+            ends = np.cumsum([np.count_nonzero(kept[index]) for index in batch.indices])
             for index, row in zip(batch.indices, np.split(vectors, ends[:-1]), strict=True):
                 found[index] = row
             progress(len(batch.indices))

@@ -130,8 +130,18 @@ def test_gradients(dtype: torch.dtype) -> None:
         assert_rounded_once(ours, plain(true), plain(theirs, np.float32))
 
 
-def test_no_gradient_of_pairs() -> None:
-    q, offsets = unit_rows(4, 16, 1, torch.float32).requires_grad_(), cu_seqlens((4,))
-    scores = ops.maxsim_pairs(q, q.detach(), offsets, offsets, tensor(np.zeros((1, 2), np.int32)), backend="triton")
-    with pytest.raises(NotImplementedError, match="maxsim_pairs: has no gradient; use maxsim"):
-        scores.sum().backward()
+def test_gradients_of_pairs() -> None:
+    """Those of `maxsim`, with zeros where no pair is, and sums where two are the same."""
+    offsets = cu_seqlens((3, 5)), cu_seqlens((4, 2, 6))
+    pairs = np.array([[1, 2], [0, 0], [1, 2], [1, 1]], np.int32)
+    weights = normal((4,), 3, dtype=torch.float32)
+    every = np.zeros((2, 3), np.float32)
+    np.add.at(every, (pairs[:, 0], pairs[:, 1]), weights.cpu().numpy())
+    grads = []
+    for grad, rest in ((weights, {"pairs": tensor(pairs)}), (tensor(every), {})):
+        q, d = (unit_rows(rows, 16, seed, torch.float32).requires_grad_() for rows, seed in ((8, 1), (12, 2)))
+        op = ops.maxsim_pairs if rest else ops.maxsim
+        op(q, d, *offsets, **rest, backend="triton").backward(grad)
+        grads.append((q.grad, d.grad))
+    for ours, true in zip(*grads, strict=True):
+        assert torch.equal(ours, true) and ours.abs().max() > 0

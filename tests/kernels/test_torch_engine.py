@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +9,10 @@ import numpy as np
 import pytest
 
 from kernel_cases import DEVICE, ON_GPU, torch
-from longspan import Encoder, MultiVectorEncoder, embedder, multi_vector
-from longspan.models.engines import engine_for
+from longspan import Encoder, MultiVectorEncoder
 from longspan.models.torch_engine import TorchEngine
+from torch_models import assert_agree, on_cpu, open_with, short_cases
 
-# float32 as on the CPU. The reference's own bfloat16 has a cosine of 0.9987; float16 has eight times less error.
-LIMITS = {"float32": 5e-6}
-LEAST = {"float16": 0.9999, "bfloat16": 0.998}
 DTYPES = ["float32", "float16", *(["bfloat16"] if ON_GPU else [])]  # the interpreter multiplies bfloat16 wrongly
 ENCODERS = [
     "bert-minilm",
@@ -30,56 +26,18 @@ ENCODERS = [
     "mpnet",
 ]
 DECODERS = ["jina-v5-text-small/model", "jina-v5-text-nano/model", "jina-code/model", "jina-v4/model"]
-LONGEST, ROWS, CASES = (10_000, 100, 100) if ON_GPU else (20, 3, 1)  # the interpreter takes its time
 
-Load = Callable[[Path, str], Encoder]
+Load = Callable[..., Encoder]
 
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Opens a model on the device of these tests, with Triton's kernels even where its tensors are on the CPU."""
+    """Opens a model on the device of these tests."""
 
     def opened(folder: Path, dtype: str, kind: type = Encoder) -> Encoder:
-        for module in (embedder, multi_vector):
-            monkeypatch.setattr(module, "engine_for", lambda *_: TorchEngine(DEVICE, dtype))
-        if not ON_GPU:
-            monkeypatch.setenv("LONGSPAN_BACKEND", "triton")
-        return kind(folder)
+        return open_with(TorchEngine(DEVICE, dtype), folder, monkeypatch, kind)
 
     return opened
-
-
-def on_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type = Encoder) -> Encoder:
-    """The same model on the CPU's own kernels, in float32."""
-    for module in (embedder, multi_vector):
-        monkeypatch.setattr(module, "engine_for", engine_for)
-    monkeypatch.delenv("LONGSPAN_BACKEND", raising=False)
-    return kind(folder)
-
-
-def assert_agree(found: np.ndarray, truth: np.ndarray, dtype: str, name: str) -> None:
-    if dtype in LIMITS:
-        scale = max(1.0, float(np.abs(truth).max()))
-        np.testing.assert_allclose(found, truth, rtol=0, atol=LIMITS[dtype] * scale, err_msg=name)
-        return
-    lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(truth, axis=-1)
-    assert ((found * truth).sum(-1) / lengths).min() >= LEAST[dtype], name
-
-
-def short_cases(folder: Path) -> dict[str, list[list[int]]]:
-    """The ids of each case by name, the longer ones cut."""
-    cases = json.loads((folder / "cases.json").read_text())["cases"]
-    if "input_ids" not in cases[0]:
-        expected = np.load(folder / "expected.npz")
-        texts = [case["id"] for case in cases if case["kind"] != "image"]
-        return {"all": [expected[f"ids/{name}"][:LONGEST].tolist() for name in texts[:ROWS]]}
-    return {
-        case["name"]: [
-            [token for token, is_real in zip(*row) if is_real][:LONGEST]
-            for row in list(zip(case["input_ids"], case["attention_mask"]))[:ROWS]
-        ]
-        for case in cases[:CASES]
-    }
 
 
 @pytest.mark.parametrize("dtype", DTYPES if ON_GPU else ["float32"])

@@ -22,6 +22,7 @@ class TextEncoder:
         self.weights = weights
         self._slopes = engine.place(alibi_slopes(spec.num_heads)) if spec.alibi else None
         self._rotary_tables: dict[Rotary, tuple[np.ndarray, np.ndarray]] = {}
+        self._outgrown_tables: list[tuple[np.ndarray, np.ndarray]] = []  # captured passes may still read them
 
     @property
     def weights(self) -> EncoderWeights:
@@ -36,7 +37,14 @@ class TextEncoder:
 
     def forward(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
         """The last hidden state, (total_tokens, hidden_size): memory of `workspace`, good until its next use."""
-        batch = self.engine.place_batch(batch)
+        return self.compute(self.engine.place_batch(self.prepare(batch)), workspace)
+
+    def prepare(self, batch: PackedBatch) -> PackedBatch:
+        """The batch, with what else `compute` wants to know of it; all on the host."""
+        return batch
+
+    def compute(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
+        """`forward` of a prepared batch that lies where the engine computes."""
         spec, tokens = self.spec, len(batch.ids)
         x = workspace.take("x", tokens, spec.hidden_size)
         qkv = self.engine.take_qkv(workspace, tokens, spec)
@@ -91,5 +99,7 @@ class TextEncoder:
         if tables is None or len(tables[0]) < length:
             grown = max(512, 1 << (length - 1).bit_length())
             cos, sin = rotary_tables(rotary, grown)
+            if tables is not None:
+                self._outgrown_tables.append(tables)
             tables = self._rotary_tables[rotary] = (self.engine.place(cos), self.engine.place(sin))
         return tables

@@ -9,8 +9,8 @@ for NumPy's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_no
 from longspan.ops.attention_varlen import key_limits
 from longspan.ops.linear import pack_linear
 from longspan.ops.multi_lora import pack_lora
+from longspan.selection import Selection
 from longspan.vectors import unit_length
 
 # What products are computed in; sums, and all that lies between products, are float32.
@@ -34,6 +35,18 @@ ComputeType: TypeAlias = Literal["float32", "bfloat16", "int8"]
 COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")
 
 Batch = TypeVar("Batch", bound=PackedBatch)
+Fetch: TypeAlias = Callable[[], np.ndarray]  # waits for a result; an array of the host, f32, that nobody else writes
+
+
+class Pass(Protocol):
+    """What is computed of a batch."""
+
+    @property
+    def key(self) -> Hashable:
+        """Passes of equal keys compute the same of the same arrays. It keeps alive what the pass reads beside them."""
+
+    def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
+        """(num_results, dim) in new memory; all arrays lie where the engine computes. It waits for nothing."""
 
 
 class OpsEngine:
@@ -86,6 +99,11 @@ class OpsEngine:
         """A batch of the host with its arrays where the engine computes."""
         return batch
 
+    def start(self, work: Pass, batch: PackedBatch, selection: Selection, workspace: Workspace) -> Fetch:
+        """Begin `work` on a prepared batch and a selection, both of the host; `workspace` is its own until fetched."""
+        result = work.run(batch, selection, workspace)
+        return lambda: result
+
     def to_host(self, values: np.ndarray) -> np.ndarray:
         """An engine's tensor as a NumPy array, f32."""
         return values
@@ -135,11 +153,11 @@ class OpsEngine:
         return StepByStep(self, steps, kind, eps)
 
     def pool_mean(self, hidden: np.ndarray, cu_seqlens: np.ndarray) -> np.ndarray:
-        """The mean of each row of a pack, (rows, dim) f32; cu_seqlens is the host's."""
+        """The mean of each row of a pack, (rows, dim) f32."""
         return np.asarray(pool_mean(hidden, cu_seqlens))
 
     def span_mean(self, hidden: np.ndarray, spans: np.ndarray) -> np.ndarray:
-        """The mean of each of the host's spans, (n, 2) int32, over the rows of `hidden`: (n, dim) f32."""
+        """The mean of each span, (n, 2) int32, over the rows of `hidden`: (n, dim) f32."""
         return np.asarray(span_mean(hidden, spans))
 
     def copied(self, vectors: np.ndarray) -> np.ndarray:

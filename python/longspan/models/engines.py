@@ -12,7 +12,9 @@ from longspan.models.engine import COMPUTE_TYPES, CpuEngine, OpsEngine
 CUDA_TYPES: Final = ("bfloat16", "float16", "float32")
 
 
-def engine_for(caller: str, device: str | None, dtype: str, num_threads: int | None) -> OpsEngine:
+def engine_for(
+    caller: str, device: str | None, dtype: str, num_threads: int | None, cuda_graphs: bool = True
+) -> OpsEngine:
     """The engine for what the constructors of both encoders take. `dtype` "auto" is float32 on the CPU, which agrees
     with every reference, and bfloat16 on a GPU. A backend that LONGSPAN_BACKEND names takes every op of the model.
 
@@ -28,7 +30,7 @@ def engine_for(caller: str, device: str | None, dtype: str, num_threads: int | N
     if dtype not in ("auto", *CUDA_TYPES):
         known = ", ".join(map(repr, ("auto", *CUDA_TYPES)))
         raise ValueError(f"{caller}: dtype must be one of {known} on a GPU, got {dtype!r}")
-    return _cuda_engine(caller, device, "bfloat16" if dtype == "auto" else dtype)
+    return _cuda_engine(caller, device, "bfloat16" if dtype == "auto" else dtype, cuda_graphs)
 
 
 def _cpu_engine(caller: str, dtype: str) -> OpsEngine:
@@ -39,7 +41,7 @@ def _cpu_engine(caller: str, dtype: str) -> OpsEngine:
     return CpuEngine(chosen) if os.environ.get("LONGSPAN_BACKEND", "auto") == "auto" else OpsEngine(chosen)
 
 
-def _cuda_engine(caller: str, device: str, dtype: str) -> OpsEngine:
+def _cuda_engine(caller: str, device: str, dtype: str, cuda_graphs: bool) -> OpsEngine:
     try:
         import torch
 
@@ -51,4 +53,4 @@ def _cuda_engine(caller: str, device: str, dtype: str) -> OpsEngine:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(device.partition(":")[2] or 0) >= found:
         raise ValueError(f"{caller}: device {device!r} is not there: torch finds {found} CUDA devices")
-    return TorchEngine(device, dtype)
+    return TorchEngine(device, dtype, cuda_graphs=cuda_graphs)

@@ -8,16 +8,16 @@ hence the bias table and the windows change sides; RoPE, which knows no places b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from longspan.batch import PackedBatch
+from longspan.buckets import Bucket, fill, fill_offsets
 from longspan.models.encoder import TextEncoder
 from longspan.models.engine import OpsEngine
 from longspan.models.parts import EncoderWeights
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
-from longspan.models.workspace import Workspace
 
 
 class ExpansionEncoder(TextEncoder):
@@ -31,8 +31,8 @@ class ExpansionEncoder(TextEncoder):
             None if table is None else engine.place(np.ascontiguousarray(engine.to_host(table)[:, ::-1]))
         )
 
-    def forward(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
-        return super().forward(turn_rows(batch, self._expansion_id), workspace)
+    def prepare(self, batch: PackedBatch) -> TurnedBatch:
+        return turn_rows(batch, self._expansion_id)
 
     def _attend(self, layer: LayerSpec, qkv: np.ndarray, context: np.ndarray, batch: PackedBatch) -> None:
         q, k, v = self._heads(qkv)
@@ -81,6 +81,18 @@ class TurnedBatch(PackedBatch):
     turned: np.ndarray
     seen: np.ndarray
     cu_seqlens_seen: np.ndarray
+
+    def filled(self, bucket: Bucket) -> TurnedBatch:
+        # What the added row sees is the first token, as often as there is room for: its result is dropped.
+        batch = PackedBatch.filled(self, bucket)
+        assert isinstance(batch, TurnedBatch)
+        added = np.arange(len(self.turned), bucket.tokens)
+        return replace(
+            batch,
+            turned=np.concatenate([self.turned, added]),
+            seen=fill(self.seen, bucket.tokens),
+            cu_seqlens_seen=fill_offsets(self.cu_seqlens_seen, bucket),
+        )
 
 
 def turn_rows(batch: PackedBatch, expansion_id: int) -> TurnedBatch:

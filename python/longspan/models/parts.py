@@ -49,7 +49,7 @@ class LayerWeights:
     residual_norm: Norm | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EncoderWeights:
     """A whole encoder. Embedding tables stay in the file's dtype, memory-mapped: a text touches few of their rows."""
 

@@ -1,0 +1,123 @@
+"""What of the engine only a GPU shows: that nothing waits, that streams are kept apart, that captures are captures."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernel_cases import ON_GPU, torch
+from longspan import Encoder, MultiVectorEncoder
+from longspan.models.engine import Fetch
+from longspan.models.torch_copies import copies_for
+from longspan.models.torch_engine import TorchEngine
+from longspan.models.torch_graphs import CudaRecorder, Graphs
+from torch_models import assert_agree
+
+pytestmark = [
+    pytest.mark.skipif(not ON_GPU, reason="no CUDA device"),
+    pytest.mark.filterwarnings("error:capturing a CUDA graph failed:RuntimeWarning"),
+]
+TEXT = "Late chunking reads all of it first. Then each sentence gets a vector. So it knows its neighbours."
+
+
+def watch(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on torch raises where a pass waits for the device."""
+    plain = engine.start
+
+    def start(*args: object) -> Fetch:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return plain(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(engine, "start", start)
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+@pytest.mark.parametrize("family", ["jina-v3", "mpnet", "modernbert", "jina-v5-text-small/model"])
+def test_nothing_waits_for_the_device(family: str, graphs: bool, golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(golden / family, "cuda", cuda_graphs=graphs)
+    how = {"task": encoder.tasks[0] if encoder.tasks else None}
+    calls = [
+        lambda: encoder.encode(TEXT, **how),
+        lambda: encoder.encode([TEXT] * 65, **how),
+        lambda: encoder.encode(TEXT, output_value="token_embeddings", **how),
+        lambda: encoder.encode_chunks(TEXT, **how).embeddings,
+    ]
+    first = [np.asarray(call()) for call in calls]  # compiles, captures, fills tables: that may wait
+    watch(encoder._encoder.engine, monkeypatch)
+    for call, before in zip(calls, first, strict=True):
+        np.testing.assert_array_equal(np.asarray(call()), before)
+
+
+@pytest.mark.parametrize("attends", [True, False])
+def test_nothing_waits_for_token_vectors(attends: bool, golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MultiVectorEncoder(golden / "jina-colbert-v2", "cuda", attend_to_mask_tokens=attends)
+    first = [model.encode_queries(TEXT), model.encode_documents(TEXT)]
+    watch(model._encoder.engine, monkeypatch)
+    for found, before in zip([model.encode_queries(TEXT), model.encode_documents(TEXT)], first, strict=True):
+        np.testing.assert_array_equal(found, before)
+
+
+def test_small_batches_are_captured_once_for_each_size(golden: Path) -> None:
+    encoder = Encoder(golden / "bert-minilm", "cuda")
+    graphs = encoder._encoder.engine._graphs
+    for length, number in ((3, 1), (16, 1), (17, 2), (9, 2), (30, 2)):
+        encoder.encode_ids([np.arange(5, 5 + length)])
+        assert len(graphs) == number, length
+
+
+def test_replays_on_different_streams_do_not_meet() -> None:
+    """Each writes the same memory; a stream that is held up must not find there what a later one has put in."""
+    device = torch.device("cuda")
+    graphs = Graphs(copies_for(device), CudaRecorder(device), device)
+    streams = [torch.cuda.Stream() for _ in range(3)]
+    fetches = []
+    for number in range(30):
+        with torch.cuda.stream(streams[number % 3]):
+            torch.cuda._sleep(1_000_000 * (number % 4))  # half a millisecond each, before the pass
+            values = [np.full((1 << 16,), number, np.int32)]
+            fetch = graphs.start("pass", values, lambda tensors: (tensors[0].double() * 2 + 1)[:, None], 1 << 16)
+            assert fetch is not None
+            fetches.append(fetch)
+    for number, fetch in enumerate(fetches):
+        assert (fetch() == 2 * number + 1).all(), number
+
+
+def test_large_batches_on_different_streams_do_not_meet(golden: Path) -> None:
+    encoder = Encoder(golden / "jina-v2-en", "cuda", cuda_graphs=False)
+    texts = [" ".join([TEXT] * (1 + number % 5)) for number in range(200)]
+    alone = np.asarray(encoder.encode(texts, batch_tokens=2048))
+    for turn in range(10):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            torch.cuda._sleep(1_000_000 * (turn % 3))
+            assert_agree(np.asarray(encoder.encode(texts, batch_tokens=2048)), alone, "bfloat16", f"turn {turn}")
+
+
+def test_a_capture_that_fails_leaves_the_stream_and_the_results(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, before = Encoder(golden / "bert-minilm", "cuda"), torch.cuda.current_stream()
+    engine, plain = encoder._encoder.engine, TorchEngine.pool_mean
+
+    def waits(self: TorchEngine, hidden: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
+        cu_seqlens[0].item()  # no capture survives it
+        return plain(self, hidden, cu_seqlens)
+
+    monkeypatch.setattr(TorchEngine, "pool_mean", waits)
+    with pytest.warns(RuntimeWarning, match="capturing a CUDA graph failed, so small batches run without"):
+        found = np.asarray(encoder.encode(TEXT))
+    assert torch.cuda.current_stream() == before and len(engine._graphs) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        np.testing.assert_array_equal(np.asarray(encoder.encode(TEXT)), found)
+
+
+@pytest.mark.skipif(not ON_GPU or torch.cuda.device_count() < 2, reason="one CUDA device, or none")
+def test_a_second_device(golden: Path) -> None:
+    one, other = (Encoder(golden / "jina-v3", device) for device in ("cuda:0", "cuda:1"))
+    for texts in ([TEXT], [TEXT] * 100):
+        np.testing.assert_array_equal(np.asarray(one.encode(texts)), np.asarray(other.encode(texts)))
+    assert torch.cuda.current_device() == 0
