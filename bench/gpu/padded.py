@@ -18,8 +18,7 @@ from longspan import Encoder
 from longspan.kernels.linear import DenseLinear
 from longspan.models.parts import LayerWeights, Norm
 from longspan.models.positions import alibi_slopes, rotary_tables
-from longspan.models.spec import Rotary
-from longspan.pooling import PoolingMode
+from longspan.models.spec import PoolingMode, Rotary
 
 BATCH = 64  # texts; beyond it padded batches of ragged texts grow slower
 ACTIVATIONS = {
