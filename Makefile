@@ -35,8 +35,10 @@ setup: $(VENV)/.dev $(VENV)/.weights  ## everything a developer needs, and the p
 demo: $(VENV)/.installed $(VENV)/.weights  ## real embeddings of real text (FILES="a.txt b.md" for your own)
 	$(BIN)/longspan demo $(FILES)
 
-test: $(VENV)/.dev $(VENV)/.weights  ## every test
+NO_TRITON := $(filter-out Linux,$(shell uname))
+test: $(VENV)/.dev $(VENV)/.weights  ## every test, and on Linux `make test-kernels` (ARGS="tests/ops -k linear" for some)
 	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS)$(NO_TRITON),,$(MAKE) test-kernels)
 
 # The Triton kernels, where there is no GPU: an environment with torch's CPU build and Triton, made once.
 KERNELS_VENV := .venv-kernels

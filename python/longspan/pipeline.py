@@ -162,9 +162,8 @@ class Pipeline:
             lora_ids = [self._adapter] * len(ids)
         if not any(number != NO_ADAPTER for number in lora_ids):
             lora_ids = None
-        work = EncoderPass(
-            copy.copy(self._encoder), tail
-        )  # `load_adapter` may give the other one new weights meanwhile
+        # A copy: `load_adapter` may give the encoder new weights meanwhile.
+        work = EncoderPass(copy.copy(self._encoder), tail)
         behind: deque[tuple[PackedBatch, Fetch]] = deque()  # under way on the engine, not yet fetched
         with self._workspace() as workspace, _thread_limit(self._num_threads):
             budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
