@@ -195,7 +195,10 @@ def new_report(
 
 def command_of(names: Sequence[str], setting: Setting) -> str:
     """What a user types to run these benches so again; none for all."""
-    return shlex.join(["longspan", "bench", "run", *names, *arguments_of(replace(setting, budget=math.inf))])
+    shown = replace(setting, budget=math.inf)
+    if shown.model is not None and Path(shown.model).is_dir():  # where it lies is nobody else's business
+        shown = replace(shown, model=Path(shown.model).name)
+    return shlex.join(["longspan", "bench", "run", *names, *arguments_of(shown)])
 
 
 def failures(report: Report) -> list[str]:
