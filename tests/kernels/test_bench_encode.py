@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kernel_cases import ON_GPU, torch  # isort: skip  # skips where torch or triton is not installed
 from bench.gpu.__main__ import main
 from bench.gpu.clock import rounds_within
 from bench.gpu.contest import OURS, Row, Setting, contest
 from bench.gpu.encode import PADDED, WITHOUT, opened
 from bench.gpu.padded import PaddedModel
 from bench.results import read_report
-from kernel_cases import ON_GPU, torch
 from longspan import Encoder
 
 TEXTS = ["a short text", "one that is rather longer than the short one, by some words", "x"]
