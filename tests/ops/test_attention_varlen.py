@@ -220,8 +220,8 @@ def test_reference_backend_and_dtype_refusal() -> None:
     double = case((5, 9), 8).double()
     with pytest.raises(
         BackendError,
-        match="cpu: dtype must be float32, got float64; triton: takes torch tensors only; cuda_sm90: tensors are on cpu; "
-        "reference: only on request",
+        match="cpu: dtype must be float32, got float64; triton: takes torch tensors only; "
+        "cuda_sm90: tensors are on cpu; reference: only on request",
     ):
         ops.attention_varlen(*double.args)
     got = ops.attention_varlen(*double.args, causal=True, backend="reference")
