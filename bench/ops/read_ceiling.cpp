@@ -6,7 +6,7 @@
 
 namespace {
 
-// -ffast-math lets the compiler add in vectors; sixteen sums hide the addition's latency.
+// Each lane has a sum of its own, so the compiler adds in vectors; sixteen of them hide the addition's latency.
 float sum(const float* data, std::size_t count) {
     constexpr std::size_t kLanes = 256;
     float parts[kLanes] = {};

@@ -260,7 +260,7 @@ BAD = [
     ({"softmax_scale": 0.0}, "softmax_scale must be a finite number above 0, got 0.0"),
     ({"softmax_scale": float("nan")}, "softmax_scale must be a finite number above 0, got nan"),
     ({"dtype": "int8"}, "dtype must be 'float32' or 'bfloat16', got 'int8'"),
-    ({"backend": "gpu"}, "backend must be one of auto, cpu, triton, reference, got 'gpu'"),
+    ({"backend": "gpu"}, "backend must be one of auto, cpu, triton, cuda_sm90, reference, got 'gpu'"),
 ]
 
 
