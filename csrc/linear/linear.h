@@ -158,8 +158,8 @@ void linear(const MatrixView<const float>& x, const PackedLinear& weights, Activ
 void linear(const MatrixView<const float>& x, const PackedLinear& weights, const RowAdapters& adapters,
             const MatrixView<uint16_t>& out);
 
-// What an MLP is made of: out = (activation(x U^T + bias) of the row's adapter too) D^T + bias [+ residual], two times
-// linear(), with its bits. Where both are f32 or bf16, what lies between them is written as the second one reads it.
+// What an MLP is made of: out = activation(x U^T + bias) D^T + bias [+ residual], each product with
+// its rows' adapters: linear() twice, with its bits. Where both are f32 or bf16, what lies between them is written as the second one reads it.
 struct Mlp {
     const PackedLinear* up;
     Activation activation;

@@ -2,7 +2,7 @@
 
 `OpsEngine` calls the public ops, which check every array and choose a backend for each call. `CpuEngine` is the same
 without that: the encoder hands over its own buffers, whose shapes are right by construction, to kernels that guard
-their memory themselves; a short query makes fifty calls, and the checks would cost more than some of the kernels.
+their memory themselves; a short query's kernels take microseconds, and the checks would cost more than some of them.
 An engine's tensors are its own affair: NumPy arrays here, torch tensors in `torch_engine.py`, which the encoder takes
 for NumPy's.
 """
