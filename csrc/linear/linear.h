@@ -159,7 +159,8 @@ void linear(const MatrixView<const float>& x, const PackedLinear& weights, const
             const MatrixView<uint16_t>& out);
 
 // What an MLP is made of: out = activation(x U^T + bias) D^T + bias [+ residual], each product with
-// its rows' adapters: linear() twice, with its bits. Where both are f32 or bf16, what lies between them is written as the second one reads it.
+// its rows' adapters: linear() twice, with its bits. Where both are f32 or bf16, what lies between them is written as
+// the second one reads it.
 struct Mlp {
     const PackedLinear* up;
     Activation activation;
