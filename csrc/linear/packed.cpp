@@ -28,7 +28,7 @@ int64_t checked_rows(const std::vector<LinearPart>& parts, Dtype dtype, Gate gat
     const int64_t in_features = parts[0].weight.cols;
     int64_t rows = 0;
     for (size_t i = 0; i < parts.size(); ++i) {
-        const auto& [format, weight, bias] = parts[i];
+        const auto& [format, weight, bias, scaling] = parts[i];
         if (weight.rows < 1 || weight.cols < 1 || weight.cols != in_features) {
             reject("pack_linear: weights[", i, "] must have at least one row and ", std::max<int64_t>(in_features, 1),
                    " columns, got (", weight.rows, ", ", weight.cols, ")");
@@ -53,21 +53,25 @@ struct WeightRow {
     WeightFormat format;
     const std::byte* data;
     float bias;
+    float scaling;
 
     void load(int64_t k, int64_t count, float* to) const {
         load_weights(format, data + k * bytes_of(format), count, to);
+        for (int64_t i = 0; scaling != 1.0f && i < count; ++i) to[i] *= scaling;
     }
 };
 
 std::vector<WeightRow> stacked_rows(const std::vector<LinearPart>& parts) {
     std::vector<WeightRow> rows;
-    for (const auto& [format, weight, bias] : parts) {
-        for (int64_t i = 0; i < weight.rows; ++i) rows.push_back({format, weight.row(i), bias ? bias.data[i] : 0.0f});
+    for (const auto& [format, weight, bias, scaling] : parts) {
+        for (int64_t i = 0; i < weight.rows; ++i) {
+            rows.push_back({format, weight.row(i), bias ? bias.data[i] : 0.0f, scaling});
+        }
     }
     return rows;
 }
 
-constexpr int64_t kRun = kRotated;  // values of a row at a time: few enough lines written at once
+constexpr int64_t kRun = kRotated;  // values of a row at a time: a panel's words of them fit in the L1 cache
 
 // Values [k, k + kRun) of a row, zeros past its end; those of i8 rotated where they are a whole block.
 void load_run(const WeightRow& row, int64_t in_features, int64_t k, Dtype dtype, float* values) {
@@ -77,35 +81,56 @@ void load_run(const WeightRow& row, int64_t in_features, int64_t k, Dtype dtype,
     if (dtype == Dtype::i8 && count == kRotated) rotate_block(values);
 }
 
-// What makes the row's largest value 127; NaN if a value is not finite. Not below 2^-126, so that no quotient
-// overflows.
-float i8_scale(const WeightRow& row, int64_t in_features) {
-    float values[kRun];
-    uint32_t peak = 0;  // the bits of floats of one sign are in the floats' own order, NaN above infinity
+// Words of one column, `stride` apart, of values that are divided by i8's scale.
+template <Dtype kDtype>
+void pack_words(const float* values, int64_t words, float scale, int64_t stride, Word* to) {
+    for (int64_t i = 0; i < words; ++i) to[i * stride] = word_of(kDtype, values + i * values_per_word(kDtype), scale);
+}
+
+// The panel of these rows, null where there is none: (words of in_features, rows).
+template <Dtype kDtype>
+void pack_panel(const std::vector<const WeightRow*>& rows, int64_t in_features, Word* panel) {
+    const auto columns = static_cast<int64_t>(rows.size());
+    const int64_t depth = words_for(kDtype, in_features);
     for (int64_t k = 0; k < in_features; k += kRun) {
-        load_run(row, in_features, k, Dtype::i8, values);
-        for (int64_t i = 0; i < kRun; ++i) peak = std::max(peak, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
+        const int64_t first = k / values_per_word(kDtype), words = std::min(words_for(kDtype, kRun), depth - first);
+        for (int64_t column = 0; column < columns; ++column) {
+            float values[kRun] = {};
+            const WeightRow* row = rows[static_cast<size_t>(column)];
+            if (row != nullptr) load_run(*row, in_features, k, kDtype, values);
+            pack_words<kDtype>(values, words, 1.0f, columns, panel + first * columns + column);
+        }
     }
+}
+
+// What makes the largest value 127; NaN if a value is not finite. Not below 2^-126, so that no quotient overflows.
+float i8_scale(const float* values, int64_t count) {
+    uint32_t peak = 0;  // the bits of floats of one sign are in the floats' own order, NaN above infinity
+    for (int64_t i = 0; i < count; ++i) peak = std::max(peak, std::bit_cast<uint32_t>(values[i]) & 0x7fffffffu);
     if (peak >= 0x7f800000u) return std::numeric_limits<float>::quiet_NaN();
     return std::max(std::bit_cast<float>(peak) / 127.0f, std::numeric_limits<float>::min());
 }
 
-// One column of a panel: words `columns` apart from `to` on. Returns the sum of i8's whole numbers.
-int32_t pack_column(const WeightRow& row, int64_t in_features, Dtype dtype, float scale, int64_t columns, Word* to) {
-    const int64_t per_word = values_per_word(dtype);
-    float values[kRun];
-    int32_t sum = 0;
-    for (int64_t k = 0; k < in_features; k += kRun) {
-        load_run(row, in_features, k, dtype, values);
-        const int64_t words = std::min(kRun / per_word, words_for(dtype, in_features) - k / per_word);
-        for (int64_t i = 0; i < words * per_word; i += per_word) {
-            const Word word = word_of(dtype, values + i, scale);
-            to[(k + i) / per_word * columns] = word;
-            if (dtype != Dtype::i8) continue;
-            for (int shift = 0; shift < 32; shift += 8) sum += static_cast<int8_t>(word >> shift & 0xffu);
+// The same of i8, whose rows are needed whole before their scales are known; and the sums of their whole numbers.
+void pack_i8_panel(const std::vector<const WeightRow*>& rows, int64_t in_features, Word* panel, float* scales,
+                   int32_t* sums) {
+    const auto columns = static_cast<int64_t>(rows.size());
+    const int64_t words = words_for(Dtype::i8, in_features), runs = divide_up(in_features, kRun);
+    auto* values = static_cast<float*>(thread_scratch(runs * kRun * int64_t{sizeof(float)}));
+    for (int64_t column = 0; column < columns; ++column) {
+        std::fill_n(values, runs * kRun, 0.0f);
+        const WeightRow* row = rows[static_cast<size_t>(column)];
+        for (int64_t k = 0; row != nullptr && k < in_features; k += kRun) {
+            load_run(*row, in_features, k, Dtype::i8, values + k);
+        }
+        scales[column] = row == nullptr ? 1.0f : i8_scale(values, in_features);
+        pack_words<Dtype::i8>(values, words, scales[column], columns, panel + column);
+        sums[column] = 0;
+        for (int64_t i = 0; i < words; ++i) {
+            const Word word = panel[i * columns + column];
+            for (int shift = 0; shift < 32; shift += 8) sums[column] += static_cast<int8_t>(word >> shift & 0xffu);
         }
     }
-    return sum;
 }
 
 }  // namespace
@@ -163,24 +188,16 @@ PackedLinear::PackedLinear(const std::vector<LinearPart>& parts, Dtype dtype, Ga
 
     const std::vector<WeightRow> rows = stacked_rows(parts);
     parallel_for(view_.num_panels, [&](int64_t panel) {
+        std::vector<const WeightRow*> packed(static_cast<size_t>(columns));
         for (int64_t column = 0; column < columns; ++column) {
-            const int64_t at = panel * columns + column, row = order_.row_of(panel, column);
-            Word* to = panels + panel * columns * depth + column;
-            float scale = 1.0f;
-            int32_t sum = 0;
-            if (row < 0) {
-                for (int64_t i = 0; i < depth; ++i) to[i * columns] = 0;
-                bias[at] = 0.0f;
-            } else {
-                const WeightRow& source = rows[static_cast<size_t>(row)];
-                if (is_i8) scale = i8_scale(source, in_features);
-                sum = pack_column(source, in_features, dtype, scale, columns, to);
-                bias[at] = source.bias;
-            }
-            if (!is_i8) continue;
-            scales[at] = scale;
-            sums[at] = sum;
+            const int64_t row = order_.row_of(panel, column);
+            if (row >= 0) packed[static_cast<size_t>(column)] = &rows[static_cast<size_t>(row)];
+            bias[panel * columns + column] = row < 0 ? 0.0f : rows[static_cast<size_t>(row)].bias;
         }
+        Word* to = panels + panel * columns * depth;
+        if (dtype == Dtype::f32) pack_panel<Dtype::f32>(packed, in_features, to);
+        if (dtype == Dtype::bf16) pack_panel<Dtype::bf16>(packed, in_features, to);
+        if (dtype == Dtype::i8) pack_i8_panel(packed, in_features, to, scales + panel * columns, sums + panel * columns);
     });
 }
 

@@ -22,6 +22,7 @@ struct LinearPart {
     WeightFormat format;
     MatrixView<const std::byte> weight;  // (rows, in_features) in that format; row_stride in bytes
     VectorView<const float> bias;        // (rows,); data null: zeros
+    float scaling = 1.0f;                // of the weights
 };
 
 // Which row of the weights each column of each panel holds, and in what words.

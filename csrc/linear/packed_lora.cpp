@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -28,17 +29,22 @@ PackedLinear packed_a(const HeadsView<const float>& lora_a, const HeadsView<cons
                       const std::vector<float>& scaling, const PanelOrder& order, Dtype dtype) {
     check(lora_a, lora_b, scaling, order);
     const int64_t adapters = lora_a.rows, rank = lora_a.heads, in_features = lora_a.head_dim;
-    std::vector<float> scaled(static_cast<size_t>(adapters * rank * in_features));
+    std::vector<LinearPart> parts;
     for (int64_t t = 0; t < adapters; ++t) {
-        for (int64_t j = 0; j < rank; ++j) {
-            float* to = scaled.data() + (t * rank + j) * in_features;
-            const float* from = lora_a.at(t, j);
-            for (int64_t k = 0; k < in_features; ++k) to[k] = scaling[static_cast<size_t>(t)] * from[k];
-        }
+        const auto* first = reinterpret_cast<const std::byte*>(lora_a.at(t, 0));
+        const int64_t row_bytes = lora_a.head_stride * int64_t{sizeof(float)};
+        parts.push_back(
+            {WeightFormat::f32, {first, rank, in_features, row_bytes}, {}, scaling[static_cast<size_t>(t)]});
     }
-    const auto* bytes = reinterpret_cast<const std::byte*>(scaled.data());
-    const MatrixView<const std::byte> view{bytes, adapters * rank, in_features, in_features * int64_t{sizeof(float)}};
-    return {{{WeightFormat::f32, view, {}}}, dtype, Gate::none, order.isa};
+    return {parts, dtype, Gate::none, order.isa};
+}
+
+// From the first value that is not zero to behind the last one; no values: {count, 0}.
+std::pair<int64_t, int64_t> nonzero_range(const float* values, int64_t count) {
+    int64_t first = 0, last = count;
+    while (first < count && values[first] == 0.0f) ++first;
+    while (last > first && values[last - 1] == 0.0f) --last;
+    return {first, first < last ? last : 0};
 }
 
 }  // namespace
@@ -51,16 +57,13 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
       a_(packed_a(lora_a, lora_b, scaling, order, shrink_dtype())),
       segments_(static_cast<size_t>(order.num_panels() * lora_a.rows)) {
     const int64_t columns = order.columns, num_panels = order.num_panels();
-    const int64_t per_word = values_per_word(expand_dtype()), depth = words_for(expand_dtype(), rank_);
-    // Word j of an adapter's B in a column.
-    const auto word = [&](int64_t panel, int64_t column, int64_t adapter, int64_t j) {
-        const int64_t row = order_.row_of(panel, column);
-        float values[2] = {0.0f, 0.0f};
-        for (int64_t i = 0; i < per_word && row >= 0 && j * per_word + i < rank_; ++i) {
-            values[i] = lora_b.at(adapter, row)[j * per_word + i];
-            if (values[i] == 0.0f) values[i] = 0.0f;  // -0 as well: zero words are told by their bits
+    const int64_t per_word = values_per_word(expand_dtype());
+    // Calls body(column, row of B) for the columns of a panel that hold one.
+    const auto each_column = [&](int64_t panel, int64_t adapter, auto&& body) {
+        for (int64_t column = 0; column < columns; ++column) {
+            const int64_t row = order_.row_of(panel, column);
+            if (row >= 0) body(column, lora_b.at(adapter, row));
         }
-        return word_of(expand_dtype(), values, 1.0f);
     };
     const auto each_segment = [&](auto&& body) {
         parallel_for(num_panels, [&](int64_t panel) {
@@ -70,30 +73,36 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
         });
     };
     each_segment([&](int64_t panel, int64_t t, LoraSegment& segment) {
-        int64_t first = depth, last = 0;
-        for (int64_t column = 0; column < columns; ++column) {
-            for (int64_t j = 0; j < depth; ++j) {
-                if (word(panel, column, t, j) == 0) continue;
-                first = std::min(first, j);
-                last = std::max(last, j + 1);
-            }
-        }
-        segment = {nullptr, last > first ? first : 0, std::max<int64_t>(last - first, 0)};
+        int64_t first = rank_, last = 0;
+        each_column(panel, t, [&](int64_t, const float* row) {
+            const auto range = nonzero_range(row, rank_);
+            first = std::min(first, range.first);
+            last = std::max(last, range.second);
+        });
+        if (last == 0) return;
+        segment.first = first / per_word;
+        segment.depth = words_for(expand_dtype(), last) - segment.first;
     });
     for (const auto& segment : segments_) num_words_ += segment.depth * columns;
     words_ = allocate_words(std::max<int64_t>(num_words_, 1));
+    std::vector<Word*> panels;  // of the segments
     Word* next = words_.get();
     for (auto& segment : segments_) {
         segment.panel = next;
+        panels.push_back(next);
         next += segment.depth * columns;
     }
     each_segment([&](int64_t panel, int64_t t, const LoraSegment& segment) {
-        Word* packed = words_.get() + (segment.panel - words_.get());
-        for (int64_t j = 0; j < segment.depth; ++j) {
-            for (int64_t column = 0; column < columns; ++column) {
-                packed[j * columns + column] = word(panel, column, t, segment.first + j);
+        Word* const packed = panels[static_cast<size_t>(panel * num_adapters_ + t)];
+        std::fill_n(packed, segment.depth * columns, Word{0});
+        each_column(panel, t, [&](int64_t column, const float* row) {
+            for (int64_t j = 0; j < segment.depth; ++j) {
+                const int64_t from = (segment.first + j) * per_word;
+                float values[2] = {row[from], 0.0f};
+                if (per_word == 2 && from + 1 < rank_) values[1] = row[from + 1];
+                packed[j * columns + column] = word_of(expand_dtype(), values, 1.0f);
             }
-        }
+        });
     });
 }
 
