@@ -39,9 +39,33 @@ public:
         return whole.depth == segment.depth ? std::optional(whole) : std::nullopt;
     }
 
-    // Adds to a strip's tile what its rows' adapters say, a run of rows with the same one at a time: the sums go on
-    // from where they lie, as they would have in registers.
+    // Adds to a strip's tile what its rows' adapters say: the sums go on from where they lie, as they would have in
+    // registers.
     void expand(int64_t first_row, int64_t rows, int64_t panel, Word* tile) const {
+        each_chunk(first_row, rows, panel, [&](int64_t row, int64_t run, const Extension& more, bool) {
+            kMultiply<Kind>.extended[run - 1](more.staged, more.panel, 0, 0, {more.panel, 0},
+                                              {tile + row * kColumns, 0, true}, &more);
+        });
+    }
+
+    // What its rows' adapters say, by itself; -0, which adds nothing to any number, where there is none.
+    void expand_alone(int64_t first_row, int64_t rows, int64_t panel, Word* tile) const {
+        constexpr Word kNothing = 0x80000000u;
+        for (int64_t r = 0; r < rows; ++r) {
+            const int32_t id = lora_.ids[first_row + r];
+            if (id >= 0 && segment_of(panel, id).depth > 0) continue;
+            for (int64_t column = 0; column < kColumns; ++column) tile[r * kColumns + column] = kNothing;
+        }
+        each_chunk(first_row, rows, panel, [&](int64_t row, int64_t run, const Extension& more, bool is_first) {
+            kMultiply<Kind>.one[run - 1](more.staged, more.panel, 0, more.depth, {more.panel, 0},
+                                         {tile + row * kColumns, 0, !is_first}, nullptr);
+        });
+    }
+
+private:
+    // Calls body(row, rows, words, whether they are the first) for runs of a strip's rows with the same adapter.
+    template <class Body>
+    void each_chunk(int64_t first_row, int64_t rows, int64_t panel, Body&& body) const {
         for (int64_t row = 0, end; row < rows; row = end) {
             end = row + run_of(first_row + row, rows - row);
             const int32_t id = lora_.ids[first_row + row];
@@ -49,14 +73,12 @@ public:
             const LoraSegment& segment = segment_of(panel, id);
             for (int64_t done = 0; done < segment.depth;) {
                 const Extension more = rest_of(segment, first_row + row, done);
-                kMultiply<Kind>.extended[end - row - 1](more.staged, more.panel, 0, 0, {more.panel, 0},
-                                                        {tile + row * kColumns, 0, true}, &more);
+                body(row, end - row, more, done == 0);
                 done += more.depth;
             }
         }
     }
 
-private:
     const LoraSegment& segment_of(int64_t panel, int32_t id) const {
         return lora_.segments[panel * lora_.num_adapters + id];
     }

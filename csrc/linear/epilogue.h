@@ -128,27 +128,26 @@ private:
     int64_t column_, left_;
 };
 
-// For rows from first_row on.
 template <class Values, class Outputs, Activation kActivation>
-void finish(const LinearArgs& args, const Word* sums, int64_t first_row, int64_t rows, int64_t panel) {
+void finish(const LinearArgs& args, const Tile& tile, int64_t rows, int64_t panel) {
     const Values values(args, panel);
     const F32 low_bias = F32::load(args.weights.bias + panel * kColumns);
     const F32 high_bias = F32::load(args.weights.bias + panel * kColumns + kLanes);
     const bool is_gated = args.weights.is_gated;
     Outputs outputs(args, panel * (is_gated ? kLanes : kColumns));
     for (int64_t r = 0; r < rows; ++r) {
-        const F32 low = values.at(sums + r * kColumns, first_row + r, 0) + low_bias;
-        const F32 high = values.at(sums + r * kColumns, first_row + r, 1) + high_bias;
+        const F32 low = values.at(tile, r, 0) + low_bias;
+        const F32 high = values.at(tile, r, 1) + high_bias;
         const F32 activated = activate<kActivation>(low);
         if (is_gated) {
-            outputs.put(first_row + r, activated * high);
+            outputs.put(tile.first_row + r, activated * high);
         } else {
-            outputs.put(first_row + r, activated, activate<kActivation>(high));
+            outputs.put(tile.first_row + r, activated, activate<kActivation>(high));
         }
     }
 }
 
-using FinishFn = void(const LinearArgs&, const Word*, int64_t, int64_t, int64_t);
+using FinishFn = void(const LinearArgs&, const Tile&, int64_t, int64_t);
 
 template <class Values, class Outputs>
 FinishFn* finish_for(Activation activation) {
@@ -167,18 +166,6 @@ FinishFn* finish_for(Activation activation) {
             return finish<Values, Outputs, Activation::tanh>;
     }
     return nullptr;
-}
-
-// A tile's sums to what they mean, as floats, in place: what the adapters' sums can be added to.
-template <class Values>
-void settle(const LinearArgs& args, Word* sums, int64_t first_row, int64_t rows, int64_t panel) {
-    const Values values(args, panel);
-    for (int64_t r = 0; r < rows; ++r) {
-        for (int vector = 0; vector < 2; ++vector) {
-            const F32 value = values.at(sums + r * kColumns, first_row + r, vector);
-            value.store(reinterpret_cast<float*>(sums + r * kColumns + vector * kLanes));
-        }
-    }
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ inline void unroll(Body&& body) {
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
-constexpr int64_t kTileRows = kF32.tile_rows;
+constexpr int64_t kTileRows = kF32.tile_rows, kTileWords = kTileRows * kColumns;
 
 constexpr int64_t divide_up(int64_t value, int64_t by) {
     return (value + by - 1) / by;
@@ -160,7 +160,7 @@ FinishFn* finish_of_kind(const LinearArgs& args) {
     if constexpr (std::is_same_v<Values, FloatSums>) {
         if (args.next.words != nullptr) return finish_for<Values, ToStaged<Kind>>(args.activation);
     } else if (args.lora.segments != nullptr) {
-        return finish_of<FloatSums>(args);  // settled
+        return finish_of<AdaptedSums>(args);
     }
     return finish_of<Values>(args);
 }
@@ -179,7 +179,7 @@ inline const Word* next_piece(const LinearArgs& args, const LinearBlock& block, 
 template <class Kind>
 void walk(const LinearArgs& args, const LinearBlock& block) {
     using Expand = typename Kind::Expand;
-    constexpr bool kSettles = !std::is_same_v<typename Kind::Values, FloatSums>;
+    constexpr bool kGoesOn = std::is_same_v<typename Kind::Values, FloatSums>;  // with what adapters add, in the sums
     const int64_t rows = block.last_row - block.first_row;
     const int64_t panels = block.last_panel - block.first_panel;
     const int64_t num_words = args.weights.num_words;
@@ -191,9 +191,10 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t kept_panels = keeps_sums ? panels : at_most(panels, kMostPanelsAtOnce);
     const bool has_lora = args.lora.segments != nullptr;
     const int64_t words = kept_panels * tile_rows * kColumns;
-    const int64_t lora_words = has_lora ? OwnAdapters<Expand>::words(args.lora, rows) : 0;
+    const int64_t lora_words = has_lora ? kTileWords + OwnAdapters<Expand>::words(args.lora, rows) : 0;
     auto* sums = static_cast<Word*>(thread_scratch((words + lora_words) * int64_t{sizeof(Word)}));
-    OwnAdapters<Expand> own(args.lora, block, sums + words);
+    Word* const own_sums = has_lora ? sums + words : nullptr;
+    OwnAdapters<Expand> own(args.lora, block, sums + words + kTileWords);
     const Word* staged = args.staged.words + block.first_row * kStride;
     FinishFn* const finish = finish_of_kind<Kind>(args);
 
@@ -222,10 +223,10 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
                 for (int64_t i = 0; i < taken; ++i) {
                     Word* done = tile + i * tile_stride;
                     if (has_lora && !more) {
-                        if (kSettles) settle<typename Kind::Values>(args, done, first_row, strip_rows, at + i);
-                        own.expand(first_row, strip_rows, at + i, done);
+                        if (kGoesOn) own.expand(first_row, strip_rows, at + i, done);
+                        if (!kGoesOn) own.expand_alone(first_row, strip_rows, at + i, own_sums);
                     }
-                    finish(args, done, first_row, strip_rows, at + i);
+                    finish(args, {done, reinterpret_cast<const float*>(own_sums), first_row}, strip_rows, at + i);
                 }
             }
             panel += taken;

@@ -32,11 +32,21 @@ inline Word round_to_bf16(Word bits) {
     return is_nan ? (bits | 0x400000u) & 0xffff0000u : rounded;
 }
 
-// A finished tile's sums, where they are what they mean.
+// A finished tile: kColumns sums for each row from first_row on; and of i8 what the rows' own adapters add to them, as
+// floats, null in a call without adapters.
+struct Tile {
+    const Word* sums;
+    const float* own;
+    int64_t first_row;
+
+    static int64_t at(int64_t r, int vector) { return r * kColumns + vector * kLanes; }
+};
+
+// What a tile's sums mean: themselves,
 struct FloatSums {
     FloatSums(const LinearArgs&, int64_t) {}
-    F32 at(const Word* sums, int64_t, int vector) const {
-        return F32::load(reinterpret_cast<const float*>(sums) + vector * kLanes);
+    F32 at(const Tile& tile, int64_t r, int vector) const {
+        return F32::load(reinterpret_cast<const float*>(tile.sums) + Tile::at(r, vector));
     }
 };
 
@@ -85,7 +95,7 @@ struct Bf16Kind : Bf16Operands<Bf16Product> {
     using Expand = Bf16Kind;
 };
 
-// A finished tile's exact sums times the scales of its rows and columns, less what the rows' zeros put in.
+// or, exact as they are, times the scales of their rows and columns, less what the rows' zeros put in,
 struct ScaledSums {
     const StagedRows& rows;
     F32 scales[2];
@@ -98,10 +108,19 @@ struct ScaledSums {
             column_sums[vector] = I32::load(args.weights.sums + column);
         }
     }
-    F32 at(const Word* sums, int64_t row, int vector) const {
+    F32 at(const Tile& tile, int64_t r, int vector) const {
+        const int64_t row = tile.first_row + r;
         const I32 zero = I32::all(static_cast<Word>(rows.zeros[row]));
-        const I32 sum = I32::load(sums + vector * kLanes) - zero * column_sums[vector];
+        const I32 sum = I32::load(tile.sums + Tile::at(r, vector)) - zero * column_sums[vector];
         return to_float(sum) * (F32::all(rows.scales[row]) * scales[vector]);
+    }
+};
+
+// with what the rows' own adapters add.
+struct AdaptedSums : ScaledSums {
+    using ScaledSums::ScaledSums;
+    F32 at(const Tile& tile, int64_t r, int vector) const {
+        return ScaledSums::at(tile, r, vector) + F32::load(tile.own + Tile::at(r, vector));
     }
 };
 

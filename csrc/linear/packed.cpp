@@ -197,7 +197,8 @@ PackedLinear::PackedLinear(const std::vector<LinearPart>& parts, Dtype dtype, Ga
         Word* to = panels + panel * columns * depth;
         if (dtype == Dtype::f32) pack_panel<Dtype::f32>(packed, in_features, to);
         if (dtype == Dtype::bf16) pack_panel<Dtype::bf16>(packed, in_features, to);
-        if (dtype == Dtype::i8) pack_i8_panel(packed, in_features, to, scales + panel * columns, sums + panel * columns);
+        if (dtype == Dtype::i8)
+            pack_i8_panel(packed, in_features, to, scales + panel * columns, sums + panel * columns);
     });
 }
 

@@ -18,16 +18,35 @@ inline void rotate_lanes(F32 (&x)[kRotatedRegisters]) {
         alignas(64) float signs[kLanes];
         for (int i = 0; i < kLanes; ++i) signs[i] = (i & kStep) != 0 ? -1.0f : 1.0f;
         const F32 sign = F32::load(signs);
-        for (F32& some : x) some = exchange<kStep>(some) + some * sign;
+        for (F32& some : x) some = fma(some, sign, exchange<kStep>(some));  // the product is exact
         rotate_lanes<2 * kStep>(x);
     }
 }
 
-// `count` values at `from` to `to`, which ends on a whole register, filled up with zeros.
-void rotate_row(const float* from, int64_t count, float* to) {
+// Of values, and of a zero.
+class Range {
+public:
+    void take(F32 values) {
+        low_ = min(values, low_);
+        high_ = max(values, high_);
+        poison_ = fma(values, F32::zero(), poison_);  // NaN from then on where a value is not finite
+    }
+    float low() const { return -max_lane(F32::zero() - low_); }
+    float high() const { return max_lane(high_); }
+    bool is_finite() const { return sum(poison_) == 0.0f; }
+
+private:
+    F32 low_ = F32::zero(), high_ = F32::zero(), poison_ = F32::zero();
+};
+
+// `count` values at `from` to `to`, which ends on a whole register, filled up with zeros. Returns their range.
+Range rotate_row(const float* from, int64_t count, float* to) {
+    Range range;
     const int64_t rotated = count / kRotated * kRotated;
     for (int64_t k = rotated; k < count; k += kLanes) {
-        F32::load_first(from + k, at_most(count - k, kLanes)).store(to + k);
+        const F32 values = F32::load_first(from + k, at_most(count - k, kLanes));
+        range.take(values);
+        values.store(to + k);
     }
     for (int64_t k = 0; k < rotated; k += kRotated) {
         F32 x[kRotatedRegisters];
@@ -41,8 +60,12 @@ void rotate_row(const float* from, int64_t count, float* to) {
                 x[i + step] = low - high;
             }
         }
-        for (int i = 0; i < kRotatedRegisters; ++i) x[i].store(to + k + i * kLanes);
+        for (int i = 0; i < kRotatedRegisters; ++i) {
+            range.take(x[i]);
+            x[i].store(to + k + i * kLanes);
+        }
     }
+    return range;
 }
 
 }  // namespace

@@ -31,30 +31,20 @@ void stage_row(const LinearArgs& args, int64_t row) {
     each_block<Kind>(args, row, [&](int64_t k, int64_t count, Word* staged) { Kind::stage(x + k, count, staged); });
 }
 
-struct RowRange {
-    float low, high;
-    bool is_finite;
-};
-
-// Of `count` values, and of the zeros that end their last register.
-RowRange range_of(const float* x, int64_t count) {
-    F32 low = F32::zero(), high = F32::zero(), poison = F32::zero();
-    for (int64_t k = 0; k < count; k += kLanes) {
-        const F32 values = F32::load(x + k);
-        low = min(values, low);
-        high = max(values, high);
-        poison = poison + values * F32::zero();  // NaN from then on where a value is not finite
-    }
-    return {-max_lane(F32::zero() - low), max_lane(high), sum(poison) == 0.0f};
-}
-
 inline float rounded(float x) {
     return max_lane(round(F32::all(x)));
 }
 
-// Whole numbers to staged words; bytes past the last one are zeros of the weights, and of no account.
-inline void stage_bytes(const uint8_t* bytes, int64_t count, Word* staged) {
-    for (int64_t i = 0; i < words_for(Dtype::i8, count); ++i) {
+// `count` values, a step `inverse` each, to staged words. Bytes past the last one are zeros of the weights, and of no
+// account.
+void stage_bytes(const float* x, int64_t count, float inverse, float zero, Word* staged) {
+    constexpr bool kIsWhole = Int8Kind::kParts == 1;  // words as they are
+    alignas(64) uint8_t bytes[kDepth<Int8Kind> * 4];
+    uint8_t* const to = kIsWhole ? reinterpret_cast<uint8_t*>(staged) : bytes;
+    for (int64_t k = 0; k < count; k += kLanes) {
+        store_bytes(round(F32::load(x + k) * F32::all(inverse)) + F32::all(zero), to + k);
+    }
+    for (int64_t i = 0; !kIsWhole && i < words_for(Dtype::i8, count); ++i) {
         Word word;
         std::memcpy(&word, bytes + i * int64_t{sizeof(Word)}, sizeof word);
         unroll<Int8Kind::kParts>(
@@ -65,21 +55,17 @@ inline void stage_bytes(const uint8_t* bytes, int64_t count, Word* staged) {
 template <>
 inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row) {
     auto* x = static_cast<float*>(thread_scratch((args.x.cols + kLanes) * int64_t{sizeof(float)}));
-    rotate_row(args.x.row(row), args.x.cols, x);
-    const RowRange range = range_of(x, args.x.cols);
-    const float steps = range.high / 255.0f - range.low / 255.0f;
+    const Range range = rotate_row(args.x.row(row), args.x.cols, x);
+    const bool is_finite = range.is_finite();
+    const float low = range.low(), steps = range.high() / 255.0f - low / 255.0f;
     const float scale = steps > 0x1p-126f ? steps : 0x1p-126f;
-    const float inverse = range.is_finite ? 1.0f / scale : 0.0f;
-    const float zero = range.is_finite ? rounded(-range.low * inverse) : 0.0f;
-    args.staged.scales[row] = range.is_finite ? scale : float_of(0x7fc00000u);
+    const float inverse = is_finite ? 1.0f / scale : 0.0f;
+    const float zero = is_finite ? rounded(-low * inverse) : 0.0f;
+    args.staged.scales[row] = is_finite ? scale : float_of(0x7fc00000u);
     args.staged.zeros[row] = static_cast<int32_t>(zero);
+    if (!is_finite) return;  // whatever is staged, times NaN
     each_block<Int8Kind>(args, row, [&](int64_t first, int64_t count, Word* staged) {
-        alignas(64) uint8_t bytes[kDepth<Int8Kind> * 4];
-        if (!range.is_finite) count = 0;  // whatever it is times NaN
-        for (int64_t k = 0; k < count; k += kLanes) {
-            store_bytes(round(F32::load(x + first + k) * F32::all(inverse)) + F32::all(zero), bytes + k);
-        }
-        stage_bytes(bytes, count, staged);
+        stage_bytes(x + first, count, inverse, zero, staged);
     });
 }
 
