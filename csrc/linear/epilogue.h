@@ -129,7 +129,7 @@ private:
 };
 
 template <class Values, class Outputs, Activation kActivation>
-void finish(const LinearArgs& args, const Tile& tile, int64_t rows, int64_t panel) {
+void finish(const LinearArgs& args, Tile tile, int64_t rows, int64_t panel) {
     const Values values(args, panel);
     const F32 low_bias = F32::load(args.weights.bias + panel * kColumns);
     const F32 high_bias = F32::load(args.weights.bias + panel * kColumns + kLanes);
@@ -147,7 +147,7 @@ void finish(const LinearArgs& args, const Tile& tile, int64_t rows, int64_t pane
     }
 }
 
-using FinishFn = void(const LinearArgs&, const Tile&, int64_t, int64_t);
+using FinishFn = void(const LinearArgs&, Tile, int64_t, int64_t);
 
 template <class Values, class Outputs>
 FinishFn* finish_for(Activation activation) {

@@ -12,7 +12,7 @@ namespace {
 // smallest that is worth reading all weights for. Multiples of kTileRows, which most instruction sets' tiles divide.
 constexpr int64_t kMostRows = 84, kLeastRows = 28, kTileRows = 14;
 // Below so many rows for each thread, each step is cut by itself: by columns too.
-constexpr int64_t kRowsPerThread = 64;
+constexpr int64_t kRowsPerThread = 84;
 
 thread_local Scratch temporaries;
 
