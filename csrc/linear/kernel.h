@@ -193,8 +193,8 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t words = kept_panels * tile_rows * kColumns;
     const int64_t lora_words = has_lora ? kTileWords + OwnAdapters<Expand>::words(args.lora, rows) : 0;
     auto* sums = static_cast<Word*>(thread_scratch((words + lora_words) * int64_t{sizeof(Word)}));
-    Word* const own_sums = has_lora ? sums + words : nullptr;
-    OwnAdapters<Expand> own(args.lora, block, sums + words + kTileWords);
+    Word* const own_sums = sums + words;
+    OwnAdapters<Expand> own(args.lora, block, own_sums + (has_lora ? kTileWords : 0));
     const Word* staged = args.staged.words + block.first_row * kStride;
     FinishFn* const finish = finish_of_kind<Kind>(args);
 

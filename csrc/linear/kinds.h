@@ -32,11 +32,10 @@ inline Word round_to_bf16(Word bits) {
     return is_nan ? (bits | 0x400000u) & 0xffff0000u : rounded;
 }
 
-// A finished tile: kColumns sums for each row from first_row on; and of i8 what the rows' own adapters add to them, as
-// floats, null in a call without adapters.
+// A finished tile: kColumns sums for each row from first_row on.
 struct Tile {
     const Word* sums;
-    const float* own;
+    const float* own;  // what the rows' own adapters add: of i8, in a call that has adapters
     int64_t first_row;
 
     static int64_t at(int64_t r, int vector) { return r * kColumns + vector * kLanes; }

@@ -189,16 +189,16 @@ PackedLinear::PackedLinear(const std::vector<LinearPart>& parts, Dtype dtype, Ga
     const std::vector<WeightRow> rows = stacked_rows(parts);
     parallel_for(view_.num_panels, [&](int64_t panel) {
         std::vector<const WeightRow*> packed(static_cast<size_t>(columns));
+        const int64_t first = panel * columns;
         for (int64_t column = 0; column < columns; ++column) {
             const int64_t row = order_.row_of(panel, column);
             if (row >= 0) packed[static_cast<size_t>(column)] = &rows[static_cast<size_t>(row)];
-            bias[panel * columns + column] = row < 0 ? 0.0f : rows[static_cast<size_t>(row)].bias;
+            bias[first + column] = row < 0 ? 0.0f : rows[static_cast<size_t>(row)].bias;
         }
-        Word* to = panels + panel * columns * depth;
+        Word* to = panels + first * depth;
         if (dtype == Dtype::f32) pack_panel<Dtype::f32>(packed, in_features, to);
         if (dtype == Dtype::bf16) pack_panel<Dtype::bf16>(packed, in_features, to);
-        if (dtype == Dtype::i8)
-            pack_i8_panel(packed, in_features, to, scales + panel * columns, sums + panel * columns);
+        if (dtype == Dtype::i8) pack_i8_panel(packed, in_features, to, scales + first, sums + first);
     });
 }
 

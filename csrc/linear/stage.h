@@ -56,14 +56,16 @@ template <>
 inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row) {
     auto* x = static_cast<float*>(thread_scratch((args.x.cols + kLanes) * int64_t{sizeof(float)}));
     const Range range = rotate_row(args.x.row(row), args.x.cols, x);
-    const bool is_finite = range.is_finite();
+    if (!range.is_finite()) {  // whatever is staged, times NaN
+        args.staged.scales[row] = float_of(0x7fc00000u);
+        args.staged.zeros[row] = 0;
+        return;
+    }
     const float low = range.low(), steps = range.high() / 255.0f - low / 255.0f;
     const float scale = steps > 0x1p-126f ? steps : 0x1p-126f;
-    const float inverse = is_finite ? 1.0f / scale : 0.0f;
-    const float zero = is_finite ? rounded(-low * inverse) : 0.0f;
-    args.staged.scales[row] = is_finite ? scale : float_of(0x7fc00000u);
+    const float inverse = 1.0f / scale, zero = rounded(-low * inverse);
+    args.staged.scales[row] = scale;
     args.staged.zeros[row] = static_cast<int32_t>(zero);
-    if (!is_finite) return;  // whatever is staged, times NaN
     each_block<Int8Kind>(args, row, [&](int64_t first, int64_t count, Word* staged) {
         stage_bytes(x + first, count, inverse, zero, staged);
     });

@@ -126,6 +126,7 @@ def test_laws(isa: str) -> None:
     first = plain.cu_seqlens_q[:-1][np.diff(plain.cu_seqlens_q) > 0]
     np.testing.assert_array_equal(ops.attention_varlen(*plain.args, causal=True)[first], plain.v[first])
     np.testing.assert_array_equal(ops.attention_varlen(*plain.args, window=(0, 0)), plain.v)
+    np.testing.assert_array_equal(ops.attention_varlen(*plain.args, window=(np.int64(0), np.int32(0))), plain.v)
 
 
 def test_biases_agree_with_each_other(isa: str) -> None:

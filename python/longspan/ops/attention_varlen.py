@@ -133,7 +133,7 @@ def attention_varlen(
     if cos is not None and lengths is not None:
         _check_rotary_range(cos, *lengths)
     if window is not None:
-        _check_window(window)
+        window = _checked_window(window)
     if softmax_scale is not None:
         check_positive("attention_varlen", "softmax_scale", softmax_scale)
     if dtype not in ("float32", "bfloat16"):
@@ -230,12 +230,15 @@ def _check_rotary_range(cos: Array, lengths_q: np.ndarray, lengths_k: np.ndarray
         )
 
 
-def _check_window(window: tuple[int, int]) -> None:
-    fits = isinstance(window, tuple) and len(window) == 2 and all(isinstance(side, int) for side in window)
+def _checked_window(window: tuple[int, int]) -> tuple[int, int]:
+    """The same as Python's ints."""
+    fits = isinstance(window, tuple) and len(window) == 2 and all(isinstance(side, (int, np.integer)) for side in window)
     if not fits or min(window) < -1:
         raise ValueError(
             f"attention_varlen: window must be two ints (left, right), each -1 (no limit) or more, got {window!r}"
         )
+    left, right = window
+    return int(left), int(right)
 
 
 def key_limits(causal: bool, window: tuple[int, int] | None) -> tuple[int | None, int | None]:
