@@ -232,8 +232,8 @@ def _check_rotary_range(cos: Array, lengths_q: np.ndarray, lengths_k: np.ndarray
 
 def _checked_window(window: tuple[int, int]) -> tuple[int, int]:
     """The same as Python's ints."""
-    fits = isinstance(window, tuple) and len(window) == 2 and all(isinstance(side, (int, np.integer)) for side in window)
-    if not fits or min(window) < -1:
+    is_pair = isinstance(window, tuple) and len(window) == 2
+    if not is_pair or not all(isinstance(side, (int, np.integer)) and side >= -1 for side in window):
         raise ValueError(
             f"attention_varlen: window must be two ints (left, right), each -1 (no limit) or more, got {window!r}"
         )
