@@ -67,6 +67,7 @@ def test_registrations() -> None:
     nothing = (None, None, None, None, False, None, None)
     out, lse = attention_varlen._attention_varlen_op(q, q, q, offsets, offsets, 0.25, *nothing)
     spans = torch.stack([offsets[:1], offsets[-1:]], 1)
+    pairs = torch.tensor([[2, 0]], dtype=torch.int32, device=x.device)
     cases = [
         (layer_norm._layer_norm_op, (x, x[0], x[1], 1e-5, x)),
         (layer_norm._rms_norm_op, (x, x[0], 1e-5, None)),
@@ -76,7 +77,7 @@ def test_registrations() -> None:
         (attention_varlen._attention_varlen_op, (q.clone().requires_grad_(), q, q, offsets, offsets, 0.25, *nothing)),
         (attention_varlen._attention_varlen_backward_op, (q, q, q, q, out, lse, offsets, offsets, 0.25, *nothing)),
         (maxsim._maxsim_op, (x.clone().requires_grad_(), x, None, offsets, offsets[[0, 3]], None)),
-        (maxsim._maxsim_op, (x, x.to(torch.int8), scales, offsets, offsets[[0, 3]], spans)),
+        (maxsim._maxsim_op, (x, x.to(torch.int8), scales, offsets, offsets[[0, 3]], pairs)),
         (maxsim._maxsim_backward_op, (x[:3, :1].clone(), x, x, None, offsets, offsets[[0, 3]])),
         (
             multi_lora.add_multi_lora,
