@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def setting_of(options: argparse.Namespace) -> Setting:
     """What the options say. Raises: ValueError, a number is not above 0, or a dtype or peer is not known."""
-    from longspan.models.engine import COMPUTE_TYPES
+    from longspan.models.engines.engine import COMPUTE_TYPES
 
     from .peers import check_names
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longspan.cli.terminal import style
+from longspan.cli.console.terminal import style
 
 from .ceilings import moves_bytes
 from .results import Entry, Report, Result

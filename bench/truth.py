@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from longspan import reference
-from longspan.batch import pack
-from longspan.checkpoint import Checkpoint
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import OpsEngine
+from longspan.models.engines.engine import OpsEngine
+from longspan.models.engines.workspace import Workspace
 from longspan.models.spec import NormKind
 from longspan.models.weights import load_weights
-from longspan.models.workspace import Workspace
+from longspan.packing.batch import pack
 
 from .case import Numerics
 

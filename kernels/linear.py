@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from longspan.activations import Activation, Gate
 from longspan.kernels.gated import gated
 from longspan.kernels.multi_lora import launch_multi_lora
+from longspan.ops.activations import Activation, Gate
 
 
 @dataclass(frozen=True, slots=True, eq=False)

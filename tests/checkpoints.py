@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from longspan.safetensors_folder import SafetensorsFolder
+from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 
 Tensors = dict[str, np.ndarray]
 PARAMETRIZED = ".parametrizations.weight.original"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from longspan.cli import main
-from longspan.cli.options import ModelOptions
+from longspan.cli.embedding.options import ModelOptions
 from longspan.errors import TruncationWarning
 
 MODEL = str(Path(__file__).parent / "golden" / "bert-minilm")  # a real checkpoint, for what looks at the folder

@@ -11,9 +11,9 @@ import pytest
 
 import inputs
 from longspan import BinaryIndex, Encoder, MultiVectorEncoder, MultiVectorStore, ops
-from longspan.batch import pack
-from longspan.chunking import pack_spans, split_document
 from longspan.integers import checked_int
+from longspan.late_chunking.chunking import pack_spans, split_document
+from longspan.packing.batch import pack
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXT = "Words of one sentence. And some words more of another one."

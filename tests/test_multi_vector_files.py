@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from checkpoints import Tensors, read_config, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, MultiVectorEncoder
-from longspan.safetensors_folder import SafetensorsFolder
+from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 
 TEXTS = ["Hi!", "late chunking, explained", "", "a longer text (of a kind), " * 9, "快速的棕色狐狸 и лиса 😀"]
 

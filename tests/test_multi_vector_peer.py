@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from checkpoints import read_config, write_checkpoint
 from longspan import MultiVectorEncoder
-from longspan.safetensors_folder import SafetensorsFolder
+from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 
 LIMIT = 5e-6  # the goldens' for unit vectors of a float32 runtime
 QUERIES = ["what is late chunking?", "Hi!", "", "a longer question about attention, " * 12]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from kernel_cases import ON_GPU
-from longspan import Encoder, multi_vector, text_model
-from longspan.models.engine import OpsEngine
+from longspan import Encoder, multi_vector
+from longspan.models.engines.engine import OpsEngine
+from longspan.pipeline import text_model
 
 # float32 as on the CPU. The reference's own bfloat16 has a cosine of 0.9987; float16 has eight times less error.
 LIMITS = {"float32": 5e-6}

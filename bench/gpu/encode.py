@@ -23,7 +23,7 @@ from bench.models.random_checkpoints import (
 )
 from bench.models.texts import Lengths, draw_texts
 from longspan import Encoder
-from longspan.models.torch_engine import TorchEngine
+from longspan.models.engines.torch_engine import TorchEngine
 
 PEER: Final = "sentence-transformers"
 PADDED: Final = "torch, padded"
@@ -58,7 +58,7 @@ def opened(setting: Setting, folder: Path, dtype: str, cuda_graphs: bool = True)
     if not setting.dry:
         return Encoder(folder, setting.device, dtype, cuda_graphs=cuda_graphs)
     engine = TorchEngine(setting.device, "float32")
-    with mock.patch("longspan.text_model.engine_for", return_value=engine):
+    with mock.patch("longspan.pipeline.text_model.engine_for", return_value=engine):
         return Encoder(folder)
 
 

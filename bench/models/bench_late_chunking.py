@@ -61,7 +61,7 @@ def measure_cost(encoder: Encoder, setting: Setting) -> tuple[Entry, ...]:
 
 def measure_seams(encoder: Encoder, num_windows: int, overlap: int) -> dict[str, list[float]]:
     """Cosines of the two vectors of tokens, or of tokens' means, that neighbouring windows share, by place."""
-    from longspan.late_chunking import plan_windows
+    from longspan.late_chunking.windows import plan_windows
 
     window = encoder.max_length
     ids = encoder.tokenizer.encode([long_document(encoder, num_windows * window)], max_length=10**9)[0].ids
@@ -85,7 +85,7 @@ def measure_seams(encoder: Encoder, num_windows: int, overlap: int) -> dict[str,
 
 def run(setting: Setting) -> Report:
     """Cost, then seams."""
-    from longspan.late_chunking import default_overlap
+    from longspan.late_chunking.windows import default_overlap
 
     watch = Watch.now()
     encoder = load_ours(setting.model, setting.dtypes[0], setting.threads)

@@ -16,10 +16,10 @@ from typing import Final
 
 import numpy as np
 
-from longspan.batch import pack
 from longspan.models.encoder import TextEncoder
-from longspan.models.engines import engine_for
-from longspan.models.workspace import Workspace
+from longspan.models.engines.choice import engine_for
+from longspan.models.engines.workspace import Workspace
+from longspan.packing.batch import pack
 
 from ..case import Case, Contest, Contestant, Numerics, Setting, Work
 from ..command import main

@@ -26,7 +26,7 @@ COARSER: Final[tuple[Numerics, ...]] = ("bfloat16", "int8")
 @cache
 def model_folder(model: str | None) -> Path:
     """The model's files; the demo's if none is named. Raises: FileNotFoundError, there are none."""
-    from longspan import hub
+    from longspan.checkpoint import hub
     from longspan.demo import find_demo_model
 
     if model is None:

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from longspan._core import PackedLinear
-from longspan.activations import Gate
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import OpsEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
+from longspan.ops.activations import Gate
 
 from ..shapes import ModelShape
 

@@ -32,9 +32,9 @@ from bench.quality.session import Session, add_common_options, finish, run_comma
 
 if TYPE_CHECKING:
     from longspan import Encoder
-    from longspan.chunking import ChunkUnit, Span
-    from longspan.document_chunks import ChunkMode
-    from longspan.late_chunking import Chunks
+    from longspan.late_chunking.chunking import ChunkUnit, Span
+    from longspan.late_chunking.document_chunks import ChunkMode
+    from longspan.late_chunking.windows import Chunks
 
 SIZES: Final = (32, 64, 128, 256)
 CHUNKED: Final[tuple[ChunkMode, ...]] = ("naive", "late")
@@ -117,7 +117,7 @@ def in_document_figures(
 
 def document_figures(study: Study, data: RetrievalSet, sizes: Sequence[int]) -> dict[str, dict[str, float]]:
     """By ranking: "whole", and "naive-SIZE" and "late-SIZE" for each number of tokens."""
-    from longspan.chunking import split_document
+    from longspan.late_chunking.chunking import split_document
 
     queries = study.queries(data)
     whole = study.encoder.encode_document(data.documents, normalize_embeddings=True, on_truncate="ignore")
@@ -230,11 +230,12 @@ def chart(results: Sequence[Result], sizes: Sequence[int]) -> str:
 def work(options: argparse.Namespace) -> int:
     """Measures each set asked for."""
     import longspan
+    from longspan.checkpoint import hub
 
     if not options.data.is_dir():
         raise FileNotFoundError(f"there is no data folder {options.data}")
     encoder = longspan.Encoder(options.model, num_threads=options.threads)
-    folder = longspan.hub.resolve(options.model, revision=None, token=None, cache_dir=None, local_files_only=False)
+    folder = hub.resolve(options.model, revision=None, token=None, cache_dir=None, local_files_only=False)
     study = Study(encoder, options.window, options.overlap, options.strategy, options.unit, options.naive_ids)
     session = Session(
         Runtime(f"longspan {longspan.__version__}", lambda *_args: np.empty(0)),

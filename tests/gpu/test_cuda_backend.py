@@ -14,7 +14,7 @@ import inputs
 from emulated import Emulated
 from fake_cuda import array_of, capsule_of, torch
 from longspan import BackendError, ops, reference
-from longspan.dispatch import unless_plain_cuda
+from longspan.ops.dispatch import unless_plain_cuda
 from longspan.ops.hamming import HAMMING_TOPK
 
 
@@ -137,7 +137,7 @@ def test_arrays_elsewhere_are_refused() -> None:
 
 def test_calls_that_the_kernels_do_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of tensors that seem to be on a GPU."""
-    monkeypatch.setattr("longspan.dispatch.device_of", lambda array: "cuda")
+    monkeypatch.setattr("longspan.ops.dispatch.device_of", lambda array: "cuda")
     codes, ranks = torch.empty(3, 512, dtype=torch.uint8), torch.empty(3, dtype=torch.int64)
     refuses = HAMMING_TOPK.backends[HAMMING_TOPK.names.index("cuda")].refuses
     assert refuses(torch.empty(3, 513), torch.empty(3, 513), 1) == "codes must have at most 512 bytes, got 513"

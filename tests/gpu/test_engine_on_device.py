@@ -10,10 +10,10 @@ import pytest
 
 from kernel_cases import ON_GPU, torch
 from longspan import Encoder, MultiVectorEncoder
-from longspan.models.engine import Fetch
-from longspan.models.torch_copies import copies_for
-from longspan.models.torch_engine import TorchEngine
-from longspan.models.torch_graphs import CudaRecorder, Graphs
+from longspan.models.engines.engine import Fetch
+from longspan.models.engines.torch_copies import copies_for
+from longspan.models.engines.torch_engine import TorchEngine
+from longspan.models.engines.torch_graphs import CudaRecorder, Graphs
 from torch_models import assert_agree
 
 pytestmark = [

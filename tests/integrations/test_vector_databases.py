@@ -17,7 +17,7 @@ from longspan.integrations.vector_databases import (
     vector_strings,
 )
 from longspan.ops import hamming_topk
-from longspan.quantize import quantize_embeddings
+from longspan.vectors.quantize import quantize_embeddings
 
 DIM, K = 64, 5
 TEXTS = [f"{what} number {i} and {i * 7 % 13} more" for i in range(60) for what in ("cat", "market", "river", "kernel")]

@@ -10,7 +10,7 @@ import pytest
 
 from kernel_cases import DEVICE, ON_GPU, torch
 from longspan import Encoder, MultiVectorEncoder
-from longspan.models.torch_engine import TorchEngine
+from longspan.models.engines.torch_engine import TorchEngine
 from torch_models import assert_agree, on_cpu, open_with, short_cases
 
 DTYPES = ["float32", "float16", *(["bfloat16"] if ON_GPU else [])]  # the interpreter multiplies bfloat16 wrongly

@@ -14,9 +14,9 @@ import pytest
 
 from kernel_cases import DEVICE, ON_GPU, torch
 from longspan import Encoder, MultiVectorEncoder
-from longspan.models.torch_copies import Layout, copies_for
-from longspan.models.torch_engine import TorchEngine
-from longspan.models.torch_graphs import CudaRecorder, Graphs, Launch
+from longspan.models.engines.torch_copies import Layout, copies_for
+from longspan.models.engines.torch_engine import TorchEngine
+from longspan.models.engines.torch_graphs import CudaRecorder, Graphs, Launch
 from torch_models import assert_agree, open_with
 
 pytestmark = pytest.mark.filterwarnings("error:capturing a CUDA graph failed:RuntimeWarning")
@@ -114,7 +114,7 @@ def test_each_pass_is_its_own(golden: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_large_runs_plainly(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Rerun()
     encoder = open_with(engine(recorder), golden / "bert-minilm", monkeypatch)
-    monkeypatch.setattr("longspan.buckets.TOKENS", (16,))
+    monkeypatch.setattr("longspan.packing.buckets.TOKENS", (16,))
     encoder.encode_ids(texts_of(17))
     encoder.encode_chunks("Some text. And some more.")  # any number of spans
     assert recorder.records == 0
@@ -164,7 +164,7 @@ def test_threads_share_recordings(golden: Path, monkeypatch: pytest.MonkeyPatch)
 def test_tensors_of_inference_mode_are_not_kept(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """sentence-transformers encodes in inference mode; what is made there could not be written to outside of it."""
     encoder = open_with(engine(Rerun()), golden / "bert-minilm", monkeypatch)
-    monkeypatch.setattr("longspan.buckets.TOKENS", (16,))
+    monkeypatch.setattr("longspan.packing.buckets.TOKENS", (16,))
     small, large = texts_of(4), texts_of(17)
     with torch.inference_mode():
         found = [np.asarray(encoder.encode_ids(ids)) for ids in (small, large)]

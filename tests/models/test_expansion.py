@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longspan.batch import PackedBatch, pack
-from longspan.checkpoint import Checkpoint
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import OpsEngine
+from longspan.models.engines.engine import OpsEngine
+from longspan.models.engines.workspace import Workspace
 from longspan.models.expansion import ExpansionEncoder, turn_rows
 from longspan.models.parts import EncoderWeights
 from longspan.models.spec import ModelSpec, Rotary
 from longspan.models.weights import load_weights
-from longspan.models.workspace import Workspace
+from longspan.packing.batch import PackedBatch, pack
 
 HIDDEN_LIMIT = 1e-4  # the golden README's, for a float32 runtime
 MASK = 7

@@ -8,15 +8,16 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from longspan import Encoder, MultiVectorEncoder, multi_vector, text_model
-from longspan.batch import PackedBatch, pack
-from longspan.buckets import ROWS, TOKENS, Bucket, bucket_for
+from longspan import Encoder, MultiVectorEncoder, multi_vector
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import CpuEngine, Fetch, Pass
+from longspan.models.engines.engine import CpuEngine, Fetch, Pass
+from longspan.models.engines.workspace import Workspace
 from longspan.models.expansion import ExpansionEncoder, turn_rows
-from longspan.models.workspace import Workspace
-from longspan.pooling import select_pooled
-from longspan.selection import Selection, select_tokens
+from longspan.packing.batch import PackedBatch, pack
+from longspan.packing.buckets import ROWS, TOKENS, Bucket, bucket_for
+from longspan.packing.selection import Selection, select_tokens
+from longspan.pipeline import text_model
+from longspan.pipeline.pooling import select_pooled
 
 TEXTS = ["a short text", "one that is rather longer than the short one, by some words", "x", "two words"]
 

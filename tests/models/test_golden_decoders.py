@@ -14,8 +14,8 @@ import pytest
 
 from checkpoints import merge_peft, merge_stacked, read_config, read_tensors, write_checkpoint
 from longspan import Encoder
-from longspan.checkpoint import Checkpoint
-from longspan.models.xlm_roberta_flash import JINA_CLIP_TEXT
+from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.models.families.xlm_roberta_flash import JINA_CLIP_TEXT
 
 HIDDEN_LIMIT = 2e-5  # the golden README's and the NOTES', for a float32 runtime
 LIMITS = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from longspan import Encoder
-from longspan.checkpoint import Checkpoint
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.models import FAMILIES
 
 HIDDEN_LIMIT, POOLED_LIMIT = 1e-4, 5e-6  # the golden README's, for a float32 runtime

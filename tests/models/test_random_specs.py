@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longspan import reference
-from longspan.activations import Gate
-from longspan.batch import PackedBatch, pack
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import CpuEngine, OpsEngine
+from longspan.models.engines.engine import CpuEngine, OpsEngine
+from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product
 from longspan.models.positions import alibi_slopes, rotary_tables
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
-from longspan.models.workspace import Workspace
+from longspan.ops.activations import Gate
 from longspan.ops.multi_lora import pack_lora
+from longspan.packing.batch import PackedBatch, pack
 
 # A few hundred float32 roundings a layer in each of these sums, of values around 1: 1e-4 is the goldens' limit as well.
 HIDDEN_LIMIT = 1e-4

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from checkpoints import Tensors, merge_peft, read_config, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, Encoder
-from longspan.pipeline import Finish
+from longspan.pipeline.pipeline import Finish
 
 HIDDEN_LIMIT, POOLED_LIMIT = 1e-4, 5e-6  # the golden README's, for a float32 runtime
 V3, SMALL, V4, CLIP = "jina-v3", "jina-v5-text-small/model", "jina-v4/model", "jina-clip-v2/model"

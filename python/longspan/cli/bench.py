@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import longspan
-from longspan.cli.failures import CommandError
+from longspan.cli.console.failures import CommandError
 
 DESCRIPTION = """\
 Measure our kernels and models beside those of others that are installed, and beside what this machine can do at best.

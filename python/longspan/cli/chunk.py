@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from longspan.chunking import ChunkUnit
-from longspan.cli.embedding import Work, make_rows
-from longspan.cli.options import (
+from longspan.cli.console.terminal import count, tell
+from longspan.cli.embedding.options import (
     ModelOptions,
     add_files,
     add_meaning_options,
@@ -24,17 +23,18 @@ from longspan.cli.options import (
     not_negative,
     positive,
 )
-from longspan.cli.plan import Layout, RowsRequest, make_plan
-from longspan.cli.readers import Record
-from longspan.cli.stage import Vectors
-from longspan.cli.terminal import count, tell
-from longspan.cli.writers import STDOUT
-from longspan.document_chunks import MODES, ChunkMode
-from longspan.late_chunking import STRATEGIES, Chunks, Strategy
-from longspan.quantize import Precision
+from longspan.cli.embedding.plan import Layout, RowsRequest, make_plan
+from longspan.cli.embedding.rows import Work, make_rows
+from longspan.cli.files.readers import Record
+from longspan.cli.files.stage import Vectors
+from longspan.cli.files.writers import STDOUT
+from longspan.late_chunking.chunking import ChunkUnit
+from longspan.late_chunking.document_chunks import MODES, ChunkMode
+from longspan.late_chunking.windows import STRATEGIES, Chunks, Strategy
+from longspan.vectors.quantize import Precision
 
 if TYPE_CHECKING:
-    from longspan.embedder import Encoder
+    from longspan.encoder import Encoder
 
 DESCRIPTION = """\
 Cut documents into chunks and give each chunk a vector: by late chunking, from token vectors that have seen the whole

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from longspan.cli.embedding import Work, make_rows
-from longspan.cli.options import (
+from longspan.cli.console.terminal import count, tell
+from longspan.cli.embedding.options import (
     ModelOptions,
     add_files,
     add_meaning_options,
@@ -18,17 +18,17 @@ from longspan.cli.options import (
     from_args,
     positive,
 )
-from longspan.cli.plan import Layout, RowsRequest, make_plan
-from longspan.cli.readers import Record
-from longspan.cli.stage import Vectors
-from longspan.cli.stream import TEXTS_A_BLOCK, Role, encode_with
-from longspan.cli.terminal import count, tell
-from longspan.cli.writers import STDOUT
-from longspan.options import OnTruncate
-from longspan.quantize import Precision
+from longspan.cli.embedding.plan import Layout, RowsRequest, make_plan
+from longspan.cli.embedding.rows import Work, make_rows
+from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with
+from longspan.cli.files.readers import Record
+from longspan.cli.files.stage import Vectors
+from longspan.cli.files.writers import STDOUT
+from longspan.pipeline.options import OnTruncate
+from longspan.vectors.quantize import Precision
 
 if TYPE_CHECKING:
-    from longspan.embedder import Encoder
+    from longspan.encoder import Encoder
 
 DESCRIPTION = """\
 Turn each text of the inputs into a vector, in order.

@@ -14,10 +14,10 @@ from math import prod
 from pathlib import Path
 
 from longspan import __version__
-from longspan.cli import terminal
-from longspan.cli.options import ModelOptions, add_model_options, from_args
-from longspan.cli.search_info import describe_index, index_as_json, index_rows, is_index
-from longspan.cli.terminal import count
+from longspan.cli.console import terminal
+from longspan.cli.console.terminal import count
+from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args
+from longspan.cli.search.info import describe_index, index_as_json, index_rows, is_index
 
 DESCRIPTION = """\
 Show this installation; or, of MODEL, its shape, prompts and files, and which kernels would run it; or, of the folder of
@@ -127,8 +127,8 @@ def installation() -> InstallationInfo:
 
 def describe_model(model: str, options: ModelOptions) -> ModelInfo:
     """What `longspan info MODEL` prints. Raises: FileNotFoundError, CheckpointError, ValueError, as `Encoder` does."""
-    from longspan import hub
-    from longspan.checkpoint import Checkpoint
+    from longspan.checkpoint import hub
+    from longspan.checkpoint.checkpoint import Checkpoint
 
     folder = hub.resolve(
         model, revision=options.revision, cache_dir=options.cache_dir, local_files_only=options.local_files_only

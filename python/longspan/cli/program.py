@@ -15,7 +15,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Protocol, TextIO, cast
 
-from longspan.cli.failures import Stopped, describe
+from longspan.cli.console.failures import Stopped, describe
 from longspan.errors import BackendError
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED, BROKEN_PIPE = 0, 1, 2, 130, 143, 141
@@ -41,10 +41,10 @@ class CommandModule(Protocol):
 COMMANDS = (
     Command("embed", "longspan.cli.embed", "turn text, JSONL, CSV or Parquet into vectors in a file"),
     Command("chunk", "longspan.cli.chunk", "cut documents into chunks, with a vector each, in a file"),
-    Command("search", "longspan.cli.search", "build an index of texts or vectors, and ask it"),
+    Command("search", "longspan.cli.search.command", "build an index of texts or vectors, and ask it"),
     Command("info", "longspan.cli.info", "show this installation, or what a model is and how it would run"),
     Command("bench", "longspan.cli.bench", "measure kernels and models on this machine, beside others"),
-    Command("demo", "longspan.cli.demo_command", "ask questions of the Python reference, or of your own files"),
+    Command("demo", "longspan.cli.demo", "ask questions of the Python reference, or of your own files"),
 )
 
 DESCRIPTION = "Embed text with our own kernels: Hugging Face checkpoints as published, no PyTorch needed on a CPU."

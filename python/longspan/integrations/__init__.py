@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TypeVar
 
-from longspan.embedder import Encoder
+from longspan.encoder import Encoder
 from longspan.multi_vector import MultiVectorEncoder
 
 E = TypeVar("E", Encoder, MultiVectorEncoder)

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from longspan.document_chunks import ChunkRule
-from longspan.embedder import Encoder
+from longspan.encoder import Encoder
 from longspan.integrations import missing
 from longspan.integrations.late_chunks import LateChunking
 from longspan.integrations.text_embedding import TextEmbedding
-from longspan.options import OnTruncate
+from longspan.late_chunking.document_chunks import ChunkRule
+from longspan.pipeline.options import OnTruncate
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from longspan.document_chunks import ChunkRule
-from longspan.embedder import Encoder
+from longspan.encoder import Encoder
 from longspan.integrations import opened
+from longspan.late_chunking.document_chunks import ChunkRule
 
 
 class LateChunk(NamedTuple):

@@ -11,12 +11,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from longspan.document_chunks import ChunkRule
-from longspan.embedder import Encoder
+from longspan.encoder import Encoder
 from longspan.integrations import missing
 from longspan.integrations.late_chunks import LateChunking
 from longspan.integrations.text_embedding import TextEmbedding
-from longspan.options import OnTruncate
+from longspan.late_chunking.document_chunks import ChunkRule
+from longspan.pipeline.options import OnTruncate
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from longspan.embedder import Encoder
-from longspan.hub import HUB_NAME
+from longspan.checkpoint.hub import HUB_NAME
+from longspan.checkpoint.safetensors_folder import SafetensorsFolder
+from longspan.encoder import Encoder
 from longspan.integrations import missing, opened
-from longspan.quantize import Precision
-from longspan.safetensors_folder import SafetensorsFolder
+from longspan.vectors.quantize import Precision
 
 try:
     from mteb.models import ModelMeta

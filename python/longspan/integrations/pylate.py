@@ -19,8 +19,8 @@ from typing import TypeAlias, TypedDict, TypeVar
 import numpy as np
 
 from longspan.integrations import opened, refuse
-from longspan.late_interaction import rank
 from longspan.multi_vector import MultiVectorEncoder
+from longspan.search.late_interaction import rank
 
 Id = TypeVar("Id", str, int)
 Texts: TypeAlias = "str | Sequence[str] | Sequence[Sequence[str]]"

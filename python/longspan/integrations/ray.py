@@ -19,9 +19,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from longspan.embedder import Encoder
-from longspan.options import OnTruncate
-from longspan.quantize import Precision
+from longspan.encoder import Encoder
+from longspan.pipeline.options import OnTruncate
+from longspan.vectors.quantize import Precision
 
 Kind = Literal["document", "query", "text"]
 METHODS: Final[Mapping[Kind, str]] = {"document": "encode_document", "query": "encode_query", "text": "encode"}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from longspan.embedder import Encoder
+from longspan.encoder import Encoder
 from longspan.integrations import opened, refuse
 from longspan.integrations.sentence_transformers_module import (
     CheckpointModule,
@@ -27,9 +27,9 @@ from longspan.integrations.sentence_transformers_module import (
     padded,
     rows_of,
 )
-from longspan.options import OnTruncate
-from longspan.pooling import after_prompt
-from longspan.tasks import Role, role_prompts, text_prompts
+from longspan.pipeline.options import OnTruncate
+from longspan.pipeline.pooling import after_prompt
+from longspan.text.tasks import Role, role_prompts, text_prompts
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items

@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from longspan.embedder import Encoder
+from longspan.encoder import Encoder
 from longspan.errors import TruncationWarning
 from longspan.integrations import engine_options, missing
 from longspan.integrations.checkpoint_copy import copy_checkpoint
 from longspan.multi_vector import MultiVectorEncoder
-from longspan.options import OnTruncate
+from longspan.pipeline.options import OnTruncate
 
 try:
     import torch

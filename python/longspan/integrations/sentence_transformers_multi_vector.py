@@ -27,7 +27,7 @@ from longspan.integrations.sentence_transformers_module import (
     padded,
 )
 from longspan.multi_vector import MultiVectorEncoder
-from longspan.options import OnTruncate
+from longspan.pipeline.options import OnTruncate
 
 if TYPE_CHECKING:
     import sentence_transformers

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from longspan.embedder import Encoder
+from longspan.encoder import Encoder
 from longspan.integrations import opened
-from longspan.options import EncodeOptions, OnTruncate
+from longspan.pipeline.options import EncodeOptions, OnTruncate
 
 
 class TextEmbedding:

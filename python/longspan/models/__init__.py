@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from longspan.checkpoint import Checkpoint
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
-from longspan.models.bert import BERT, ROBERTA
-from longspan.models.eurobert import EUROBERT
-from longspan.models.family import Family
-from longspan.models.jina_bert import JINA_BERT
-from longspan.models.modernbert import MODERNBERT
-from longspan.models.mpnet import MPNET
-from longspan.models.nomic_bert import NOMIC_BERT
-from longspan.models.qwen import QWEN2, QWEN3, QWEN_VL
-from longspan.models.t5 import T5
-from longspan.models.xlm_roberta_flash import JINA_CLIP_TEXT, XLM_ROBERTA_FLASH
+from longspan.models.families.bert import BERT, ROBERTA
+from longspan.models.families.eurobert import EUROBERT
+from longspan.models.families.family import Family
+from longspan.models.families.jina_bert import JINA_BERT
+from longspan.models.families.modernbert import MODERNBERT
+from longspan.models.families.mpnet import MPNET
+from longspan.models.families.nomic_bert import NOMIC_BERT
+from longspan.models.families.qwen import QWEN2, QWEN3, QWEN_VL
+from longspan.models.families.t5 import T5
+from longspan.models.families.xlm_roberta_flash import JINA_CLIP_TEXT, XLM_ROBERTA_FLASH
 
 FAMILIES: Final[tuple[Family, ...]] = (
     BERT,

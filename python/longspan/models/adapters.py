@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from longspan.errors import CheckpointError
-from longspan.models.engine import OpsEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.parts import Product
 from longspan.models.peft import Adapter, Factors, bare
 from longspan.models.spec import LinearMap, ModelSpec, WeightMap

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from longspan.batch import PackedBatch
-from longspan.models.engine import OpsEngine
+from longspan.models.engines.engine import OpsEngine
+from longspan.models.engines.row_steps import row_steps
+from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import EncoderWeights
 from longspan.models.positions import alibi_slopes, rotary_tables
-from longspan.models.row_steps import row_steps
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
-from longspan.models.workspace import Workspace
+from longspan.packing.batch import PackedBatch
 
 
 class TextEncoder:

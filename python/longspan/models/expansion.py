@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from longspan.batch import PackedBatch
-from longspan.buckets import Bucket, fill, fill_offsets
 from longspan.models.encoder import TextEncoder
-from longspan.models.engine import OpsEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.parts import EncoderWeights
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
+from longspan.packing.batch import PackedBatch
+from longspan.packing.buckets import Bucket, fill, fill_offsets
 
 
 class ExpansionEncoder(TextEncoder):

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from longspan.checkpoint.json_object import JsonObject
+from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.errors import CheckpointError
-from longspan.json_object import JsonObject
-from longspan.safetensors_folder import SafetensorsFolder
 
 # Keys of adapter_config.json that change what an adapter computes, each with the values under which it is W + s B A.
 PLAIN: Final[Mapping[str, tuple[object, ...]]] = {

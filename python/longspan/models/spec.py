@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from longspan.activations import Activation, Gate
+from longspan.ops.activations import Activation, Gate
 
 NormKind = Literal["layer_norm", "rms_norm"]
 PoolingMode = Literal["mean", "cls", "lasttoken"]

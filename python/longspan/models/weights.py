@@ -8,15 +8,15 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from longspan.activations import Gate
-from longspan.checkpoint import Checkpoint
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.adapters import add_to_product, check_adapter, part_shapes
-from longspan.models.engine import OpsEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product, TableAdapter
 from longspan.models.peft import Adapter, read_peft
 from longspan.models.positions import relative_bias_table
 from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, PeftSource, WeightMap
+from longspan.ops.activations import Gate
 
 
 def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, engine: OpsEngine) -> EncoderWeights:

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, dtype_of, is_array
-from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
+from longspan.ops.arrays import Array, dtype_of, is_array
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_cu_seqlens, check_positive
+from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
 MAX_GPU_HEAD_DIM = 256
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, like
-from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless
+from longspan.ops.arrays import Array, like
 from longspan.ops.border import kernel_input, run_reference
 from longspan.ops.checks import check_axes
+from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless
 
 BINARIZE: Op[..., object] = Op(
     "binarize",

@@ -7,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-from longspan.arrays import Array, is_array, like, rows_contiguous, to_numpy
+from longspan.ops.arrays import Array, is_array, like, rows_contiguous, to_numpy
 
 
 @overload

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from longspan.arrays import Array, dtype_of, host_values
+from longspan.ops.arrays import Array, dtype_of, host_values
 
 
 def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -> None:

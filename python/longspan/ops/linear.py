@@ -9,11 +9,11 @@ import numpy as np
 
 from longspan import _core, reference
 from longspan._core import PackedLinear, PackedLora
-from longspan.activations import Activation, Gate
-from longspan.arrays import Array, dtype_of, to_numpy
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.ops.activations import Activation, Gate
+from longspan.ops.arrays import Array, dtype_of, to_numpy
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
+from longspan.ops.dispatch import Backend, Op, only_on_request, unless
 from longspan.ops.multi_lora import check_lora_ids
 
 ComputeDtype = Literal["float32", "bfloat16", "int8"]

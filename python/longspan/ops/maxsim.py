@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, dtype_of, host_values, is_array, like, to_numpy
-from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.integers import checked_int
+from longspan.ops.arrays import Array, dtype_of, host_values, is_array, like, to_numpy
 from longspan.ops.border import kernel_input, run_kernel
 from longspan.ops.checks import check_axes, check_cu_seqlens
+from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.maxsim_tokens import (
     Bfloat16Tokens,
     Int8Tokens,

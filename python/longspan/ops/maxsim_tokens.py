@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longspan.arrays import Array, dtype_of, is_torch, rows_contiguous, to_numpy
+from longspan.ops.arrays import Array, dtype_of, is_torch, rows_contiguous, to_numpy
 from longspan.ops.checks import check_axes
 from longspan.reference import maxsim_tokens as plain
 

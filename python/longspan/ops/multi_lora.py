@@ -9,10 +9,10 @@ import numpy as np
 
 from longspan import _core
 from longspan._core import PackedLinear, PackedLora
-from longspan.arrays import Array, dtype_of, host_values, to_numpy
-from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
+from longspan.ops.arrays import Array, dtype_of, host_values, to_numpy
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
+from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.reference.multi_lora import multi_lora as reference_multi_lora
 
 MULTI_LORA: Op[..., object] = Op(

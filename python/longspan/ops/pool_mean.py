@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from longspan import _core, reference
-from longspan.arrays import Array
-from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
+from longspan.ops.arrays import Array
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_cu_seqlens
+from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
 POOL_MEAN: Op[..., object] = Op(
     "pool_mean",

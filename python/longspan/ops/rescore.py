@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, dtype_of, like, to_numpy
-from longspan.dispatch import Backend, Op, only_on_request, unless
+from longspan.ops.arrays import Array, dtype_of, like, to_numpy
 from longspan.ops.border import kernel_input
 from longspan.ops.checks import check_axes
+from longspan.ops.dispatch import Backend, Op, only_on_request, unless
 
 RESCORE: Op[..., object] = Op(
     "rescore",

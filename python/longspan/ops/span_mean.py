@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from longspan import _core, reference
-from longspan.arrays import Array, dtype_of, host_values, like
-from longspan.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_plain_cuda, unless_torch
 from longspan.integers import checked_int
+from longspan.ops.arrays import Array, dtype_of, host_values, like
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
+from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_plain_cuda, unless_torch
 
 SPAN_MEAN: Op[..., object] = Op(
     "span_mean",

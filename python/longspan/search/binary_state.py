@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import IndexFileError
-from longspan.json_object import JsonObject
 from longspan.search.header import Column, listed, read_dim, read_floats
 from longspan.search.rows import Rows, Store, is_store
 from longspan.search.spread import MeanDirection

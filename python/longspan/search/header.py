@@ -14,8 +14,8 @@ from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError, IndexFileError
-from longspan.json_object import JsonObject
 
 HEADER: Final = "index.json"
 VERSION: Final = 1

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from longspan.late_interaction import Ranked, TokenArrays, checked_top_k, token_arrays
 from longspan.search import files
 from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids, live_ids, without
+from longspan.search.late_interaction import Ranked, TokenArrays, checked_top_k, token_arrays
 from longspan.search.segment import Segment, rises
 from longspan.search.token_ranking import PackedQueries, best_first, score_rows, search
 from longspan.search.token_rows import (

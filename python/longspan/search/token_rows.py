@@ -9,8 +9,8 @@ from typing import ClassVar, Final, Literal, TypeGuard, get_args
 import numpy as np
 
 from longspan import ops
+from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import IndexFileError
-from longspan.json_object import JsonObject
 from longspan.ops.maxsim_tokens import Int8Tokens, Tokens
 from longspan.search.header import Column, read_dim
 from longspan.search.segment import Segment, deleted_bits, is_ascending

@@ -1,0 +1,1 @@
+"""What lies on disk, read safely: the hub and its cache, a checkpoint's folder, JSON, safetensors."""

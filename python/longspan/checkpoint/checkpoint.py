@@ -1,0 +1,234 @@
+"""A checkpoint folder as published: its JSON files read and checked, its tensors mapped; nothing of it is run."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeVar, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longspan.checkpoint.json_object import JsonObject, parse_json, read_bytes
+from longspan.checkpoint.safetensors_folder import SafetensorsFolder
+from longspan.errors import CheckpointError
+
+S = TypeVar("S", bound=np.generic)
+
+ModuleKind = Literal["Transformer", "Pooling", "Normalize", "Dense"]
+MODULE_KINDS: Final[Mapping[str, ModuleKind]] = {kind: kind for kind in get_args(ModuleKind)}
+
+# Where sentence-transformers keeps the Transformer module's own settings: the first that is there, in its order.
+TRANSFORMER_SETTINGS: Final = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+# The flags of older Pooling files and the newer names, in the order in which flagged parts are joined.
+POOLING_FLAGS: Final = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+UNLIMITED: Final = 1_000_000_000  # tokenizer configs write 1e30 for "no limit"
+MAKE_TOKENIZER: Final = (
+    'python -c "from transformers import AutoTokenizer as A; '
+    "A.from_pretrained('.', use_fast=True).save_pretrained('.')\""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleEntry:
+    """One step of modules.json."""
+
+    kind: ModuleKind
+    folder: Path  # where its files lie: the checkpoint's folder or one inside it
+    config: JsonObject  # its own settings; empty where it has none
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint's files. `open` reads them all, so that what is wrong with one is said before any work is done."""
+
+    folder: Path
+    model_folder: (
+        Path  # where config.json, weights and tokenizer lie: `folder`, or the Transformer module's folder in it
+    )
+    config: JsonObject  # config.json
+    modules: tuple[
+        ModuleEntry, ...
+    ]  # modules.json in its order, the Transformer first; empty where there is no such file
+    tensors: SafetensorsFolder
+    tokenizer_file: Path  # tokenizer.json
+    tokenizer_config: JsonObject  # tokenizer_config.json; empty where there is none
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    similarity_fn_name: str | None
+    max_seq_length: int | None  # the files' own limit, special tokens included; None where they set none
+    do_lower_case: bool  # lower-case a text before the tokenizer sees it
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Read and check the folder.
+
+        Raises: FileNotFoundError, there is no such folder; CheckpointError, a file is missing, damaged or unsupported.
+        """
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the model's config.json")
+        modules = _read_modules(folder)
+        model_folder = modules[0].folder if modules else folder
+        if not os.path.lexists(model_folder / "config.json"):
+            raise CheckpointError(f"{folder} is no model: {model_folder / 'config.json'} is missing")
+        tokenizer_config = JsonObject.read_optional(model_folder / "tokenizer_config.json")
+        settings = modules[0].config if modules else _transformer_settings(folder)
+        published = JsonObject.read_optional(folder / "config_sentence_transformers.json")
+        return cls(
+            folder=folder,
+            model_folder=model_folder,
+            config=JsonObject.read(model_folder / "config.json"),
+            modules=modules,
+            tensors=SafetensorsFolder.open(model_folder),
+            tokenizer_file=_find_tokenizer(model_folder),
+            tokenizer_config=tokenizer_config,
+            prompts=_read_prompts(published),
+            default_prompt_name=published.get_str("default_prompt_name", None),
+            similarity_fn_name=published.get_str("similarity_fn_name", None),
+            max_seq_length=_read_max_seq_length(settings, tokenizer_config),
+            do_lower_case=settings.get_bool("do_lower_case", False),
+        )
+
+    @property
+    def pooling(self) -> JsonObject | None:
+        """The Pooling module's settings; None where modules.json has no such module."""
+        return next((module.config for module in self.modules if module.kind == "Pooling"), None)
+
+    @property
+    def pooling_modes(self) -> tuple[str, ...]:
+        """The values of POOLING_FLAGS whose vectors are joined, in order; empty where there is no Pooling module."""
+        return () if self.pooling is None else _pooling_modes(self.pooling)
+
+    @property
+    def dense(self) -> tuple[ModuleEntry, ...]:
+        """The Dense modules; `SafetensorsFolder.open(entry.folder)` holds the weights of each."""
+        return tuple(module for module in self.modules if module.kind == "Dense")
+
+    @property
+    def has_normalize(self) -> bool:
+        """Whether a module brings the text's vector to unit length; one for token vectors does not count."""
+        return any(
+            module.config.get_str("module_input_name", "sentence_embedding") == "sentence_embedding"
+            for module in self.modules
+            if module.kind == "Normalize"
+        )
+
+    @property
+    def adapter_folders(self) -> tuple[Path, ...]:
+        """`adapters/` and the folders in it that hold an adapter_config.json, by name."""
+        adapters = self.folder / "adapters"
+        return tuple(
+            path for path in [adapters, *sorted(adapters.glob("*"))] if os.path.isfile(path / "adapter_config.json")
+        )
+
+    @property
+    def tensor_names(self) -> tuple[str, ...]:
+        """The names of the model's tensors."""
+        return self.tensors.names
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The tensor's shape; CheckpointError if there is none of that name."""
+        return self.tensors.shape(name)
+
+    @overload
+    def read(self, name: str) -> NDArray[np.float32]: ...
+    @overload
+    def read(self, name: str, dtype: type[S]) -> NDArray[S]: ...
+    def read(self, name: str, dtype: type[np.generic] = np.float32) -> NDArray[np.generic]:
+        """The tensor as `dtype`; see SafetensorsFolder.read for what is a view and what is refused."""
+        return self.tensors.read(name, dtype)
+
+    def require_finite(self, name: str, array: NDArray[np.generic]) -> None:
+        """CheckpointError, naming the tensor and its file, if `array`, as read under `name`, holds NaN or infinity."""
+        self.tensors.require_finite(name, array)
+
+    def close(self) -> None:
+        """Let go of the weight files; arrays already read stay valid, and views among them keep their file mapped."""
+        self.tensors.close()
+
+
+def _read_modules(folder: Path) -> tuple[ModuleEntry, ...]:
+    path = folder / "modules.json"
+    if not os.path.lexists(path):
+        return ()
+    listed = parse_json(read_bytes(path), str(path))
+    if not isinstance(listed, list) or not listed:
+        raise CheckpointError(f"{path} must be a JSON list of modules that is not empty")
+    modules = tuple(_read_module(folder, JsonObject(item, f"{path}: module {i}")) for i, item in enumerate(listed))
+    kinds = [module.kind for module in modules]
+    if kinds[0] != "Transformer" or kinds.count("Transformer") > 1 or kinds.count("Pooling") > 1:
+        raise CheckpointError(
+            f"{path} must begin with its one Transformer and have at most one Pooling, got {', '.join(kinds)}"
+        )
+    return modules
+
+
+def _read_module(folder: Path, entry: JsonObject) -> ModuleEntry:
+    class_name = entry.get_str("type")
+    kind = MODULE_KINDS.get(class_name.rpartition(".")[2])  # so custom_st.Transformer is one, without its code
+    if kind is None:
+        raise CheckpointError(
+            f"{entry.source}: the type {class_name!r} is not supported; those that are: {', '.join(MODULE_KINDS)}"
+        )
+    own = entry.get_path("path", folder)
+    if kind == "Transformer":
+        return ModuleEntry(kind, own, _transformer_settings(own))
+    read = JsonObject.read_optional if kind == "Normalize" else JsonObject.read  # old Normalize folders are empty
+    return ModuleEntry(kind, own, read(own / "config.json"))
+
+
+def _transformer_settings(folder: Path) -> JsonObject:
+    present = [folder / name for name in TRANSFORMER_SETTINGS if os.path.lexists(folder / name)]
+    return JsonObject.read_optional(present[0] if present else folder / TRANSFORMER_SETTINGS[0])
+
+
+def _pooling_modes(pooling: JsonObject) -> tuple[str, ...]:
+    """From `pooling_mode`, a name or a list of names, or from the older flags; the mean where neither says anything."""
+    if pooling.get("pooling_mode") is None:
+        return tuple(mode for flag, mode in POOLING_FLAGS.items() if pooling.get_bool(flag, False)) or ("mean",)
+    said = pooling["pooling_mode"]
+    modes = said if isinstance(said, list) else [said]
+    known = tuple(mode for mode in modes if isinstance(mode, str) and mode in POOLING_FLAGS.values())
+    if not known or len(known) < len(modes):
+        names = ", ".join(POOLING_FLAGS.values())
+        raise CheckpointError(f"{pooling.source}: 'pooling_mode' must be of {names}, got {reprlib.repr(said)}")
+    return known
+
+
+def _read_prompts(published: JsonObject) -> dict[str, str]:
+    """Name -> prompt; null stands for no prompt, as sentence-transformers writes it."""
+    prompts = published.get_object("prompts", None)
+    return {} if prompts is None else {name: prompts.get_str(name, "") for name in prompts}
+
+
+def _read_max_seq_length(settings: JsonObject, tokenizer_config: JsonObject) -> int | None:
+    """From the Transformer module's settings or else, where newer sentence-transformers write it, the tokenizer's."""
+    limit = settings.get_int("max_seq_length", None)
+    if limit is None:
+        longest = tokenizer_config.get_float("model_max_length", None)
+        limit = None if longest is None or longest > UNLIMITED else int(longest)
+    if limit is not None and limit < 1:
+        raise CheckpointError(f"{settings.source}: the longest input must be 1 token or more, got {limit}")
+    return limit
+
+
+def _find_tokenizer(folder: Path) -> Path:
+    path = folder / "tokenizer.json"
+    if not os.path.isfile(path):
+        raise CheckpointError(
+            f"{path} is missing; make it, in its folder, from vocab.txt or spiece.model with: {MAKE_TOKENIZER}"
+        )
+    return path

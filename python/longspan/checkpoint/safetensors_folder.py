@@ -1,0 +1,139 @@
+"""The tensors of one folder: a single safetensors file, or the shards that an index lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longspan.checkpoint.json_object import JsonObject
+from longspan.checkpoint.safetensors_file import SafetensorsFile
+from longspan.errors import CheckpointError
+
+S = TypeVar("S", bound=np.generic)
+
+FINITE_BLOCK: Final = 1 << 16  # values; the mask of a block stays in the first-level cache
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsFolder:
+    """The tensors of `<stem>.safetensors`, or of the shards that `<stem>.safetensors.index.json` lists."""
+
+    folder: Path
+    files: Mapping[str, SafetensorsFile]  # tensor name -> the file that holds it
+
+    @classmethod
+    def open(cls, folder: Path, stem: str = "model") -> SafetensorsFolder:
+        """Open and check every file; CheckpointError where one is missing, damaged, or disagrees with the index."""
+        single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+        if os.path.lexists(single):
+            file = SafetensorsFile(single)
+            return cls(folder, dict.fromkeys(file.names, file))
+        if os.path.lexists(index):
+            return cls(folder, _open_shards(folder, index))
+        pickles = ", ".join(sorted(path.name for path in folder.glob(f"*{stem}*.bin")))
+        raise CheckpointError(
+            f"{folder} has no {single.name}{f', only {pickles}' if pickles else ''}; pickled weights (.bin, .pt) are "
+            f"never read, as opening one can run code; convert them, in their folder, with: {convert_command(stem)}"
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors' names."""
+        return tuple(self.files)
+
+    def file(self, name: str) -> SafetensorsFile:
+        """The file that holds the tensor; CheckpointError if none does."""
+        try:
+            return self.files[name]
+        except KeyError:
+            raise CheckpointError(f"{self.folder} has no tensor {name!r}") from None
+
+    def dtype(self, name: str) -> str:
+        """The dtype as the format spells it, such as "BF16"."""
+        return self.file(name).dtype(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.file(name).shape(name)
+
+    @overload
+    def read(self, name: str) -> NDArray[np.float32]: ...
+    @overload
+    def read(self, name: str, dtype: type[S]) -> NDArray[S]: ...
+    def read(self, name: str, dtype: type[np.generic] = np.float32) -> NDArray[np.generic]:
+        """The tensor as `dtype`: a read-only view of the file if it is stored so, else a copy.
+
+        A float becomes any float; a value too large for it becomes inf, which `require_finite` reports. Integers and
+        bool become only what holds all their values, and never floats: integer weights mean nothing without scales.
+        """
+        file, wanted = self.file(name), np.dtype(dtype)
+        array = file.read(name)
+        fits = array.dtype.kind == "f" if wanted.kind == "f" else np.can_cast(array.dtype, wanted, "safe")
+        if not fits:
+            raise CheckpointError(f"{file.path}: tensor {name!r} is {file.dtype(name)}, which cannot become {wanted}")
+        with np.errstate(over="ignore"):
+            return array.astype(wanted, copy=False)
+
+    def require_finite(self, name: str, array: NDArray[np.generic]) -> None:
+        """CheckpointError, naming the tensor and its file, if `array`, as read under `name`, holds NaN or infinity."""
+        place = first_non_finite(array)
+        if place is not None:
+            raise CheckpointError(
+                f"{self.file(name).path}: tensor {name!r} holds {array.flat[place]} at flat position {place}; "
+                f"every value must be finite in {array.dtype}"
+            )
+
+    def close(self) -> None:
+        """Let go of every file's map; arrays already read stay valid."""
+        for file in self.files.values():
+            file.close()
+
+
+def convert_command(stem: str) -> str:
+    """The one line that turns `*<stem>*.bin` into `<stem>.safetensors`; tensors that share memory are written apart."""
+    return (
+        'python -c "import glob, torch; from safetensors.torch import save_file; '
+        f"save_file({{k: v.contiguous().clone() for f in glob.glob('*{stem}*.bin') "
+        "for k, v in torch.load(f, map_location='cpu', weights_only=True).items()}, "
+        f"'{stem}.safetensors', {{'format': 'pt'}})\""
+    )
+
+
+def first_non_finite(array: NDArray[np.generic]) -> int | None:
+    """The flat (C order) position of the first NaN or infinity; None if there is none, or if no value can be one."""
+    if array.dtype.kind != "f":
+        return None
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, FINITE_BLOCK):
+        finite = np.isfinite(flat[start : start + FINITE_BLOCK])
+        if not finite.all():
+            return start + int(finite.argmin())
+    return None
+
+
+def _open_shards(folder: Path, index: Path) -> dict[str, SafetensorsFile]:
+    """Tensor name -> shard, the index and the shards' own headers in full agreement."""
+    weight_map = JsonObject.read(index, unique_keys=True).get_object("weight_map")
+    listed = {name: weight_map.get_path(name, folder) for name in weight_map}
+    if not listed:
+        raise CheckpointError(f"{weight_map.source} must name the shard of every tensor, got an empty object")
+    held: dict[str, SafetensorsFile] = {}
+    for file in [SafetensorsFile(path) for path in sorted(set(listed.values()))]:
+        for name in file.names:
+            if name in held:
+                raise CheckpointError(
+                    f"{index}: tensor {name!r} is in both {held[name].path.name} and {file.path.name}"
+                )
+            if name not in listed:
+                raise CheckpointError(f"{index}: tensor {name!r} of {file.path.name} is not listed")
+            held[name] = file
+    for name, path in listed.items():
+        if name not in held or held[name].path != path:
+            raise CheckpointError(f"{index}: tensor {name!r} is not in its shard, {path.name}")
+    return held

@@ -1,0 +1,1 @@
+"""What the commands that embed files share: options, plans, blocks of vectors, rows."""

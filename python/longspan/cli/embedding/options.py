@@ -1,0 +1,159 @@
+"""Options that commands share, and a command's options as one typed record."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from longspan.cli.files.inputs import FORMATS
+from longspan.cli.files.writers import OUTPUT_FORMATS
+from longspan.vectors.quantize import PRECISIONS
+
+if TYPE_CHECKING:
+    from longspan.encoder import Encoder
+    from longspan.multi_vector import MultiVectorEncoder
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is found and run."""
+
+    device: str | None
+    dtype: str
+    threads: int | None
+    revision: str | None
+    cache_dir: str | None
+    local_files_only: bool
+
+    def open(self, model: str) -> Encoder:
+        """Load the model. Raises: FileNotFoundError, CheckpointError, ValueError, as `Encoder` does."""
+        from longspan import Encoder
+
+        return Encoder(
+            model,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            num_threads=self.threads,
+        )
+
+    def open_either(self, model: str) -> Encoder | MultiVectorEncoder:
+        """The same, of a late-interaction model its own kind of encoder."""
+        from longspan import MultiVectorEncoder
+        from longspan.checkpoint import hub
+        from longspan.checkpoint.checkpoint import Checkpoint
+        from longspan.late_interaction.token_head import is_late_interaction
+
+        folder = hub.resolve(
+            model, revision=self.revision, cache_dir=self.cache_dir, local_files_only=self.local_files_only
+        )
+        with closing(Checkpoint.open(folder)) as checkpoint:
+            has_tokens = is_late_interaction(checkpoint)
+        if not has_tokens:
+            return self.open(model)
+        return MultiVectorEncoder(
+            model,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            num_threads=self.threads,
+        )
+
+    def with_revision(self, revision: str | None) -> ModelOptions:
+        """The same, with this revision where none is asked for."""
+        return self if self.revision is not None else replace(self, revision=revision)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The options behind `ModelOptions`."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--device", metavar="NAME", help="where to compute: cpu (default), cuda or cuda:N")
+    group.add_argument(
+        "--dtype",
+        default="auto",
+        metavar="TYPE",
+        help="what to compute in: float32 (the CPU's default), bfloat16 or int8",
+    )
+    group.add_argument("--threads", type=positive, metavar="N", help="threads to compute with (default: all cores)")
+    group.add_argument("--revision", metavar="REV", help="branch, tag or commit of a model on the hub")
+    group.add_argument("--cache-dir", metavar="DIR", help="where downloaded models are kept")
+    group.add_argument("--local-files-only", action="store_true", help="never download")
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """The model, what is read, and what is written."""
+    parser.add_argument("model", metavar="MODEL", help="a folder, or org/name on the Hugging Face hub")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help="the file to write, or - for JSONL to stdout"
+    )
+
+
+def add_reading_options(group: argparse._ArgumentGroup, noun: str, plural: str) -> None:
+    """Where the texts are in the inputs, and which of them count."""
+    group.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")
+    group.add_argument("--field", "--column", default="text", metavar="NAME", help="where the text is (default: text)")
+    group.add_argument("--limit", type=positive, metavar="N", help=f"stop after N {plural}")
+    group.add_argument("--skip-bad", action="store_true", help=f"count rows that hold no usable {noun}, and go on")
+
+
+def add_meaning_options(group: argparse._ArgumentGroup, noun: str) -> None:
+    """Task, prompt, and how much of a text counts."""
+    group.add_argument("--task", metavar="NAME", help="one of the model's tasks; `longspan info MODEL` lists them")
+    prompt = group.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
+    prompt.add_argument("--prompt", metavar="TEXT", help=f"a prompt to put before every {noun}")
+    group.add_argument("--batch-tokens", type=positive, metavar="N", help="tokens to compute on at a time")
+
+
+def add_vector_options(parser: argparse.ArgumentParser) -> None:
+    """What becomes of a vector."""
+    group = parser.add_argument_group("vectors")
+    group.add_argument("--truncate-dim", type=positive, metavar="N", help="keep the first N dimensions")
+    group.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="to unit length, or not (default: the model's own way)",
+    )
+    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="what to write (default: float32)")
+    group.add_argument("--calibration", metavar="FILE.npy", help="vectors to take the ranges of int8 and uint8 from")
+
+
+def add_writing_options(group: argparse._ArgumentGroup, keep: str) -> None:
+    """The output's format, and whether it may be replaced or gone on with."""
+    group.add_argument("--to", choices=OUTPUT_FORMATS, help="the output's format (default: by suffix)")
+    group.add_argument("--keep", action="append", default=[], metavar="FIELD", help=keep)
+    group.add_argument("--force", action="store_true", help="replace an output that exists")
+    group.add_argument(
+        "--resume", action="store_true", help="keep what is done if the run is stopped, and go on from what is kept"
+    )
+    group.add_argument("--json", action="store_true", help="print a summary on stdout as JSON")
+
+
+def from_args(record: type[Record], args: argparse.Namespace) -> Record:
+    """The dataclass `record` with each field taken from the parsed option of its name."""
+    values = {field.name: getattr(args, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def not_negative(text: str) -> int:
+    """A whole number from 0 up, as an argparse type."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 up, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, as an argparse type."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
+    return number

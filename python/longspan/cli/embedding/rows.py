@@ -1,0 +1,210 @@
+"""The work of `longspan embed` and `longspan chunk`: records to rows in blocks, staged on the disk, published whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Generic, NoReturn
+
+import numpy as np
+
+from longspan import __version__
+from longspan.cli.console.failures import CommandError, end_with
+from longspan.cli.console.terminal import count, rate
+from longspan.cli.embedding.options import ModelOptions
+from longspan.cli.embedding.plan import Plan, RowsRequest
+from longspan.cli.embedding.precision import calibration_ranges, needs_ranges, ranges_of
+from longspan.cli.embedding.stream import Made, Tally, embedded, good_records
+from longspan.cli.files.readers import BadRow, Record, Selection, read_records
+from longspan.cli.files.stage import Stage, Vectors, stage_folder
+from longspan.cli.files.writers import publish, write_jsonl
+from longspan.vectors.quantize import FEW_EMBEDDINGS, Precision, quantize_embeddings
+
+# Options of a run that change no row of its output, so that they may differ when it is resumed.
+_FREE_OPTIONS = {"model", "inputs", "output", "to", "calibration", "batch_tokens", "force", "resume"}
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[Made]):
+    """How a command makes rows of texts.
+
+    Attributes:
+        make: from texts to the rows of them all, (rows, dim) f32, and what each text gave.
+        kept: of a record, by its number, what its text gave: each row's kept fields as JSON.
+        dim: values of a row.
+        noun: what a text is called.
+        fewest: texts of a block at least.
+    """
+
+    make: Callable[[list[str]], tuple[Vectors, list[Made]]]
+    kept: Callable[[int, Record, Made], list[str]]
+    dim: int
+    noun: str
+    fewest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a finished run did."""
+
+    rows: int
+    records: int
+    dim: int  # of a row of the output: a binary code has dim / 8
+    resumed_rows: int  # of `rows`, those that an earlier run had made
+    resumed_records: int  # the records that they came from
+    skipped: int  # bad rows, with --skip-bad
+    seconds: float
+
+    @property
+    def records_per_second(self) -> float:
+        """Of this run alone."""
+        return round(rate(self.records - self.resumed_records, self.seconds), 1)
+
+
+def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
+    """Run the plan.
+
+    Raises: CommandError, whatever stopped it, saying what became of the output; Stopped, on Ctrl-C or a signal.
+    """
+    started = time.perf_counter()
+    request, tally = plan.request, Tally()
+    empty = np.empty((0, work.dim), np.float32)
+    ranges = calibration_ranges(request.calibration, work.dim) if request.calibration else None
+    quantize = partial(quantize_embeddings, precision=request.precision, ranges=ranges)
+    is_two_pass = needs_ranges(request.precision) and ranges is None
+    quantize_now = _as_they_are if is_two_pass else quantize
+    rows = resumed_rows = resumed_records = 0
+    if plan.target is None:
+        for vectors, kept, _ in _made(plan, work, quantize_now, tally):
+            write_jsonl(sys.stdout.buffer, [(rows, vectors, kept)])
+            rows += len(kept)
+    else:
+        staged = quantize_now(empty)
+        run = _identity(plan, model, staged, ranges) if request.resume else None
+        folder = stage_folder(plan.target, is_resumable=request.resume)
+        stage: Stage | None = None
+        try:
+            stage = Stage(folder, staged.dtype, staged.shape[1], run=run)
+            resumed_rows, resumed_records = stage.rows, stage.records
+            for block in _made(plan, work, quantize_now, tally, done=resumed_records):
+                stage.append(*block)
+            finish = _second_pass(stage, request.precision) if is_two_pass else None
+            beside, force = plan.beside, request.force
+            publish(stage, plan.target, plan.to, finish=finish, keep=plan.columns, beside=beside, force=force)
+        except BaseException as error:
+            _give_up(error, stage, folder, request)
+        rows = stage.rows
+        stage.discard()
+    tally.report()
+    return Done(
+        rows=rows,
+        records=resumed_records + tally.rows,
+        dim=quantize(empty).shape[1],
+        resumed_rows=resumed_rows,
+        resumed_records=resumed_records,
+        skipped=tally.skipped,
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _made(
+    plan: Plan, work: Work[Made], quantize: Callable[[Vectors], Vectors], tally: Tally, done: int = 0
+) -> Iterator[tuple[Vectors, list[str], int]]:
+    """Vectors, kept fields and number of records of all blocks behind the first `done` records."""
+    request = plan.request
+    good = good_records(_records(plan), tally, keep=request.keep, skip_bad=request.skip_bad)
+
+    def make(texts: list[str]) -> tuple[Vectors, list[Made]]:
+        vectors, made = work.make(texts)
+        return quantize(vectors), made
+
+    blocks = embedded(
+        islice(good, request.limit),
+        make,
+        tally,
+        inputs=plan.inputs,
+        limit=request.limit,
+        done=done,
+        noun=work.noun,
+        fewest=work.fewest,
+    )
+    for (vectors, made), block in blocks:
+        numbered = enumerate(zip(block, made, strict=True), done + tally.rows)
+        yield vectors, [row for number, (one, gave) in numbered for row in work.kept(number, one, gave)], len(block)
+
+
+def _records(plan: Plan) -> Iterator[Record | BadRow]:
+    for source in plan.inputs:
+        selection = Selection(plan.request.field, plan.keep, whole_file=plan.reads_whole(source))
+        yield from read_records([source], selection)
+
+
+def _as_they_are(vectors: Vectors) -> Vectors:
+    return vectors
+
+
+def _second_pass(stage: Stage, precision: Precision) -> Callable[[Vectors], Vectors]:
+    """What turns the staged float32 rows into codes by the ranges of them all, as `Encoder.encode` of all texts would.
+
+    Raises: CommandError, one row alone, whose ranges would have no width.
+    """
+    if stage.rows == 1:
+        raise CommandError(f"{precision} cannot take its ranges from one text; give --calibration FILE.npy")
+    if 0 < stage.rows < FEW_EMBEDDINGS:
+        warnings.warn(
+            f"{precision} ranges come from {stage.rows} texts only; --calibration takes better ones", stacklevel=2
+        )
+    ranges = ranges_of(stage.blocks())
+    return partial(quantize_embeddings, precision=precision, ranges=ranges)
+
+
+def _give_up(error: BaseException, stage: Stage | None, folder: Path, request: RowsRequest) -> NoReturn:
+    """Leave nothing behind, or what a resumed run can use, and say which; then the error goes on."""
+    if stage is not None:
+        stage.close()
+    if request.resume and stage is None:
+        raise error  # the folder, if there is one, may be an earlier run's
+    if request.resume and stage is not None and stage.records:
+        fate = f"{count(stage.rows, 'row')} kept, and the same command goes on from there"
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        fate = f"nothing was written to {request.output}"
+    end_with(error, fate)
+
+
+def _identity(plan: Plan, model: ModelOptions, staged: Vectors, ranges: Vectors | None) -> dict[str, object]:
+    """What must be the same for a run to go on where another one stopped: model, inputs, what shapes rows."""
+    from longspan.checkpoint.hub import resolve
+
+    request = plan.request
+    folder = resolve(
+        request.model, revision=model.revision, cache_dir=model.cache_dir, local_files_only=model.local_files_only
+    )
+    options = {name: value for name, value in asdict(request).items() if name not in _FREE_OPTIONS}
+    return {
+        "version of longspan": __version__,
+        "model": str(folder.resolve()),
+        "state of the model's files": [_state(path) for path in sorted(folder.rglob("*.safetensors"))],
+        "device": model.device,
+        "dtype": model.dtype,
+        "inputs": [str(source.path and source.path.resolve()) for source in plan.inputs],
+        "state of the inputs": [_state(source.path) for source in plan.inputs if source.path],
+        "input formats": [source.format for source in plan.inputs],
+        "width": [staged.shape[1], str(staged.dtype)],
+        "calibration": None if ranges is None else ranges.tolist(),
+        **options,
+    }
+
+
+def _state(path: Path) -> list[object]:
+    """A file's size and time of change: another state, another content."""
+    status = os.stat(path)
+    return [path.name, status.st_size, status.st_mtime_ns]

@@ -1,0 +1,175 @@
+"""Records to vectors, a block at a time: what the commands that embed files share."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from longspan.cli.console.failures import CommandError
+from longspan.cli.console.pace import Pace
+from longspan.cli.console.terminal import count
+from longspan.cli.files.inputs import Input
+from longspan.cli.files.readers import BadRow, Record
+from longspan.cli.files.stage import Vectors
+from longspan.errors import TruncationWarning
+from longspan.progress import progress_bar
+
+if TYPE_CHECKING:
+    from longspan.encoder import Encoder
+
+Role = Literal["query", "document"]
+Made = TypeVar("Made")  # what a block of texts becomes
+TEXTS_A_BLOCK = 32  # at least: enough to keep the kernels busy
+
+
+class EncodeOptions(Protocol):
+    """How texts become vectors: options of `Encoder.encode`."""
+
+    @property
+    def role(self) -> Role | None: ...
+    @property
+    def task(self) -> str | None: ...
+    @property
+    def prompt_name(self) -> str | None: ...
+    @property
+    def prompt(self) -> str | None: ...
+    @property
+    def truncate_dim(self) -> int | None: ...
+    @property
+    def normalize(self) -> bool | None: ...
+    @property
+    def max_length(self) -> int | None: ...
+    @property
+    def on_truncate(self) -> Literal["warn", "error", "ignore"]: ...
+    @property
+    def batch_tokens(self) -> int | None: ...
+
+
+def encode_with(encoder: Encoder, options: EncodeOptions) -> Callable[[list[str]], Vectors]:
+    """Texts to (n, dim) float32, by the encoder's method for the role and with the other options."""
+    methods = {None: encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
+    method = methods[options.role]
+
+    def encode(texts: list[str]) -> Vectors:
+        vectors = method(
+            texts,
+            task=options.task,
+            prompt_name=options.prompt_name,
+            prompt=options.prompt,
+            batch_tokens=options.batch_tokens,
+            show_progress_bar=False,
+            normalize_embeddings=options.normalize,
+            truncate_dim=options.truncate_dim,
+            max_length=options.max_length,
+            on_truncate=options.on_truncate,
+        )
+        assert isinstance(vectors, np.ndarray), "encode of a list gives an array"
+        return vectors
+
+    return encode
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has met so far."""
+
+    rows: int = 0
+    skipped: int = 0
+    first_skipped: str = ""
+    cut_blocks: int = 0  # blocks in which texts were longer than the model takes
+    first_cut: str = ""
+
+    def report(self, advice: str = "") -> None:
+        """Warn once of each thing that happened to texts; `advice`: what may be done about texts that were cut."""
+        if self.cut_blocks:
+            more = f" (and so in {count(self.cut_blocks - 1, 'later block')} of texts)" if self.cut_blocks > 1 else ""
+            warnings.warn(self.first_cut + more + advice, TruncationWarning, stacklevel=2)
+        if self.skipped:
+            warnings.warn(
+                f"{count(self.skipped, 'bad row')} passed over; the first: {self.first_skipped}", stacklevel=2
+            )
+
+    @contextmanager
+    def truncation(self) -> Iterator[None]:
+        """Keep one block's warning for the end, where one line stands for all; other warnings pass."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", TruncationWarning)
+            yield
+        for warning in caught:
+            if issubclass(warning.category, TruncationWarning):
+                self.cut_blocks += 1
+                self.first_cut = self.first_cut or str(warning.message)
+            else:
+                warnings.warn(warning.message, stacklevel=2)
+
+
+def good_records(
+    rows: Iterable[Record | BadRow], tally: Tally, *, keep: Sequence[str], skip_bad: bool
+) -> Iterator[Record]:
+    """The records; a bad row is counted with `skip_bad`, and an error without. Warns of a field that no row has."""
+    unseen = set(keep)
+    for row in rows:
+        if isinstance(row, Record):
+            if unseen:
+                unseen -= json.loads(row.kept).keys()
+            yield row
+        elif not skip_bad:
+            raise CommandError(f"{row.reason} (--skip-bad passes over bad rows)")
+        else:
+            tally.skipped += 1
+            tally.first_skipped = tally.first_skipped or row.reason
+    for name in sorted(unseen):
+        warnings.warn(f"--keep {name}: no row has that field", stacklevel=2)
+
+
+def embedded(
+    records: Iterator[Record],
+    encode: Callable[[list[str]], Made],
+    tally: Tally,
+    *,
+    inputs: Sequence[Input],
+    limit: int | None,
+    done: int = 0,
+    noun: str = "text",
+    fewest: int = TEXTS_A_BLOCK,
+) -> Iterator[tuple[Made, list[Record]]]:
+    """The records and their vectors, a block at a time, with progress: of the inputs' bytes, or of `limit` records.
+
+    The first `done` are passed over, which an earlier run has embedded.
+
+    Args:
+        records: all of them.
+        encode: from the texts of a block to what is yielded for it.
+        tally: counts them.
+        inputs: where the records come from.
+        limit: records that there may be; None for any number.
+        done: records that an earlier run has embedded.
+        noun: what a record is called.
+        fewest: records of a block at least.
+    """
+    sizes = [source.size for source in inputs]
+    in_bytes = limit is None and None not in sizes
+    total = sum(size or 0 for size in sizes) if in_bytes else limit
+    pace = Pace(fewest)
+    with progress_bar(total, "B" if in_bytes else noun, show=None) as advance:
+        for record in islice(records, done):
+            advance(record.size if in_bytes else 1)
+        for block in pace.blocks(records, lambda record: record.text):
+            started = time.perf_counter()
+            try:
+                with tally.truncation():
+                    vectors = encode([record.text for record in block])
+            except ValueError as error:
+                raise CommandError(f"{error} (in the {noun}s from {block[0].place} to {block[-1].place})") from error
+            yield vectors, block
+            pace.took(len(block), time.perf_counter() - started)
+            tally.rows += len(block)
+            advance(sum(record.size for record in block) if in_bytes else len(block))

@@ -1,0 +1,1 @@
+"""From input files to records, and from rows to output files that are whole or not there."""

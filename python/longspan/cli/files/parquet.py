@@ -1,0 +1,139 @@
+"""Parquet in and out: the one file that knows pyarrow, which the extra `longspan[parquet]` brings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from longspan.cli.console.failures import CommandError
+from longspan.cli.files.inputs import Input, check_column
+from longspan.cli.files.stage import Block
+
+_ROWS_A_BATCH = 1024
+_INT64 = range(-(2**63), 2**63)
+
+
+def _pyarrow() -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise CommandError("Parquet needs pyarrow: pip install 'longspan[parquet]'") from error
+    return pyarrow, pyarrow.parquet
+
+
+def require_parquet() -> None:
+    """Raise CommandError now, rather than after hours of work, where pyarrow is not installed."""
+    _pyarrow()
+
+
+def read_rows(source: Input, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, object], int]]:
+    """(place, the row's values in `columns`, its share of the file's bytes), with one batch of rows in memory.
+
+    Raises: CommandError, not a Parquet file, damaged, no such column, or standard input (its end must be read first).
+    """
+    pyarrow, pq = _pyarrow()
+    if source.path is None:
+        raise CommandError("Parquet cannot be read from standard input, because its index lies at its end; name a file")
+    try:
+        with pq.ParquetFile(source.path) as file:
+            for name in columns:
+                check_column(source, name, file.schema_arrow.names)
+            share = (source.size or 0) // max(file.metadata.num_rows, 1)
+            number = 0
+            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=list(dict.fromkeys(columns))):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{source.name}: row {number}", row, share
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
+        raise CommandError(f"{source.name} cannot be read as Parquet: {error}") from error
+
+
+def read_vectors(
+    source: Input, column: str, others: Sequence[str]
+) -> Iterator[tuple[int, np.ndarray, list[dict[str, object]]]]:
+    """(number of the first row from 1, (n, dim) vectors, the rows' values in those of `others` that are there).
+
+    Raises: CommandError, not a Parquet file, damaged, or `column` holds no lists of numbers of one length.
+    """
+    pyarrow, pq = _pyarrow()
+    assert source.path is not None, "Parquet is read from a file"
+    try:
+        with pq.ParquetFile(source.path) as file:
+            check_column(source, column, file.schema_arrow.names)
+            there = [name for name in dict.fromkeys(others) if name in file.schema_arrow.names]
+            number = 1
+            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=[column, *there]):
+                lists = batch.column(column)
+                flat = lists.flatten().to_numpy(zero_copy_only=False) if hasattr(lists, "flatten") else np.empty(0)
+                dim = len(flat) // max(len(lists), 1)
+                lengths = {len(one) if one is not None else 0 for one in lists} if len(lists) else {dim}
+                if lengths != {dim} or flat.dtype.kind not in "fu":
+                    raise CommandError(f"{source.name}: column {column!r} must hold vectors of one length")
+                yield number, flat.reshape(len(lists), dim), batch.select(there).to_pylist()
+                number += len(lists)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
+        raise CommandError(f"{source.name} cannot be read as Parquet: {error}") from error
+
+
+def write_rows(path: Path, blocks: Iterable[Block], kept: Iterable[str], keep: Sequence[str]) -> None:
+    """Write columns `index` (int64), those of `keep`, and `embedding` (a list of fixed size).
+
+    Args:
+        blocks: the rows, at least one block, which may be empty.
+        kept: every row's kept fields as JSON, read once beforehand to choose each column's type.
+        keep: the names of the kept columns. A column that mixes kinds, or holds lists or objects, becomes JSON text.
+    """
+    pyarrow, pq = _pyarrow()
+    kinds = _column_kinds(kept, keep)
+    types = {"bool": pyarrow.bool_(), "int": pyarrow.int64(), "float": pyarrow.float64()}
+    writer = None
+    try:
+        for start, vectors, lines in blocks:
+            rows = [json.loads(line) for line in lines]
+            flat = pyarrow.array(vectors.reshape(-1))
+            arrays = {"index": pyarrow.array(range(start, start + len(vectors)), pyarrow.int64())}
+            for name in keep:
+                values = [_cell(row.get(name), kinds[name]) for row in rows]
+                arrays[name] = pyarrow.array(values, types.get(kinds[name], pyarrow.string()))
+            arrays["embedding"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+            table = pyarrow.table(arrays)
+            if writer is None:
+                writer = pq.ParquetWriter(path, table.schema, use_dictionary=list(keep))  # vectors hold no repeats
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _column_kinds(kept: Iterable[str], keep: Sequence[str]) -> dict[str, str]:
+    """For each kept column "bool", "int", "float", "str" or "json": the narrowest that holds all its values."""
+    seen: dict[str, set[str]] = {name: set() for name in keep}
+    if not keep:
+        return {}
+    for line in kept:
+        for name, value in json.loads(line).items():
+            if isinstance(value, int) and value not in _INT64:
+                seen[name].add("json")
+            elif value is not None:
+                seen[name].add(type(value).__name__)
+    return {name: _narrowest(found) for name, found in seen.items()}
+
+
+def _narrowest(found: set[str]) -> str:
+    if not found:
+        return "str"
+    if found == {"int", "float"}:
+        return "float"
+    (kind,) = found if len(found) == 1 else {"json"}
+    return kind if kind in ("bool", "int", "float", "str") else "json"
+
+
+def _cell(value: object, kind: str) -> object:
+    if kind == "float" and isinstance(value, int):
+        return float(value)
+    return json.dumps(value, ensure_ascii=False) if kind == "json" and value is not None else value

@@ -1,0 +1,1 @@
+"""`longspan search`: its commands and the folder that they keep."""

@@ -1,0 +1,218 @@
+"""The work of `longspan search build`: files to an index that can be asked, saved as it grows."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from longspan.cli.console.failures import CommandError, end_with
+from longspan.cli.console.terminal import count
+from longspan.cli.embedding.options import ModelOptions
+from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records
+from longspan.cli.files.inputs import Input, find_inputs
+from longspan.cli.files.readers import Selection, read_records
+from longspan.cli.files.stage import Vectors
+from longspan.cli.search.index_folder import IndexWriter, Settings, load_index
+from longspan.cli.search.plan import (
+    BuildRequest,
+    Encoding,
+    checked_inputs,
+    describe_run,
+    document_encoding,
+    find_present,
+    make_settings,
+    working_folder,
+)
+from longspan.cli.search.sources import DocumentBlock, text_records, vector_blocks
+from longspan.cli.search.tokens import (
+    TokenRows,
+    check_build,
+    check_kind,
+    encode_either,
+    is_late_interaction,
+    new_store,
+)
+
+if TYPE_CHECKING:
+    from longspan.cli.search.index_folder import SearchIndex
+    from longspan.cli.search.tokens import AnyEncoder
+    from longspan.encoder import Encoder
+    from longspan.search import BinaryIndex
+
+_SAMPLE = 1024  # documents at least, if there are so many, whose mean decides on a centre
+_MOST_SAMPLE_QUERIES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSummary:
+    """What a finished run did, as `--json` prints it."""
+
+    index: str
+    documents: int  # in the index now
+    added: int
+    resumed: int  # of `added`, those of an earlier run that was stopped
+    skipped: int  # bad rows, with --skip-bad
+    seconds: float
+    is_centered: bool  # a mean is taken off before signs become bits
+    advice: str | None  # what is wrong with the codes and what to do
+
+
+def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
+    """Make or extend the index.
+
+    Raises: CommandError, FileNotFoundError: what stopped it, and what became of the index; Stopped, on Ctrl-C.
+    """
+    from longspan.search import IndexInfo
+
+    started = time.perf_counter()
+    folder, target = working_folder(request)
+    inputs = checked_inputs(request)
+    texts = find_inputs([request.texts], format=request.format) if request.texts else []
+    settings, about = make_settings(request, folder, options), describe_run(request, inputs)
+    index, first = find_present(request, folder, about)
+    encoder = None if request.vectors else options.open_either(settings.model or "")
+    if encoder is not None and is_late_interaction(encoder):
+        check_build(request)
+    elif encoder is not None and index is None:  # documents are ranked by the dot product, which is the cosine then
+        settings = replace(settings, normalize=None if encoder.similarity_fn_name == "dot" else True)
+    if index is None and folder.exists():
+        shutil.rmtree(folder)
+    writer, tally = IndexWriter(folder, settings, about, index, first=first, target=target), Tally()
+    resumed = len(index) - first if index is not None else 0
+    with closing(writer):
+        try:
+            if encoder is None:
+                blocks = _after(vector_blocks(request, inputs, texts), resumed)
+            else:
+                blocks = _text_blocks(request, settings, encoder, inputs, tally, resumed)
+            if index is None:
+                blocks = _begin(writer, request, settings, blocks, encoder)
+            for vectors, lines in blocks:
+                writer.append(_fitting(vectors, writer.index), lines)
+            if writer.index is None or not len(writer.index):
+                raise CommandError(f"there is no {'vector' if request.vectors else 'text'} in the inputs")
+            writer.finish()
+        except BaseException as error:
+            _give_up(error, writer, is_replacing=folder != target)
+    tally.report("; --chunk-tokens N cuts them into passages instead")
+    info = writer.index.info()
+    return BuildSummary(
+        index=request.index,
+        documents=len(writer.index),
+        added=len(writer.index) - first,
+        resumed=resumed,
+        skipped=tally.skipped,
+        seconds=round(time.perf_counter() - started, 3),
+        is_centered=isinstance(info, IndexInfo) and info.has_center_documents,
+        advice=info.advice if isinstance(info, IndexInfo) else None,
+    )
+
+
+def _text_blocks(
+    request: BuildRequest, settings: Settings, encoder: AnyEncoder, inputs: list[Input], tally: Tally, done: int
+) -> Iterator[DocumentBlock]:
+    from longspan.late_chunking.chunking import split_document
+
+    def split(text: str, most: int) -> list[tuple[int, int]]:
+        return split_document(text, encoder.tokenizer, most)
+
+    encode = encode_either(encoder, document_encoding(request, settings))
+    records = text_records(request, inputs, split, tally)
+    for vectors, block in embedded(records, encode, tally, inputs=inputs, limit=request.limit, done=done):
+        yield vectors, [record.kept for record in block]
+
+
+def _after(blocks: Iterator[DocumentBlock], done: int) -> Iterator[DocumentBlock]:
+    """All rows but the first `done`."""
+    for vectors, lines in blocks:
+        passed = min(done, len(lines))
+        done -= passed
+        if passed < len(lines):
+            yield vectors[passed:], lines[passed:]
+
+
+def _begin(
+    writer: IndexWriter,
+    request: BuildRequest,
+    settings: Settings,
+    blocks: Iterator[DocumentBlock],
+    encoder: AnyEncoder | None,
+) -> Iterator[DocumentBlock]:
+    """Make the index of what the first rows say; all rows again."""
+    if encoder is not None and is_late_interaction(encoder):
+        writer.index = new_store(settings.truncate_dim or encoder.dim, request.store)
+        return blocks
+    head: list[DocumentBlock] = []
+    while sum(len(lines) for _, lines in head) < _SAMPLE and (block := next(blocks, None)) is not None:
+        head.append(block)
+    arrays = [vectors for vectors, _ in head if isinstance(vectors, np.ndarray)]
+    if arrays:
+        kind = arrays[0].dtype, arrays[0].shape[1]  # another one is refused when it is added
+        sample = np.concatenate([vectors for vectors in arrays if (vectors.dtype, vectors.shape[1]) == kind])
+        queries = None
+        if request.query_sample and encoder is not None and request.center != "no":
+            queries = _query_sample(request, settings, encoder)
+        writer.index = _new_index(sample, queries, request)
+    return chain(head, blocks)
+
+
+def _new_index(sample: Vectors, queries: Vectors | None, request: BuildRequest) -> BinaryIndex:
+    from longspan.search import BinaryIndex
+    from longspan.search.rows import is_store
+    from longspan.search.spread import FEW, NARROW_MEAN, MeanDirection
+
+    store = request.store
+    if not is_store(store):
+        raise CommandError(f"--store {store} is for token vectors; one vector a text takes codes, int8 or float32")
+    if sample.dtype == np.uint8:
+        return BinaryIndex(8 * sample.shape[1], store="codes")
+    direction = MeanDirection(np.zeros(sample.shape[1]))
+    direction.add(sample)
+    is_narrow = direction.count >= FEW and (direction.length or 0.0) > NARROW_MEAN
+    if request.center == "no" or (request.center == "auto" and queries is None and not is_narrow):
+        return BinaryIndex(sample.shape[1], store=store)
+    return BinaryIndex.learn(sample, queries, store=store)
+
+
+def _query_sample(request: BuildRequest, settings: Settings, encoder: Encoder) -> Vectors:
+    assert request.query_sample is not None
+    sources = find_inputs([request.query_sample])
+    rows = read_records(sources, Selection(request.field))
+    texts = [record.text for record in good_records(rows, Tally(), keep=(), skip_bad=False) if record.text.strip()]
+    if not texts:
+        raise CommandError(f"--query-sample: {request.query_sample} holds no text")
+    return encode_with(encoder, Encoding("query", settings.truncate_dim, settings.normalize, on_truncate="ignore"))(
+        texts[:_MOST_SAMPLE_QUERIES]
+    )
+
+
+def _fitting(vectors: Vectors | TokenRows, index: SearchIndex | None) -> Vectors | TokenRows:
+    """The vectors as the index takes them. Raises: CommandError, they are of another shape."""
+    assert index is not None, "made of the first rows"
+    check_kind("the index", index, isinstance(vectors, list))
+    if isinstance(vectors, list):
+        return vectors
+    dim = vectors.shape[1] * (8 if vectors.dtype == np.uint8 else 1)
+    if dim != index.dim:
+        raise CommandError(f"the vectors have {dim} dimensions, but the index has {index.dim}")
+    return vectors
+
+
+def _give_up(error: BaseException, writer: IndexWriter, *, is_replacing: bool) -> NoReturn:
+    """Leave nothing behind, or what a resumed run can use, and say which; then the error goes on."""
+    saved = load_index(writer.folder)
+    if saved is None:
+        shutil.rmtree(writer.folder, ignore_errors=True)
+        end_with(error, f"{writer.target} is as it was" if is_replacing else f"nothing was written to {writer.target}")
+    kept = count(len(saved), "document")
+    if is_replacing:
+        kept = f"{writer.target} is as it was; {kept} of the new one"
+    how = "--resume in place of --force" if is_replacing else "--resume"
+    end_with(error, f"{kept} kept, and the same command with {how} goes on from there")

@@ -1,0 +1,215 @@
+"""`longspan search`: its subcommands and options, and what it says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from longspan.cli.console.terminal import count, is_terminal
+from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
+from longspan.cli.files.inputs import FORMATS
+from longspan.cli.search.build import BuildSummary, build
+from longspan.cli.search.plan import BuildRequest
+from longspan.cli.search.query import QueryRequest, as_json, as_text, query
+from longspan.cli.search.sources import FILE_CHUNK_TOKENS, VECTORS_COLUMN
+
+DESCRIPTION = """\
+Build an index of texts or vectors in a folder, and ask it questions.
+
+The index holds sign bits, which are searched exactly by Hamming distance, and what the best candidates are scored with
+again (--store). Of a late-interaction model it holds token vectors, which are all scored by MaxSim. `longspan info
+INDEX` says what is in it. From Python, BinaryIndex.load(INDEX) or MultiVectorStore.load(INDEX) opens it too.
+"""
+EPILOG = """\
+examples:
+  longspan search build notes.index *.md --model sentence-transformers/all-MiniLM-L6-v2
+  longspan search query notes.index how do I reset my password
+  longspan search query notes.index                             # asks for questions, or reads them from a pipe
+
+`longspan search build --help` and `longspan search query --help` explain each.
+"""
+BUILD_DESCRIPTION = f"""\
+Add documents to an index.
+
+Texts, with --model: files of text (.txt .md .rst) are cut into passages of at most {FILE_CHUNK_TOKENS} tokens, at
+paragraphs and sentences; rows of .jsonl, .csv, .tsv and .parquet stay whole. Blank texts are left out. All but Parquet
+may be gzipped. `-` is standard input.
+
+Vectors, with --vectors: .npy (n, dim) of floats, or of uint8 codes; or .parquet with a column {VECTORS_COLUMN!r}, as
+`longspan embed` writes them, and the texts in its column --field.
+
+The index is saved every few seconds. A run that is stopped goes on with --resume.
+"""
+BUILD_EPILOG = """\
+examples:
+  longspan search build notes.index notes/*.md --model sentence-transformers/all-MiniLM-L6-v2
+  longspan search build corpus.index corpus.jsonl.gz --field body --keep id --model BAAI/bge-small-en-v1.5
+  longspan search build notes.index more.md --append
+  longspan search build big.index vectors.npy --vectors --texts texts.jsonl --model BAAI/bge-small-en-v1.5
+"""
+QUERY_DESCRIPTION = """\
+Ask an index: by words; by --file, a question a line or row; by --vectors; or, without any, by what is typed or piped
+into standard input, a question a line.
+"""
+QUERY_EPILOG = """\
+examples:
+  longspan search query notes.index how do I reset my password
+  longspan search query notes.index --file questions.txt --top-k 5 --json > answers.jsonl
+  echo "opening hours" | longspan search query notes.index
+"""
+_RAW = argparse.RawDescriptionHelpFormatter
+
+
+class IntermixedParser(argparse.ArgumentParser):
+    """Takes words behind options too, as in `query INDEX --top-k 3 how do I ...`; argparse would refuse them."""
+
+    _is_within = False
+
+    def parse_known_args(  # type: ignore[override]  # argparse overloads it for other namespaces, which nobody gives
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's own of intermixed arguments, which calls this one."""
+        if self._is_within:
+            return super().parse_known_args(args, namespace)
+        self._is_within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_within = False
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The subcommands of `search`."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    subparsers = parser.add_subparsers(
+        title="what to do", metavar="build|query", required=True, dest="what", parser_class=IntermixedParser
+    )
+    _configure_build(
+        subparsers.add_parser(
+            "build", help="add documents to an index", description=BUILD_DESCRIPTION, epilog=BUILD_EPILOG,
+            formatter_class=_RAW,
+        )
+    )  # fmt: skip
+    _configure_query(
+        subparsers.add_parser(
+            "query", help="find documents", description=QUERY_DESCRIPTION, epilog=QUERY_EPILOG, formatter_class=_RAW
+        )
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Build, then say what was done; or ask, and print the answers as they come."""
+    if args.what == "build":
+        args.inputs, args.keep = tuple(args.inputs), tuple(dict.fromkeys(args.keep))
+        _report(build(from_args(BuildRequest, args), from_args(ModelOptions, args)), as_json=args.json)
+        return
+    args.words = tuple(args.words)
+    request = from_args(QueryRequest, args)
+    for number, answer in enumerate(query(request, from_args(ModelOptions, args))):
+        if args.json:
+            print(as_json(answer), flush=True)
+        else:
+            print(
+                "\n" * (number > 0) + as_text(answer, is_full=request.full, shows_query=not request.words), flush=True
+            )
+
+
+def _report(summary: BuildSummary, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(summary)))
+    elif is_terminal(sys.stderr):
+        added = f"{count(summary.added, 'document')} added in {summary.seconds:.1f} s"
+        centered = ", codes centred" if summary.is_centered else ""
+        print(f"{summary.index}: {count(summary.documents, 'document')}{centered} ({added})", file=sys.stderr)
+    if summary.advice and not as_json:
+        warnings.warn(f"{summary.advice}; here, --center yes --query-sample FILE", stacklevel=2)
+
+
+def _configure_build(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "longspan search build INDEX INPUT [INPUT ...] --model MODEL [options]"
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
+    parser.add_argument("--model", metavar="MODEL", help="a folder, or org/name on the hub; an index remembers its own")
+
+    reading = parser.add_argument_group("reading")
+    reading.add_argument("--vectors", action="store_true", help="the inputs hold vectors")
+    reading.add_argument("--texts", metavar="FILE", help="the texts of the vectors in .npy files, one each, in order")
+    reading.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")
+    reading.add_argument(
+        "--field", "--column", default="text", metavar="NAME", help="where the text is (default: text)"
+    )
+    reading.add_argument("--lines", action="store_true", help="each line of a text file is a document")
+    reading.add_argument("--whole-file", action="store_true", help="each text file is one document")
+    reading.add_argument(
+        "--chunk-tokens", type=positive, metavar="N", help="cut texts, rows too, into passages of at most N tokens"
+    )
+    reading.add_argument("--keep", action="append", default=[], metavar="FIELD", help="show this field with a result")
+    reading.add_argument("--limit", type=positive, metavar="N", help="stop after N documents")
+    reading.add_argument("--skip-bad", action="store_true", help="count rows that cannot be used, and go on")
+
+    meaning = parser.add_argument_group("embedding")
+    meaning.add_argument("--task", metavar="NAME", help="one of the model's tasks (default: its own for documents)")
+    prompt = meaning.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts (default: for documents)")
+    prompt.add_argument("--prompt", metavar="TEXT", help="a prompt to put before every text")
+    meaning.add_argument("--truncate-dim", type=positive, metavar="N", help="keep the first N dimensions")
+    meaning.add_argument(
+        "--max-length", type=positive, metavar="N", help="tokens of a text that count (default: the model's)"
+    )
+    meaning.add_argument(
+        "--on-truncate", choices=("warn", "error", "ignore"), default="warn", help="for longer texts (default: warn)"
+    )
+    meaning.add_argument("--batch-tokens", type=positive, metavar="N", help="tokens to compute on at a time")
+
+    index = parser.add_argument_group("index")
+    index.add_argument(
+        "--store", choices=("codes", "int8", "float32", "float16", "binary"), default="int8",
+        help="what candidates are scored with again: the bits alone (codes), int8 or float32; or how token vectors are "
+        "kept: int8, float16 or binary (default: int8)",
+    )  # fmt: skip
+    index.add_argument(
+        "--center", choices=("auto", "yes", "no"), default="auto",
+        help="take the first documents' mean off before the signs become bits (default: where bits would fail without)",
+    )  # fmt: skip
+    index.add_argument("--query-sample", metavar="FILE", help="typical questions, whose own mean is taken off queries")
+    present = parser.add_argument_group("an index that is there")
+    present.add_argument("--append", action="store_true", help="add to it")
+    present.add_argument("--resume", action="store_true", help="go on with the run that was stopped")
+    present.add_argument("--force", action="store_true", help="replace it, once the new one is whole")
+    parser.add_argument("--json", action="store_true", help="print a summary on stdout as JSON")
+    add_model_options(parser)
+
+
+def _configure_query(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "longspan search query INDEX [WORD ...] [options]"
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+    parser.add_argument("words", metavar="WORD", nargs="*", help="the question")
+    asking = parser.add_argument_group("asking")
+    asking.add_argument("--file", metavar="FILE", help="questions: a line each, or rows of .jsonl, .csv, ...")
+    asking.add_argument("--vectors", metavar="FILE.npy", help="vectors of questions, floats or uint8 codes")
+    asking.add_argument("--format", choices=FORMATS, help="what --file is (default: by suffix)")
+    asking.add_argument(
+        "--field", "--column", default="text", metavar="NAME", help="where a row has it (default: text)"
+    )
+    asking.add_argument("--model", metavar="MODEL", help="what embeds questions (default: the index's own)")
+    asking.add_argument("--task", metavar="NAME", help="one of the model's tasks (default: its own for queries)")
+    prompt = asking.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts (default: for queries)")
+    prompt.add_argument("--prompt", metavar="TEXT", help="a prompt to put before every question")
+    finding = parser.add_argument_group("finding")
+    finding.add_argument(
+        "--top-k", "-k", type=positive, default=10, metavar="K", help="documents of an answer (default: 10)"
+    )
+    finding.add_argument(
+        "--oversample", type=positive, default=4, metavar="N", help="candidates for each of them (default: 4)"
+    )
+    finding.add_argument(
+        "--no-rescore", dest="rescore", action="store_false", help="order by the bits alone; scores are -distances"
+    )
+    parser.add_argument("--full", action="store_true", help="print whole documents, not their beginnings")
+    parser.add_argument("--json", action="store_true", help="print a JSON object a question")
+    add_model_options(parser)

@@ -1,0 +1,82 @@
+"""What `longspan info INDEX` prints, of an index or of a store of token vectors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from longspan.cli.console.terminal import count
+from longspan.cli.search.index_folder import SETTINGS, load_index, read_settings
+from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, StoreInfo
+from longspan.search.header import HEADER, read_format
+from longspan.search.spread import FEW
+from longspan.search.token_rows import TokenState
+
+
+@dataclass(frozen=True, slots=True)
+class SearchIndexInfo:
+    """What an index holds, how its documents became vectors, and whether its codes are good ones."""
+
+    index: str
+    model: str | None
+    is_whole: bool  # False: the last run was stopped, and goes on with --resume
+    bytes: int  # of all its files
+    contents: IndexInfo | StoreInfo | None  # None: nothing was saved yet
+
+
+def is_index(name: str) -> bool:
+    """Whether a folder is one of `longspan search`, or a BinaryIndex."""
+    return (Path(name) / SETTINGS).is_file() or (Path(name) / HEADER).is_file()
+
+
+def describe_index(name: str) -> SearchIndexInfo:
+    """Raises: IndexFileError or CommandError, the index is damaged."""
+    folder = Path(os.path.realpath(name))
+    size = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+    if not (folder / SETTINGS).is_file():
+        kind = MultiVectorStore if read_format(folder) == TokenState.FORMAT else BinaryIndex
+        return SearchIndexInfo(name, None, True, size, kind.load(folder).info())
+    settings, run = read_settings(folder)
+    index = load_index(folder)
+    return SearchIndexInfo(name, settings.model, run.is_done, size, None if index is None else index.info())
+
+
+def index_as_json(info: SearchIndexInfo) -> dict[str, object]:
+    """One object, without a level for the contents."""
+    flat = asdict(info)
+    contents = flat.pop("contents")
+    return {**flat, **(contents or {})}
+
+
+def index_rows(info: SearchIndexInfo) -> list[tuple[str, str]]:
+    """Names and values, for a person."""
+    rows = [("model", info.model or "not known"), ("size", f"{info.bytes / 1e6:,.1f} MB")]
+    if not info.is_whole:
+        rows.append(("last run", "stopped; the same command with --resume goes on with it"))
+    contents = info.contents
+    if contents is None:
+        return [*rows, ("documents", "none yet")]
+    deleted = f", {contents.deleted:,} deleted" if contents.deleted else ""
+    if isinstance(contents, StoreInfo):
+        each = f"{contents.dim} dimensions as {contents.store}, {count(contents.token_bytes, 'byte')}"
+        held = [("documents", f"{count(contents.documents, 'document')}{deleted}")]
+        return [*held, ("vectors", f"{count(contents.tokens, 'token')} of {each}"), *rows]
+    sides = {
+        "documents": contents.has_center_documents,
+        "queries": contents.has_center_queries or contents.has_center_documents,
+    }
+    centered = " and ".join(side for side, has in sides.items() if has)
+    spread = [] if contents.mean_length is None else [f"mean vector {contents.mean_length:.2f} of 1 long"]
+    spread += [] if contents.bit_balance is None else [f"bit balance {contents.bit_balance:.2f} of 1"]
+    return [
+        ("documents", f"{count(contents.rows, 'document')}{deleted}"),
+        ("codes", f"{count(contents.dim, 'bit')}, {'centred: ' + centered if centered else 'not centred'}"),
+        ("scored again by", contents.store),
+        ("spread", ", ".join(spread) or "no document"),
+        (
+            "verdict",
+            contents.advice or ("good codes" if contents.rows >= FEW else "too few documents to judge the codes"),
+        ),
+        *rows,
+    ]

@@ -1,0 +1,176 @@
+"""What `longspan search build` is asked for, checked as far as it can be before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from longspan.cli.console.failures import CommandError
+from longspan.cli.embedding.options import ModelOptions
+from longspan.cli.embedding.stream import Role
+from longspan.cli.files.inputs import STDIN, Format, Input, find_inputs
+from longspan.cli.search.index_folder import Settings, load_index, read_settings
+
+if TYPE_CHECKING:
+    from longspan.cli.search.index_folder import SearchIndex
+    from longspan.search.rows import Store
+    from longspan.search.token_rows import TokenStore
+
+Center = Literal["auto", "yes", "no"]
+
+# Options of a run that change no row of the index, so that they may differ when it is resumed.
+_FREE_OPTIONS = {"index", "inputs", "batch_tokens", "append", "force", "resume", "model", "texts", "query_sample"}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What `longspan search build` was asked for; each field is an option of that name."""
+
+    index: str
+    inputs: tuple[str, ...]
+    model: str | None
+    vectors: bool
+    texts: str | None
+    format: Format | None
+    field: str
+    lines: bool
+    whole_file: bool
+    chunk_tokens: int | None
+    keep: tuple[str, ...]
+    limit: int | None
+    skip_bad: bool
+    task: str | None
+    prompt_name: str | None
+    prompt: str | None
+    truncate_dim: int | None
+    max_length: int | None
+    on_truncate: Literal["warn", "error", "ignore"]
+    batch_tokens: int | None
+    store: Store | TokenStore
+    center: Center
+    query_sample: str | None
+    append: bool
+    force: bool
+    resume: bool
+
+
+def checked_inputs(request: BuildRequest) -> list[Input]:
+    """The inputs, after what can be said before any work. Raises: CommandError, FileNotFoundError."""
+    folder = Path(os.path.realpath(request.index))
+    conflicts = {
+        "--append, --resume and --force exclude each other": request.append + request.resume + request.force > 1,
+        "--resume needs input files; standard input cannot be read again": request.resume and STDIN in request.inputs,
+        "--texts is for --vectors; without it the inputs are the texts": request.texts and not request.vectors,
+        "--lines and --whole-file exclude each other": request.lines and request.whole_file,
+        "--model is missing: texts need one; inputs that hold vectors need --vectors": (
+            not (request.vectors or request.model or (folder.exists() and not request.force))
+        ),
+        "--query-sample needs --model, which embeds it": request.query_sample and request.vectors,
+    }
+    for sentence, holds in conflicts.items():
+        if holds:
+            raise CommandError(sentence)
+    if not folder.parent.is_dir():
+        raise CommandError(f"{request.index}: the folder {folder.parent} does not exist")
+    if request.query_sample and not Path(request.query_sample).is_file():
+        raise FileNotFoundError(f"--query-sample: {request.query_sample}: no such file")
+    if not request.vectors:
+        if (array := next((name for name in request.inputs if name.endswith(".npy")), None)) is not None:
+            raise CommandError(f"{array} holds vectors; give --vectors")
+        return find_inputs(request.inputs, format=request.format, takes_prose=True)
+    for name in request.inputs:
+        if not name.endswith((".npy", ".parquet", ".pq")):
+            raise CommandError(f"{name}: vectors are read from .npy and .parquet files")
+    return find_inputs(request.inputs, format="parquet")
+
+
+def working_folder(request: BuildRequest) -> tuple[Path, Path]:
+    """Where the run writes, and where the index is to be: one folder, unless the run replaces an index, which then
+    stays as it is until the new one beside it is whole."""
+    target = Path(os.path.realpath(request.index))
+    beside = target.with_name(f"{target.name}.new")
+    replaces = target.exists() if request.force else request.resume and beside.exists()
+    return (beside if replaces else target), target
+
+
+def make_settings(request: BuildRequest, folder: Path, options: ModelOptions) -> Settings:
+    """Those of the index that is there, or new ones. Raises: CommandError, the request contradicts the former."""
+    model = request.model
+    if model is not None and Path(model).expanduser().is_dir():
+        model = str(Path(model).expanduser().resolve())  # queries may be asked from another folder
+    if not (request.append or request.resume):
+        return Settings(model, options.revision, request.truncate_dim, normalize=None)
+    settings, _ = read_settings(folder)
+    if model is not None and settings.model is not None and model != settings.model:
+        raise CommandError(f"{request.index} was built with the model {settings.model}, not {model}")
+    if model is None and settings.model is None and not request.vectors:
+        raise CommandError(f"{request.index} was built from vectors, and no model is known; give --model")
+    return Settings(settings.model or model, settings.revision, settings.truncate_dim, settings.normalize)
+
+
+def find_present(request: BuildRequest, folder: Path, about: Mapping[str, object]) -> tuple[SearchIndex | None, int]:
+    """What the run goes on from, and how many documents were there before it began. Raises: CommandError."""
+    if not folder.exists() or request.force:
+        for present in {folder, Path(os.path.realpath(request.index))}:
+            if present.exists():
+                read_settings(present)  # nothing else is deleted
+        return None, 0
+    if not (request.append or request.resume):
+        raise CommandError(f"{request.index} exists; give --append to add to it, or --force to replace it")
+    _, run = read_settings(folder)
+    index = load_index(folder)
+    if request.append:
+        if not run.is_done:
+            raise CommandError(f"the last run on {request.index} was stopped; go on with it by --resume")
+        return index, len(index) if index is not None else 0
+    if run.is_done:
+        raise CommandError(f"the last run on {request.index} is done; there is nothing to resume")
+    now = json.loads(json.dumps(about))
+    other = next((name for name in now if run.about.get(name) != now[name]), None)
+    if other is not None:
+        raise CommandError(
+            f"{request.index} holds a run of another kind ({other} differs); give the same inputs and options"
+        )
+    return index, run.first
+
+
+def describe_run(request: BuildRequest, inputs: list[Input]) -> dict[str, object]:
+    """What must be the same for a run to go on where another one stopped."""
+    files = [source.path for source in inputs if source.path is not None]
+    states = [(path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    options = {name: value for name, value in asdict(request).items() if name not in _FREE_OPTIONS}
+    return {"inputs": [str(path.resolve()) for path in files], "state of the inputs": states, **options}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How texts become vectors: as `stream.EncodeOptions`."""
+
+    role: Role
+    truncate_dim: int | None
+    normalize: bool | None
+    task: str | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    max_length: int | None = None
+    on_truncate: Literal["warn", "error", "ignore"] = "warn"
+    batch_tokens: int | None = None
+
+
+def document_encoding(request: BuildRequest, settings: Settings) -> Encoding:
+    """Of the index's documents."""
+    return Encoding(
+        role="document",
+        truncate_dim=settings.truncate_dim,
+        normalize=settings.normalize,
+        task=request.task,
+        prompt_name=request.prompt_name,
+        prompt=request.prompt,
+        max_length=request.max_length,
+        on_truncate=request.on_truncate,
+        batch_tokens=request.batch_tokens,
+    )

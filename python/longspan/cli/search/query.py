@@ -1,0 +1,209 @@
+"""The work of `longspan search query`: questions, of which each finds documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from longspan.cli.console.failures import CommandError
+from longspan.cli.console.terminal import excerpt, is_terminal, style
+from longspan.cli.embedding.options import ModelOptions
+from longspan.cli.embedding.stream import Tally, good_records
+from longspan.cli.files.inputs import Format, find_inputs
+from longspan.cli.files.readers import Selection, read_records
+from longspan.cli.files.stage import Vectors
+from longspan.cli.search.index_folder import Document, Documents, Settings, load_index, read_settings
+from longspan.cli.search.plan import Encoding
+from longspan.cli.search.sources import open_vectors
+from longspan.cli.search.tokens import TokenRows, check_kind, check_prompts, encode_either, is_late_interaction
+
+if TYPE_CHECKING:
+    from longspan.cli.search.index_folder import SearchIndex
+    from longspan.search import BinaryIndex, MultiVectorStore
+
+_AT_A_TIME = 256  # questions of a file
+_SHOWN_LINES = 3  # of a document
+_FIELDS_WIDTH = 60  # characters
+Questions = tuple[list[str], Vectors | TokenRows]  # and their vectors
+_PROMPT = "? "
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """What `longspan search query` was asked for; each field is an option of that name."""
+
+    index: str
+    words: tuple[str, ...]
+    file: str | None
+    vectors: str | None
+    format: Format | None
+    field: str
+    model: str | None
+    top_k: int
+    oversample: int
+    rescore: bool
+    task: str | None
+    prompt_name: str | None
+    prompt: str | None
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document that answers a question."""
+
+    rank: int  # from 1
+    score: float  # higher is better; without rescoring minus the number of bits that differ
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A question and what it found, best first."""
+
+    query: str
+    hits: list[Hit]
+
+
+def query(request: QueryRequest, options: ModelOptions) -> Iterator[Answer]:
+    """The answers, in the order of the questions, as they come.
+
+    Raises: CommandError, FileNotFoundError, IndexFileError: what is wrong with the request or the index.
+    """
+    if sum(map(bool, (request.words, request.file, request.vectors))) > 1:
+        raise CommandError("ask by words, by --file or by --vectors, not by two of them")
+    folder = Path(os.path.realpath(request.index))
+    settings, run = read_settings(folder)
+    index = load_index(folder)
+    if index is None:
+        raise CommandError(f"{request.index} holds nothing yet; its first run was stopped, and goes on with --resume")
+    if not run.is_done:
+        warnings.warn(f"the last run on {request.index} was stopped; --resume goes on with it", stacklevel=2)
+    blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings)
+    with closing(Documents(folder)) as documents:
+        for texts, vectors in blocks:
+            yield from _found(request, index, documents, texts, vectors)
+
+
+def as_json(answer: Answer) -> str:
+    """One object a line: the query, and its hits with all that is known of each."""
+    hits = [{"rank": hit.rank, "score": hit.score, **asdict(hit.document)} for hit in answer.hits]
+    return json.dumps({"query": answer.query, "hits": hits}, ensure_ascii=False)
+
+
+def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
+    """For a person: a line on where it is, then its beginning."""
+    lines = [style(answer.query, "bold", "cyan")] if shows_query else []
+    for hit in answer.hits:
+        document = hit.document
+        place = document.source if document.start is None else f"{document.source} [{document.start}:{document.end}]"
+        fields = shorten(" ".join(f"{name}={value}" for name, value in document.fields.items()), _FIELDS_WIDTH)
+        parts = (f"{hit.rank:>3}", style(f"{hit.score:.3f}", "green"), style(place, "bold"), style(fields, "dim"))
+        lines.append("  ".join(part for part in parts if part))
+        if document.text is not None:
+            lines.append(excerpt(document.text, indent=5, lines=1_000_000 if is_full else _SHOWN_LINES))
+    return "\n".join(line for line in lines if line) if answer.hits else "\n".join([*lines, "  nothing was found"])
+
+
+def _asked(request: QueryRequest, options: ModelOptions, settings: Settings) -> Iterator[Questions]:
+    """Questions and their vectors. The model is loaded before the first question is asked for."""
+    model = request.model or settings.model
+    if model is None:
+        raise CommandError(f"{request.index} was built from vectors, and no model is known; give --model or --vectors")
+    encoding = Encoding(
+        role="query",
+        truncate_dim=settings.truncate_dim,
+        normalize=settings.normalize,
+        task=request.task,
+        prompt_name=request.prompt_name,
+        prompt=request.prompt,
+    )
+    options = options.with_revision(settings.revision) if request.model is None else options
+    encoder = options.open_either(model)
+    if is_late_interaction(encoder):
+        check_prompts(request.prompt_name, request.prompt)
+    encode = encode_either(encoder, encoding)
+    for texts in _questions(request):
+        yield texts, encode(texts)
+
+
+def _questions(request: QueryRequest) -> Iterator[list[str]]:
+    if request.words:
+        yield [" ".join(request.words)]
+    elif request.file:
+        sources = find_inputs([request.file], format=request.format)
+        records = good_records(read_records(sources, Selection(request.field)), Tally(), keep=(), skip_bad=False)
+        texts = (record.text for record in records if record.text.strip())
+        while block := list(islice(texts, _AT_A_TIME)):
+            yield block
+    else:
+        yield from ([line] for line in _typed())
+
+
+def _typed() -> Iterator[str]:
+    """Lines of standard input as they come, blank ones left out; a person is prompted."""
+    lines = _prompted() if is_terminal(sys.stdin) else iter(sys.stdin.readline, "")
+    return (line.strip() for line in lines if line.strip())
+
+
+def _prompted() -> Iterator[str]:
+    while True:
+        try:
+            yield input(_PROMPT)
+        except EOFError:
+            print()
+            return
+
+
+def _given_vectors(name: str) -> Iterator[Questions]:
+    vectors = open_vectors(name)
+    for first in range(0, len(vectors), _AT_A_TIME):
+        block = np.ascontiguousarray(vectors[first : first + _AT_A_TIME])
+        yield [f"{name}: row {number}" for number in range(first + 1, first + 1 + len(block))], block
+
+
+def _found(
+    request: QueryRequest, index: SearchIndex, documents: Documents, texts: list[str], vectors: Vectors | TokenRows
+) -> Iterator[Answer]:
+    check_kind(request.index, index, isinstance(vectors, list))
+    if isinstance(vectors, list):
+        ids, scores = _by_tokens(request, index, vectors)
+    else:
+        ids, scores = _by_vectors(request, index, vectors)
+    for text, row, values in zip(texts, ids.tolist(), scores.tolist(), strict=True):
+        hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(zip(row, values), 1)]
+        yield Answer(text, hits)
+
+
+def _by_tokens(request: QueryRequest, index: SearchIndex, vectors: TokenRows) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores (n, k), by MaxSim with every document."""
+    if not request.rescore:
+        raise CommandError("--no-rescore is for models of one vector a text; token vectors are scored as they are")
+    result = cast("MultiVectorStore", index).search(vectors, request.top_k)
+    return result.ids, result.scores
+
+
+def _by_vectors(request: QueryRequest, index: SearchIndex, vectors: Vectors) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and scores (n, k), by the codes and what candidates are scored with again."""
+    index = cast("BinaryIndex", index)
+    is_coded = vectors.dtype == np.uint8
+    dim = vectors.shape[1] * (8 if is_coded else 1)
+    if dim != index.dim:
+        raise CommandError(
+            f"the queries have {dim} dimensions, but {request.index} has {index.dim}; take the model it was built with"
+        )
+    result = index.search(
+        vectors, request.top_k, rescore=request.rescore and not is_coded, oversample=request.oversample
+    )
+    return result.ids, -result.distances if result.scores is None else result.scores

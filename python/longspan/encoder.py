@@ -1,0 +1,293 @@
+"""`Encoder`: a checkpoint, ready to embed texts. It joins the stages; each lies in a file of its own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from longspan.errors import TruncationWarning
+from longspan.integers import checked_int
+from longspan.late_chunking.document_chunks import ChunkEncoder, ChunkMode, ChunkRule, ChunkSettings, spans_by_document
+from longspan.late_chunking.windows import Chunks, Strategy, default_overlap
+from longspan.pipeline.ahead import ahead
+from longspan.pipeline.options import EncodeOptions, OnTruncate, OutputValue, check_choice
+from longspan.pipeline.peer_names import takes_peer_names
+from longspan.pipeline.pooling import after_prompt
+from longspan.pipeline.text_model import TextModel
+from longspan.progress import progress_bar
+from longspan.text.prompts import resolve_prompt
+from longspan.text.tasks import Role, Task, role_prompts, role_task, spread, text_prompts
+from longspan.text.tokenizer import TokenizedText, checked_texts
+from longspan.vectors.quantize import Precision
+from longspan.vectors.results import Result, present, truncation_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
+TEXTS_PER_BLOCK: Final = 4096
+
+
+class Encoder(TextModel):
+    """A text-embedding model.
+
+    Args:
+        name_or_path: a folder or a Hugging Face id such as "sentence-transformers/all-MiniLM-L6-v2".
+        device: "cpu", or None for it; "cuda" or "cuda:N" for a GPU, which needs torch and triton.
+        dtype: what products are computed in. On the CPU, where sums and all between products are float32: "float32", or
+            "auto" for it; "bfloat16", weights and the rows that meet them; or "int8", weights by output and rows by
+            token, quantised here, with attention in bfloat16. On a GPU the type of weights and activations: "bfloat16",
+            or "auto" for it; "float16" or "float32".
+        revision: branch, tag or commit of a Hugging Face id.
+        token: access token for gated models; None uses the one that `hf auth login` stored.
+        cache_dir: where downloads are kept; None for Hugging Face's own place.
+        local_files_only: never reach for the network.
+        num_threads: threads that each call uses; None for all that the machine grants.
+        cuda_graphs: on a GPU, capture what small batches launch when a size first comes, and launch it as a whole from
+            then on: a short query takes a fraction of the time. False saves the memory of the captured passes.
+    Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
+        ValueError, an argument breaks a line above.
+    """
+
+    @takes_peer_names
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        task: Task = None,
+        prompt_name: str | None = None,
+        prompt: str | Sequence[str] | None = None,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        show_progress_bar: bool | None = None,
+        normalize_embeddings: bool | None = None,
+        truncate_dim: int | None = None,
+        precision: Precision = "float32",
+        output_value: OutputValue = "sentence_embedding",
+        max_length: int | None = None,
+        on_truncate: OnTruncate = "warn",
+        convert_to_tensor: bool = False,
+    ) -> Result:
+        """Embed texts. The result for a text does not depend on the others, on the CPU bit for bit.
+
+        Arguments of sentence-transformers' `encode` that are not listed here are taken as well: see `takes_peer_names`.
+
+        Args:
+            texts: any number of str, or one.
+            task: one of `tasks`, the adapter to run; "base" for none; None for what the model does by default, which
+                for some is an error; or a list, one a text: texts of different tasks run in one pass.
+            prompt_name: one of `prompts`, to go before every text; None for the model's default prompt, if it has one.
+            prompt: the prompt itself, or a list, one a text; wins over `prompt_name`.
+            batch_size: texts in a batch at most; None for any number.
+            batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
+            show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+            normalize_embeddings: bring vectors to unit length, after truncation; None does what the model's files say,
+                and leaves token vectors as they are.
+            truncate_dim: keep this many leading values; one of `spec.matryoshka_dims`, where the model lists any.
+            precision: "float32", "float16", "int8", "uint8", "binary" or "ubinary", as `quantize_embeddings`.
+            output_value: "sentence_embedding", or "token_embeddings": the last hidden state of every token.
+            max_length: tokens of a text at most, special tokens included; None for the model's own limit.
+            on_truncate: what to do when a text is cut: "warn" (TruncationWarning), "error" or "ignore".
+            convert_to_tensor: return torch tensors.
+        Returns: (n, dim) f32, or in the precision asked for; (dim,) for one str. With token_embeddings a list of
+            (tokens, dim) f32, or one such array for one str.
+        Raises: TypeError or ValueError, an argument breaks a line above, or `on_truncate="error"` and a text is cut.
+        """
+        alone = isinstance(texts, str)
+        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
+        tasks = spread(task, len(items))
+        lora_ids = self._adapters(task, len(items))
+        before = text_prompts(
+            tasks,
+            self.prompts,
+            self.spec.tasks,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            default_prompt_name=self.default_prompt_name,
+        )
+        wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
+        if wanted.tokens and precision != "float32":
+            raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
+        check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
+        limit = self._checked_max_length(max_length)
+
+        rows: list[np.ndarray] = []
+        num_cut = num_lost = 0
+        with progress_bar(len(items), "text", show_progress_bar) as progress:
+            for part, block in self._tokenized(items, before, limit):
+                for place, text in enumerate(block, part.start):
+                    if text.truncated and on_truncate == "error":
+                        raise ValueError(f"encode: texts[{place}] has {text.truncated} tokens more than {limit}")
+                    num_cut += text.truncated > 0
+                    num_lost += text.truncated
+                rows += self._pipeline.run(
+                    [text.ids for text in block],
+                    wanted,
+                    pooled=self._pooled_tokens(block, before[part]),
+                    batch_size=batch_size,
+                    batch_tokens=batch_tokens,
+                    lora_ids=lora_ids[part],
+                    progress=progress,
+                )
+        if num_cut and on_truncate == "warn":
+            warnings.warn(truncation_text(num_cut, num_lost, len(items), limit), TruncationWarning, stacklevel=3)
+        dim = None if wanted.tokens else self._width(wanted)
+        return present(rows, dim=dim, precision=precision, alone=alone, convert_to_tensor=convert_to_tensor)
+
+    @takes_peer_names
+    def encode_query(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | Sequence[str] | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> Result:
+        """`encode` for queries: with the model's task for them, if none is said, and the task's own prompt, or else the
+        one named "query", if the model has them. Same arguments and result."""
+        return self._encode_as("query", texts, prompt_name, prompt, options)
+
+    @takes_peer_names
+    def encode_document(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | Sequence[str] | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> Result:
+        """`encode` for documents: as `encode_query`, where the prompt is "document", "passage" or "corpus"."""
+        return self._encode_as("document", texts, prompt_name, prompt, options)
+
+    def _encode_as(
+        self,
+        role: Role,
+        texts: str | Sequence[str],
+        prompt_name: str | None,
+        prompt: str | Sequence[str] | None,
+        options: EncodeOptions,
+    ) -> Result:
+        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
+        task = options["task"] = role_task(options.get("task"), role, self.spec.tasks)
+        if prompt is None and prompt_name is None:
+            prompt = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
+        return self.encode(texts, prompt_name=prompt_name, prompt=prompt, **options)
+
+    def encode_chunks(
+        self,
+        documents: str | Sequence[str],
+        *,
+        chunks: ChunkRule = "sentence",
+        chunk_tokens: int | None = 256,
+        chunk_overlap: int = 0,
+        window: int | None = None,
+        overlap: int | None = None,
+        task: str | None = None,
+        mode: ChunkMode = "late",
+        strategy: Strategy = "context",
+        special_tokens: bool = True,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+        max_length: int | None = None,
+        drop_empty: bool = False,
+        batch_tokens: int | None = None,
+        show_progress_bar: bool | None = None,
+    ) -> Chunks | list[Chunks]:
+        """Cut documents into chunks and embed each chunk in the light of its document: late chunking.
+
+        The encoder runs over the whole document, and a chunk's vector is the mean of its tokens' vectors. Whether that
+        beats embedding each chunk by itself (mode="naive") depends on the model and the data, so compare; see
+        `longspan.late_chunking.windows` for models that do not pool by the mean.
+
+        Args:
+            documents: any number of str of any length, or one.
+            chunks: "sentence" or "paragraph", joined up to `chunk_tokens`; "tokens", `chunk_tokens` each; a function
+                from a text to (start, end) character spans; or the spans, for each document a list.
+            chunk_tokens: tokens of a chunk at most; None leaves each sentence or paragraph as it is.
+            chunk_overlap: how many of its tokens a chunk of "tokens" shares with the one before.
+            window: tokens that the encoder sees at once, special ones included; None for the model's own limit.
+            overlap: tokens that neighbouring windows of a longer document share; None for 512, or a quarter of the
+                window where that is less.
+            task: as `encode_document`, one for all documents.
+            mode: "late"; "naive", each chunk's text by itself; or "whole", one vector a document, as `encode` gives it.
+            strategy: from which of its windows a token's vector comes: "context", where it sees most on both sides;
+                "earlier"; or "reference", which cuts windows as the authors' code does.
+            special_tokens: count the special tokens and the prompt to the first and the last chunk, as published.
+            prompt_name: one of `prompts`; None for that of `encode_document`.
+            prompt: the prompt itself; wins over `prompt_name`.
+            truncate_dim: as `encode`.
+            normalize_embeddings: as `encode`.
+            max_length: tokens of a document at most, special ones included; what lies behind is in no chunk.
+            drop_empty: leave out chunks of yours that hold no token, instead of refusing them.
+            batch_tokens: as `encode`.
+            show_progress_bar: as `encode`.
+        Returns: for each document its `Chunks`; for one str one. The units' chunks cover their document without a gap;
+            a document without a token has none.
+        Raises: TypeError or ValueError, an argument breaks a line above.
+        Source: Late Chunking, arXiv:2409.04701.
+        """
+        tasks = spread(role_task(task, "document", self.spec.tasks), 1)
+        [adapter] = self._adapters(tasks, 1)
+        alone = isinstance(documents, str)
+        items = checked_texts("documents", [documents] if isinstance(documents, str) else documents)
+        if prompt is None and prompt_name is None:
+            [before] = role_prompts(tasks, "document", self.prompts, self.spec.tasks)
+        else:
+            before = resolve_prompt(self.prompts, prompt_name=prompt_name, prompt=prompt, default_prompt_name=None)
+        limit = self._checked_max_length(window, "window")
+        wanted = self._finish("sentence_embedding", truncate_dim, normalize_embeddings)
+        settings = ChunkSettings(
+            chunks=chunks,
+            chunk_tokens=None if chunk_tokens is None else checked_int("encode_chunks: chunk_tokens", chunk_tokens),
+            chunk_overlap=checked_int("encode_chunks: chunk_overlap", chunk_overlap),
+            window=limit,
+            overlap=default_overlap(limit) if overlap is None else checked_int("encode_chunks: overlap", overlap),
+            mode=mode,
+            strategy=strategy,
+            special_tokens=special_tokens,
+            max_length=max_length,
+            drop_empty=drop_empty,
+        )
+
+        def encode(texts: list[str]) -> np.ndarray:
+            options: EncodeOptions = {"task": tasks[0], "batch_tokens": batch_tokens, "max_length": limit}
+            options |= {"truncate_dim": truncate_dim, "normalize_embeddings": normalize_embeddings}
+            options |= {"show_progress_bar": False}
+            return np.asarray(self.encode(texts, prompt=before, **options))
+
+        chunker = ChunkEncoder(
+            self.tokenizer,
+            self._pipeline.for_adapter(adapter),
+            settings,
+            wanted,
+            before,
+            self.pools_prompt,
+            encode,
+            batch_tokens,
+        )
+        spans = spans_by_document(chunks, items, alone=alone)
+        with progress_bar(sum(map(len, items)), "character", show_progress_bar) as progress:
+            results = list(chunker.run(items, spans, progress))
+        return results[0] if alone else results
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
+
+    def _tokenized(
+        self, texts: list[str], prompts: list[str], limit: int
+    ) -> Iterator[tuple[slice, list[TokenizedText]]]:
+        """Blocks of texts, each tokenized while the one before is computed; without texts one, to check the options."""
+        parts = [slice(start, start + TEXTS_PER_BLOCK) for start in range(0, max(1, len(texts)), TEXTS_PER_BLOCK)]
+        blocks = ((part, self.tokenizer.encode(texts[part], prompt=prompts[part], max_length=limit)) for part in parts)
+        return ahead(blocks) if len(parts) > 1 else blocks
+
+    def _pooled_tokens(self, block: list[TokenizedText], prompts: list[str]) -> list[np.ndarray] | None:
+        """Which tokens a mean counts: without the prompt and what stands before it, if the pooling says so."""
+        if self.pools_prompt or not any(prompts):
+            return None
+        return [after_prompt(text.special_mask, text.num_prompt_tokens) for text in block]

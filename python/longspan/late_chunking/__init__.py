@@ -1,0 +1,1 @@
+"""Documents to chunks with vectors that have seen the whole document."""

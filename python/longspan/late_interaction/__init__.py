@@ -1,0 +1,1 @@
+"""ColBERT: its rules, the head over token vectors, texts to token vectors."""

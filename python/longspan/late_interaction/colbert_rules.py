@@ -1,0 +1,136 @@
+"""What a late-interaction checkpoint's files say of its token ids: markers, lengths, query expansion, skip lists.
+
+Source: ColBERT, arXiv:2004.12832; jina-colbert-v2, arXiv:2408.16672; the files and defaults of colbert-ai and PyLate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.json_object import JsonObject
+from longspan.errors import CheckpointError
+from longspan.late_interaction.token_head import V4
+from longspan.models.families.family import require
+
+SkipRule = Literal["colbert", "pylate"]
+SKIP_RULES: Final[tuple[SkipRule, ...]] = ("colbert", "pylate")
+
+
+@dataclass(frozen=True, slots=True)
+class ColbertRules:
+    """How a checkpoint's own tools make token ids. Lengths are in tokens, special ones and the marker included."""
+
+    query_maxlen: int
+    doc_maxlen: int
+    query_marker: str | None = None
+    doc_marker: str | None = None
+    expansion_token: str | None = None  # what fills a query up to query_maxlen; None: nothing does
+    attends_to_expansion: bool = True  # whether tokens see the expansion tokens, which always see the others
+    skip_rule: SkipRule | None = None
+    skip_words: tuple[str, ...] = tuple(string.punctuation)
+    pad_token: str | None = None  # colbert-ai takes it for padding even where a text spells it out
+
+
+def read_rules(checkpoint: Checkpoint, limit: int) -> ColbertRules:
+    """Those of the checkpoint's layout; lengths may go up to `limit`.
+
+    Raises: CheckpointError, a key has a wrong type, a length is out of bounds, or it says what is not supported.
+    """
+    if checkpoint.modules:
+        return _pylate_rules(checkpoint, limit)
+    if V4 in checkpoint.tensor_names:  # prompts of plain text, and a vector for every token
+        return ColbertRules(limit, limit)
+    return _stanford_rules(checkpoint, limit)
+
+
+def override(
+    rules: ColbertRules,
+    *,
+    query_maxlen: int | None,
+    doc_maxlen: int | None,
+    query_marker: str | None,
+    doc_marker: str | None,
+    attends_to_expansion: bool | None,
+    mask_punctuation: bool | None,
+) -> ColbertRules:
+    """`rules` with what is not None in the place of what the files say; an empty marker is none."""
+    skip_rule = rules.skip_rule
+    if mask_punctuation is not None:
+        skip_rule = (skip_rule or "colbert") if mask_punctuation else None
+    return dataclasses.replace(
+        rules,
+        query_maxlen=rules.query_maxlen if query_maxlen is None else query_maxlen,
+        doc_maxlen=rules.doc_maxlen if doc_maxlen is None else doc_maxlen,
+        query_marker=rules.query_marker if query_marker is None else query_marker or None,
+        doc_marker=rules.doc_marker if doc_marker is None else doc_marker or None,
+        attends_to_expansion=rules.attends_to_expansion if attends_to_expansion is None else attends_to_expansion,
+        skip_rule=skip_rule,
+    )
+
+
+def _stanford_rules(checkpoint: Checkpoint, limit: int) -> ColbertRules:
+    """artifact.metadata's; absent keys have colbert-ai's defaults."""
+    metadata = JsonObject.read_optional(checkpoint.folder / "artifact.metadata")
+    require(metadata, "ColBERT", similarity="cosine", interaction="colbert", relu=False, reranker=False)
+    return ColbertRules(
+        query_maxlen=_read_length(metadata, "query_maxlen", 32, limit),
+        doc_maxlen=_read_length(metadata, "doc_maxlen", min(220, limit), limit),
+        query_marker=metadata.get_str("query_token_id", "[unused0]"),
+        doc_marker=metadata.get_str("doc_token_id", "[unused1]"),
+        expansion_token=_filler(checkpoint, "mask_token"),
+        attends_to_expansion=metadata.get_bool("attend_to_mask_tokens", False),
+        skip_rule="colbert" if metadata.get_bool("mask_punctuation", True) else None,
+        pad_token=_special_token(checkpoint, "pad_token"),
+    )
+
+
+def _pylate_rules(checkpoint: Checkpoint, limit: int) -> ColbertRules:
+    """Those that PyLate writes into config_sentence_transformers.json; absent keys have its defaults."""
+    config = JsonObject.read_optional(checkpoint.folder / "config_sentence_transformers.json")
+    words = config.get_list("skiplist_words", list(string.punctuation))
+    texts = tuple(word for word in words if isinstance(word, str))
+    if len(texts) < len(words):
+        raise CheckpointError(f"{config.source}: 'skiplist_words' must be a list of strings")
+    expands = config.get_bool("do_query_expansion", True)
+    return ColbertRules(
+        query_maxlen=_read_length(config, "query_length", 32, limit),
+        doc_maxlen=_read_length(config, "document_length", min(180, limit), limit),
+        query_marker=config.get_str("query_prefix", "[Q] ") or None,
+        doc_marker=config.get_str("document_prefix", "[D] ") or None,
+        expansion_token=_filler(checkpoint, "mask_token", "eos_token") if expands else None,
+        attends_to_expansion=config.get_bool("attend_to_expansion_tokens", False),
+        skip_rule="pylate",
+        skip_words=texts,
+    )
+
+
+def _read_length(config: JsonObject, key: str, default: int, limit: int) -> int:
+    length = config.get_int(key, default)
+    if not 1 <= length <= limit:
+        raise CheckpointError(f"{config.source}: {key!r} must be from 1 to {limit}, got {length}")
+    return length
+
+
+def _filler(checkpoint: Checkpoint, *names: str) -> str:
+    """The first of these special tokens that the tokenizer has."""
+    for name in names:
+        if (token := _special_token(checkpoint, name)) is not None:
+            return token
+    raise CheckpointError(
+        f"{checkpoint.tokenizer_config.source} names no {' or '.join(names)}, with which queries are filled up"
+    )
+
+
+def _special_token(checkpoint: Checkpoint, name: str) -> str | None:
+    """A token by its part, such as "mask_token": a string, or an object with its content, in either of two files."""
+    published = JsonObject.read_optional(checkpoint.model_folder / "special_tokens_map.json")
+    for config in (checkpoint.tokenizer_config, published):
+        value = config.get(name)
+        if value is not None:
+            nested = config.get_object(name) if isinstance(value, dict) else None
+            return config.get_str(name) if nested is None else nested.get_str("content")
+    return None

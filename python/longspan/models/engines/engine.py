@@ -1,0 +1,291 @@
+"""What the forward pass computes with: where weights and activations lie, and the kernels that run on them.
+
+`OpsEngine` calls the public ops, which check every array and choose a backend for each call. `CpuEngine` is the same
+without that: the encoder hands over its own buffers, whose shapes are right by construction, to kernels that guard
+their memory themselves; a short query's kernels take microseconds, and the checks would cost more than some of them.
+An engine's tensors are its own affair: NumPy arrays here, torch tensors in `torch_engine.py`, which the encoder takes
+for NumPy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from longspan import _core
+from longspan._core import PackedLinear, PackedLora
+from longspan.models.engines.row_steps import Step
+from longspan.models.engines.row_work import Chained, RowWork, StepByStep
+from longspan.models.engines.workspace import Workspace
+from longspan.models.parts import EncoderWeights, Norm, Product, TableAdapter
+from longspan.models.spec import ModelSpec, NormKind
+from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
+from longspan.ops.activations import Activation, Gate
+from longspan.ops.attention_varlen import key_limits
+from longspan.ops.linear import pack_linear
+from longspan.ops.multi_lora import pack_lora
+from longspan.packing.batch import PackedBatch
+from longspan.packing.selection import Selection
+from longspan.vectors.unit_length import unit_length
+
+# What products are computed in; sums, and all that lies between products, are float32.
+ComputeType: TypeAlias = Literal["float32", "bfloat16", "int8"]
+COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")
+
+Batch = TypeVar("Batch", bound=PackedBatch)
+Fetch: TypeAlias = Callable[[], np.ndarray]  # waits for a result; an array of the host, f32, that nobody else writes
+
+
+class Pass(Protocol):
+    """What is computed of a batch."""
+
+    @property
+    def key(self) -> Hashable:
+        """Passes of equal keys compute the same of the same arrays. It keeps alive what the pass reads beside them."""
+
+    def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
+        """(num_results, dim) in new memory; all arrays lie where the engine computes. It waits for nothing."""
+
+
+class OpsEngine:
+    """Computes by the public ops, on NumPy arrays."""
+
+    # Tokens of a batch where the caller names no number: enough rows for the products to run at their full rate; with
+    # more, the activations only leave the cache.
+    batch_tokens = 2048
+    batches_ahead = 0  # that may be under way on a device while the host prepares the next
+
+    def __init__(self, dtype: ComputeType = "float32") -> None:
+        self.dtype: str = dtype
+        self._compute_type: Final = dtype
+        # Attention has no weights to quantise: with int8 layers it runs in bfloat16.
+        self.attention_dtype: Final[Literal["float32", "bfloat16"]] = "float32" if dtype == "float32" else "bfloat16"
+
+    def describe(self, weights: EncoderWeights) -> str:
+        """Which kernels run: the instruction set is that of the layers' products."""
+        return f"cpu kernels ({weights.layers[0].qkv.weight.isa}), {self.dtype}"
+
+    def pack(
+        self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None] | None = None, gate: Gate | None = None
+    ) -> PackedLinear:
+        """The weights of one product as `multiply` reads them."""
+        return pack_linear(weights, biases, gate=gate, dtype=self._compute_type)
+
+    def pack_lora(self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: float, base: PackedLinear) -> PackedLora:
+        """The adapters of one product as `multiply` reads them."""
+        return pack_lora(lora_a, lora_b, scaling, base)
+
+    def table_adapters(self, rows: np.ndarray, expand: np.ndarray, token_type: np.ndarray) -> tuple[TableAdapter, ...]:
+        """The adapters of the word embeddings of n tasks: rows (n, vocab_size, rank), expand (n, hidden, rank), its
+        scaling within, and what a task adds to every token, (n, hidden)."""
+        parts = zip(rows, expand, token_type, strict=True)
+        return tuple(TableAdapter(own, pack_linear([matrix], [added])) for own, matrix, added in parts)
+
+    def table(self, values: np.ndarray) -> np.ndarray:
+        """An embedding table, which may stay in its file."""
+        return values
+
+    def vector(self, values: np.ndarray) -> np.ndarray:
+        """A small tensor of weights, out of its file."""
+        return np.array(values, np.float32)
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """An array of the host, where the engine computes: an index, a table of positions."""
+        return values
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """A batch of the host with its arrays where the engine computes."""
+        return batch
+
+    def start(self, work: Pass, batch: PackedBatch, selection: Selection, workspace: Workspace) -> Fetch:
+        """Begin `work` on a prepared batch and a selection, both of the host; `workspace` is its own until fetched."""
+        result = work.run(batch, selection, workspace)
+        return lambda: result
+
+    def to_host(self, values: np.ndarray) -> np.ndarray:
+        """An engine's tensor as a NumPy array, f32."""
+        return values
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """Memory for activations, with undefined contents."""
+        return np.empty(shape, np.float32)
+
+    def embed(self, batch: PackedBatch, weights: EncoderWeights, position_offset: int, *, out: np.ndarray) -> None:
+        """out = each token's word embedding + that of its place + the token type's; ids are within the table: the
+        tokenizer and `encode_ids` check."""
+        out[...] = weights.word_embeddings[batch.ids]
+        if weights.position_embeddings is not None:
+            out += weights.position_embeddings[batch.positions + position_offset]
+        if weights.token_type is not None:
+            out += weights.token_type
+
+    def adapt_lookup(
+        self, adapters: Sequence[TableAdapter], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
+    ) -> None:
+        """Add to the embeddings x, in place, what each token's adapter says of it."""
+        for number, adapter in enumerate(adapters):
+            tokens = np.flatnonzero(lora_ids == number)
+            if tokens.size:
+                x[tokens] += linear(adapter.rows[ids[tokens]], adapter.expand)
+
+    def multiply(
+        self,
+        x: np.ndarray,
+        product: Product,
+        lora_ids: np.ndarray | None,
+        *,
+        out: np.ndarray,
+        activation: Activation | None = None,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        """out = activation(x W^T + each row's adapter) + residual; lora_ids as in `PackedBatch`."""
+        lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
+        linear(x, product.weight, activation=activation, residual=residual, lora=lora, lora_ids=lora_ids, out=out)
+
+    def take_qkv(self, workspace: Workspace, tokens: int, spec: ModelSpec) -> np.ndarray:
+        """Memory for q, k and v of some tokens, side by side, as this model's attention reads them."""
+        return workspace.take("qkv", tokens, spec.q_width + 2 * spec.kv_width)
+
+    def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
+        """The steps, ready to run; every norm is of this kind."""
+        return StepByStep(self, steps, kind, eps)
+
+    def pool_mean(self, hidden: np.ndarray, cu_seqlens: np.ndarray) -> np.ndarray:
+        """The mean of each row of a pack, (rows, dim) f32."""
+        return np.asarray(pool_mean(hidden, cu_seqlens))
+
+    def span_mean(self, hidden: np.ndarray, spans: np.ndarray) -> np.ndarray:
+        """The mean of each span, (n, 2) int32, over the rows of `hidden`: (n, dim) f32."""
+        return np.asarray(span_mean(hidden, spans))
+
+    def copied(self, vectors: np.ndarray) -> np.ndarray:
+        """The same values in new memory, row behind row."""
+        return np.array(vectors, order="C")
+
+    def unit_length(self, vectors: np.ndarray) -> np.ndarray:
+        """Each row of (rows, dim) divided by its length; a row of zeros stays."""
+        return unit_length(vectors)
+
+    def norm(
+        self,
+        x: np.ndarray,
+        norm: Norm,
+        kind: NormKind,
+        eps: float,
+        *,
+        out: np.ndarray,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        """out = norm(x + residual)."""
+        if kind == "layer_norm":
+            layer_norm(x, norm.weight, norm.bias, eps=eps, residual=residual, out=out)
+        else:
+            rms_norm(x, norm.weight, eps=eps, residual=residual, out=out)
+
+    def attend(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        cu_seqlens_q: np.ndarray,
+        cu_seqlens_k: np.ndarray,
+        *,
+        slopes: np.ndarray | None,
+        cos: np.ndarray | None,
+        sin: np.ndarray | None,
+        interleaved: bool,
+        bias_table: np.ndarray | None,
+        causal: bool,
+        window: tuple[int, int] | None,
+        softmax_scale: float,
+        out: np.ndarray,
+    ) -> None:
+        """`ops.attention_varlen` into `out`."""
+        attention_varlen(
+            q,
+            k,
+            v,
+            cu_seqlens_q,
+            cu_seqlens_k,
+            slopes=slopes,
+            cos=cos,
+            sin=sin,
+            interleaved=interleaved,
+            bias_table=bias_table,
+            causal=causal,
+            window=window,
+            softmax_scale=softmax_scale,
+            dtype=self.attention_dtype,
+            out=out,
+        )
+
+
+class CpuEngine(OpsEngine):
+    """Computes by the CPU's kernels, called directly."""
+
+    def take_qkv(self, workspace: Workspace, tokens: int, spec: ModelSpec) -> np.ndarray:
+        """With products in bf16, its bits, which are half to write and to read: where nothing happens to q and k
+        between the product and the attention, either of the two may round them."""
+        is_untouched = spec.qk_norm is None and all(layer.rotary is None for layer in spec.layers)
+        is_stored = self.attention_dtype == "bfloat16" and _core.isa() == "avx512_bf16" and spec.head_dim % 32 == 0
+        if not (is_untouched and is_stored):
+            return super().take_qkv(workspace, tokens, spec)
+        width = spec.q_width + 2 * spec.kv_width  # even, as head_dim is
+        return workspace.take("qkv", tokens, width // 2).view(np.uint16)
+
+    def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
+        return Chained(steps, kind, eps)
+
+    def embed(self, batch: PackedBatch, weights: EncoderWeights, position_offset: int, *, out: np.ndarray) -> None:
+        tables = (weights.word_embeddings, batch.ids, weights.position_embeddings, batch.positions, position_offset)
+        _core.embed(*tables, weights.token_type, out)
+
+    def multiply(
+        self,
+        x: np.ndarray,
+        product: Product,
+        lora_ids: np.ndarray | None,
+        *,
+        out: np.ndarray,
+        activation: Activation | None = None,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        lora, lora_ids = (None, None) if lora_ids is None or product.lora is None else (product.lora, lora_ids)
+        _core.linear(x, product.weight, activation, residual, out, lora, lora_ids)
+
+    def norm(
+        self,
+        x: np.ndarray,
+        norm: Norm,
+        kind: NormKind,
+        eps: float,
+        *,
+        out: np.ndarray,
+        residual: np.ndarray | None = None,
+    ) -> None:
+        _core.layer_norm(x, residual, norm.weight, norm.bias, eps, kind == "layer_norm", out)
+
+    def attend(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        cu_seqlens_q: np.ndarray,
+        cu_seqlens_k: np.ndarray,
+        *,
+        slopes: np.ndarray | None,
+        cos: np.ndarray | None,
+        sin: np.ndarray | None,
+        interleaved: bool,
+        bias_table: np.ndarray | None,
+        causal: bool,
+        window: tuple[int, int] | None,
+        softmax_scale: float,
+        out: np.ndarray,
+    ) -> None:
+        left, right = key_limits(causal, window)
+        tables = (slopes, cos, sin, interleaved, bias_table)
+        rest = (left, right, softmax_scale, out, self.attention_dtype)
+        _core.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *tables, *rest)

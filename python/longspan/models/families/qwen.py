@@ -1,0 +1,134 @@
+"""Qwen decoders as encoders: jina-code-embeddings (Qwen2), jina-embeddings-v5-text-small (Qwen3), the text side of
+jina-embeddings-v4 (Qwen2.5-VL), and others of model_type "qwen2" and "qwen3" whose attention is causal.
+
+Qwen2 has biases on q, k and v; Qwen3 has none, but norms q and k over each head. On text alone the three axes of
+Qwen2.5-VL's positions agree, and its RoPE is the plain one.
+Source: arXiv:2407.10671, arXiv:2505.09388, arXiv:2502.13923.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.models.families.family import Family, read_dims, read_head_dim, read_names, read_size, require
+from longspan.models.families.llama import llama_spec, llama_weight_map, read_rope_theta
+from longspan.models.spec import ModelSpec, PeftSource, TaskSpec, WeightMap
+
+JINA_V5: Final = "jina_embeddings_v5"  # the model_type of both sizes: small is a Qwen3, nano a EuroBERT
+V4_MAX_TOKENS: Final = 32768  # jina-embeddings-v4's own limit; its positions go to 128000
+# jina-embeddings-v4 has no file of prompts: its code has these, and one of them for all texts of one task.
+V4_PROMPTS: Final = (("query", "Query: "), ("passage", "Passage: "))
+V4_FIXED_PROMPTS: Final = (("text-matching", "query"),)
+RETRIEVAL: Final = "retrieval"
+VISION_PREFIXES: Final = ("model.", "model.language_model.", "")
+
+
+def is_v5_nano(checkpoint: Checkpoint) -> bool:
+    """Of the checkpoints of model_type JINA_V5, those with a EuroBERT inside."""
+    config = checkpoint.config
+    return not config.get_bool("is_decoder", True) or config.get_int("head_dim", None) is None
+
+
+def adapted_by_peft(
+    checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, *, shares_file: bool = False
+) -> tuple[ModelSpec, WeightMap]:
+    """With the adapters of `task_names` that lie in `adapters/`, one folder a task, or one file for all of them."""
+    tasks, folder = read_names(checkpoint.config, "task_names"), checkpoint.folder / "adapters"
+    retrieval = RETRIEVAL if RETRIEVAL in tasks else None
+    sources = tuple(PeftSource(task, folder if shares_file else folder / task, shares_file) for task in tasks)
+    task_spec = TaskSpec(tasks, is_required=True, query=retrieval, document=retrieval)
+    return replace(spec, tasks=task_spec), replace(names, peft=sources)
+
+
+def _matches_qwen2(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config.get_str("model_type", "") == "qwen2"
+
+
+def _describe_qwen2(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
+    config, names = checkpoint.config, checkpoint.tensor_names
+    require(config, "Qwen2", use_sliding_window=False, is_causal=True)
+    divided = read_head_dim(config, read_size(config, "hidden_size"), read_size(config, "num_attention_heads"))
+    spec = llama_spec(
+        config,
+        names,
+        family="Qwen2",
+        head_dim=config.get_int("head_dim", divided),
+        theta=read_rope_theta(config),
+        causal=True,
+        default_pooling="lasttoken",
+        default_normalize=True,
+    )
+    return spec, llama_weight_map(names, spec, has_qkv_bias=True)
+
+
+def _matches_qwen3(checkpoint: Checkpoint) -> bool:
+    model_type = checkpoint.config.get_str("model_type", "")
+    return model_type == "qwen3" or (model_type == JINA_V5 and not is_v5_nano(checkpoint))
+
+
+def _describe_qwen3(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
+    config, names = checkpoint.config, checkpoint.tensor_names
+    require(config, "Qwen3", use_sliding_window=False, is_causal=True, attention_bias=False)
+    spec = llama_spec(
+        config,
+        names,
+        family="Qwen3",
+        head_dim=config.get_int("head_dim", 128),
+        theta=read_rope_theta(config),
+        causal=True,
+        qk_norm="head",
+        default_pooling="lasttoken",
+        default_normalize=True,
+    )
+    weights = llama_weight_map(names, spec)
+    if config.get_str("model_type") == JINA_V5:
+        return adapted_by_peft(checkpoint, spec, weights)
+    return spec, weights
+
+
+def _matches_qwen_vl(checkpoint: Checkpoint) -> bool:
+    """jina-embeddings-v4's config need not have a model_type; then its text config tells."""
+    config = checkpoint.config
+    text = config.get_object("text_config", None)
+    return config.get_str("model_type", "") == "qwen2_5_vl" or (
+        text is not None and text.get_str("model_type", "") == "qwen2_5_vl_text"
+    )
+
+
+def _describe_qwen_vl(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
+    require(checkpoint.config, "jina-embeddings-v4", single_vector_pool_strategy="mean")
+    text = checkpoint.config.get_object("text_config", None)
+    config, names = checkpoint.config if text is None else text, checkpoint.tensor_names
+    require(config, "Qwen2.5-VL", use_sliding_window=False)
+    spec = llama_spec(
+        config,
+        names,
+        family="Qwen2.5-VL text side",
+        head_dim=read_head_dim(config, read_size(config, "hidden_size"), read_size(config, "num_attention_heads")),
+        theta=read_rope_theta(config, kinds=("default", "mrope")),
+        causal=True,
+        default_pooling="mean",
+        default_normalize=True,
+        max_tokens=V4_MAX_TOKENS,
+    )
+    unused = ("visual.*", "model.visual.*", "multi_vector_projector.*")
+    weights = llama_weight_map(names, spec, prefixes=VISION_PREFIXES, has_qkv_bias=True, unused=unused)
+    if checkpoint.config.get("task_names") is None:  # as the repositories that have one task merged
+        return spec, weights
+    spec, weights = adapted_by_peft(checkpoint, spec, weights, shares_file=True)
+    return replace(
+        spec,
+        tasks=replace(spec.tasks, fixed_prompts=V4_FIXED_PROMPTS),
+        default_prompts=V4_PROMPTS,
+        default_prompt_name="query",
+        matryoshka_dims=read_dims(checkpoint.config, "matryoshka_dims", spec.hidden_size),
+    ), weights
+
+
+QWEN2: Final = Family("Qwen2", "Qwen2 (jina-code-embeddings)", _matches_qwen2, _describe_qwen2)
+QWEN3: Final = Family("Qwen3", "Qwen3 (jina-embeddings-v5-text-small)", _matches_qwen3, _describe_qwen3)
+QWEN_VL: Final = Family(
+    "Qwen2.5-VL text side", "the text side of Qwen2.5-VL (jina-embeddings-v4)", _matches_qwen_vl, _describe_qwen_vl
+)

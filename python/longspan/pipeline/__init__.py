@@ -1,0 +1,1 @@
+"""A loaded model: from token ids to finished vectors."""

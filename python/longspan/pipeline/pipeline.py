@@ -1,0 +1,214 @@
+"""From token ids to finished vectors: pack, run the encoder, pool, finish, and back in the caller's order."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from longspan import _core
+from longspan.models.encoder import TextEncoder
+from longspan.models.engines.engine import Fetch, OpsEngine
+from longspan.models.engines.workspace import Workspace
+from longspan.models.spec import PoolingMode
+from longspan.packing.batch import PackedBatch, pack
+from longspan.packing.selection import Selection, select_tokens
+from longspan.pipeline.head import Dense, finish
+from longspan.pipeline.pooling import pool, select_pooled
+from longspan.text.tasks import NO_ADAPTER
+
+# What becomes of a batch's hidden states: (hidden, batch, selection) -> (num_results, dim) in new memory, all of it
+# where the engine computes. Tails that are equal compute the same: they are frozen dataclasses.
+Tail: TypeAlias = Callable[[np.ndarray, PackedBatch, Selection], np.ndarray]
+Select: TypeAlias = Callable[[PackedBatch], Selection]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What becomes of the hidden states."""
+
+    tokens: bool  # token vectors, as they leave the encoder, instead of one vector a text
+    truncate_dim: int | None
+    normalize: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A tail: each row pooled (each token, where tokens are wanted), through the head, truncated, brought to length."""
+
+    pooling: PoolingMode
+    dense: tuple[Dense, ...]
+    wanted: Finish
+    engine: OpsEngine
+
+    def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
+        wanted, dense = self.wanted, self.dense
+        if wanted.tokens:
+            dense = ()
+        else:
+            hidden = pool(hidden, batch, selection, self.pooling, self.engine)
+        return finish(hidden, dense, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPass:
+    """A `Pass`: the encoder, whose weights stay what they are now, then a tail."""
+
+    encoder: TextEncoder
+    tail: Tail
+
+    @property
+    def key(self) -> Hashable:
+        """See `Pass`."""
+        return type(self.encoder), self.encoder.weights, self.tail
+
+    def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
+        """See `Pass`."""
+        return self.tail(self.encoder.compute(batch, workspace), batch, selection)
+
+
+class Pipeline:
+    """Everything after the tokenizer. Threads may share one: each call works in a workspace of its own."""
+
+    def __init__(
+        self, encoder: TextEncoder, dense: tuple[Dense, ...], pooling: PoolingMode, num_threads: int | None
+    ) -> None:
+        self._encoder = encoder
+        self._dense = dense
+        self._pooling = pooling
+        self.engine: Final = encoder.engine
+        self._num_threads = num_threads
+        self._adapter = NO_ADAPTER
+        self._idle_workspaces: list[Workspace] = []
+
+    @property
+    def dim(self) -> int:
+        """Values of a text's vector, before truncation."""
+        return self._dense[-1].product.weight.out_features if self._dense else self._encoder.spec.hidden_size
+
+    @property
+    def token_dim(self) -> int:
+        """Values of a token's vector, before truncation."""
+        return self._encoder.spec.hidden_size
+
+    def explain(self) -> str:
+        """Which kernels run, in one line."""
+        threads = self._num_threads or _core.num_threads()
+        return f"{self.engine.describe(self._encoder.weights)}, {threads} thread{'s' if threads > 1 else ''}"
+
+    def run(
+        self,
+        ids: Sequence[np.ndarray],
+        wanted: Finish,
+        *,
+        pooled: Sequence[np.ndarray] | None = None,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        lora_ids: Sequence[int] | None = None,
+        progress: Callable[[int], object] = lambda _texts: None,
+    ) -> list[np.ndarray]:
+        """One (dim,) f32 a text, or one (tokens, dim) f32 with `wanted.tokens`, in the order of `ids`.
+
+        Args:
+            ids: one (tokens,) array of integers a text, each below the vocabulary's size; none is empty.
+            wanted: what becomes of the hidden states.
+            pooled: for each text the (tokens,) bool of the tokens that a mean counts; None for all.
+            batch_size: texts in a batch at most; None for any number.
+            batch_tokens: tokens in a batch at most; None for the engine's own number.
+            lora_ids: as `hidden_states`.
+            progress: called with the number of texts of each batch when it is done.
+        """
+        rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(ids)
+
+        def select(batch: PackedBatch) -> Selection:
+            if wanted.tokens:
+                return select_tokens(batch)
+            keep = None if pooled is None else np.concatenate([pooled[index] for index in batch.indices])
+            return select_pooled(batch, self._pooling, keep)
+
+        tail = Finished(self._pooling, self._dense, wanted, self.engine)
+        how = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+        with closing(self.results(ids, tail, select, lora_ids=lora_ids, **how)) as results:
+            for batch, values in results:
+                parts = np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values
+                for index, row in zip(batch.indices, parts, strict=True):
+                    rows[index] = row
+                progress(len(batch.indices))
+        return rows
+
+    def results(
+        self,
+        ids: Sequence[np.ndarray],
+        tail: Tail,
+        select: Select,
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        lora_ids: Sequence[int] | None = None,
+    ) -> Generator[tuple[PackedBatch, np.ndarray], None, None]:
+        """Each batch and what `tail` makes of its hidden states, on the host: (num_results, dim) f32.
+
+        It holds a workspace and the thread limit: close it, where an exception may leave it unfinished.
+
+        Args: as `run`; lora_ids: the adapter of each text, -1 for none; None for that of `for_adapter`, or none.
+            select: called once a batch, for the tokens that `tail` is to read.
+        """
+        if lora_ids is None:
+            lora_ids = [self._adapter] * len(ids)
+        if not any(number != NO_ADAPTER for number in lora_ids):
+            lora_ids = None
+        # A copy: `load_adapter` may give the encoder new weights meanwhile.
+        work = EncoderPass(copy.copy(self._encoder), tail)
+        behind: deque[tuple[PackedBatch, Fetch]] = deque()  # under way on the engine, not yet fetched
+        with self._workspace() as workspace, _thread_limit(self._num_threads):
+            budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
+            for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids):
+                started = self.engine.start(work, work.encoder.prepare(batch), select(batch), workspace)
+                behind.append((batch, started))
+                if len(behind) > self.engine.batches_ahead:
+                    first, fetch = behind.popleft()
+                    yield first, fetch()
+            while behind:
+                first, fetch = behind.popleft()
+                yield first, fetch()
+
+    def for_adapter(self, number: int) -> Pipeline:
+        """The same pipeline, where the adapter `number` (-1: none) is for every text of a call that names none."""
+        pipeline = copy.copy(self)
+        pipeline._adapter = number
+        return pipeline
+
+    def finish(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
+        """Pooled vectors (n, token_dim) f32 through the head, truncation and normalisation; (n, dim) f32."""
+        engine, placed = self.engine, self.engine.place(vectors)
+        return engine.to_host(
+            finish(placed, self._dense, engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+        )
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Workspace]:
+        """A workspace that no other call uses meanwhile."""
+        try:
+            workspace = self._idle_workspaces.pop()
+        except IndexError:
+            workspace = Workspace(self.engine.empty)
+        yield workspace
+        self._idle_workspaces.append(workspace)  # not after an exception: a device may still be at work in it
+
+
+@contextmanager
+def _thread_limit(num_threads: int | None) -> Iterator[None]:
+    """Limit the kernels that this thread calls; None leaves the limit that is in force."""
+    if num_threads is None:
+        yield
+        return
+    before = _core.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        _core.set_num_threads(before)

@@ -1,0 +1,197 @@
+"""`TextModel`: a checkpoint, loaded: token ids to vectors. `Encoder` brings the texts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from longspan.checkpoint import hub
+from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.errors import CheckpointError
+from longspan.integers import checked_int
+from longspan.models import detect_family
+from longspan.models.encoder import TextEncoder
+from longspan.models.engines.choice import engine_for
+from longspan.models.peft import read_peft
+from longspan.models.spec import ModelSpec
+from longspan.models.weights import add_adapters, load_weights, read_adapters
+from longspan.pipeline.head import Dense
+from longspan.pipeline.options import OutputValue, check_choice
+from longspan.pipeline.pipeline import Finish, Pipeline
+from longspan.pipeline.pooling import pooling_mode
+from longspan.text.tasks import Task, adapter_numbers, check_new_task
+from longspan.text.tokenizer import TextTokenizer, TokenizedText
+from longspan.vectors.results import stack
+from longspan.vectors.similarity import SIMILARITIES, similarity
+
+
+class TextModel:
+    """What `Encoder` loads; its docstring says what the arguments mean."""
+
+    def __init__(
+        self,
+        name_or_path: str | os.PathLike[str],
+        device: str | None = None,
+        dtype: str = "auto",
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        num_threads: int | None = None,
+        cuda_graphs: bool = True,
+    ) -> None:
+        engine = engine_for("Encoder", device, dtype, num_threads, cuda_graphs)
+        folder = hub.resolve(
+            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        )
+        checkpoint = Checkpoint.open(folder)
+        spec, names = detect_family(checkpoint).describe(checkpoint)
+        self.name: Final = os.fspath(name_or_path)
+        self.folder: Final = folder
+        self.spec: Final[ModelSpec] = spec
+        self.device: Final = "cpu" if device is None else str(device)
+        self.dtype: Final = engine.dtype
+        self.num_threads: Final = num_threads
+        self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
+        longest = checkpoint.max_seq_length or spec.max_tokens
+        if longest >= spec.max_tokens:  # no limit of their own
+            longest = spec.default_max_tokens or spec.max_tokens
+        self.max_length: Final = min(longest, spec.max_tokens)
+        self.pooling: Final = pooling_mode(checkpoint, spec.default_pooling)
+        self.normalizes: Final = checkpoint.has_normalize or (checkpoint.pooling is None and spec.default_normalize)
+        self.similarity_fn_name: Final = checkpoint.similarity_fn_name or "cosine"
+        if self.similarity_fn_name not in SIMILARITIES:
+            known = ", ".join(SIMILARITIES)
+            raise CheckpointError(
+                f"{folder}: similarity_fn_name must be one of {known}, got {self.similarity_fn_name!r}"
+            )
+        self.pools_prompt: Final = checkpoint.pooling is None or checkpoint.pooling.get_bool("include_prompt", True)
+        self.default_prompt_name: Final = (checkpoint if checkpoint.prompts else spec).default_prompt_name
+        self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
+        self._weight_map = names
+        self._loading_adapter = threading.Lock()
+        weights = load_weights(checkpoint, spec, names, engine)
+        self._encoder = TextEncoder(spec, add_adapters(weights, spec, names, read_adapters(names), engine), engine)
+        self._pipeline = Pipeline(
+            self._encoder,
+            tuple(Dense.load(module, engine) for module in checkpoint.dense),
+            self.pooling,
+            num_threads,
+        )
+        checkpoint.close()
+
+    @property
+    def dim(self) -> int:
+        """Values of an embedding, before any truncation."""
+        return self._pipeline.dim
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The adapters that are loaded, by name."""
+        return self._encoder.weights.tasks
+
+    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load one more adapter, as the PEFT library saves them; then `task=name` runs it, alone or beside others.
+
+        Args:
+            name: a new name for `tasks`.
+            path: the folder with adapter_config.json and adapter_model.safetensors: plain LoRA of linear layers, of
+                this model's, with or without the wrappers that it was trained in.
+        Raises: ValueError, the name is taken; FileNotFoundError, no such folder; CheckpointError, the adapter is
+            damaged, not supported or of another model. Nothing has changed then.
+        """
+        with self._loading_adapter:
+            check_new_task(name, self.tasks)
+            adapter = read_peft(Path(path).expanduser(), name)
+            self._encoder.weights = add_adapters(
+                self._encoder.weights, self.spec, self._weight_map, [adapter], self._encoder.engine
+            )
+
+    def encode_ids(
+        self,
+        ids: Sequence[Sequence[int] | np.ndarray],
+        *,
+        task: Task = None,
+        output_value: OutputValue = "sentence_embedding",
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+        pooled: Sequence[np.ndarray] | None = None,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Embed lists of token ids as they are: no prompt, no special tokens, nothing cut.
+
+        Args:
+            ids: for each text its ids, at least one, each from 0 to the vocabulary's size, at most `spec.max_tokens`.
+            task: as `encode`.
+            pooled: for each text the (tokens,) bool of the tokens that a mean counts; None for all.
+        Returns: (n, dim) f32, or with token_embeddings a list of (tokens, dim) f32.
+        Raises: ValueError, naming the text, if one breaks the line above.
+        """
+        lora_ids = self._adapters(task, len(ids))
+        wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
+        checked = [self._checked_ids(place, text) for place, text in enumerate(ids)]
+        if pooled is not None and [*map(len, pooled)] != [*map(len, checked)]:
+            raise ValueError("encode_ids: pooled must have one bool for each token of each text")
+        rows = self._pipeline.run(checked, wanted, pooled=pooled, lora_ids=lora_ids)
+        return rows if wanted.tokens else stack(rows, self._width(wanted))
+
+    def tokenize(self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None) -> list[TokenizedText]:
+        """Ids and character offsets of each text, as `encode` would use them."""
+        return self.tokenizer.encode(texts, prompt=prompt, max_length=self._checked_max_length(max_length))
+
+    def similarity(self, a: object, b: object) -> np.ndarray:
+        """(len(a), len(b)) f32 by the model's own measure, cosine unless its files say otherwise; higher is closer."""
+        return similarity(a, b, self.similarity_fn_name)
+
+    def explain(self) -> str:
+        """Which kernels run, in one line."""
+        return self._pipeline.explain()
+
+    def _width(self, wanted: Finish) -> int:
+        """Values of a text's finished vector."""
+        return wanted.truncate_dim or self.dim
+
+    def _finish(self, output_value: OutputValue, truncate_dim: int | None, normalize: bool | None) -> Finish:
+        check_choice("encode", "output_value", output_value, ("sentence_embedding", "token_embeddings"))
+        tokens = output_value == "token_embeddings"
+        dim = self._pipeline.token_dim if tokens else self.dim
+        if truncate_dim is not None:
+            truncate_dim = checked_int("encode: truncate_dim", truncate_dim)
+            if not 1 <= truncate_dim <= dim:
+                raise ValueError(f"encode: truncate_dim must be from 1 to {dim}, got {truncate_dim}")
+        listed = () if tokens or self._pipeline.dim != self.spec.hidden_size else self.spec.matryoshka_dims
+        if truncate_dim is not None and listed and truncate_dim not in listed:
+            raise ValueError(f"encode: truncate_dim must be one of {', '.join(map(str, listed))}, got {truncate_dim}")
+        if normalize is None:
+            normalize = self.normalizes and not tokens
+        return Finish(tokens, truncate_dim, normalize)
+
+    def _adapters(self, task: Task, num_texts: int) -> list[int]:
+        """The adapter of every text."""
+        return adapter_numbers(task, num_texts, self.tasks, self.spec.tasks)
+
+    def _checked_max_length(self, max_length: int | None, name: str = "max_length") -> int:
+        if max_length is None:
+            return self.max_length
+        limit = checked_int(f"encode: {name}", max_length)
+        least = self.tokenizer.num_special_tokens + 1
+        if not least <= limit <= self.spec.max_tokens:
+            raise ValueError(f"encode: {name} must be from {least} to {self.spec.max_tokens}, got {limit}")
+        return limit
+
+    def _checked_ids(self, place: int, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        array = np.asarray(ids)
+        if array.ndim != 1 or not 1 <= len(array) <= self.spec.max_tokens or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"encode_ids: ids[{place}] must be from 1 to {self.spec.max_tokens} integers, got shape {array.shape} "
+                f"of {array.dtype}"
+            )
+        if array.min() < 0 or array.max() >= self.spec.vocab_size:
+            wrong = array[(array < 0) | (array >= self.spec.vocab_size)][0]
+            raise ValueError(f"encode_ids: ids[{place}] has {wrong}; ids go from 0 to {self.spec.vocab_size - 1}")
+        return array.astype(np.int32)

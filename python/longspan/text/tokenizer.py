@@ -1,0 +1,282 @@
+"""Text to token ids, with the character offsets that lead from a token back to its text.
+
+Wraps `tokenizers.Tokenizer`. What tokenizer.json says of truncation and padding is switched off: `max_length` is ours,
+and nothing is padded. Nothing changes after loading, so threads may share one TextTokenizer.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+from tokenizers.normalizers import BertNormalizer, Lowercase
+from tokenizers.normalizers import Sequence as NormalizerSequence
+from tokenizers.pre_tokenizers import ByteLevel
+
+from longspan.checkpoint.json_object import JsonObject
+from longspan.errors import CheckpointError
+from longspan.integers import checked_int
+
+if TYPE_CHECKING:
+    from longspan.checkpoint.checkpoint import Checkpoint
+
+# Characters handed to the library at once. Its own records cost 200 to 700 bytes a character until the call's end.
+SLICE_CHARS: Final = 1 << 18
+
+# With these classes transformers takes tokenizer.json as it stands; the others are rebuilt from tokenizer_config.json.
+VERBATIM_CLASSES: Final = frozenset({"PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenizedText:
+    """The tokens of one text behind its prompt, special tokens included, cut to `max_length`.
+
+    Attributes:
+        ids: (n,) int32.
+        offsets: (n, 2) int32, half-open character positions (str indices) in the text without its prompt. (0, 0) for
+            special tokens and for the prompt's; a token that straddles prompt and text starts at 0. Tokens that share a
+            character (byte-level BPE) all have its offsets; a token of nothing but trimmed white space has none (e, e).
+        num_prompt_tokens: tokens that hold nothing of the text, special ones not counted. A token that straddles prompt
+            and text is the text's, so that no character of the text loses its token to the prompt.
+        truncated: tokens cut off the end; 0 if none.
+        special_mask: (n,) bool, the tokens that the tokenizer's template adds; not a "[SEP]" that the text spells out.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    num_prompt_tokens: int
+    truncated: int
+    special_mask: np.ndarray
+
+
+class TextTokenizer:
+    """A checkpoint's tokenizer, with a limit of `max_length` tokens a text, special tokens included."""
+
+    def __init__(self, tokenizer: Tokenizer, source: Path, *, max_length: int, vocab_size: int) -> None:
+        """Takes over `tokenizer`, read from `source`; use `load` or `from_file`.
+
+        Raises: CheckpointError, an id lies beyond `vocab_size`; ValueError, `max_length` leaves no room for text.
+        """
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        with _blaming(source):
+            template_ids = tokenizer.encode("").ids
+        largest = max(chain(tokenizer.get_vocab(with_added_tokens=True).values(), template_ids), default=-1)
+        if largest >= vocab_size:
+            raise CheckpointError(
+                f"{source} has token ids up to {largest}, but the model's vocab_size is {vocab_size}: "
+                f"tokenizer and weights are of different models"
+            )
+        self._tokenizer = tokenizer
+        self._source = source
+        self.vocab_size = vocab_size
+        self.num_special_tokens: int = tokenizer.num_special_tokens_to_add(False)
+        self.max_length = self._checked_length(max_length)
+        _silence_fork_warning()
+
+    @property
+    def backend(self) -> Tokenizer:
+        """The library's own, which neither cuts nor pads; to be left as it is."""
+        return self._tokenizer
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, *, max_length: int, vocab_size: int) -> TextTokenizer:
+        """The tokenizer of `checkpoint`; see `from_file`."""
+        return cls.from_file(
+            checkpoint.tokenizer_file,
+            max_length=max_length,
+            vocab_size=vocab_size,
+            do_lower_case=checkpoint.do_lower_case,
+            config=checkpoint.tokenizer_config,
+        )
+
+    @classmethod
+    def from_file(
+        cls,
+        path: Path | str,
+        *,
+        max_length: int,
+        vocab_size: int,
+        do_lower_case: bool = False,
+        config: JsonObject | None = None,
+    ) -> TextTokenizer:
+        """Read a tokenizer.json.
+
+        Args:
+            path: the file.
+            max_length: tokens a text may have, special tokens included.
+            vocab_size: rows of the model's embedding table.
+            do_lower_case: lower the text's case first (sentence_bert_config.json). The library does it, and keeps the
+                offsets right where a length changes.
+            config: tokenizer_config.json, which overrides some of tokenizer.json, as in transformers.
+        Raises: CheckpointError, the file is missing or damaged, or its ids reach beyond `vocab_size`.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing, or is not a file")
+        with _blaming(path):
+            tokenizer = Tokenizer.from_file(str(path))
+        if config is not None:
+            _apply_config(tokenizer, config)
+        if do_lower_case:
+            first = [Lowercase()] if tokenizer.normalizer is None else [Lowercase(), tokenizer.normalizer]
+            tokenizer.normalizer = NormalizerSequence(first)
+        return cls(tokenizer, path, max_length=max_length, vocab_size=vocab_size)
+
+    def encode(
+        self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_length: int | None = None
+    ) -> list[TokenizedText]:
+        """Tokenize prompt + text for every text, and cut the end of what is too long; special tokens stay.
+
+        Args:
+            texts: any number of str; an empty one gives the special tokens alone.
+            prompt: one for all texts, or one for each.
+            max_length: overrides the tokenizer's own limit, upwards too.
+        Raises: TypeError, something is no str; ValueError, a lone surrogate, a text without any token, or a bad length.
+        """
+        texts = checked_texts("texts", texts)
+        prompts = checked_texts("prompt", [prompt] * len(texts) if isinstance(prompt, str) else prompt)
+        if len(prompts) != len(texts):
+            raise ValueError(f"encode: prompt must be one str or {len(texts)}, one a text; got {len(prompts)}")
+        limit = self.max_length if max_length is None else self._checked_length(max_length)
+        results: list[TokenizedText] = []
+        for part in _slices([len(head) + len(text) for head, text in zip(prompts, texts, strict=True)]):
+            with _blaming(self._source):
+                encodings = self._tokenizer.encode_batch(list(map(operator.add, prompts[part], texts[part])))
+            results += (_cut(one, len(head), limit) for one, head in zip(encodings, prompts[part], strict=True))
+        for index, result in enumerate(results):
+            if not len(result.ids):
+                raise ValueError(
+                    f"encode: texts[{index}] gives no token, and this tokenizer adds no special ones; "
+                    f"leave the text out, or give a prompt"
+                )
+        return results
+
+    def token_id(self, token: str) -> int | None:
+        """The number of the one token that is spelled so; None if there is none."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
+
+    def _checked_length(self, max_length: int) -> int:
+        """`max_length` as an int that leaves room for a token of text."""
+        length = checked_int("max_length", max_length)
+        if length <= self.num_special_tokens:
+            raise ValueError(
+                f"max_length must be at least {self.num_special_tokens + 1} "
+                f"({self.num_special_tokens} special tokens and one of text), got {length}"
+            )
+        return length
+
+
+def _cut(encoding: Encoding, prompt_chars: int, max_length: int) -> TokenizedText:
+    """`encoding` without the last tokens of its content, so that `max_length` stay."""
+    num_tokens = len(encoding)
+    ids = np.array(encoding.ids, np.int32)
+    offsets = np.fromiter(chain.from_iterable(encoding.offsets), np.int32, 2 * num_tokens).reshape(num_tokens, 2)
+    special = np.array(encoding.special_tokens_mask, bool)  # unset at a special token that the text spells out
+    truncated = max(0, num_tokens - max_length)
+    if truncated:
+        kept = np.ones(num_tokens, bool)
+        kept[np.flatnonzero(~special)[-truncated:]] = False
+        ids, offsets, special = ids[kept], offsets[kept], special[kept]
+    num_prompt_tokens = 0
+    if prompt_chars:
+        num_prompt_tokens = int(np.count_nonzero(~special & (offsets[:, 1] <= prompt_chars)))
+        offsets = np.maximum(offsets - np.int32(prompt_chars), 0)
+    return TokenizedText(ids, offsets, num_prompt_tokens, truncated, special)
+
+
+def _slices(lengths: Sequence[int]) -> Iterator[slice]:
+    """Neighbouring ranges of `lengths` that each sum to SLICE_CHARS at most, or hold one text."""
+    start = total = 0
+    for index, length in enumerate(lengths):
+        if index > start and total + length > SLICE_CHARS:
+            yield slice(start, index)
+            start, total = index, 0
+        total += length
+    if lengths:
+        yield slice(start, len(lengths))
+
+
+def checked_texts(name: str, texts: object) -> list[str]:
+    """`texts` as a list in which everything is a str that UTF-8 can hold."""
+    if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
+        raise TypeError(f"encode: {name} must be a list of str, got one {type(texts).__name__}")
+    checked: list[str] = list(texts)
+    for index, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise TypeError(f"encode: {name}[{index}] must be a str, got {type(text).__name__}")
+        if not text.isascii():
+            _refuse_surrogates(f"{name}[{index}]", text)
+    return checked
+
+
+def _refuse_surrogates(name: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"encode: {name} has a lone surrogate (U+{ord(text[error.start]):04X}) at position {error.start}, which is "
+            f"no character; repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        ) from None
+
+
+def _apply_config(tokenizer: Tokenizer, config: JsonObject) -> None:
+    """Let tokenizer_config.json override tokenizer.json in what transformers' named classes take from it. BERT's and
+    MPNet's make their normalizer of it alone: an absent key is the class's default, whatever tokenizer.json says.
+    """
+    if config.get_str("tokenizer_class", "") in VERBATIM_CLASSES:
+        return
+    normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    if isinstance(normalizer, BertNormalizer):
+        normalizer.handle_chinese_chars = config.get_bool("tokenize_chinese_chars", True)
+        normalizer.strip_accents = config.get_bool("strip_accents", None)  # None: as lowercase
+        normalizer.lowercase = config.get_bool("do_lower_case", True)
+        tokenizer.normalizer = normalizer
+    if isinstance(pre_tokenizer, ByteLevel):
+        pre_tokenizer.add_prefix_space = config.get_bool("add_prefix_space", pre_tokenizer.add_prefix_space)
+        tokenizer.pre_tokenizer = pre_tokenizer
+
+
+@contextmanager
+def _blaming(source: Path) -> Iterator[None]:
+    """Turns whatever the library throws into a CheckpointError: texts were checked, so the file is at fault."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # the library is Rust, and a panic there is no Exception
+        raise CheckpointError(f"{source} is damaged, or needs a newer `tokenizers`: {error}") from error
+
+
+@functools.cache
+def _silence_fork_warning() -> None:
+    """Keep the library serial in forked children, where its threads are gone, without a warning on stderr.
+
+    It goes serial by itself, but versions before 0.22.2 complain unless TOKENIZERS_PARALLELISM is set when the child
+    starts. So, where the user has not set it, it is set for that moment, and stays set in the child.
+    """
+    name = "TOKENIZERS_PARALLELISM"
+    ours: list[bool] = []
+
+    def before() -> None:
+        if name not in os.environ:
+            os.environ[name] = "false"
+            ours.append(True)
+
+    def after_in_parent() -> None:
+        if ours:
+            ours.clear()
+            os.environ.pop(name, None)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=after_in_parent)

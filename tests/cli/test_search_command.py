@@ -1,0 +1,412 @@
+"""`longspan search`: what is built is found again, with its text; runs that stop go on; errors are one sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from damage import killed_writers
+from fake_encoder import MODEL, TEXTS, FakeEncoder, longspan_process, vectors_of, write_lines
+from longspan import BinaryIndex, Encoder, MultiVectorStore
+from longspan.cli import main
+from longspan.cli.search import build as search_build
+from longspan.cli.search import index_folder
+from longspan.late_chunking.chunking import split_document
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
+    """Stands in for the model of every command. Queries have the vectors of documents."""
+    encoder = FakeEncoder.stand_in(monkeypatch)
+    monkeypatch.setattr(encoder, "encode_query", encoder.encode)
+    monkeypatch.setattr(encoder, "encode_document", encoder.encode)
+    return encoder
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    """TEXTS, one a line."""
+    return write_lines(tmp_path / "in.txt")
+
+
+def build(index: Path, *words: object) -> int:
+    return main(["search", "build", str(index), *map(str, words)])
+
+
+def ask(capsys: pytest.CaptureFixture[str], index: Path, *words: object) -> list[dict]:
+    """The answers of `longspan search query INDEX ... --json`."""
+    capsys.readouterr()
+    assert main(["search", "query", str(index), "--json", *map(str, words)]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def found(answers: list[dict]) -> list[list[str]]:
+    return [[hit["text"] for hit in answer["hits"]] for answer in answers]
+
+
+@pytest.mark.parametrize("store", ["codes", "int8", "float32"])
+def test_every_text_finds_itself(
+    fake: FakeEncoder, lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    index = tmp_path / "index"
+    assert build(index, lines, "--lines", "--model", MODEL, "--store", store) == 0
+    assert capsys.readouterr() == ("", "")  # silence in a pipe
+    answers = ask(capsys, index, "--file", lines, "--top-k", 3)
+    assert [answer["query"] for answer in answers] == TEXTS
+    assert store == "codes" or [texts[0] for texts in found(answers)] == TEXTS
+    assert all([hit["rank"] for hit in answer["hits"]] == [1, 2, 3] for answer in answers)
+    vectors = vectors_of(TEXTS)
+    truth = BinaryIndex(16, store=store)  # type: ignore[arg-type]
+    truth.add(vectors)
+    expected = truth.search(vectors, 3)
+    assert [[TEXTS.index(text) for text in texts] for texts in found(answers)] == expected.ids.tolist()
+    scores = [[hit["score"] for hit in answer["hits"]] for answer in answers]
+    np.testing.assert_array_equal(np.array(scores, np.float32), expected.scores)
+    places = {hit["source"]: hit["text"] for answer in answers for hit in answer["hits"]}
+    assert all(place == f"{lines}:{TEXTS.index(text) + 1}" for place, text in places.items())
+    bare = ask(capsys, index, "--file", lines, "--top-k", 3, "--no-rescore")
+    assert [[-hit["score"] for hit in answer["hits"]] for answer in bare] == truth.search(
+        vectors, 3, rescore=False
+    ).distances.tolist()
+
+
+def test_files_become_passages(fake: FakeEncoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Passages cover the file's words, each with its place; a row of a table stays whole and keeps its fields."""
+    text = "\n\n".join(f"# Part {i}\n\nHere is paragraph number {i}, which says one thing." for i in range(12))
+    (tmp_path / "a.md").write_text(text)
+    rows = [{"body": f"row {i} of the table", "year": 1990 + i} for i in range(3)] + [{"body": "  ", "year": 0}]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = Encoder(MODEL).tokenizer
+    fake.tokenizer = tokenizer  # type: ignore[attr-defined]
+    index = tmp_path / "index"
+    words = ("--model", MODEL, "--field", "body", "--keep", "year", "--keep", "yaer", "--chunk-tokens", 40)
+    assert build(index, tmp_path / "a.md", tmp_path / "b.jsonl", *words) == 0
+    assert capsys.readouterr().err == "longspan: warning: --keep yaer: no row has that field\n"
+    documents = [json.loads(line) for line in (index / "documents.jsonl").read_text().splitlines()]
+    passages = [one for one in documents if one["source"] == str(tmp_path / "a.md")]
+    assert [(one["start"], one["end"]) for one in passages] == split_document(text, tokenizer, 40)
+    assert all(one["text"] == text[one["start"] : one["end"]] for one in passages) and len(passages) > 3
+    assert [one["fields"] for one in documents if "fields" in one] == [{"year": year} for year in (1990, 1991, 1992)]
+    (answer,) = ask(capsys, index, "row", "1", "of the table", "-k", 1)
+    assert answer["query"] == "row 1 of the table"
+    assert answer["hits"][0]["text"] == answer["query"] and answer["hits"][0]["fields"] == {"year": 1991}
+
+
+def test_words_may_stand_behind_options(
+    fake: FakeEncoder, lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines.write_text("".join(f"number {i}\n" for i in range(20)))
+    build(tmp_path / "index", lines, "--lines", "--model", MODEL)
+    capsys.readouterr()
+    assert main(["search", "query", str(tmp_path / "index"), "-k", "1", "number", "7"]) == 0
+    assert capsys.readouterr().out.endswith(f"  {lines}:8\n     number 7\n")
+    answers = ask(capsys, tmp_path / "index", "a", "-k", 2, "b", "c")
+    assert [answer["query"] for answer in answers] == ["a b c"]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_vectors_and_their_texts(
+    fake: FakeEncoder, lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    """What `embed` wrote, as floats and as codes; asked by words, by vectors and by codes."""
+    out, index = tmp_path / f"v.{suffix}", tmp_path / "index"
+    kept = ["--keep", "text"] if suffix == "parquet" else []
+    assert main(["embed", MODEL, str(lines), "-o", str(out), *kept]) == 0
+    texts = ["--texts", lines] if suffix == "npy" else []
+    assert build(index, out, "--vectors", *texts, "--model", MODEL) == 0
+    assert found(ask(capsys, index, "--file", lines, "-k", 1)) == [[text] for text in TEXTS]
+    np.save(tmp_path / "q.npy", vectors_of(TEXTS[:3]))
+    answers = ask(capsys, index, "--vectors", tmp_path / "q.npy", "-k", 1)
+    assert found(answers) == [[text] for text in TEXTS[:3]]
+    assert answers[1]["query"] == f"{tmp_path / 'q.npy'}: row 2"
+    codes = tmp_path / f"codes.{suffix}"
+    assert main(["embed", MODEL, str(lines), "-o", str(codes), "--precision", "ubinary", *kept]) == 0
+    assert build(tmp_path / "coded", codes, "--vectors", *texts) == 0
+    np.save(tmp_path / "codes_q.npy", np.packbits(vectors_of(TEXTS[:3]) > 0, axis=1))
+    answers = ask(capsys, tmp_path / "coded", "--vectors", tmp_path / "codes_q.npy", "-k", 1)
+    assert [hit["score"] for answer in answers for hit in answer["hits"]] == [0.0] * 3
+    assert main(["search", "query", str(tmp_path / "coded"), "words"]) == 1
+    assert "was built from vectors, and no model is known; give --model or --vectors" in capsys.readouterr().err
+
+
+def test_append_and_replace(fake: FakeEncoder, lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index, more = tmp_path / "index", tmp_path / "more.txt"
+    more.write_text("a new text\nanother\n")
+    assert build(index, lines, "--lines", "--model", MODEL) == 0
+    assert build(index, more, "--lines") == 1
+    assert f"{index} exists; give --append to add to it, or --force to replace it" in capsys.readouterr().err
+    assert build(index, more, "--lines", "--append", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["documents"], summary["added"], summary["resumed"]) == (152, 2, 0)
+    assert found(ask(capsys, index, "a new text", "-k", 1)) == [["a new text"]]
+    assert build(index, more, "--lines", "--append", "--model", str(tmp_path)) == 1
+    assert "was built with the model" in capsys.readouterr().err
+    assert build(index, more, "--lines", "--force", "--model", MODEL) == 0
+    assert sorted(found(ask(capsys, index, TEXTS[0], "-k", 5))[0]) == ["a new text", "another"]
+
+
+def test_the_old_index_stays_until_the_new_one_is_whole(
+    fake: FakeEncoder,
+    lines: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run with --force that is stopped, before and after its first save; resumed; one that cannot
+    be put in place; and one that was killed between the two renames."""
+    monkeypatch.setattr(index_folder, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(search_build, "_SAMPLE", 10)
+    index, old, words = tmp_path / "index", tmp_path / "old.txt", ("--lines", "--model", MODEL)
+    old.write_text("the old one\n")
+    assert build(index, old, *words) == 0
+    kept = "64 documents of the new one kept, and the same command with --resume in place of --force goes on from there"
+    for place, fate, names in ((0, "", set()), (120, f"; {kept}", {"index.new"})):
+        fake.raises[TEXTS[place]] = KeyboardInterrupt()
+        capsys.readouterr()
+        assert build(index, lines, *words, "--force") == 130
+        assert capsys.readouterr().err == f"longspan: interrupted; {index} is as it was{fate}\n"
+        assert found(ask(capsys, index, "x", "-k", 9)) == [["the old one"]]
+        fake.raises.clear()
+        assert {path.name for path in tmp_path.iterdir()} == {"index", "old.txt", "in.txt", *names}
+    fake.texts.clear()
+    rename = os.rename
+
+    def refused(source: object, target: object) -> None:
+        if str(source).endswith(".new"):
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refused)
+        assert build(index, lines, *words, "--resume") == 1
+    assert fake.texts == TEXTS[64:]
+    assert found(ask(capsys, index, "x", "-k", 9)) == [["the old one"]]
+    os.rename(index, tmp_path / "index.old")  # as a run that is killed between its two renames leaves it
+    assert build(index, lines, *words, "--resume") == 0
+    assert found(ask(capsys, index, "--file", lines, "-k", 1)) == [[text] for text in TEXTS]
+    assert build(index, old, *words, "--force") == 0
+    assert found(ask(capsys, index, "x", "-k", 9)) == [["the old one"]]
+    assert {path.name for path in tmp_path.iterdir()} == {"index", "old.txt", "in.txt"}
+    (tmp_path / "index.new").mkdir()
+    assert build(index, old, *words, "--force") == 1
+    assert f"{index}.new is no index of `longspan search`" in capsys.readouterr().err
+
+
+def test_a_stopped_run_goes_on(
+    fake: FakeEncoder,
+    lines: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Saved after every block, stopped at the 120th text, with rows behind the last save that do not count."""
+    monkeypatch.setattr(index_folder, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(search_build, "_SAMPLE", 10)
+    index, words = tmp_path / "index", ("--lines", "--model", MODEL)
+    fake.raises[TEXTS[120]] = KeyboardInterrupt()
+    assert build(index, lines, *words) == 130
+    err = capsys.readouterr().err
+    assert err == "longspan: interrupted; 64 documents kept, and the same command with --resume goes on from there\n"
+    with open(index / "documents.jsonl", "a") as file:
+        file.write('{"id": 1, "text": "left by a save that did not end')
+    assert build(index, lines, *words, "--append") == 1
+    assert "was stopped; go on with it by --resume" in capsys.readouterr().err
+    assert main(["info", str(index)]) == 0 and "goes on with it" in capsys.readouterr().out
+    assert main(["search", "query", str(index), "word"]) == 0
+    assert capsys.readouterr().err.endswith("was stopped; --resume goes on with it\n")
+    assert build(index, lines, *words, "--resume", "--store", "codes") == 1
+    assert "holds a run of another kind (store differs)" in capsys.readouterr().err
+    fake.raises.clear()
+    fake.texts.clear()
+    assert build(index, lines, *words, "--resume", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["documents"], summary["added"], summary["resumed"]) == (150, 150, 64)
+    assert fake.texts == TEXTS[64:]
+    assert found(ask(capsys, index, "--file", lines, "-k", 1)) == [[text] for text in TEXTS]
+    assert build(index, lines, *words, "--resume") == 1
+    assert "is done; there is nothing to resume" in capsys.readouterr().err
+
+
+def test_a_run_without_rows_leaves_nothing(
+    fake: FakeEncoder, lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = tmp_path / "index"
+    fake.raises[TEXTS[0]] = OSError(28, "No space left on device")
+    assert build(index, lines, "--lines", "--model", MODEL) == 1
+    assert capsys.readouterr().err == f"longspan: error: No space left on device; nothing was written to {index}\n"
+    assert not index.exists()
+
+
+def test_standard_input(
+    fake: FakeEncoder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of a pipe, blank ones passed over; or what a person types until the end of the input."""
+    (tmp_path / "in.txt").write_text("one\ntwo\n\nthree\n")
+    build(tmp_path / "index", tmp_path / "in.txt", "--lines", "--model", MODEL)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("two\n\n three \n"))
+    assert found(ask(capsys, tmp_path / "index", "-k", 1)) == [["two"], ["three"]]
+    typed = iter(["one", "two"])
+
+    def type_line(prompt: str) -> str:
+        print(prompt, end="")
+        if (line := next(typed, None)) is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    monkeypatch.setattr("builtins.input", type_line)
+    assert main(["search", "query", str(tmp_path / "index"), "-k", "1"]) == 0
+    out = capsys.readouterr().out
+    assert f"{tmp_path / 'in.txt'}:1\n     one\n" in out and f"{tmp_path / 'in.txt'}:2\n     two\n" in out
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from longspan import BinaryIndex
+from longspan.cli.search.index_folder import IndexWriter, Settings, load_index
+folder, rng = Path(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
+index = load_index(folder) or BinaryIndex(24)
+writer = IndexWriter(folder, Settings(None, None, None, None), {}, index, first=0, target=folder)
+print("ready", flush=True)
+while True:
+    rows = len(index) + np.arange(int(rng.integers(1, 300)))
+    # Document i has the bits of i, and says i.
+    writer.append(((rows[:, None] >> np.arange(24)) & 1) - 0.5, [f'{{"text": "{i}", "source": "s"}}' for i in rows])
+    if rng.random() < 0.7:
+        writer.save()
+        print(len(index), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_killed_run_leaves_texts_that_fit(tmp_path: Path) -> None:
+    """Every document that the index counts has its own text; what a killed run left behind is cut off by the next."""
+    folder, count = tmp_path / "index", 0
+    for said in killed_writers(WRITER, folder, 5):
+        index = index_folder.load_index(folder)
+        if index is None:
+            assert said is None and count == 0
+            continue
+        assert len(index) >= (int(said) if said else count)
+        count = len(index)
+        with closing(index_folder.Documents(folder)) as documents:
+            assert [documents.get(id).text for id in index.ids.tolist()] == [str(row) for row in range(count)]
+    assert count > 0
+
+
+def cone(rows: int, seed: int) -> np.ndarray:
+    """Unit vectors around one direction: their mean is about 0.9 long, as e5's."""
+    rng = np.random.default_rng(seed)
+    x = np.random.default_rng(0).standard_normal(64) * 2 + rng.standard_normal((rows, 64))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_a_narrow_cone_is_told_and_centred(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself; with --center no the codes stay plain and the command says so, and so does `info`."""
+    np.save(tmp_path / "v.npy", cone(2000, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+        assert build(tmp_path / "auto", tmp_path / "v.npy", "--vectors") == 0
+    assert re.fullmatch(
+        r".*/auto: 2,000 documents, codes centred \(2,000 documents added in .* s\)\n", capsys.readouterr().err
+    )
+    assert main(["info", str(tmp_path / "auto")]) == 0
+    out = capsys.readouterr().out
+    assert "centred: documents and queries" in out and "good codes" in out
+    assert build(tmp_path / "plain", tmp_path / "v.npy", "--vectors", "--center", "no") == 0
+    assert "warning: the vectors lie in a narrow cone (mean vector 0." in capsys.readouterr().err
+    assert main(["info", str(tmp_path / "plain"), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["advice"].startswith("the vectors lie in a narrow cone") and info["rows"] == 2000
+    np.save(tmp_path / "few.npy", cone(40, 1))
+    assert build(tmp_path / "few", tmp_path / "few.npy", "--vectors") == 0
+    info = BinaryIndex.load(tmp_path / "few").info()
+    assert not info.has_center_documents and info.advice is None  # too few to tell
+    queries, truth = cone(50, 2), []
+    for name in ("auto", "plain"):
+        index = BinaryIndex.load(tmp_path / name)
+        best = np.argsort(-queries @ cone(2000, 1).T, axis=1)[:, :10]
+        hits = index.search(queries, 10, rescore=False)
+        rows = np.searchsorted(index.ids, hits.ids)
+        truth.append(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), best.tolist())]))
+    assert truth[0] > 2 * truth[1]  # what centring is for
+
+
+def test_info_of_a_store_of_token_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = MultiVectorStore(16, store="int8")
+    store.add([np.ones((5, 16)), np.ones((2, 16))])
+    store.save(tmp_path / "store")
+    assert main(["info", str(tmp_path / "store")]) == 0
+    out = capsys.readouterr().out
+    assert "2 documents" in out and "7 tokens of 16 dimensions as int8, 20 bytes" in out
+    assert main(["info", str(tmp_path / "store"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["build", "i", "in.txt"], "--model is missing: texts need one; inputs that hold vectors need --vectors"),
+        (["build", "i", "in.txt", "--model", "m", "--append", "--force"], "--append, --resume and --force exclude"),
+        (["build", "i", "in.txt", "--model", "m", "--append"], "is no index of `longspan search`: there is no"),
+        (["build", "i", "in.txt", "--model", "m", "--texts", "in.txt"], "--texts is for --vectors"),
+        (["build", "i", "in.txt", "--model", "m", "--lines", "--whole-file"], "--lines and --whole-file exclude"),
+        (["build", "i", "-", "--model", "m", "--resume"], "--resume needs input files"),
+        (["build", "i", "absent.txt", "--model", "m"], "absent.txt: no such file"),
+        (["build", "i", "v.npy", "--model", "m"], "v.npy holds vectors; give --vectors"),
+        (["build", "i", "in.pdf", "--model", "m"], ".parquet .pq .md .markdown .rst); say it with --format"),
+        (["build", "no/i", "in.txt", "--model", "m"], "does not exist"),
+        (["build", "i", "in.txt", "--vectors"], "in.txt: vectors are read from .npy and .parquet files"),
+        (["build", "i", "cube.npy", "--vectors"], r"cube.npy must hold vectors, (n, dim) of floats, or (n, dim / 8)"),
+        (["build", "i", "v.npy", "--vectors", "--texts", "in.txt"], "in.txt has more texts than there are vectors"),
+        (["build", "i", "long.npy", "--vectors", "--texts", "in.txt"], "in.txt has fewer texts than there are vec"),
+        (["build", "i", "v.npy", "other.npy", "--vectors"], "the vectors have 8 dimensions, but the index has 16"),
+        (["build", "i", "in.txt", "--model", "m", "--query-sample", "absent"], "--query-sample: absent: no such file"),
+        (["query", "i", "x"], "is no index of `longspan search`: there is no search.json in it"),
+        (["query", "i", "x", "--file", "in.txt"], "ask by words, by --file or by --vectors, not by two of them"),
+    ],
+    ids=str,
+)
+def test_errors_are_one_sentence(
+    fake: FakeEncoder,
+    lines: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(lines.parent)
+    for name, shape in {"v": (3, 16), "cube": (2, 2, 2), "long": (200, 16), "other": (3, 8)}.items():
+        np.save(f"{name}.npy", np.ones(shape, np.float32))
+    Path("in.pdf").touch()
+    assert main(["search", *words]) == 1
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not Path("i").exists()
+
+
+def test_a_real_model_end_to_end(tmp_path: Path) -> None:
+    """In processes of their own, killed in between by nobody: build, ask, and a damaged text file is told."""
+    (tmp_path / "a.txt").write_text("The cat sleeps.\n\nBread is baked in an oven.\n")
+    process = longspan_process(
+        "search", "build", tmp_path / "i", tmp_path / "a.txt", "--model", MODEL, "--chunk-tokens", 12
+    )
+    assert (process.returncode, process.stderr) == (0, b"")
+    process = longspan_process("search", "query", tmp_path / "i", "Bread is baked in an oven.", "-k", "1")
+    assert process.returncode == 0 and b"oven" in process.stdout
+    documents = tmp_path / "i" / "documents.jsonl"
+    documents.write_text(documents.read_text()[5:])
+    process = longspan_process("search", "query", tmp_path / "i", "bread")
+    assert process.returncode == 1 and b"documents.jsonl was altered: there is no document at byte" in process.stderr
