@@ -15,6 +15,7 @@ import pytest
 from longspan.cli import main
 from longspan.cli.embedding.options import ModelOptions
 from longspan.errors import TruncationWarning
+from longspan.vectors.origin import Origin
 
 MODEL = str(Path(__file__).parent / "golden" / "bert-minilm")  # a real checkpoint, for what looks at the folder
 TEXTS = [f"text number {i} " + "and more words " * (i % 7) for i in range(150)]
@@ -24,6 +25,7 @@ class FakeEncoder:
     """Vectors of 16 dimensions from a text's hash; counts calls, and raises where it is told to."""
 
     similarity_fn_name = "cosine"
+    origin = Origin("0" * 32, "float32")
 
     def __init__(self) -> None:
         self.calls: list[dict[str, object]] = []

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from longspan import ops
     from longspan.encoder import Encoder
-    from longspan.errors import BackendError, CheckpointError, IndexFileError, TruncationWarning
+    from longspan.errors import BackendError, CheckpointError, IndexFileError, OriginWarning, TruncationWarning
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.search import BinaryIndex, MultiVectorStore
 
@@ -29,6 +29,7 @@ _HOMES = {
     "IndexFileError": "longspan.errors",
     "MultiVectorEncoder": "longspan.multi_vector",
     "MultiVectorStore": "longspan.search",
+    "OriginWarning": "longspan.errors",
     "TruncationWarning": "longspan.errors",
 }
 
@@ -40,6 +41,7 @@ __all__ = [
     "IndexFileError",
     "MultiVectorEncoder",
     "MultiVectorStore",
+    "OriginWarning",
     "TruncationWarning",
     "__version__",
     "ops",

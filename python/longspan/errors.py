@@ -17,3 +17,7 @@ class TruncationWarning(UserWarning):
 
 class IndexFileError(ValueError):
     """A search index's files are missing, torn, altered, or of a version that this runtime does not read."""
+
+
+class OriginWarning(UserWarning):
+    """Vectors of another model, or of the same one in another compute type, than those that they are compared with."""

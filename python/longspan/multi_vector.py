@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.fingerprint import Fingerprint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.late_interaction.colbert import ColbertTokenizer
@@ -33,6 +34,7 @@ from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
 from longspan.text.tasks import Task, adapter_numbers, check_new_task, role_prompts, role_task, spread
 from longspan.text.tokenizer import TextTokenizer, checked_texts
+from longspan.vectors.origin import Origin
 
 SkipList = Literal["model", "colbert", "pylate"]
 
@@ -118,6 +120,16 @@ class MultiVectorEncoder:
             "query": Pipeline(self._query_encoder, (), "mean", num_threads),
         }
         self._loading_adapter = threading.Lock()
+        self._fingerprint = Fingerprint(
+            checkpoint,
+            names.unused,
+            {
+                "rules": asdict(rules),
+                "prompts": self.prompts,
+                "lengths": [self.query_maxlen, self.doc_maxlen, self.max_length],
+            },
+            [(source.task, source.folder) for source in names.peft],
+        )
         checkpoint.close()
 
     @property
@@ -139,6 +151,17 @@ class MultiVectorEncoder:
             weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, adapters, self._encoder.engine)
             self._projection = projection
             self._query_encoder.weights = self._encoder.weights = weights
+            self._fingerprint.add_adapter(name, adapters[0].folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that shapes a vector; see `Encoder.fingerprint`. The rules and lengths given here count."""
+        return self._fingerprint.value
+
+    @property
+    def origin(self) -> Origin:
+        """Where this encoder's vectors come from, for the header of what keeps them: `fingerprint` and `dtype`."""
+        return Origin(self.fingerprint, self.dtype)
 
     def encode_queries(
         self,
@@ -229,7 +252,9 @@ class MultiVectorEncoder:
 
         `documents` may be a `MultiVectorStore`: all of it, in the order of its `ids`.
         """
-        return documents.score(queries) if isinstance(documents, MultiVectorStore) else score(queries, documents)
+        if isinstance(documents, MultiVectorStore):
+            return documents.score(queries, origin=self._origin_for(documents))
+        return score(queries, documents)
 
     def rank(
         self,
@@ -250,7 +275,7 @@ class MultiVectorEncoder:
         """
         vectors = np.asarray(self.encode_queries(query) if isinstance(query, str) else query)
         if isinstance(documents, MultiVectorStore):
-            return documents.rank(vectors, candidates, top_k)
+            return documents.rank(vectors, candidates, top_k, origin=self._origin_for(documents))
         if candidates is not None:
             raise ValueError("rank: candidates are ids of a MultiVectorStore; leave out of documents what is not asked")
         items: list[str | np.ndarray] = list(documents)
@@ -259,6 +284,10 @@ class MultiVectorEncoder:
             raise TypeError("rank: documents must be all texts or all arrays of vectors, got both")
         arrays = [item for item in items if not isinstance(item, str)]
         return rank(vectors, list(self.encode_documents(texts)) if texts else arrays, top_k)
+
+    def _origin_for(self, store: MultiVectorStore) -> Origin | None:
+        """Ours, where the store has one to hold it against; what is not needed is not computed."""
+        return None if store.origin is None else self.origin
 
     def explain(self) -> str:
         """Which kernels run, in one line."""

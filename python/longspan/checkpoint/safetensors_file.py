@@ -96,6 +96,13 @@ class SafetensorsFile:
             return stored.astype(np.bool_)
         return np.require(stored, requirements="A")
 
+    def stored(self, name: str) -> memoryview:
+        """The tensor's bytes as they lie in the file: a view of it, to be let go of before `close`."""
+        entry = self._entry(name)
+        if self._map is None:
+            raise ValueError(f"{self.path} is closed: read its tensors before close()")
+        return memoryview(self._map)[self._data_start + entry.begin : self._data_start + entry.end]
+
     def close(self) -> None:
         """Let go of the map; arrays already read stay valid and hold it until they are dropped.
 

@@ -79,6 +79,7 @@ class ModelInfo:
     tensors: dict[str, int]  # how many of each dtype, as the files spell it
     spec: dict[str, object]
     kernels: str
+    fingerprint: str  # a hash of all that shapes a vector
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +153,7 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo:
         tensors=dict(Counter(dtypes.values())),
         spec={field.name: _plain(getattr(encoder.spec, field.name)) for field in fields(encoder.spec)},
         kernels=encoder.explain(),
+        fingerprint=encoder.fingerprint,
     )
 
 
@@ -211,6 +213,7 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
         ("prompts", ", ".join(f"{name}: {text!r}" for name, text in info.prompts.items()) or "none"),
         ("tasks", ", ".join(info.tasks) or "none"),
         ("kernels", info.kernels),
+        ("fingerprint", info.fingerprint),
         *((name.replace("_", " "), _value(value)) for name, value in told.items()),
     ]
 

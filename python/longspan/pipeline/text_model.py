@@ -12,6 +12,7 @@ import numpy as np
 
 from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.fingerprint import Fingerprint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.models import detect_family
@@ -26,6 +27,7 @@ from longspan.pipeline.pipeline import Finish, Pipeline
 from longspan.pipeline.pooling import pooling_mode
 from longspan.text.tasks import Task, adapter_numbers, check_new_task
 from longspan.text.tokenizer import TextTokenizer, TokenizedText
+from longspan.vectors.origin import Origin
 from longspan.vectors.results import stack
 from longspan.vectors.similarity import SIMILARITIES, similarity
 
@@ -84,6 +86,18 @@ class TextModel:
             self.pooling,
             num_threads,
         )
+        self._fingerprint = Fingerprint(
+            checkpoint,
+            names.unused,
+            {
+                "prompts": self.prompts,
+                "default prompt": self.default_prompt_name,
+                "pooling": [self.pooling, self.pools_prompt],
+                "normalizes": self.normalizes,
+                "max length": self.max_length,
+            },
+            [(source.task, source.folder) for source in names.peft],
+        )
         checkpoint.close()
 
     @property
@@ -112,6 +126,21 @@ class TextModel:
             self._encoder.weights = add_adapters(
                 self._encoder.weights, self.spec, self._weight_map, [adapter], self._encoder.engine
             )
+            self._fingerprint.add_adapter(name, adapter.folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that shapes a vector: weights, adapters, tokenizer, prompts, pooling, head; 32 hexadecimal
+        digits. Equal for two copies of a model, whatever their names. The first call reads the weights' files.
+
+        Raises: CheckpointError, a file was changed after the model was loaded.
+        """
+        return self._fingerprint.value
+
+    @property
+    def origin(self) -> Origin:
+        """Where this encoder's vectors come from, for the header of what keeps them: `fingerprint` and `dtype`."""
+        return Origin(self.fingerprint, self.dtype)
 
     def encode_ids(
         self,

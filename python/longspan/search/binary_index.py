@@ -27,6 +27,7 @@ from longspan.search.rows import STORES, CodeSegment, Rows, Store, concatenate
 from longspan.search.segment import Segment, rises
 from longspan.search.spread import IndexInfo, MeanDirection, advice, bit_balance
 from longspan.search.tail import Tail, live, live_blocks
+from longspan.vectors.origin import Origin, check_added, check_asked
 
 _OWNER: Final = Owner("BinaryIndex", "index")
 
@@ -63,6 +64,7 @@ class BinaryIndex:
             raise ValueError(f"BinaryIndex: store must be one of {', '.join(STORES)}, got {store!r}")
         self.dim = int(dim)
         self.store: Store = store
+        self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
         self.center_documents = check_center("center_documents", center_documents, self.dim)
         self.center_queries = check_center("center_queries", center_queries, self.dim)
         self._segments: tuple[CodeSegment, ...] = ()
@@ -91,19 +93,22 @@ class BinaryIndex:
         """(n,) int64: the documents' ids, in the order in which they were added."""
         return live_ids(self._segments)
 
-    def add(self, rows: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
+    def add(self, rows: np.ndarray, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> np.ndarray:
         """Add documents; searches that begin after the return find them.
 
         Args:
             rows: (n, dim) floats without NaN; or, where `store` is "codes", (n, ceil(dim / 8)) uint8 codes.
             ids: (n,) integers of 0 and above, none of them in the index or twice; None counts on from the highest.
+            origin: `Encoder.origin` of the model that made the rows, which the index remembers; None is not checked.
         Returns: (n,) int64, the ids.
-        Raises: ValueError, an argument breaks a line above; nothing is added then.
+        Raises: ValueError, an argument breaks a line above, or the index holds another model's; nothing is added then.
         """
         added = self._coded(rows)
         with self._lock:
+            check_added("BinaryIndex.add", self.origin, origin)
             added.ids[:] = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(added))
             self._append(added)
+            self.origin = self.origin or origin
             if rows.dtype != np.uint8:
                 self._direction.add(rows)
         return added.ids
@@ -135,6 +140,7 @@ class BinaryIndex:
         rescore: bool = True,
         oversample: int = 4,
         filter: np.ndarray | None = None,
+        origin: Origin | None = None,
     ) -> SearchResult:
         """Find the k best documents of each query.
 
@@ -148,11 +154,13 @@ class BinaryIndex:
             rescore: whether to score the candidates again.
             oversample: candidates for each result, at least 1.
             filter: which ids may be found: (m,) integer ids, or (m,) bool, True at the ids that may; None for all.
+            origin: `Encoder.origin` of the model that made the queries: an OriginWarning, if the index is of another.
         Returns: `SearchResult`, with fewer than k columns where the index, or the filter, holds fewer documents.
         Raises: ValueError, an argument breaks a line above; IndexFileError, the index's files were altered.
         """
         check_at_least_1("k", k)
         check_at_least_1("oversample", oversample)
+        check_asked("BinaryIndex.search", self.origin, origin)
         queries, is_single = query_batch(queries)
         is_coded = queries.dtype == np.uint8
         if is_coded and rescore:
@@ -214,6 +222,7 @@ class BinaryIndex:
                 center_queries=self.center_queries,
                 next_id=self._next_id,
                 direction=self._direction,
+                origin=self.origin,
             )
             self._saved[place] = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
 
@@ -240,6 +249,7 @@ class BinaryIndex:
         index._segments = (segment,) if len(segment) else ()
         index._next_id = state.next_id
         index._direction = state.direction
+        index.origin = state.origin
         index._saved[place] = opened.saved
         return index
 

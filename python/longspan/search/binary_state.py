@@ -9,9 +9,10 @@ import numpy as np
 
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import IndexFileError
-from longspan.search.header import Column, listed, read_dim, read_floats
+from longspan.search.header import Column, listed, read_dim, read_floats, read_origin
 from longspan.search.rows import Rows, Store, is_store
 from longspan.search.spread import MeanDirection
+from longspan.vectors.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class BinaryState:
     center_queries: np.ndarray | None
     next_id: int
     direction: MeanDirection
+    origin: Origin | None = None
 
     def columns(self) -> dict[str, Column]:
         """Those of `Rows`."""
@@ -41,6 +43,7 @@ class BinaryState:
             "dim": self.dim,
             "store": self.store,
             "next_id": self.next_id,
+            "origin": None if self.origin is None else self.origin.to_json(),
             "center_documents": listed(self.center_documents),
             "center_queries": listed(self.center_queries),
             "direction_total": listed(self.direction.total),
@@ -63,4 +66,5 @@ class BinaryState:
             center_queries=read_floats(body, "center_queries", dim, np.float32),
             next_id=body.get_int("next_id"),
             direction=MeanDirection(total, body.get_int("direction_count")),
+            origin=read_origin(body),
         )

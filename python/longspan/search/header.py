@@ -16,6 +16,7 @@ import numpy as np
 
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError, IndexFileError
+from longspan.vectors.origin import Origin
 
 HEADER: Final = "index.json"
 VERSION: Final = 1
@@ -158,6 +159,14 @@ def read_dim(body: JsonObject) -> int:
     if not 1 <= dim <= MAX_DIM:
         raise IndexFileError(f"{body.source}: 'dim' must be from 1 to {MAX_DIM}, got {dim}")
     return dim
+
+
+def read_origin(body: JsonObject) -> Origin | None:
+    """The field `origin`; None where it is null, or the folder older than the field."""
+    try:
+        return Origin.from_json(body.get("origin"))
+    except ValueError as error:
+        raise IndexFileError(f"{body.source}: {error}") from error
 
 
 def read_floats(body: JsonObject, key: str, dim: int, dtype: type) -> np.ndarray | None:

@@ -28,6 +28,7 @@ from longspan.search.token_rows import (
     stored,
     with_joined_tail,
 )
+from longspan.vectors.origin import Origin, check_added, check_asked
 
 _OWNER: Final = Owner("MultiVectorStore", "store")
 
@@ -78,6 +79,7 @@ class MultiVectorStore:
             raise ValueError(f"MultiVectorStore: dim must be a multiple of 8 for store 'binary', got {dim}")
         self.dim = int(dim)
         self.store: TokenStore = store
+        self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
         self._segments: tuple[TokenSegment, ...] = ()
         self._next_id = 0
         self._lock = threading.RLock()  # held by writers
@@ -91,14 +93,17 @@ class MultiVectorStore:
         """(n,) int64: the documents' ids, in the order in which they were added."""
         return live_ids(self._segments)
 
-    def add(self, documents: TokenArrays, ids: np.ndarray | None = None) -> np.ndarray:
+    def add(self, documents: TokenArrays, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> np.ndarray:
         """Add documents; calls that begin after the return find them.
 
         Args:
             documents: for each (tokens, dim) of finite floats, at least one token; float16 takes none above 65504.
             ids: (n,) integers of 0 and above, none of them in the store or twice; None counts on from the highest.
+            origin: `MultiVectorEncoder.origin` of the model that made them, which the store remembers; None is not
+                checked.
         Returns: (n,) int64, the ids.
-        Raises: TypeError or ValueError, an argument breaks a line above; nothing is added then.
+        Raises: TypeError or ValueError, an argument breaks a line above, or the store holds another model's; nothing is
+            added then.
         """
         arrays = self._checked("add", "documents", documents)
         vectors = np.concatenate([np.zeros((0, self.dim), np.float32), *arrays])
@@ -107,7 +112,9 @@ class MultiVectorStore:
             raise ValueError("MultiVectorStore.add: a value is above 65504, float16's largest; use store='int8'")
         lengths = np.array([len(array) for array in arrays], np.int64)
         with self._lock:
+            check_added("MultiVectorStore.add", self.origin, origin)
             new_ids = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(arrays))
+            self.origin = self.origin or origin
             if len(arrays):
                 base = _num_tokens(self._segments)
                 rows = TokenRows(new_ids.copy(), base + np.cumsum(lengths), tokens, scales, base)
@@ -135,7 +142,14 @@ class MultiVectorStore:
             self._segments = tuple(Segment(rows, is_ascending=rises(rows.ids)) for rows in joined if len(rows.ids))
             self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
 
-    def rank(self, query: np.ndarray, candidates: np.ndarray | None = None, top_k: int = 10) -> list[Ranked]:
+    def rank(
+        self,
+        query: np.ndarray,
+        candidates: np.ndarray | None = None,
+        top_k: int = 10,
+        *,
+        origin: Origin | None = None,
+    ) -> list[Ranked]:
         """The `top_k` best of some documents, best first; of their vectors alone anything is read.
 
         Args:
@@ -143,10 +157,13 @@ class MultiVectorStore:
             candidates: (m,) integer ids, such as another search found, each of them in the store; one that stands
                 twice counts once; None for all documents.
             top_k: 1 or more.
+            origin: `MultiVectorEncoder.origin` of the model that made the query: an OriginWarning, if the store is of
+                another.
         Returns: fewer than `top_k` where there are fewer candidates; `Ranked.document` is the id.
         Raises: TypeError or ValueError, an argument breaks a line above; IndexFileError, the files were altered.
         """
         count = checked_top_k("MultiVectorStore.rank", top_k)
+        check_asked("MultiVectorStore.rank", self.origin, origin)
         if candidates is None:
             found = self.search([query], count)
             ids, scores = found.ids[0], found.scores[0]
@@ -157,28 +174,36 @@ class MultiVectorStore:
             ids, scores = wanted[order], all_scores[order]
         return [Ranked(document, score) for document, score in zip(ids.tolist(), scores.tolist(), strict=True)]
 
-    def score(self, queries: TokenArrays, candidates: np.ndarray | None = None) -> np.ndarray:
+    def score(
+        self, queries: TokenArrays, candidates: np.ndarray | None = None, *, origin: Origin | None = None
+    ) -> np.ndarray:
         """Scores of queries with documents.
 
         Args:
             queries: for each (tokens, dim) of finite floats; or one such array, for one query.
             candidates: (m,) integer ids, each of them in the store; None for all, in the order of `ids`.
+            origin: as `rank`.
         Returns: (num_queries, m) f32.
         Raises: as `rank`.
         """
+        check_asked("MultiVectorStore.score", self.origin, origin)
         wanted = None if candidates is None else check_ids(_OWNER, "score", candidates)
         return self._score("score", queries, wanted)
 
-    def search(self, queries: TokenArrays, k: int, *, filter: np.ndarray | None = None) -> StoreResult:
+    def search(
+        self, queries: TokenArrays, k: int, *, filter: np.ndarray | None = None, origin: Origin | None = None
+    ) -> StoreResult:
         """The k best documents of each query, all of which are scored, in bounded memory.
 
         Args:
             queries: for each (tokens, dim) of finite floats; or one such array, for one query.
             k: at least 1.
             filter: which ids may be found: (m,) integer ids, or (m,) bool, True at the ids that may; None for all.
+            origin: as `rank`.
         Returns: `StoreResult`, with fewer than k columns where the store, or the filter, holds fewer documents.
         Raises: as `rank`.
         """
+        check_asked("MultiVectorStore.search", self.origin, origin)
         packed, count = self._packed("search", queries), checked_top_k("MultiVectorStore.search", k, "k")
         ids, scores = search(self._segments, packed, count, check_filter(_OWNER, filter))
         is_single = isinstance(queries, np.ndarray) and queries.ndim == 2
@@ -213,7 +238,7 @@ class MultiVectorStore:
         """
         with self._lock:
             place = Path(os.path.realpath(folder))
-            state = TokenState(self.dim, self.store, self._next_id)
+            state = TokenState(self.dim, self.store, self._next_id, self.origin)
             saved = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
             self._saved[place] = saved
             try:
@@ -237,6 +262,7 @@ class MultiVectorStore:
         loaded = cls(opened.state.dim, store=opened.state.store)
         loaded._segments = _segments_of(opened, is_checked=verify or not mmap)
         loaded._next_id = opened.state.next_id
+        loaded.origin = opened.state.origin
         loaded._saved[place] = opened.saved
         return loaded
 

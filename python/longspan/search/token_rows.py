@@ -12,8 +12,9 @@ from longspan import ops
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import IndexFileError
 from longspan.ops.maxsim_tokens import Int8Tokens, Tokens
-from longspan.search.header import Column, read_dim
+from longspan.search.header import Column, read_dim, read_origin
 from longspan.search.segment import Segment, deleted_bits, is_ascending
+from longspan.vectors.origin import Origin
 
 TokenStore = Literal["float16", "int8", "binary"]
 TOKEN_STORES: Final[tuple[TokenStore, ...]] = get_args(TokenStore)
@@ -63,6 +64,7 @@ class TokenState:
     dim: int
     store: TokenStore
     next_id: int
+    origin: Origin | None = None
 
     def columns(self) -> dict[str, Column]:
         """Those of `TokenRows`."""
@@ -79,7 +81,8 @@ class TokenState:
 
     def to_json(self) -> dict[str, object]:
         """What `from_json` takes."""
-        return {"dim": self.dim, "store": self.store, "next_id": self.next_id}
+        origin = None if self.origin is None else self.origin.to_json()
+        return {"dim": self.dim, "store": self.store, "next_id": self.next_id, "origin": origin}
 
     @classmethod
     def from_json(cls, body: JsonObject) -> TokenState:
@@ -87,7 +90,7 @@ class TokenState:
         dim, store = read_dim(body), body.get_str("store")
         if not is_token_store(store) or (store == "binary" and dim % 8):
             raise IndexFileError(f"{body.source}: store {store!r} of dim {dim} is not one of a store")
-        return cls(dim, store, body.get_int("next_id"))
+        return cls(dim, store, body.get_int("next_id"), read_origin(body))
 
 
 def spans(segment: TokenSegment, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

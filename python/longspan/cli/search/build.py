@@ -39,6 +39,7 @@ from longspan.cli.search.tokens import (
     is_late_interaction,
     new_store,
 )
+from longspan.vectors.origin import check_added
 
 if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
@@ -82,9 +83,14 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
         check_build(request)
     elif encoder is not None and index is None:  # documents are ranked by the dot product, which is the cosine then
         settings = replace(settings, normalize=None if encoder.similarity_fn_name == "dot" else True)
+    origin = None if encoder is None else encoder.origin
+    if index is not None and origin is not None:
+        check_kind(request.index, index, is_late_interaction(encoder))
+        check_added(request.index, index.origin, origin)
     if index is None and folder.exists():
         shutil.rmtree(folder)
-    writer, tally = IndexWriter(folder, settings, about, index, first=first, target=target), Tally()
+    writer = IndexWriter(folder, settings, about, index, first=first, target=target, origin=origin)
+    tally = Tally()
     resumed = len(index) - first if index is not None else 0
     with closing(writer):
         try:

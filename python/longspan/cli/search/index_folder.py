@@ -30,6 +30,7 @@ from longspan.errors import IndexFileError
 
 if TYPE_CHECKING:
     from longspan.search import BinaryIndex, MultiVectorStore
+    from longspan.vectors.origin import Origin
 
     SearchIndex = BinaryIndex | MultiVectorStore
 
@@ -142,6 +143,7 @@ class IndexWriter:
         about: what makes two runs the same run, as JSON values.
         index: what is there already; None where nothing is.
         first: documents that were there before the run began.
+        origin: the model that makes the vectors; None where that is not known.
     Raises: CommandError, another run is at work there; OSError, the folder cannot be written to.
     """
 
@@ -154,8 +156,10 @@ class IndexWriter:
         *,
         first: int,
         target: Path,
+        origin: Origin | None = None,
     ) -> None:
         self.folder, self.target, self.index, self._settings = folder, target, index, settings
+        self._origin = origin
         self._run = Run(about, first, is_done=False)
         self._last_save = time.monotonic()
         folder.mkdir(exist_ok=True)
@@ -176,10 +180,11 @@ class IndexWriter:
             ids[place] = at + len(data)
             data += f'{{"id": {ids[place]}, {line[1:]}\n'.encode()
         self._file.write(data)
+        origin = self._origin if self.index.origin is None else None  # what is there was held against it before
         if isinstance(vectors, list):
-            cast("MultiVectorStore", self.index).add(vectors, ids)
+            cast("MultiVectorStore", self.index).add(vectors, ids, origin=origin)
         else:
-            cast("BinaryIndex", self.index).add(vectors, ids)
+            cast("BinaryIndex", self.index).add(vectors, ids, origin=origin)
         if time.monotonic() - self._last_save > _SECONDS_BETWEEN_SAVES:
             self.save()
 

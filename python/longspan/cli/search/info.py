@@ -12,6 +12,7 @@ from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, StoreInfo
 from longspan.search.header import HEADER, read_format
 from longspan.search.spread import FEW
 from longspan.search.token_rows import TokenState
+from longspan.vectors.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class SearchIndexInfo:
 
     index: str
     model: str | None
+    fingerprint: str | None  # of the model, as `longspan info MODEL` prints it; None where it is not known
+    dtype: str | None  # what the vectors were computed in
     is_whole: bool  # False: the last run was stopped, and goes on with --resume
     bytes: int  # of all its files
     contents: IndexInfo | StoreInfo | None  # None: nothing was saved yet
@@ -36,10 +39,17 @@ def describe_index(name: str) -> SearchIndexInfo:
     size = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
     if not (folder / SETTINGS).is_file():
         kind = MultiVectorStore if read_format(folder) == TokenState.FORMAT else BinaryIndex
-        return SearchIndexInfo(name, None, True, size, kind.load(folder).info())
+        bare = kind.load(folder)
+        return SearchIndexInfo(name, None, *_origin(bare.origin), True, size, bare.info())
     settings, run = read_settings(folder)
     index = load_index(folder)
-    return SearchIndexInfo(name, settings.model, run.is_done, size, None if index is None else index.info())
+    if index is None:
+        return SearchIndexInfo(name, settings.model, None, None, run.is_done, size, None)
+    return SearchIndexInfo(name, settings.model, *_origin(index.origin), run.is_done, size, index.info())
+
+
+def _origin(origin: Origin | None) -> tuple[str | None, str | None]:
+    return (None, None) if origin is None else (origin.fingerprint, origin.dtype)
 
 
 def index_as_json(info: SearchIndexInfo) -> dict[str, object]:
@@ -52,6 +62,8 @@ def index_as_json(info: SearchIndexInfo) -> dict[str, object]:
 def index_rows(info: SearchIndexInfo) -> list[tuple[str, str]]:
     """Names and values, for a person."""
     rows = [("model", info.model or "not known"), ("size", f"{info.bytes / 1e6:,.1f} MB")]
+    if info.fingerprint is not None:
+        rows.append(("fingerprint", f"{info.fingerprint}, computed in {info.dtype}"))
     if not info.is_whole:
         rows.append(("last run", "stopped; the same command with --resume goes on with it"))
     contents = info.contents

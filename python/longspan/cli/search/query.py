@@ -27,6 +27,7 @@ from longspan.cli.search.index_folder import Document, Documents, Settings, load
 from longspan.cli.search.plan import Encoding
 from longspan.cli.search.sources import open_vectors
 from longspan.cli.search.tokens import TokenRows, check_kind, check_prompts, encode_either, is_late_interaction
+from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
@@ -90,7 +91,7 @@ def query(request: QueryRequest, options: ModelOptions) -> Iterator[Answer]:
         raise CommandError(f"{request.index} holds nothing yet; its first run was stopped, and goes on with --resume")
     if not run.is_done:
         warnings.warn(f"the last run on {request.index} was stopped; --resume goes on with it", stacklevel=2)
-    blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings)
+    blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings, index)
     with closing(Documents(folder)) as documents:
         for texts, vectors in blocks:
             yield from _found(request, index, documents, texts, vectors)
@@ -116,7 +117,7 @@ def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
     return "\n".join(line for line in lines if line) if answer.hits else "\n".join([*lines, "  nothing was found"])
 
 
-def _asked(request: QueryRequest, options: ModelOptions, settings: Settings) -> Iterator[Questions]:
+def _asked(request: QueryRequest, options: ModelOptions, settings: Settings, index: SearchIndex) -> Iterator[Questions]:
     """Questions and their vectors. The model is loaded before the first question is asked for."""
     model = request.model or settings.model
     if model is None:
@@ -131,6 +132,9 @@ def _asked(request: QueryRequest, options: ModelOptions, settings: Settings) -> 
     )
     options = options.with_revision(settings.revision) if request.model is None else options
     encoder = options.open_either(model)
+    check_kind(request.index, index, is_late_interaction(encoder))
+    if index.origin is not None:
+        check_asked(request.index, index.origin, encoder.origin)
     if is_late_interaction(encoder):
         check_prompts(request.prompt_name, request.prompt)
     encode = encode_either(encoder, encoding)
