@@ -84,7 +84,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
     elif encoder is not None and index is None:  # documents are ranked by the dot product, which is the cosine then
         settings = replace(settings, normalize=None if encoder.similarity_fn_name == "dot" else True)
     origin = None if encoder is None else encoder.origin
-    if index is not None and origin is not None:
+    if index is not None and encoder is not None:
         check_kind(request.index, index, is_late_interaction(encoder))
         check_added(request.index, index.origin, origin)
     if index is None and folder.exists():
