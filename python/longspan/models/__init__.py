@@ -7,6 +7,7 @@ from typing import Final
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.families.bert import BERT, ROBERTA
+from longspan.models.families.distilbert import DISTILBERT
 from longspan.models.families.eurobert import EUROBERT
 from longspan.models.families.family import Family
 from longspan.models.families.jina_bert import JINA_BERT
@@ -23,6 +24,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     XLM_ROBERTA_FLASH,
     JINA_CLIP_TEXT,
     ROBERTA,
+    DISTILBERT,
     T5,
     MPNET,
     MODERNBERT,
