@@ -27,7 +27,7 @@ from longspan.packing.batch import pack
 from .case import Numerics
 
 if TYPE_CHECKING:
-    from longspan.models.parts import Norm, Product
+    from longspan.models.parts import AttentionOptions, Norm, Product
 
 # Half a unit in the last place of a result that is kept in the numerics, as torch's are, relative to it.
 KEPT_IN: Final[Mapping[Numerics, float]] = {"bfloat16": 2.0**-9, "float16": 2.0**-12}
@@ -88,10 +88,12 @@ class ReferenceEngine(OpsEngine):
         else:
             out[...] = reference.rms_norm(x, weight, eps=eps, residual=residual)
 
-    def attend(self, q: Any, k: Any, v: Any, cu_seqlens_q: Any, cu_seqlens_k: Any, *, out: Any, **options: Any) -> None:
+    def attend(
+        self, q: Any, k: Any, v: Any, cu_seqlens_q: Any, cu_seqlens_k: Any, options: AttentionOptions, *, out: Any
+    ) -> None:
         double: dict[str, Any] = {
             name: value.astype(np.float64) if isinstance(value, np.ndarray) else value
-            for name, value in options.items()
+            for name, value in options._asdict().items()
         }
         if self.numerics != "float32":  # ours with int8 layers, too
             q, k, v = (rounded(part, "bfloat16", axis=None) for part in (q, k, v))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kernel_cases import ON_GPU
-from longspan import Encoder, multi_vector
+from longspan import Encoder
 from longspan.models.engines.engine import OpsEngine
-from longspan.pipeline import text_model
+from longspan.pipeline import loaded_model
 
 # float32 as on the CPU. The reference's own bfloat16 has a cosine of 0.9987; float16 has eight times less error.
 LIMITS = {"float32": 5e-6}
@@ -24,8 +24,7 @@ def open_with(
 ) -> Encoder:
     """A model on that engine, with Triton's kernels even where its tensors are on the CPU."""
     with monkeypatch.context() as patch:
-        for module in (text_model, multi_vector):
-            patch.setattr(module, "engine_for", lambda *_: engine)
+        patch.setattr(loaded_model, "engine_for", lambda *_: engine)
         model: Encoder = kind(folder, **options)
     if not ON_GPU:
         monkeypatch.setenv("LONGSPAN_BACKEND", "triton")

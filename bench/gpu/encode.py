@@ -58,7 +58,7 @@ def opened(setting: Setting, folder: Path, dtype: str, cuda_graphs: bool = True)
     if not setting.dry:
         return Encoder(folder, setting.device, dtype, cuda_graphs=cuda_graphs)
     engine = TorchEngine(setting.device, "float32")
-    with mock.patch("longspan.pipeline.text_model.engine_for", return_value=engine):
+    with mock.patch("longspan.pipeline.loaded_model.engine_for", return_value=engine):
         return Encoder(folder)
 
 

@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
-from longspan.checkpoint.fingerprint import Fingerprint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.late_interaction.colbert import ColbertTokenizer
 from longspan.late_interaction.colbert_rules import SKIP_RULES, override, read_rules
 from longspan.late_interaction.token_head import STANFORD, load_projection
 from longspan.late_interaction.token_vectors import TextInput, TokenJob, encode_tokens
-from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
-from longspan.models.engines.choice import engine_for
 from longspan.models.expansion import ExpansionEncoder
-from longspan.models.peft import read_peft
+from longspan.models.peft import Adapter
 from longspan.models.spec import ModelSpec
-from longspan.models.weights import add_adapters, load_weights, read_adapters
+from longspan.models.weights import read_adapters
+from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, open_model
 from longspan.pipeline.options import OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
-from longspan.text.tasks import Task, adapter_numbers, check_new_task, role_prompts, role_task, spread
+from longspan.text.tasks import Task, adapter_numbers, role_prompts, role_task, spread
 from longspan.text.tokenizer import TextTokenizer, checked_texts
 from longspan.vectors.origin import Origin
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 SkipList = Literal["model", "colbert", "pylate"]
 
 
-class MultiVectorEncoder:
+class MultiVectorEncoder(LoadedModel):
     """A late-interaction model: jina-colbert-v2, other ColBERTs, PyLate's containers, jina-embeddings-v4's second head.
 
     Args:
@@ -61,32 +59,16 @@ class MultiVectorEncoder:
         device: str | None = None,
         dtype: str = "auto",
         *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | None = None,
-        local_files_only: bool = False,
-        num_threads: int | None = None,
-        cuda_graphs: bool = True,
         query_maxlen: int | None = None,
         doc_maxlen: int | None = None,
         query_marker: str | None = None,
         doc_marker: str | None = None,
         attend_to_mask_tokens: bool | None = None,
         mask_punctuation: bool | None = None,
+        **options: Unpack[LoadOptions],
     ) -> None:
-        engine = engine_for("MultiVectorEncoder", device, dtype, num_threads, cuda_graphs)
-        folder = hub.resolve(
-            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
-        )
-        checkpoint = Checkpoint.open(folder)
-        spec, names = detect_family(checkpoint).describe(checkpoint)
-        self.name: Final = os.fspath(name_or_path)
-        self.folder: Final = folder
-        self.spec: Final[ModelSpec] = spec
-        self.device: Final = "cpu" if device is None else str(device)
-        self.dtype: Final = engine.dtype
-        self.num_threads: Final = num_threads
-        self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
+        opened = open_model("MultiVectorEncoder", name_or_path, device, dtype, **options)
+        checkpoint, spec, engine = opened.checkpoint, opened.spec, opened.engine
         # First, as it says what is no multi-vector model.
         projection = load_projection(checkpoint, spec.hidden_size, engine)
         self.max_length: Final = _longest(checkpoint, spec)
@@ -104,64 +86,35 @@ class MultiVectorEncoder:
         self._tokenizer = ColbertTokenizer(self.tokenizer, rules, checkpoint.tokenizer_file)
         self.query_maxlen: Final = self._limit("MultiVectorEncoder", query_maxlen, rules.query_maxlen, "query_maxlen")
         self.doc_maxlen: Final = self._limit("MultiVectorEncoder", doc_maxlen, rules.doc_maxlen, "doc_maxlen")
+        adapters = read_adapters(opened.names)
         # A projection beside the backbone is none of the family's tensors.
-        self._weight_map = replace(names, unused=(*names.unused, STANFORD))
-        weights = load_weights(checkpoint, spec, self._weight_map, engine)
-        adapters = read_adapters(names)
-        self._encoder = TextEncoder(spec, add_adapters(weights, spec, self._weight_map, adapters, engine), engine)
+        super().__init__(
+            opened,
+            replace(opened.names, unused=(*opened.names.unused, STANFORD)),
+            adapters,
+            {"rules": asdict(rules), "lengths": [self.query_maxlen, self.doc_maxlen, self.max_length]},
+        )
         self._projection = projection.adapted(0, adapters)
-        self._query_encoder = self._encoder
+        self._query_encoder: TextEncoder = self._encoder
         expansion_id = self._tokenizer.expansion_id
         if expansion_id is not None and not rules.attends_to_expansion:
             self._tokenizer.check_ends()
             self._query_encoder = ExpansionEncoder(spec, self._encoder.weights, engine, expansion_id)
         self._pipelines: Final = {
-            "document": Pipeline(self._encoder, (), "mean", num_threads),
-            "query": Pipeline(self._query_encoder, (), "mean", num_threads),
+            "document": Pipeline(self._encoder, (), "mean", self.num_threads),
+            "query": Pipeline(self._query_encoder, (), "mean", self.num_threads),
         }
-        self._loading_adapter = threading.Lock()
-        self._fingerprint = Fingerprint(
-            checkpoint,
-            names.unused,
-            {
-                "rules": asdict(rules),
-                "prompts": self.prompts,
-                "lengths": [self.query_maxlen, self.doc_maxlen, self.max_length],
-            },
-            [(source.task, source.folder) for source in names.peft],
-        )
-        checkpoint.close()
 
     @property
     def dim(self) -> int:
         """Values of a token's vector, before any truncation."""
         return self._projection.dim
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The adapters that are loaded, by name."""
-        return self._encoder.weights.tasks
-
-    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
-        """Load one more adapter, as the PEFT library saves them, for `task=name`; see `Encoder.load_adapter`."""
-        with self._loading_adapter:
-            check_new_task(name, self.tasks)
-            adapters = [read_peft(Path(path).expanduser(), name)]
-            projection = self._projection.adapted(len(self.tasks), adapters)
-            weights = add_adapters(self._encoder.weights, self.spec, self._weight_map, adapters, self._encoder.engine)
-            self._projection = projection
-            self._query_encoder.weights = self._encoder.weights = weights
-            self._fingerprint.add_adapter(name, adapters[0].folder)
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that shapes a vector; see `Encoder.fingerprint`. The rules and lengths given here count."""
-        return self._fingerprint.value
-
-    @property
-    def origin(self) -> Origin:
-        """Where this encoder's vectors come from, for the header of what keeps them: `fingerprint` and `dtype`."""
-        return Origin(self.fingerprint, self.dtype)
+    def _add_adapter(self, adapter: Adapter) -> None:
+        projection = self._projection.adapted(len(self.tasks), [adapter])
+        super()._add_adapter(adapter)
+        self._projection = projection
+        self._query_encoder.weights = self._encoder.weights
 
     def encode_queries(
         self,

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from longspan import Encoder, MultiVectorEncoder, multi_vector
+from longspan import Encoder, MultiVectorEncoder
 from longspan.models.encoder import TextEncoder
 from longspan.models.engines.engine import CpuEngine, Fetch, Pass
 from longspan.models.engines.workspace import Workspace
@@ -16,7 +16,7 @@ from longspan.models.expansion import ExpansionEncoder, turn_rows
 from longspan.packing.batch import PackedBatch, pack
 from longspan.packing.buckets import ROWS, TOKENS, Bucket, bucket_for
 from longspan.packing.selection import Selection, select_tokens
-from longspan.pipeline import text_model
+from longspan.pipeline import loaded_model
 from longspan.pipeline.pooling import select_pooled
 
 TEXTS = ["a short text", "one that is rather longer than the short one, by some words", "x", "two words"]
@@ -39,8 +39,7 @@ class FilledEngine(CpuEngine):
 @pytest.fixture
 def filled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models that are opened from here on fill up."""
-    for module in (text_model, multi_vector):
-        monkeypatch.setattr(module, "engine_for", lambda *_: FilledEngine())
+    monkeypatch.setattr(loaded_model, "engine_for", lambda *_: FilledEngine())
     FilledEngine.seen.clear()
 
 

@@ -36,7 +36,7 @@ def resolve(
     *,
     revision: str | None = None,
     token: str | bool | None = None,
-    cache_dir: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Path:
     """The folder that holds the checkpoint; an existing local folder wins over a model of the same name on the hub.
@@ -68,7 +68,11 @@ def resolve(
 
 
 def _download(
-    name: str, revision: str | None, token: str | bool | None, cache_dir: str | None, local_files_only: bool
+    name: str,
+    revision: str | None,
+    token: str | bool | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
 ) -> Path:
     from huggingface_hub import errors, snapshot_download
 
@@ -78,7 +82,7 @@ def _download(
                 name,
                 revision=revision,
                 token=token,
-                cache_dir=cache_dir,
+                cache_dir=None if cache_dir is None else os.fspath(cache_dir),
                 local_files_only=local_files_only,
                 allow_patterns=list(WANTED),
                 ignore_patterns=list(UNWANTED),

@@ -7,7 +7,7 @@ import numpy as np
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.engines.row_steps import row_steps
 from longspan.models.engines.workspace import Workspace
-from longspan.models.parts import EncoderWeights
+from longspan.models.parts import AttentionOptions, EncoderWeights
 from longspan.models.positions import alibi_slopes, rotary_tables
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
 from longspan.packing.batch import PackedBatch
@@ -69,12 +69,8 @@ class TextEncoder:
         spec = self.spec
         q, k, v = self._heads(qkv)
         cos, sin = (None, None) if layer.rotary is None else self._tables(layer.rotary, batch.max_seqlen)
-        self.engine.attend(
-            q,
-            k,
-            v,
-            batch.cu_seqlens,
-            batch.cu_seqlens,
+        options = AttentionOptions(
+            softmax_scale=spec.scale,
             slopes=self._slopes,
             cos=cos,
             sin=sin,
@@ -82,9 +78,8 @@ class TextEncoder:
             bias_table=self.weights.relative_bias,
             causal=spec.causal,
             window=layer.window,
-            softmax_scale=spec.scale,
-            out=context.reshape(q.shape),
         )
+        self.engine.attend(q, k, v, batch.cu_seqlens, batch.cu_seqlens, options, out=context.reshape(q.shape))
 
     def _heads(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """q, k and v, (total_tokens, heads, head_dim) each, in the memory of qkv."""

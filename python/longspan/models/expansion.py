@@ -14,7 +14,7 @@ import numpy as np
 
 from longspan.models.encoder import TextEncoder
 from longspan.models.engines.engine import OpsEngine
-from longspan.models.parts import EncoderWeights
+from longspan.models.parts import AttentionOptions, EncoderWeights
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
 from longspan.packing.batch import PackedBatch
 from longspan.packing.buckets import Bucket, fill, fill_offsets
@@ -42,12 +42,8 @@ class ExpansionEncoder(TextEncoder):
             for part in (q, k):
                 rotate(part, layer.rotary, *(table[batch.positions] for table in tables))
         found = self.engine.empty(*q.shape)
-        self.engine.attend(
-            q[batch.turned],
-            k[batch.seen],
-            v[batch.seen],
-            batch.cu_seqlens,
-            batch.cu_seqlens_seen,
+        options = AttentionOptions(
+            softmax_scale=self.spec.scale,
             slopes=self._slopes,
             cos=None,
             sin=None,
@@ -55,9 +51,9 @@ class ExpansionEncoder(TextEncoder):
             bias_table=self._turned_bias,
             causal=False,
             window=self._turned_window(layer),
-            softmax_scale=self.spec.scale,
-            out=found,
         )
+        rows = (q[batch.turned], k[batch.seen], v[batch.seen])
+        self.engine.attend(*rows, batch.cu_seqlens, batch.cu_seqlens_seen, options, out=found)
         context[batch.turned] = found.reshape(context.shape)
 
     def _turned_window(self, layer: LayerSpec) -> tuple[int, int] | None:

@@ -1,9 +1,11 @@
-"""An encoder's weights, loaded: norms, packed products with their adapters, layers, the whole."""
+"""What an encoder is made of: its weights, loaded (norms, packed products with their adapters, layers, the whole), and
+how its attention scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +34,19 @@ class TableAdapter:
 
     rows: np.ndarray  # (vocab_size, rank) f32
     expand: PackedLinear  # (hidden, rank), the scaling within; its bias (hidden,) is the token type's
+
+
+class AttentionOptions(NamedTuple):  # one is made for every layer of every batch, and a tuple costs least
+    """How attention's scores are made of q and k: arguments of `ops.attention_varlen`, which says what they mean."""
+
+    softmax_scale: float
+    slopes: np.ndarray | None
+    cos: np.ndarray | None
+    sin: np.ndarray | None
+    interleaved: bool
+    bias_table: np.ndarray | None
+    causal: bool
+    window: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
-from longspan.checkpoint.fingerprint import Fingerprint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
-from longspan.models import detect_family
-from longspan.models.encoder import TextEncoder
-from longspan.models.engines.choice import engine_for
-from longspan.models.peft import read_peft
-from longspan.models.spec import ModelSpec
-from longspan.models.weights import add_adapters, load_weights, read_adapters
+from longspan.models.weights import read_adapters
 from longspan.pipeline.head import Dense
+from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.options import OutputValue, check_choice
 from longspan.pipeline.pipeline import Finish, Pipeline
 from longspan.pipeline.pooling import pooling_mode
-from longspan.text.tasks import Task, adapter_numbers, check_new_task
+from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import TextTokenizer, TokenizedText
-from longspan.vectors.origin import Origin
 from longspan.vectors.results import stack
 from longspan.vectors.similarity import SIMILARITIES, similarity
 
 
-class TextModel:
+class TextModel(LoadedModel):
     """What `Encoder` loads; its docstring says what the arguments mean."""
 
     def __init__(
@@ -43,104 +34,52 @@ class TextModel:
         *,
         revision: str | None = None,
         token: str | bool | None = None,
-        cache_dir: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
         num_threads: int | None = None,
         cuda_graphs: bool = True,
     ) -> None:
-        engine = engine_for("Encoder", device, dtype, num_threads, cuda_graphs)
-        folder = hub.resolve(
-            name_or_path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only
+        opened = open_model(
+            "Encoder",
+            name_or_path,
+            device,
+            dtype,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            num_threads=num_threads,
+            cuda_graphs=cuda_graphs,
         )
-        checkpoint = Checkpoint.open(folder)
-        spec, names = detect_family(checkpoint).describe(checkpoint)
-        self.name: Final = os.fspath(name_or_path)
-        self.folder: Final = folder
-        self.spec: Final[ModelSpec] = spec
-        self.device: Final = "cpu" if device is None else str(device)
-        self.dtype: Final = engine.dtype
-        self.num_threads: Final = num_threads
-        self.prompts: Final = dict(checkpoint.prompts or spec.default_prompts)
+        checkpoint, spec = opened.checkpoint, opened.spec
         longest = checkpoint.max_seq_length or spec.max_tokens
         if longest >= spec.max_tokens:  # no limit of their own
             longest = spec.default_max_tokens or spec.max_tokens
         self.max_length: Final = min(longest, spec.max_tokens)
         self.pooling: Final = pooling_mode(checkpoint, spec.default_pooling)
         self.normalizes: Final = checkpoint.has_normalize or (checkpoint.pooling is None and spec.default_normalize)
-        self.similarity_fn_name: Final = checkpoint.similarity_fn_name or "cosine"
-        if self.similarity_fn_name not in SIMILARITIES:
-            known = ", ".join(SIMILARITIES)
-            raise CheckpointError(
-                f"{folder}: similarity_fn_name must be one of {known}, got {self.similarity_fn_name!r}"
-            )
+        self.similarity_fn_name: Final = _similarity_name(checkpoint)
         self.pools_prompt: Final = checkpoint.pooling is None or checkpoint.pooling.get_bool("include_prompt", True)
         self.default_prompt_name: Final = (checkpoint if checkpoint.prompts else spec).default_prompt_name
         self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
-        self._weight_map = names
-        self._loading_adapter = threading.Lock()
-        weights = load_weights(checkpoint, spec, names, engine)
-        self._encoder = TextEncoder(spec, add_adapters(weights, spec, names, read_adapters(names), engine), engine)
-        self._pipeline = Pipeline(
-            self._encoder,
-            tuple(Dense.load(module, engine) for module in checkpoint.dense),
-            self.pooling,
-            num_threads,
-        )
-        self._fingerprint = Fingerprint(
-            checkpoint,
-            names.unused,
+        super().__init__(
+            opened,
+            opened.names,
+            read_adapters(opened.names),
             {
-                "prompts": self.prompts,
                 "default prompt": self.default_prompt_name,
                 "pooling": [self.pooling, self.pools_prompt],
                 "normalizes": self.normalizes,
                 "max length": self.max_length,
             },
-            [(source.task, source.folder) for source in names.peft],
         )
-        checkpoint.close()
+        dense = tuple(Dense.load(module, opened.engine) for module in checkpoint.dense)
+        self._pipeline = Pipeline(self._encoder, dense, self.pooling, num_threads)
 
     @property
     def dim(self) -> int:
         """Values of an embedding, before any truncation."""
         return self._pipeline.dim
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The adapters that are loaded, by name."""
-        return self._encoder.weights.tasks
-
-    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
-        """Load one more adapter, as the PEFT library saves them; then `task=name` runs it, alone or beside others.
-
-        Args:
-            name: a new name for `tasks`.
-            path: the folder with adapter_config.json and adapter_model.safetensors: plain LoRA of linear layers, of
-                this model's, with or without the wrappers that it was trained in.
-        Raises: ValueError, the name is taken; FileNotFoundError, no such folder; CheckpointError, the adapter is
-            damaged, not supported or of another model. Nothing has changed then.
-        """
-        with self._loading_adapter:
-            check_new_task(name, self.tasks)
-            adapter = read_peft(Path(path).expanduser(), name)
-            self._encoder.weights = add_adapters(
-                self._encoder.weights, self.spec, self._weight_map, [adapter], self._encoder.engine
-            )
-            self._fingerprint.add_adapter(name, adapter.folder)
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that shapes a vector: weights, adapters, tokenizer, prompts, pooling, head; 32 hexadecimal
-        digits. Equal for two copies of a model, whatever their names. The first call reads the weights' files.
-
-        Raises: CheckpointError, a file was changed after the model was loaded.
-        """
-        return self._fingerprint.value
-
-    @property
-    def origin(self) -> Origin:
-        """Where this encoder's vectors come from, for the header of what keeps them: `fingerprint` and `dtype`."""
-        return Origin(self.fingerprint, self.dtype)
 
     def encode_ids(
         self,
@@ -224,3 +163,11 @@ class TextModel:
             wrong = array[(array < 0) | (array >= self.spec.vocab_size)][0]
             raise ValueError(f"encode_ids: ids[{place}] has {wrong}; ids go from 0 to {self.spec.vocab_size - 1}")
         return array.astype(np.int32)
+
+
+def _similarity_name(checkpoint: Checkpoint) -> str:
+    name = checkpoint.similarity_fn_name or "cosine"
+    if name not in SIMILARITIES:
+        known = ", ".join(SIMILARITIES)
+        raise CheckpointError(f"{checkpoint.folder}: similarity_fn_name must be one of {known}, got {name!r}")
+    return name

@@ -19,7 +19,7 @@ from longspan._core import PackedLinear, PackedLora
 from longspan.models.engines.row_steps import Step
 from longspan.models.engines.row_work import Chained, RowWork, StepByStep
 from longspan.models.engines.workspace import Workspace
-from longspan.models.parts import EncoderWeights, Norm, Product, TableAdapter
+from longspan.models.parts import AttentionOptions, EncoderWeights, Norm, Product, TableAdapter
 from longspan.models.spec import ModelSpec, NormKind
 from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
 from longspan.ops.activations import Activation, Gate
@@ -191,35 +191,13 @@ class OpsEngine:
         v: np.ndarray,
         cu_seqlens_q: np.ndarray,
         cu_seqlens_k: np.ndarray,
+        options: AttentionOptions,
         *,
-        slopes: np.ndarray | None,
-        cos: np.ndarray | None,
-        sin: np.ndarray | None,
-        interleaved: bool,
-        bias_table: np.ndarray | None,
-        causal: bool,
-        window: tuple[int, int] | None,
-        softmax_scale: float,
         out: np.ndarray,
     ) -> None:
         """`ops.attention_varlen` into `out`."""
-        attention_varlen(
-            q,
-            k,
-            v,
-            cu_seqlens_q,
-            cu_seqlens_k,
-            slopes=slopes,
-            cos=cos,
-            sin=sin,
-            interleaved=interleaved,
-            bias_table=bias_table,
-            causal=causal,
-            window=window,
-            softmax_scale=softmax_scale,
-            dtype=self.attention_dtype,
-            out=out,
-        )
+        dtype = self.attention_dtype
+        attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, **options._asdict(), dtype=dtype, out=out)
 
 
 class CpuEngine(OpsEngine):
@@ -274,18 +252,11 @@ class CpuEngine(OpsEngine):
         v: np.ndarray,
         cu_seqlens_q: np.ndarray,
         cu_seqlens_k: np.ndarray,
+        options: AttentionOptions,
         *,
-        slopes: np.ndarray | None,
-        cos: np.ndarray | None,
-        sin: np.ndarray | None,
-        interleaved: bool,
-        bias_table: np.ndarray | None,
-        causal: bool,
-        window: tuple[int, int] | None,
-        softmax_scale: float,
         out: np.ndarray,
     ) -> None:
-        left, right = key_limits(causal, window)
-        tables = (slopes, cos, sin, interleaved, bias_table)
-        rest = (left, right, softmax_scale, out, self.attention_dtype)
+        left, right = key_limits(options.causal, options.window)
+        tables = (options.slopes, options.cos, options.sin, options.interleaved, options.bias_table)
+        rest = (left, right, options.softmax_scale, out, self.attention_dtype)
         _core.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *tables, *rest)
