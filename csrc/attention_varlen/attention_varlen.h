@@ -67,6 +67,9 @@ namespace avx512_bf16 {
 AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16;
 }
 
+// Whether the level in force reads q, k and v in bf16 as they are; others widen them first.
+bool attention_reads_bf16();
+
 // Throws std::invalid_argument on shapes and offsets that do not fit.
 void attention_varlen(const AttentionArgs& args);
 

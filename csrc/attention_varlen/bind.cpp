@@ -67,6 +67,7 @@ void bind_attention_varlen(py::module_& module) {
         py::arg("q"), py::arg("k"), py::arg("v"), py::arg("cu_seqlens_q"), py::arg("cu_seqlens_k"), py::arg("slopes"),
         py::arg("cos"), py::arg("sin"), py::arg("interleaved"), py::arg("bias_table"), py::arg("left"),
         py::arg("right"), py::arg("softmax_scale"), py::arg("out"), py::arg("dtype") = "float32");
+    module.def("attention_reads_bf16", &attention_reads_bf16);
 }
 
 }  // namespace longspan

@@ -26,12 +26,12 @@ constexpr Variant<AttentionFn> kBf16Variants[] = {
 #endif
     {Isa::portable, portable::attention_varlen_bf16}};
 
-// What reads bf16 as it is.
+// What reads bf16 as it is; null: nothing does.
+constexpr Variant<AttentionFn> kStoredBf16Variants[] = {
 #if LONGSPAN_X86
-constexpr AttentionFn* kStoredBf16 = avx512_bf16::attention_varlen_stored_bf16;
-#else
-constexpr AttentionFn* kStoredBf16 = nullptr;
+    {Isa::avx512_bf16, avx512_bf16::attention_varlen_stored_bf16},
 #endif
+    {Isa::portable, nullptr}};
 
 void check_offsets(const char* name, const VectorView<const int32_t>& offsets, int64_t total) {
     if (offsets.size < 1 || offsets.data[0] != 0 || offsets.data[offsets.size - 1] != total) {
@@ -210,10 +210,14 @@ void attend_widened(AttentionArgs args) {
 
 }  // namespace
 
+bool attention_reads_bf16() {
+    return pick_variant(kStoredBf16Variants, active_isa()).run != nullptr;
+}
+
 void attention_varlen(const AttentionArgs& args) {
     check(args);
     const Isa isa = active_isa();
-    AttentionFn* const stored = isa >= Isa::avx512_bf16 ? kStoredBf16 : nullptr;
+    AttentionFn* const stored = pick_variant(kStoredBf16Variants, isa).run;
     if (args.holds_bf16 && stored == nullptr) return attend_widened(args);
     Plan plan{args, {}, {}};
     plan.build();

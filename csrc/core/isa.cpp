@@ -5,84 +5,58 @@
 #include <cstdlib>
 #include <string>
 
+#include "core/cpu_features.h"
 #include "core/error.h"
-
-#if LONGSPAN_X86
-#ifdef _MSC_VER
-#include <intrin.h>
-#else
-#include <cpuid.h>
-#endif
-#endif
 
 namespace longspan {
 namespace {
 
-#if LONGSPAN_X86
-struct CpuidWords {
-    uint32_t eax, ebx, ecx, edx;
-};
-
-CpuidWords cpuid(uint32_t leaf, uint32_t subleaf) {
-    CpuidWords words{};
-#ifdef _MSC_VER
-    int out[4];
-    __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
-    words = {uint32_t(out[0]), uint32_t(out[1]), uint32_t(out[2]), uint32_t(out[3])};
-#else
-    __get_cpuid_count(leaf, subleaf, &words.eax, &words.ebx, &words.ecx, &words.edx);
-#endif
-    return words;
+bool has(Isa isa) {
+    static const CpuFeatures features = cpu_features();
+    switch (isa) {
+        case Isa::portable:
+            return true;
+        case Isa::avx2:
+            return features.avx2;
+        case Isa::avx_vnni:
+            return features.avx_vnni;
+        case Isa::avx512:
+            return features.avx512;
+        case Isa::avx512_vnni:
+            return features.avx512_vnni;
+        case Isa::avx512_bf16:
+            return features.avx512_bf16;
+        case Isa::amx:
+            return features.amx;
+        case Isa::neon:
+            return features.neon;
+        case Isa::neon_dotprod:
+            return features.neon_dotprod;
+        case Isa::neon_i8mm:
+            return features.neon_i8mm;
+    }
+    return false;
 }
 
-// The register states that the operating system saves: a CPU flag without them is a trap.
-uint64_t saved_states() {
-#ifdef _MSC_VER
-    return _xgetbv(0);
-#else
-    uint32_t low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (uint64_t{high} << 32) | low;
-#endif
+// It and all levels that it adds to.
+bool is_available(Isa isa) {
+    while (isa != Isa::portable && has(isa)) isa = level_of(isa).base;
+    return isa == Isa::portable;
 }
 
-constexpr bool has_bits(uint64_t word, uint64_t mask) {
-    return (word & mask) == mask;
+std::string list(const std::vector<Isa>& isas) {
+    std::string names;
+    for (const Isa isa : isas) names += (names.empty() ? "" : ", ") + std::string(name_of(isa));
+    return names;
 }
-
-Isa best_of_machine() {
-    if (cpuid(0, 0).eax < 7) return Isa::portable;
-    const CpuidWords basic = cpuid(1, 0);
-    const CpuidWords extended = cpuid(7, 0);
-    constexpr uint32_t kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28, kF16c = 1u << 29;         // leaf 1, ecx
-    constexpr uint32_t kAvx2 = 1u << 5, kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31;  // leaf 7, ebx
-    constexpr uint32_t kVnni = 1u << 11, kBitalg = 1u << 12, kVpopcntdq = 1u << 14;                     // leaf 7, ecx
-    constexpr uint32_t kBf16 = 1u << 5;                                                                 // leaf 7.1, eax
-    constexpr uint64_t kYmmState = 0x6, kZmmState = 0xe6;
-    if (!has_bits(basic.ecx, kFma | kOsxsave | kAvx | kF16c) || !has_bits(extended.ebx, kAvx2)) return Isa::portable;
-    const uint64_t states = saved_states();
-    if (!has_bits(states, kYmmState)) return Isa::portable;
-    if (!has_bits(states, kZmmState) || !has_bits(extended.ebx, kF | kDq | kBw | kVl)) return Isa::avx2;
-    if (!has_bits(extended.ecx, kVnni | kBitalg | kVpopcntdq)) return Isa::avx512;
-    const bool has_bf16 = extended.eax >= 1 && has_bits(cpuid(7, 1).eax, kBf16);
-    return has_bf16 ? Isa::avx512_bf16 : Isa::avx512_vnni;
-}
-#else
-Isa best_of_machine() {
-    return Isa::portable;
-}
-#endif
 
 Isa parse(std::string_view name, std::string_view origin) {
-    const Isa best = best_of_machine();
-    for (size_t i = 0; i < kIsaNames.size(); ++i) {
-        if (kIsaNames[i] != name) continue;
-        if (static_cast<Isa>(i) > best) {
-            reject(origin, " asks for ", name, ", which this machine lacks; its best is ", name_of(best));
-        }
-        return static_cast<Isa>(i);
+    for (size_t i = 0; i < kIsaLevels.size(); ++i) {
+        if (kIsaLevels[i].name != name) continue;
+        if (is_available(static_cast<Isa>(i))) return static_cast<Isa>(i);
+        reject(origin, " asks for ", name, ", which this machine lacks; it has ", list(available_isas()));
     }
-    reject(origin, " must be portable, avx2, avx512, avx512_vnni or avx512_bf16, got '", name, "'");
+    reject(origin, " must be one of ", list(available_isas()), ", got '", name, "'");
 }
 
 constexpr int kUnset = -1;
@@ -90,14 +64,16 @@ std::atomic<int> forced_isa{kUnset};
 
 Isa from_environment() {
     const char* name = std::getenv("LONGSPAN_ISA");
-    return name != nullptr && *name != '\0' ? parse(name, "LONGSPAN_ISA") : best_of_machine();
+    return name != nullptr && *name != '\0' ? parse(name, "LONGSPAN_ISA") : available_isas().back();
 }
 
 }  // namespace
 
 std::vector<Isa> available_isas() {
     std::vector<Isa> isas;
-    for (int i = 0; i <= static_cast<int>(best_of_machine()); ++i) isas.push_back(static_cast<Isa>(i));
+    for (size_t i = 0; i < kIsaLevels.size(); ++i) {
+        if (is_available(static_cast<Isa>(i))) isas.push_back(static_cast<Isa>(i));
+    }
     return isas;
 }
 

@@ -2,32 +2,66 @@
 #pragma once
 
 #include <array>
+#include <iterator>
 #include <string_view>
 #include <vector>
 
-#if defined(__x86_64__) || defined(_M_X64)
-#define LONGSPAN_X86 1  // the one place that asks for the architecture
+// The one place that asks for the architecture.
+#if defined(__x86_64__) || (defined(_M_X64) && !defined(_M_ARM64EC))
+#define LONGSPAN_X86 1
 #else
 #define LONGSPAN_X86 0
+#endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define LONGSPAN_ARM64 1
+#else
+#define LONGSPAN_ARM64 0
 #endif
 
 namespace longspan {
 
-// In order of preference, worst first: each level includes those before it.
-//   avx2          with FMA and F16C (Haswell, Zen 1)
-//   avx512        F, BW, DQ, VL (Skylake-X)
+// Levels, in order of preference, worst first.
+//   avx2          AVX2, FMA and F16C (Haswell, Zen 1)
+//   avx_vnni      and AVX-VNNI (Alder Lake, Zen 5). Not part of the levels below: Ice Lake and Zen 4 lack it
+//   avx512        avx2 and F, BW, DQ, VL (Skylake-X)
 //   avx512_vnni   and VNNI, VPOPCNTDQ, BITALG (Ice Lake)
 //   avx512_bf16   and BF16 (Sapphire Rapids, Zen 4)
-enum class Isa { portable, avx2, avx512, avx512_vnni, avx512_bf16 };
+//   amx           and AMX's tiles, their int8 and bf16 products (Sapphire Rapids)
+//   neon          what every 64-bit Arm has
+//   neon_dotprod  and SDOT, UDOT (Neoverse N1, Apple M1)
+//   neon_i8mm     and I8MM and BF16 (Neoverse V1 and N2, Apple M2)
+enum class Isa { portable, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, amx, neon, neon_dotprod, neon_i8mm };
 
-inline constexpr std::array<std::string_view, 5> kIsaNames = {"portable", "avx2", "avx512", "avx512_vnni",
-                                                              "avx512_bf16"};
+struct IsaLevel {
+    std::string_view name;
+    Isa base;  // the level that it adds to
+};
 
-inline std::string_view name_of(Isa isa) {
-    return kIsaNames[static_cast<size_t>(isa)];
+inline constexpr std::array<IsaLevel, 10> kIsaLevels = {{{"portable", Isa::portable},
+                                                         {"avx2", Isa::portable},
+                                                         {"avx_vnni", Isa::avx2},
+                                                         {"avx512", Isa::avx2},
+                                                         {"avx512_vnni", Isa::avx512},
+                                                         {"avx512_bf16", Isa::avx512_vnni},
+                                                         {"amx", Isa::avx512_bf16},
+                                                         {"neon", Isa::portable},
+                                                         {"neon_dotprod", Isa::neon},
+                                                         {"neon_i8mm", Isa::neon_dotprod}}};
+
+constexpr const IsaLevel& level_of(Isa isa) {
+    return kIsaLevels[static_cast<size_t>(isa)];
+}
+constexpr std::string_view name_of(Isa isa) {
+    return level_of(isa).name;
 }
 
-// What this machine and this build can run, worst first; never empty.
+// Whether a machine at this level runs kernels of the other one.
+constexpr bool includes(Isa isa, Isa other) {
+    while (isa != other && isa != Isa::portable) isa = level_of(isa).base;
+    return isa == other;
+}
+
+// What this machine can run, worst first; never empty.
 std::vector<Isa> available_isas();
 
 // The level in force: the best available, or the one that LONGSPAN_ISA names. Throws std::invalid_argument if
@@ -39,9 +73,9 @@ void set_isa(std::string_view name);
 
 // The entry of `variants` (best first) that the level allows. Every table ends with a portable entry, so one is found.
 template <class Table>
-const auto& pick_variant(const Table& variants, Isa isa) {
+constexpr const auto& pick_variant(const Table& variants, Isa isa) {
     for (const auto& variant : variants) {
-        if (variant.isa <= isa) return variant;
+        if (includes(isa, variant.isa)) return variant;
     }
     return variants[std::size(variants) - 1];
 }

@@ -107,13 +107,14 @@ constexpr MultiplyTable table_of(std::integer_sequence<int, kIndex...>) {
 template <class Kind>
 constexpr MultiplyTable kTable = table_of<Kind>(std::make_integer_sequence<int, kRowsAtOnce>{});
 
-// A template, so that what kMultipliesBf16 excludes is not compiled.
-template <bool kHasBf16Pairs>
+// A template, so that what kMultipliesBf16 excludes is not compiled: nothing of it that does not depend on its
+// arguments.
+template <bool kHasBf16Pairs, class Lanes = I32>
 const MultiplyTable& table_for(Unit unit, bool has_scales) {
     if (unit == Unit::bits) return kTable<BitKind>;
     if (unit == Unit::i16_pair) return has_scales ? kTable<ScaledPairKind> : kTable<PairKind>;
     if constexpr (kHasBf16Pairs) {
-        if (unit == Unit::bf16_pair) return kTable<Bf16Kind<I32>>;
+        if (unit == Unit::bf16_pair) return kTable<Bf16Kind<Lanes>>;
     }
     return kTable<FloatKind>;
 }

@@ -36,6 +36,7 @@ def attention_varlen(
     out: np.ndarray,
     dtype: str = "float32",
 ) -> None: ...
+def attention_reads_bf16() -> bool: ...
 def linear(
     x: np.ndarray,
     weight: PackedLinear,

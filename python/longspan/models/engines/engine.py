@@ -207,7 +207,7 @@ class CpuEngine(OpsEngine):
         """With products in bf16, its bits, which are half to write and to read: where nothing happens to q and k
         between the product and the attention, either of the two may round them."""
         is_untouched = spec.qk_norm is None and all(layer.rotary is None for layer in spec.layers)
-        is_stored = self.attention_dtype == "bfloat16" and _core.isa() == "avx512_bf16" and spec.head_dim % 32 == 0
+        is_stored = self.attention_dtype == "bfloat16" and _core.attention_reads_bf16() and spec.head_dim % 32 == 0
         if not (is_untouched and is_stored):
             return super().take_qkv(workspace, tokens, spec)
         width = spec.q_width + 2 * spec.kv_width  # even, as head_dim is
