@@ -9,7 +9,7 @@ from .case import OURS
 from .contest import our_name
 from .results import Entry, Result
 from .table import number, quantity
-from .tables import Figures, Line, Part, Table, at_least, at_most, best_peers, missing, over, shares
+from .table_parts import Figures, Line, Part, Table, at_least, at_most, best_peers, missing, over, shares
 
 DTYPES: Final = ("float32", "bfloat16", "int8")
 # The peers of issue and note: whoever runs the model in that compute type.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import longspan
 from longspan import _core
 
 PACKAGE = Path(longspan.__file__).parent
+VOCABULARY = {"longspan.ops.activations"}  # names alone, which kernels take from their ops
 
 
 def run(code: str, **env: str) -> str:
@@ -56,21 +58,22 @@ def modules() -> dict[str, Path]:
     return names
 
 
-def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
-    """The package's modules that this one imports when it is loaded (not in functions, not for type checkers)."""
+def imports_of(path: Path, known: dict[str, Path], *, everywhere: bool) -> set[str]:
+    """The package's modules that this one imports: when it is loaded, or `everywhere`, functions and types included."""
     found = set()
-    for node in ast.parse(path.read_text()).body:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if everywhere else tree.body:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             children = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= children if children & known.keys() else {node.module}
+            found |= children & known.keys() or {node.module}
     return found & known.keys()
 
 
 def test_imports_make_no_circle() -> None:
     known = modules()
-    graph = {name: imports_of(path, known) for name, path in known.items()}
+    graph = {name: imports_of(path, known, everywhere=False) for name, path in known.items()}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -83,3 +86,36 @@ def test_imports_make_no_circle() -> None:
     for name in graph:
         visit(name, ())
     assert len(done) == len(known) > 20
+
+
+def floors() -> dict[str, int]:
+    """Each room's row in CONTRIBUTING's table, counted from the top."""
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("| room | what lives there |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()]
+    return {room: row for row, rooms in enumerate(rows) for room in rooms}
+
+
+def kernels() -> dict[str, Path]:
+    """The Triton kernels of a checkout, which are installed as a room of their own."""
+    return {f"longspan.kernels.{path.stem}": path for path in (Path(__file__).parents[1] / "kernels").glob("*.py")}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_a_room_imports_only_what_lies_below_it() -> None:
+    known = {name: path for name, path in modules().items() if name != "longspan"} | kernels()
+    floor = floors()
+    homeless = {room_of(name) for name in known} - floor.keys()
+    assert not homeless, f"CONTRIBUTING's table of rooms has no row for {sorted(homeless)}"
+    upward = [
+        f"{name} -> {other}"
+        for name, path in known.items()
+        for other in sorted(imports_of(path, known, everywhere=True))
+        if room_of(other) != room_of(name) and other not in VOCABULARY and floor[room_of(other)] <= floor[room_of(name)]
+    ]
+    assert not upward, upward
+    absent = [room for room in floor if not list(PACKAGE.glob(f"{room}*"))]
+    assert set(absent) <= {"serve", "_cuda"}, absent

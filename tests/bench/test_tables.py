@@ -10,7 +10,8 @@ from bench.case import OURS, Numerics, Setting
 from bench.results import Entry, Report, Result, write_report
 from bench.run import find_benches, select
 from bench.table_lines import TABLES
-from bench.tables import Figures, Part, best_peers, main, over, table_text
+from bench.table_parts import Figures, Part, best_peers, over, table_text
+from bench.tables import main
 from bench.timing import Spread
 
 

@@ -5,29 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from longspan.cli.console.terminal import count, tell
+from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import (
-    ModelOptions,
     add_files,
     add_meaning_options,
     add_model_options,
     add_reading_options,
     add_vector_options,
     add_writing_options,
-    from_args,
     not_negative,
     positive,
 )
-from longspan.cli.embedding.plan import Layout, RowsRequest, make_plan
-from longspan.cli.embedding.rows import Work, make_rows
+from longspan.cli.embedding.plan import Layout, RowsRequest
+from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
-from longspan.cli.files.writers import STDOUT
 from longspan.late_chunking.chunking import ChunkUnit
 from longspan.late_chunking.document_chunks import MODES, ChunkMode
 from longspan.late_chunking.windows import STRATEGIES, Chunks, Strategy
@@ -157,35 +154,6 @@ def _size(text: str) -> int | None:
     return None if text == "none" else positive(text)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Chunk, then say what was done: JSON if asked, a line on stderr for a person, nothing in a pipe."""
-    as_json: bool = args.json
-    request = from_args(ChunkRequest, args)
-    layout = Layout(
-        whole="none" if request.lines else "text",
-        before=("document", "chunk", "start", "end", "token_start", "token_end"),
-        after=("text",) if request.text else (),
-        has_file=True,
-        is_beside=True,
-    )
-    plan = make_plan(request, layout, as_json=as_json)
-    model = from_args(ModelOptions, args)
-    done = make_rows(plan, _work(model.open(request.model), request), model)
-    summary = ChunkSummary(
-        output=request.output,
-        documents=done.records,
-        chunks=done.rows,
-        dim=done.dim,
-        precision=request.precision,
-        mode=request.mode,
-        resumed_documents=done.resumed_records,
-        skipped=done.skipped,
-        seconds=done.seconds,
-        documents_per_second=done.records_per_second,
-    )
-    tell(asdict(summary), _in_words(summary), as_json=as_json)
-
-
 def _work(encoder: Encoder, request: ChunkRequest) -> Work[Chunks]:
     """Rows of a document's chunks, with the request's options."""
 
@@ -234,8 +202,32 @@ def _rows(number: int, record: Record, chunks: Chunks, *, with_text: bool) -> It
         yield json.dumps(row | {"text": text} if with_text else row, ensure_ascii=False)
 
 
-def _in_words(summary: ChunkSummary) -> str:
-    place = "standard output" if summary.output == STDOUT else summary.output
+def _summary(request: ChunkRequest, done: Done) -> tuple[ChunkSummary, str]:
+    summary = ChunkSummary(
+        output=request.output,
+        documents=done.records,
+        chunks=done.rows,
+        dim=done.dim,
+        precision=request.precision,
+        mode=request.mode,
+        resumed_documents=done.resumed_records,
+        skipped=done.skipped,
+        seconds=done.seconds,
+        documents_per_second=done.records_per_second,
+    )
     what = f"{count(summary.chunks, 'chunk')} of {count(summary.documents, 'document')}"
     speed = f"{summary.seconds:.1f} s, {summary.documents_per_second:,.1f} documents/s"
-    return f"{place}: {what}, {summary.dim} {summary.precision} each ({speed})"
+    return summary, f"{place_of(summary.output)}: {what}, {summary.dim} {summary.precision} each ({speed})"
+
+
+def _layout(request: ChunkRequest) -> Layout:
+    return Layout(
+        whole="none" if request.lines else "text",
+        before=("document", "chunk", "start", "end", "token_start", "token_end"),
+        after=("text",) if request.text else (),
+        has_file=True,
+        is_beside=True,
+    )
+
+
+run = RowsCommand(ChunkRequest, _layout, _work, _summary).run

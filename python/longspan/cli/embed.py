@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from longspan.cli.console.terminal import count, tell
+from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import (
-    ModelOptions,
     add_files,
     add_meaning_options,
     add_model_options,
     add_reading_options,
     add_vector_options,
     add_writing_options,
-    from_args,
     positive,
 )
-from longspan.cli.embedding.plan import Layout, RowsRequest, make_plan
-from longspan.cli.embedding.rows import Work, make_rows
+from longspan.cli.embedding.plan import Layout, RowsRequest
+from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
 from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
-from longspan.cli.files.writers import STDOUT
 from longspan.pipeline.options import OnTruncate
 from longspan.vectors.quantize import Precision
 
@@ -109,26 +106,6 @@ class EmbedSummary:
     texts_per_second: float
 
 
-def run(args: argparse.Namespace) -> None:
-    """Embed, then say what was done: JSON if asked, a line on stderr for a person, nothing in a pipe."""
-    as_json: bool = args.json
-    request = from_args(EmbedRequest, args)
-    plan = make_plan(request, Layout(whole="all" if request.whole_file else "none"), as_json=as_json)
-    model = from_args(ModelOptions, args)
-    done = make_rows(plan, _work(model.open(request.model), request), model)
-    summary = EmbedSummary(
-        output=request.output,
-        rows=done.rows,
-        dim=done.dim,
-        precision=request.precision,
-        resumed_rows=done.resumed_rows,
-        skipped=done.skipped,
-        seconds=done.seconds,
-        texts_per_second=done.records_per_second,
-    )
-    tell(asdict(summary), _in_words(summary), as_json=as_json)
-
-
 def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
     """A row a text."""
     encode = encode_with(encoder, request)
@@ -142,7 +119,24 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
     return Work(make, kept, dim=encode([]).shape[1], noun="text", fewest=TEXTS_A_BLOCK)
 
 
-def _in_words(summary: EmbedSummary) -> str:
-    place = "standard output" if summary.output == STDOUT else summary.output
+def _summary(request: EmbedRequest, done: Done) -> tuple[EmbedSummary, str]:
+    summary = EmbedSummary(
+        output=request.output,
+        rows=done.rows,
+        dim=done.dim,
+        precision=request.precision,
+        resumed_rows=done.resumed_rows,
+        skipped=done.skipped,
+        seconds=done.seconds,
+        texts_per_second=done.records_per_second,
+    )
     speed = f"{summary.seconds:.1f} s, {summary.texts_per_second:,.0f} texts/s"
-    return f"{place}: {count(summary.rows, 'vector')} of {summary.dim} {summary.precision} ({speed})"
+    what = f"{count(summary.rows, 'vector')} of {summary.dim} {summary.precision}"
+    return summary, f"{place_of(summary.output)}: {what} ({speed})"
+
+
+def _layout(request: EmbedRequest) -> Layout:
+    return Layout(whole="all" if request.whole_file else "none")
+
+
+run = RowsCommand(EmbedRequest, _layout, _work, _summary).run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -12,21 +13,28 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Generic, NoReturn
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import numpy as np
 
 from longspan import __version__
 from longspan.cli.console.failures import CommandError, end_with
-from longspan.cli.console.terminal import count, rate
-from longspan.cli.embedding.options import ModelOptions
-from longspan.cli.embedding.plan import Plan, RowsRequest
+from longspan.cli.console.terminal import count, rate, tell
+from longspan.cli.embedding.options import ModelOptions, from_args
+from longspan.cli.embedding.plan import Layout, Plan, RowsRequest, make_plan
 from longspan.cli.embedding.precision import calibration_ranges, needs_ranges, ranges_of
 from longspan.cli.embedding.stream import Made, Tally, embedded, good_records
 from longspan.cli.files.readers import BadRow, Record, Selection, read_records
 from longspan.cli.files.stage import Stage, Vectors, stage_folder
-from longspan.cli.files.writers import publish, write_jsonl
+from longspan.cli.files.writers import STDOUT, publish, write_jsonl
 from longspan.vectors.quantize import FEW_EMBEDDINGS, Precision, quantize_embeddings
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from longspan.encoder import Encoder
+
+Asked = TypeVar("Asked", bound=RowsRequest)  # what a command was asked for
 
 # Options of a run that change no row of its output, so that they may differ when it is resumed.
 _FREE_OPTIONS = {"model", "inputs", "output", "to", "calibration", "batch_tokens", "force", "resume"}
@@ -67,6 +75,38 @@ class Done:
     def records_per_second(self) -> float:
         """Of this run alone."""
         return round(rate(self.records - self.resumed_records, self.seconds), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsCommand(Generic[Asked, Made]):
+    """A command that makes rows of records: what it does in its own way.
+
+    Attributes:
+        asks: the record of its options.
+        layout: what it reads and writes.
+        work: how a loaded model makes its rows.
+        summary: what a finished run did, a dataclass, and the same in words.
+    """
+
+    asks: type[Asked]
+    layout: Callable[[Asked], Layout]
+    work: Callable[[Encoder, Asked], Work[Made]]
+    summary: Callable[[Asked, Done], tuple[DataclassInstance, str]]
+
+    def run(self, args: argparse.Namespace) -> None:
+        """Make the rows, then say what was done: JSON if asked, a line on stderr for a person, nothing in a pipe."""
+        as_json: bool = args.json
+        request = from_args(self.asks, args)
+        plan = make_plan(request, self.layout(request), as_json=as_json)
+        model = from_args(ModelOptions, args)
+        done = make_rows(plan, self.work(model.open(request.model), request), model)
+        summary, words = self.summary(request, done)
+        tell(asdict(summary), words, as_json=as_json)
+
+
+def place_of(output: str) -> str:
+    """An output in words."""
+    return "standard output" if output == STDOUT else output
 
 
 def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
