@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -38,6 +40,78 @@ def test_public_names_resolve() -> None:
     assert set(longspan.__all__) <= set(dir(longspan))
     with pytest.raises(AttributeError, match="module 'longspan' has no attribute 'nonsense'"):
         longspan.nonsense  # noqa: B018
+
+
+PUBLIC = [
+    "BackendError",
+    "BinaryIndex",
+    "CheckpointError",
+    "Encoder",
+    "IndexFileError",
+    "MultiVectorEncoder",
+    "MultiVectorStore",
+    "TruncationWarning",
+    "ops",
+]
+PUBLIC_OPS = [
+    "attention_varlen",
+    "binarize",
+    "hamming",
+    "hamming_topk",
+    "layer_norm",
+    "linear",
+    "maxsim",
+    "maxsim_pairs",
+    "maxsim_topk",
+    "multi_lora",
+    "pack_linear",
+    "pool_mean",
+    "rescore",
+    "rms_norm",
+    "span_mean",
+]
+PUBLIC_MODULES = [
+    "cli",
+    "demo",
+    "kernels",
+    "ops",
+    "reference",
+    "search",
+    "integrations.haystack",
+    "integrations.langchain",
+    "integrations.llama_index",
+    "integrations.mteb",
+    "integrations.mteb_multi_vector",
+    "integrations.pylate",
+    "integrations.ray",
+    "integrations.ray_example",
+    "integrations.sentence_transformers",
+    "integrations.sentence_transformers_module",
+    "integrations.sentence_transformers_multi_vector",
+    "integrations.vector_databases",
+]
+
+
+def test_no_public_name_is_lost() -> None:
+    assert set(PUBLIC) <= set(longspan.__all__)
+    assert [name for name in PUBLIC_OPS if not callable(getattr(longspan.ops, name, None))] == []
+    assert [name for name in PUBLIC_MODULES if importlib.util.find_spec(f"longspan.{name}") is None] == []
+
+
+def test_public_names_are_documented() -> None:
+    public = [(name, getattr(longspan, name)) for name in longspan.__all__ if name != "__version__"]
+    public += [(f"ops.{name}", getattr(longspan.ops, name)) for name in longspan.ops.__all__]
+    bare = [name for name, value in public if not isinstance(value, (str, int)) and not inspect.getdoc(value)]
+    for name, value in public:
+        if inspect.isclass(value):
+            members = [(key, member) for key, member in inspect.getmembers(value) if not key.startswith("_")]
+            bare += [f"{name}.{key}" for key, member in members if callable(member) and not inspect.getdoc(member)]
+    assert bare == []
+
+
+def test_import_is_quick() -> None:
+    code = "import time; start = time.perf_counter(); import longspan; print(time.perf_counter() - start)"
+    assert min(float(run(code)) for _ in range(3)) < 0.15
 
 
 def test_an_isa_can_be_forced() -> None:

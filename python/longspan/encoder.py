@@ -48,6 +48,15 @@ class Encoder(TextModel):
         num_threads: threads that each call uses; None for all that the machine grants.
         cuda_graphs: on a GPU, capture what small batches launch when a size first comes, and launch it as a whole from
             then on: a short query takes a fraction of the time. False saves the memory of the captured passes.
+    Attributes:
+        name, folder: what was named, and where its files lie.
+        dim: values of an embedding, before any truncation.
+        max_length: tokens of a text that count, special ones included.
+        tasks, prompts: the adapters that are loaded, by name; name -> text that goes before an input.
+        pooling, normalizes, similarity_fn_name: how the checkpoint makes and compares vectors.
+        spec: what the model computes, layer by layer.
+        device, dtype, num_threads: where and how it computes.
+        fingerprint: a hash of all that shapes a vector.
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
         ValueError, an argument breaks a line above.
     """

@@ -67,6 +67,7 @@ class MultiVectorEncoder(LoadedModel):
         mask_punctuation: bool | None = None,
         **options: Unpack[LoadOptions],
     ) -> None:
+        """Open the checkpoint and load it; the class says what the arguments mean."""
         opened = open_model("MultiVectorEncoder", name_or_path, device, dtype, **options)
         checkpoint, spec, engine = opened.checkpoint, opened.spec, opened.engine
         # First, as it says what is no multi-vector model.

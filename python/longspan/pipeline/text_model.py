@@ -39,6 +39,7 @@ class TextModel(LoadedModel):
         num_threads: int | None = None,
         cuda_graphs: bool = True,
     ) -> None:
+        """Open the checkpoint and load it; the class says what the arguments mean."""
         opened = open_model(
             "Encoder",
             name_or_path,
