@@ -124,7 +124,7 @@ class Encoder(TextModel):
         limit = self._checked_max_length(max_length)
 
         rows: list[np.ndarray] = []
-        num_cut = num_lost = 0
+        num_cut = num_lost = unread = 0
         with progress_bar(len(items), "text", show_progress_bar) as progress:
             for part, block in self._tokenized(items, before, limit):
                 for place, text in enumerate(block, part.start):
@@ -132,6 +132,7 @@ class Encoder(TextModel):
                         raise ValueError(f"encode: texts[{place}] has {text.truncated} tokens more than {limit}")
                     num_cut += text.truncated > 0
                     num_lost += text.truncated
+                    unread += text.unread
                 rows += self._pipeline.run(
                     [text.ids for text in block],
                     wanted,
@@ -142,7 +143,9 @@ class Encoder(TextModel):
                     progress=progress,
                 )
         if num_cut and on_truncate == "warn":
-            warnings.warn(truncation_text(num_cut, num_lost, len(items), limit), TruncationWarning, stacklevel=3)
+            warnings.warn(
+                truncation_text(num_cut, num_lost, len(items), limit, unread), TruncationWarning, stacklevel=3
+            )
         dim = None if wanted.tokens else self._width(wanted)
         return present(rows, dim=dim, precision=precision, alone=alone, convert_to_tensor=convert_to_tensor)
 

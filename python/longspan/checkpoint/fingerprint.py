@@ -36,6 +36,9 @@ IN_TOKENIZER_CONFIG: Final = (
     "strip_accents",
     "do_lower_case",
     "add_prefix_space",
+    "truncation_side",
+    "pad_token",
+    "eos_token",
 )
 
 

@@ -16,14 +16,12 @@ import numpy as np
 
 from longspan.integers import checked_int
 from longspan.text.sentences import sentence_ends
-from longspan.text.tokenizer import TextTokenizer, TokenizedText
+from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 
 Span = tuple[int, int]  # half-open [start, end) characters
 ChunkUnit = Literal["sentence", "paragraph", "tokens"]
 # Positions in text[start:end] after which it may be cut, in order. Takes time linear in the text.
 Seam = Callable[[str, int, int], Iterable[int]]
-
-UNCUT: Final = int(np.iinfo(np.int32).max)
 
 
 def _after(pattern: str) -> Seam:

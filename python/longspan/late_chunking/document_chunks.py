@@ -11,7 +11,6 @@ from typing import Final, Literal, cast, get_args
 import numpy as np
 
 from longspan.late_chunking.chunking import (
-    UNCUT,
     ChunkUnit,
     Span,
     check_chunk_size,
@@ -30,7 +29,7 @@ from longspan.late_chunking.windows import (
 )
 from longspan.pipeline.options import check_choice
 from longspan.pipeline.pipeline import Finish, Pipeline
-from longspan.text.tokenizer import TextTokenizer, TokenizedText
+from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 
 ChunkMode = Literal["late", "naive", "whole"]
 MODES: Final[tuple[ChunkMode, ...]] = get_args(ChunkMode)
@@ -112,7 +111,7 @@ class ChunkEncoder:
         limit = UNCUT if self.settings.max_length is None else self.settings.max_length
         for block in _blocks([len(document) for document in documents]):
             texts = documents[block]
-            tokens = self.tokenizer.encode(texts, prompt=self.prompt, max_length=limit)
+            tokens = self.tokenizer.encode(texts, prompt=self.prompt, max_length=limit, truncation_side="right")
             cuts = [
                 self._cut(document, text, given, f"documents[{place}]")
                 for place, (document, text, given) in enumerate(zip(texts, tokens, spans[block]), block.start)

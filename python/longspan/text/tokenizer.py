@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -25,9 +25,13 @@ from tokenizers.pre_tokenizers import ByteLevel
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
+from longspan.text import long_texts
 
 if TYPE_CHECKING:
     from longspan.checkpoint.checkpoint import Checkpoint
+
+Side: TypeAlias = Literal["left", "right"]
+UNCUT: Final = 2**31 - 1  # tokens: no limit
 
 # Characters handed to the library at once. Its own records cost 200 to 700 bytes a character until the call's end.
 SLICE_CHARS: Final = 1 << 18
@@ -47,7 +51,8 @@ class TokenizedText:
             character (byte-level BPE) all have its offsets; a token of nothing but trimmed white space has none (e, e).
         num_prompt_tokens: tokens that hold nothing of the text, special ones not counted. A token that straddles prompt
             and text is the text's, so that no character of the text loses its token to the prompt.
-        truncated: tokens cut off the end; 0 if none.
+        truncated: tokens that were cut off; 0 if none.
+        unread: characters behind those, which were not tokenized: a long text is read no further than it needs.
         special_mask: (n,) bool, the tokens that the tokenizer's template adds; not a "[SEP]" that the text spells out.
     """
 
@@ -56,12 +61,22 @@ class TokenizedText:
     num_prompt_tokens: int
     truncated: int
     special_mask: np.ndarray
+    unread: int = 0
 
 
 class TextTokenizer:
     """A checkpoint's tokenizer, with a limit of `max_length` tokens a text, special tokens included."""
 
-    def __init__(self, tokenizer: Tokenizer, source: Path, *, max_length: int, vocab_size: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        source: Path,
+        *,
+        max_length: int,
+        vocab_size: int,
+        truncation_side: Side = "right",
+        padding: str | None = None,
+    ) -> None:
         """Takes over `tokenizer`, read from `source`; use `load` or `from_file`.
 
         Raises: CheckpointError, an id lies beyond `vocab_size`; ValueError, `max_length` leaves no room for text.
@@ -81,7 +96,11 @@ class TextTokenizer:
         self.vocab_size = vocab_size
         self.num_special_tokens: int = tokenizer.num_special_tokens_to_add(False)
         self.max_length = self._checked_length(max_length)
-        _silence_fork_warning()
+        self.truncation_side: Final[Side] = truncation_side
+        self._stand_in = None if padding is None else self.token_id(padding)
+        if self._stand_in is not None and self._stand_in >= vocab_size:
+            self._stand_in = None
+        _stay_serial_in_forks()
 
     @property
     def backend(self) -> Tokenizer:
@@ -130,10 +149,23 @@ class TextTokenizer:
         if do_lower_case:
             first = [Lowercase()] if tokenizer.normalizer is None else [Lowercase(), tokenizer.normalizer]
             tokenizer.normalizer = NormalizerSequence(first)
-        return cls(tokenizer, path, max_length=max_length, vocab_size=vocab_size)
+        settings = JsonObject({}, str(path)) if config is None else config
+        return cls(
+            tokenizer,
+            path,
+            max_length=max_length,
+            vocab_size=vocab_size,
+            truncation_side=_truncation_side(settings),
+            padding=_padding_token(settings),
+        )
 
     def encode(
-        self, texts: Sequence[str], *, prompt: str | Sequence[str] = "", max_length: int | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | Sequence[str] = "",
+        max_length: int | None = None,
+        truncation_side: Side | None = None,
     ) -> list[TokenizedText]:
         """Tokenize prompt + text for every text, and cut the end of what is too long; special tokens stay.
 
@@ -141,7 +173,9 @@ class TextTokenizer:
             texts: any number of str; an empty one gives the special tokens alone.
             prompt: one for all texts, or one for each.
             max_length: overrides the tokenizer's own limit, upwards too.
-        Raises: TypeError, something is no str; ValueError, a lone surrogate, a text without any token, or a bad length.
+            truncation_side: which end is cut, "left" or "right"; None for what the checkpoint says.
+        Raises: TypeError, something is no str; ValueError, a lone surrogate, a text without any token where no padding
+            token can stand for it, or a bad length.
         """
         texts = checked_texts("texts", texts)
         prompts = checked_texts("prompt", [prompt] * len(texts) if isinstance(prompt, str) else prompt)
@@ -149,17 +183,49 @@ class TextTokenizer:
             raise ValueError(f"encode: prompt must be one str or {len(texts)}, one a text; got {len(prompts)}")
         limit = self.max_length if max_length is None else self._checked_length(max_length)
         results: list[TokenizedText] = []
+        side = self.truncation_side if truncation_side is None else truncation_side
         for part in _slices([len(head) + len(text) for head, text in zip(prompts, texts, strict=True)]):
+            whole = list(map(operator.add, prompts[part], texts[part]))
             with _blaming(self._source):
-                encodings = self._tokenizer.encode_batch(list(map(operator.add, prompts[part], texts[part])))
-            results += (_cut(one, len(head), limit) for one, head in zip(encodings, prompts[part], strict=True))
+                if len(whole) == 1 and self._goes_by_pieces(whole[0]):
+                    tokens = [self._by_pieces(whole[0], limit if side == "right" else UNCUT)]
+                else:
+                    tokens = list(map(_Tokens.of, self._tokenizer.encode_batch(whole)))
+            results += (_cut(one, len(head), limit, side) for one, head in zip(tokens, prompts[part], strict=True))
         for index, result in enumerate(results):
             if not len(result.ids):
-                raise ValueError(
-                    f"encode: texts[{index}] gives no token, and this tokenizer adds no special ones; "
-                    f"leave the text out, or give a prompt"
-                )
+                results[index] = self._nothing(index)
         return results
+
+    @functools.cached_property
+    def _works_by_words(self) -> bool:
+        return long_texts.works_by_words(self._tokenizer)
+
+    def _nothing(self, index: int) -> TokenizedText:
+        """What stands for a text without a token, where the tokenizer adds no special ones: its padding token, alone,
+        as padded batches of other runtimes have it."""
+        if self._stand_in is None:
+            raise ValueError(
+                f"encode: texts[{index}] gives no token, and this tokenizer adds no special ones and names no padding "
+                f"token; leave the text out, or give a prompt"
+            )
+        ids = np.array([self._stand_in], np.int32)
+        return TokenizedText(ids, np.zeros((1, 2), np.int32), 0, 0, np.ones(1, bool))
+
+    def _goes_by_pieces(self, text: str) -> bool:
+        if len(text) <= 2 * long_texts.PIECE_CHARS or not self._works_by_words:
+            return False
+        return long_texts.agrees(self._tokenizer, text)
+
+    def _by_pieces(self, text: str, limit: int) -> _Tokens:
+        """As `_Tokens.of` the whole text's encoding, but read no further than `limit` tokens need."""
+        found = long_texts.tokens_of(self._tokenizer, text, limit + 1)
+        frame = _Tokens.of(self._tokenizer.encode("a"))  # special tokens around a text's own
+        own = np.flatnonzero(~frame.special)
+        parts = (frame.part(slice(0, own[0])), found, frame.part(slice(own[-1] + 1, None)))
+        special = np.repeat([True, False, True], [len(part.ids) for part in parts])
+        ids, offsets = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
+        return _Tokens(ids, offsets, special, found.unread)
 
     def token_id(self, token: str) -> int | None:
         """The number of the one token that is spelled so; None if there is none."""
@@ -177,22 +243,38 @@ class TextTokenizer:
         return length
 
 
-def _cut(encoding: Encoding, prompt_chars: int, max_length: int) -> TokenizedText:
-    """`encoding` without the last tokens of its content, so that `max_length` stay."""
-    num_tokens = len(encoding)
-    ids = np.array(encoding.ids, np.int32)
-    offsets = np.fromiter(chain.from_iterable(encoding.offsets), np.int32, 2 * num_tokens).reshape(num_tokens, 2)
-    special = np.array(encoding.special_tokens_mask, bool)  # unset at a special token that the text spells out
-    truncated = max(0, num_tokens - max_length)
+class _Tokens(NamedTuple):
+    """All tokens of one text."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    special: np.ndarray  # unset at a special token that the text spells out
+    unread: int = 0  # characters behind them
+
+    @classmethod
+    def of(cls, encoding: Encoding) -> _Tokens:
+        num_tokens = len(encoding)
+        offsets = np.fromiter(chain.from_iterable(encoding.offsets), np.int32, 2 * num_tokens).reshape(num_tokens, 2)
+        return cls(np.array(encoding.ids, np.int32), offsets, np.array(encoding.special_tokens_mask, bool))
+
+    def part(self, which: slice) -> _Tokens:
+        return _Tokens(self.ids[which], self.offsets[which], self.special[which])
+
+
+def _cut(tokens: _Tokens, prompt_chars: int, max_length: int, side: Side) -> TokenizedText:
+    """`tokens` without the last of the text's own, or the first, so that `max_length` stay."""
+    ids, offsets, special, unread = tokens
+    truncated = max(0, len(ids) - max_length)
     if truncated:
-        kept = np.ones(num_tokens, bool)
-        kept[np.flatnonzero(~special)[-truncated:]] = False
+        kept = np.ones(len(ids), bool)
+        own = np.flatnonzero(~special)
+        kept[own[-truncated:] if side == "right" else own[:truncated]] = False
         ids, offsets, special = ids[kept], offsets[kept], special[kept]
     num_prompt_tokens = 0
     if prompt_chars:
         num_prompt_tokens = int(np.count_nonzero(~special & (offsets[:, 1] <= prompt_chars)))
         offsets = np.maximum(offsets - np.int32(prompt_chars), 0)
-    return TokenizedText(ids, offsets, num_prompt_tokens, truncated, special)
+    return TokenizedText(ids, offsets, num_prompt_tokens, truncated, special, unread)
 
 
 def _slices(lengths: Sequence[int]) -> Iterator[slice]:
@@ -247,6 +329,23 @@ def _apply_config(tokenizer: Tokenizer, config: JsonObject) -> None:
         tokenizer.pre_tokenizer = pre_tokenizer
 
 
+def _truncation_side(config: JsonObject) -> Side:
+    side = config.get_str("truncation_side", "right")
+    if side not in ("left", "right"):
+        raise CheckpointError(f"{config.source}: 'truncation_side' must be 'left' or 'right', got {side!r}")
+    return side  # type: ignore[return-value]  # one of the two
+
+
+def _padding_token(config: JsonObject) -> str | None:
+    """How tokenizer_config.json spells the padding token, or else the end token; plain, or with its settings."""
+    for name in ("pad_token", "eos_token"):
+        token = config.get(name)
+        spelled = token.get("content") if isinstance(token, dict) else token
+        if isinstance(spelled, str):
+            return spelled
+    return None
+
+
 @contextmanager
 def _blaming(source: Path) -> Iterator[None]:
     """Turns whatever the library throws into a CheckpointError: texts were checked, so the file is at fault."""
@@ -259,11 +358,12 @@ def _blaming(source: Path) -> Iterator[None]:
 
 
 @functools.cache
-def _silence_fork_warning() -> None:
+def _stay_serial_in_forks() -> None:
     """Keep the library serial in forked children, where its threads are gone, without a warning on stderr.
 
-    It goes serial by itself, but versions before 0.22.2 complain unless TOKENIZERS_PARALLELISM is set when the child
-    starts. So, where the user has not set it, it is set for that moment, and stays set in the child.
+    Left alone it goes serial by itself, but versions before 0.22.2 complain unless TOKENIZERS_PARALLELISM is set when
+    the child starts; told to run in parallel it would wait for ever for threads that the fork did not take along. So
+    the child is always told "false"; where the user has set nothing, from the moment before the fork on.
     """
     name = "TOKENIZERS_PARALLELISM"
     ours: list[bool] = []
@@ -278,5 +378,8 @@ def _silence_fork_warning() -> None:
             ours.clear()
             os.environ.pop(name, None)
 
+    def after_in_child() -> None:
+        os.environ[name] = "false"
+
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=before, after_in_parent=after_in_parent)
+        os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)

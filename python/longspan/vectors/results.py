@@ -42,10 +42,11 @@ def present(
     return result[0] if alone else result
 
 
-def truncation_text(num_cut: int, num_lost: int, num_texts: int, limit: int) -> str:
-    """The warning for `num_cut` texts that lost `num_lost` tokens together."""
+def truncation_text(num_cut: int, num_lost: int, num_texts: int, limit: int, unread: int = 0) -> str:
+    """The warning for `num_cut` texts that lost `num_lost` tokens together, and `unread` characters behind them."""
     texts = f"{num_cut} of {num_texts} texts" if num_texts > 1 else "the text"
-    return f"encode: {texts} had more than {limit} tokens; {num_lost} tokens were left out"
+    rest = f" and {unread:,} characters behind them" if unread else ""
+    return f"encode: {texts} had more than {limit} tokens; {num_lost} tokens{rest} were left out"
 
 
 def _to_torch(result: np.ndarray | list[np.ndarray]) -> torch.Tensor | list[torch.Tensor]:
