@@ -41,6 +41,15 @@ def test_the_sum_of_three_embeddings(dtype: str, dim: int, rows: int) -> None:
     np.testing.assert_array_equal(out[:, :dim], words[ids])
 
 
+def test_types_tell_the_texts_of_a_pair_apart() -> None:
+    rng = np.random.default_rng(3)
+    words, places, token_types = (rng.standard_normal((size, 6)).astype(np.float32) for size in (5, 4, 2))
+    types = np.array([0, 1, 1, 0], np.int32)
+    out = np.empty((4, 6), np.float32)
+    _core.embed(words, IDS, places, POSITIONS, 1, None, out, token_types, types)
+    np.testing.assert_array_equal(out, words[IDS] + places[POSITIONS + 1] + token_types[types])
+
+
 def test_a_table_may_lie_at_any_address() -> None:
     memory = np.zeros(4 * 10 + 1, np.uint8)
     words = memory[1:].view(np.float32).reshape(5, 2)
@@ -52,6 +61,10 @@ def test_a_table_may_lie_at_any_address() -> None:
 
 def wrong_calls() -> dict[str, Callable[[], None]]:
     words, out = np.zeros((5, 3), np.float32), np.empty((4, 3), np.float32)
+
+    def typed(types: list[int], dim: int = 3) -> Callable[[], None]:
+        table = np.zeros((2, dim), np.float32)
+        return lambda: _core.embed(words, IDS, None, None, 0, None, out, table, np.array(types, np.int32))
 
     def call(**changes: object) -> Callable[[], None]:
         given = {"words": words, "ids": IDS, "places": words, "positions": POSITIONS, "offset": 0, "token_type": None}
@@ -65,6 +78,10 @@ def wrong_calls() -> dict[str, Callable[[], None]]:
         r"positions must be \(4,\), got \(3,\)": call(positions=POSITIONS[:3]),
         r"token_type must be \(3,\), got \(2,\)": call(token_type=np.zeros(2, np.float32)),
         "places must have 3 columns, got 2": call(places=np.zeros((5, 2), np.float32)),
+        "token type 2 is not in its table of 2 rows": typed([0, 1, 2, 0]),
+        "token type -1 is not in its table of 2 rows": typed([0, -1, 1, 0]),
+        r"types must be \(4,\), got \(3,\)": typed([0, 1, 1]),
+        "token_types must have 3 columns, got 2": typed([0, 1, 1, 0], dim=2),
         "words must be float32, float16 or the bits of bfloat16 as uint16, got float64": call(words=np.zeros((5, 3))),
     }
 

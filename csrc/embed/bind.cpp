@@ -28,19 +28,21 @@ void bind_embed(py::module_& module) {
         "embed",
         [](const py::array& words, const py::array& ids, const std::optional<py::array>& places,
            const std::optional<py::array>& positions, int64_t offset, const std::optional<py::array>& token_type,
-           const py::array& out) {
+           const py::array& out, const std::optional<py::array>& token_types, const std::optional<py::array>& types) {
             const EmbedArgs args{table_of("embed: words", words),
                                  vector_view<const int32_t>("embed: ids", ids),
                                  table_of("embed: places", places),
                                  vector_view<const int32_t>("embed: positions", positions),
                                  offset,
                                  vector_view<const float>("embed: token_type", token_type),
+                                 matrix_view<const float>("embed: token_types", token_types),
+                                 vector_view<const int32_t>("embed: types", types),
                                  matrix_view<float>("embed: out", out)};
             const py::gil_scoped_release unlocked;
             embed(args);
         },
         py::arg("words"), py::arg("ids"), py::arg("places"), py::arg("positions"), py::arg("offset"),
-        py::arg("token_type"), py::arg("out"));
+        py::arg("token_type"), py::arg("out"), py::arg("token_types") = py::none(), py::arg("types") = py::none());
 }
 
 }  // namespace longspan

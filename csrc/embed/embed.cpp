@@ -24,6 +24,12 @@ void check(const EmbedArgs& args) {
     check_table("words", args.words, dim);
     check_size("ids", args.ids.size, rows);
     if (args.token_type) check_size("token_type", args.token_type.size, dim);
+    if (args.token_types.data != nullptr) {
+        if (args.token_types.cols != dim) {
+            reject("embed: token_types must have ", dim, " columns, got ", args.token_types.cols);
+        }
+        check_size("types", args.types.size, rows);
+    }
     if (args.places.bytes.data == nullptr) return;
     check_table("places", args.places, dim);
     check_size("positions", args.positions.size, rows);
@@ -50,6 +56,12 @@ void embed_row(const EmbedArgs& args, int64_t row, float* place) {
         add(place, dim, out);
     }
     if (args.token_type) add(args.token_type.data, dim, out);
+    if (args.token_types.data == nullptr) return;
+    const int64_t type = args.types.data[row];
+    if (type < 0 || type >= args.token_types.rows) {
+        reject("embed: token type ", type, " is not in its table of ", args.token_types.rows, " rows");
+    }
+    add(args.token_types.row(type), dim, out);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // embed: what a token starts from, out[r] = words[ids[r]] + places[positions[r] + offset] + token_type, added in this
 // order in f32.
 //   words (vocab_size, dim), places (num_places, dim) f32, f16 or bf16; token_type (dim,) f32; out (rows, dim) f32
+// Where texts of a pair are told apart, token_types (num_types, dim) f32 stands for token_type: row types[r] is added.
 // The limit is memory: bytes = rows * dim * (a table's element, for each table, and 4 of out).
 #pragma once
 
@@ -23,7 +24,9 @@ struct EmbedArgs {
     EmbeddingTable places;
     VectorView<const int32_t> positions;  // (rows,); read with places
     int64_t offset;
-    VectorView<const float> token_type;  // data null: none
+    VectorView<const float> token_type;   // data null: none
+    MatrixView<const float> token_types;  // data null: none
+    VectorView<const int32_t> types;      // (rows,); read with token_types
     MatrixView<float> out;
 };
 

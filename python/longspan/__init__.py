@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from longspan.encoder import Encoder
     from longspan.errors import BackendError, CheckpointError, IndexFileError, OriginWarning, TruncationWarning
     from longspan.multi_vector import MultiVectorEncoder
+    from longspan.reranker import Reranker
     from longspan.search import BinaryIndex, MultiVectorStore
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "MultiVectorEncoder": "longspan.multi_vector",
     "MultiVectorStore": "longspan.search",
     "OriginWarning": "longspan.errors",
+    "Reranker": "longspan.reranker",
     "TruncationWarning": "longspan.errors",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "MultiVectorEncoder",
     "MultiVectorStore",
     "OriginWarning",
+    "Reranker",
     "TruncationWarning",
     "__version__",
     "ops",

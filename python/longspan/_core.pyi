@@ -63,6 +63,8 @@ def embed(
     offset: int,
     token_type: np.ndarray | None,
     out: np.ndarray,
+    token_types: np.ndarray | None = None,
+    types: np.ndarray | None = None,
 ) -> None: ...
 def hamming(queries: np.ndarray, codes: np.ndarray, out: np.ndarray) -> None: ...
 def hamming_topk(

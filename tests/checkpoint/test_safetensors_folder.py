@@ -99,8 +99,8 @@ def test_tensor_named_twice_in_the_index(tmp_path: Path) -> None:
 def test_tensor_that_the_index_does_not_list(tmp_path: Path) -> None:
     shards = {"one.safetensors": {"a": A, "x": A}, "two.safetensors": {"b": B}}
     write_shards(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"}, shards)
-    with pytest.raises(CheckpointError, match=r"tensor 'x' of one\.safetensors is not listed"):
-        SafetensorsFolder.open(tmp_path)
+    folder = SafetensorsFolder.open(tmp_path)
+    assert sorted(folder.names) == ["a", "b", "x"]  # the model says whether it has a place
 
 
 def test_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:

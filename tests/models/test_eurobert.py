@@ -25,7 +25,7 @@ NANO, MERGED = "jina-v5-text-nano/model", "jina-v5-text-nano/model-merged-retrie
             {},
             rf"tensor {Q_PROJ} must be \(64, 64\) .* got \(63, 64\)",
         ),
-        (NANO, lambda t: t.update({"lm_head.bias": np.ones(2, np.float32)}), {}, "tensor lm_head.bias is not part of"),
+        (NANO, lambda t: t.update({"norm.bias": np.ones(2, np.float32)}), {}, "tensor norm.bias is not part of"),
         (NANO, None, {"is_decoder": True}, "'is_decoder' must be False, got True; EuroBERT is supported so only"),
         (
             NANO,

@@ -25,7 +25,7 @@ V4 = "jina-v4/model"
         (CODE, lambda t: t.update({Q_NORM: np.ones(16, np.float32)}), {}, f"tensor {Q_NORM} is not part of"),
         (
             CODE,
-            lambda t: [t.update({f"x.{n}": t.pop(n)}) for n in list(t)],
+            lambda t: [t.update({f"{n}_": t.pop(n)}) for n in list(t)],
             {},
             "tensors embed_tokens.weight, .* missing",
         ),
@@ -54,7 +54,7 @@ V4 = "jina-v4/model"
         ),
         (MERGED, None, {"head_dim": None}, r"q_proj.weight must be \(512, 64\)"),  # the class's default is 128
         (V4, lambda t: t.pop("model.norm.weight"), {}, "tensor model.norm.weight is missing"),
-        (V4, lambda t: t.update({"extra": np.ones(2, np.float32)}), {}, "tensor extra is not part of"),
+        (V4, lambda t: t.update({"model.norm.x": np.ones(2, np.float32)}), {}, "tensor model.norm.x is not part of"),
         (V4, None, {"single_vector_pool_strategy": "cls"}, "'single_vector_pool_strategy' must be 'mean', got 'cls'"),
     ],
 )

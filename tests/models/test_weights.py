@@ -127,3 +127,32 @@ def test_dense_module(spoilt: Callable[..., Path], golden: Path) -> None:
     (folder / "2_Dense" / "config.json").write_text(json.dumps({**settings, "activation_function": "x.Mish"}))
     with pytest.raises(CheckpointError, match="'activation_function' must be one of Identity, .* got 'Mish'"):
         Encoder(folder)
+
+
+def test_heads_of_other_tasks_are_left_out_with_one_warning(spoilt: Callable[..., Path], golden: Path) -> None:
+    def add(tensors: Tensors) -> None:
+        tensors["classifier.weight"] = np.ones((2, 64), np.float32)
+        tensors["classifier.bias"] = np.ones(2, np.float32)
+        tensors["embeddings.token_type_ids"] = np.zeros((1, 512), np.int64)
+
+    with pytest.warns(UserWarning, match=r"classifier.bias, .* embeddings.token_type_ids are not needed") as caught:
+        got = Encoder(spoilt(add)).encode(["a text"])
+    assert len(caught) == 1
+    np.testing.assert_array_equal(got, Encoder(golden / "bert-minilm").encode(["a text"]))
+
+
+@pytest.mark.parametrize("name", ["embeddings.more.weight", "teacher.encoder.layer.0.output.dense.weight"])
+def test_what_looks_like_the_encoder_s_is_an_error(spoilt: Callable[..., Path], name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"tensor {name} is not part of"):
+        Encoder(spoilt(lambda tensors: tensors.update({name: np.ones((2, 2), np.float32)})))
+
+
+@pytest.mark.parametrize("prefix", ["module.bert.", "0.auto_model.", "encoder.model."])
+def test_a_wrapper_s_prefix_is_found(spoilt: Callable[..., Path], prefix: str, golden: Path) -> None:
+    def rename(tensors: Tensors) -> None:
+        for name in list(tensors):
+            tensors[prefix + name] = tensors.pop(name)
+
+    np.testing.assert_array_equal(
+        Encoder(spoilt(rename)).encode(["a text"]), Encoder(golden / "bert-minilm").encode(["a text"])
+    )

@@ -29,7 +29,7 @@ TURNED = "RoPE must turn an even number of values of a head, from 2 to 16"
             rf"{ORIGINAL} must be \(128, 64\) .* got \(127, 64\)",
         ),
         (V3, lambda t: t.update({f"{FC1}.weight": t[ORIGINAL]}), {}, f"tensor {FC1}.weight is not part of"),
-        (COLBERT, lambda t: t.update({"roberta.x": np.ones(2, np.float32)}), {}, "tensor roberta.x is not part of"),
+        (COLBERT, lambda t: t.update({"roberta.encoder.x": np.ones(2, np.float32)}), {}, "encoder.x is not part of"),
         (
             COLBERT,
             None,

@@ -18,7 +18,7 @@ from longspan.errors import CheckpointError
 
 S = TypeVar("S", bound=np.generic)
 
-ModuleKind = Literal["Transformer", "Pooling", "Normalize", "Dense"]
+ModuleKind = Literal["Transformer", "Pooling", "Normalize", "Dense", "LogitScore"]
 MODULE_KINDS: Final[Mapping[str, ModuleKind]] = {kind: kind for kind in get_args(ModuleKind)}
 
 # Where sentence-transformers keeps the Transformer module's own settings: the first that is there, in its order.
@@ -69,6 +69,7 @@ class Checkpoint:
     prompts: dict[str, str]
     default_prompt_name: str | None
     similarity_fn_name: str | None
+    activation_fn: str | None  # a cross-encoder's, as a dotted path of torch's
     max_seq_length: int | None  # the files' own limit, special tokens included; None where they set none
     do_lower_case: bool  # lower-case a text before the tokenizer sees it
 
@@ -87,10 +88,11 @@ class Checkpoint:
         tokenizer_config = JsonObject.read_optional(model_folder / "tokenizer_config.json")
         settings = modules[0].config if modules else _transformer_settings(folder)
         published = JsonObject.read_optional(folder / "config_sentence_transformers.json")
+        config = JsonObject.read(model_folder / "config.json")
         return cls(
             folder=folder,
             model_folder=model_folder,
-            config=JsonObject.read(model_folder / "config.json"),
+            config=config,
             modules=modules,
             tensors=SafetensorsFolder.open(model_folder),
             tokenizer_file=_find_tokenizer(model_folder),
@@ -98,6 +100,7 @@ class Checkpoint:
             prompts=_read_prompts(published),
             default_prompt_name=published.get_str("default_prompt_name", None),
             similarity_fn_name=published.get_str("similarity_fn_name", None),
+            activation_fn=_read_activation_fn(published, config),
             max_seq_length=_read_max_seq_length(settings, tokenizer_config),
             do_lower_case=settings.get_bool("do_lower_case", False),
         )
@@ -142,6 +145,10 @@ class Checkpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """The tensor's shape; CheckpointError if there is none of that name."""
         return self.tensors.shape(name)
+
+    def is_float(self, name: str) -> bool:
+        """Whether the tensor holds floating-point numbers, as weights do and tables of 0, 1, 2, … do not."""
+        return "F" in self.tensors.dtype(name)
 
     @overload
     def read(self, name: str) -> NDArray[np.float32]: ...
@@ -212,6 +219,17 @@ def _read_prompts(published: JsonObject) -> dict[str, str]:
     """Name -> prompt; null stands for no prompt, as sentence-transformers writes it."""
     prompts = published.get_object("prompts", None)
     return {} if prompts is None else {name: prompts.get_str(name, "") for name in prompts}
+
+
+def _read_activation_fn(published: JsonObject, config: JsonObject) -> str | None:
+    """Where sentence-transformers keeps a cross-encoder's activation, newest place first."""
+    nested = config.get_object("sentence_transformers", None)
+    places = (
+        published.get_str("activation_fn", None),
+        None if nested is None else nested.get_str("activation_fn", None),
+        config.get_str("sbert_ce_default_activation_function", None),
+    )
+    return next((place for place in places if place is not None), None)
 
 
 def _read_max_seq_length(settings: JsonObject, tokenizer_config: JsonObject) -> int | None:

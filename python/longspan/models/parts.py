@@ -77,3 +77,4 @@ class EncoderWeights:
     final_norm: Norm | None
     tasks: tuple[str, ...] = ()  # an adapter's number is its place here
     word_adapters: Sequence[TableAdapter] = ()  # of the first tasks; the others adapt no table
+    token_types: np.ndarray | None = None  # (token_types, hidden) f32: the table, for batches that have types

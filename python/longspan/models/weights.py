@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -19,14 +20,18 @@ from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, PeftSo
 from longspan.ops.activations import Gate
 
 
-def load_weights(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, engine: OpsEngine) -> EncoderWeights:
+def load_weights(
+    checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, engine: OpsEngine, *, beside: Collection[str] = ()
+) -> EncoderWeights:
     """Read every tensor that `names` lists, products packed for `engine`; adapters in files of their own come in with
-    `add_adapters`.
+    `add_adapters`. Tensors that are plainly not the encoder's are left out, with one warning that names them.
 
-    Raises: CheckpointError, naming the tensor, if one is missing, is not listed, has another shape than `spec` says, or
-        holds NaN or infinity.
+    Args:
+        beside: tensors that the caller reads itself, such as a reranker's head.
+    Raises: CheckpointError, naming the tensor, if one is missing, looks like the encoder's and is not listed, has
+        another shape than `spec` says, or holds NaN or infinity.
     """
-    _account_for_all(checkpoint, names)
+    _account_for_all(checkpoint, names, beside)
     return _Reader(checkpoint, spec, engine).encoder(names)
 
 
@@ -76,15 +81,43 @@ def _read_source(source: PeftSource, sources: Sequence[PeftSource]) -> Adapter:
         raise CheckpointError(f"{source.folder} is missing: it holds the adapter of the task {source.task!r}") from None
 
 
-def _account_for_all(checkpoint: Checkpoint, names: WeightMap) -> None:
+def _account_for_all(checkpoint: Checkpoint, names: WeightMap, beside: Collection[str]) -> None:
     present, wanted = set(checkpoint.tensor_names), set(names.names)
     if missing := sorted(wanted - present):
         raise CheckpointError(f"{checkpoint.folder}: {_listed(missing)} missing from the weights")
-    unexpected = sorted(
-        name for name in present - wanted if not any(fnmatchcase(name, pattern) for pattern in names.unused)
+    unlisted = sorted(
+        name
+        for name in present - wanted - set(beside)
+        if not any(fnmatchcase(name, pattern) for pattern in names.unused)
     )
-    if unexpected:
-        raise CheckpointError(f"{checkpoint.folder}: {_listed(unexpected)} not part of this model as its config says")
+    of_encoder = _EncoderNames(wanted)
+    misplaced = [name for name in unlisted if checkpoint.is_float(name) and of_encoder.claim(name)]
+    if misplaced:
+        raise CheckpointError(f"{checkpoint.folder}: {_listed(misplaced)} not part of this model as its config says")
+    if unlisted:
+        warnings.warn(
+            f"{checkpoint.folder}: {_listed(unlisted)} not needed here and left out", UserWarning, stacklevel=2
+        )
+
+
+class _EncoderNames:
+    """Which names look like an encoder's, judged by those of its tensors."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        first, last = min(wanted), max(wanted)
+        length = next((place for place, pair in enumerate(zip(first, last)) if pair[0] != pair[1]), len(first))
+        self._prefix = first[: first.rfind(".", 0, length) + 1]
+        own = {name.removeprefix(self._prefix) for name in wanted}
+        self._rooms = {name.partition(".")[0] for name in own}
+        self._in_layers = {name for name in own if any(part.isdigit() for part in name.split("."))}
+
+    def claim(self, name: str) -> bool:
+        """Whether it lies in a room of the encoder's, such as `encoder.`, or is a layer's tensor behind a prefix."""
+        own = name.removeprefix(self._prefix)
+        if name.startswith(self._prefix) and own.partition(".")[0] in self._rooms:
+            return True
+        parts = name.split(".")
+        return any(".".join(parts[place:]) in self._in_layers for place in range(1, len(parts)))
 
 
 def _listed(names: list[str]) -> str:
@@ -105,9 +138,9 @@ class _Reader:
     def encoder(self, names: WeightMap) -> EncoderWeights:
         spec = self._spec
         hidden = spec.hidden_size
-        token_type = position_embeddings = bias_table = None
+        token_types = position_embeddings = bias_table = None
         if names.token_type_embeddings is not None:
-            token_type = self._tensor(names.token_type_embeddings, (spec.token_types, hidden))[0]
+            token_types = self._tensor(names.token_type_embeddings, (spec.token_types, hidden))
         if names.position_embeddings is not None and spec.position_offset is not None:
             rows = spec.max_tokens + spec.position_offset
             position_embeddings = self._table(names.position_embeddings, (rows, hidden))
@@ -117,7 +150,8 @@ class _Reader:
         return EncoderWeights(
             word_embeddings=self._table(names.word_embeddings, (spec.vocab_size, hidden)),
             position_embeddings=position_embeddings,
-            token_type=None if token_type is None else self._engine.vector(token_type),
+            token_type=None if token_types is None else self._engine.vector(token_types[0]),
+            token_types=None if token_types is None else self._engine.vector(token_types),
             relative_bias=None if bias_table is None else self._engine.place(bias_table),
             embedding_norm=self._norm(names.embedding_norm, hidden),
             layers=tuple(self._layer(layer) for layer in names.layers),

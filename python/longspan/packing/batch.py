@@ -25,6 +25,7 @@ class PackedBatch:
         max_seqlen: tokens of the longest row.
         indices: (rows,) int64, each row's place in the caller's order.
         lora_ids: (total_tokens,) int32, each token's adapter, -1 for the base weights; None if there are no adapters.
+        types: (total_tokens,) int32, each token's type, where the texts of a pair are told apart; None: type 0.
     """
 
     ids: np.ndarray
@@ -33,6 +34,7 @@ class PackedBatch:
     max_seqlen: int
     indices: np.ndarray
     lora_ids: np.ndarray | None
+    types: np.ndarray | None
 
     def filled(self, bucket: Bucket) -> PackedBatch:
         """The same batch with tokens added up to the bucket's size: all of id 0, at position 0, without an adapter."""
@@ -43,6 +45,7 @@ class PackedBatch:
             cu_seqlens=fill_offsets(self.cu_seqlens, bucket),
             max_seqlen=bucket.tokens,
             lora_ids=None if self.lora_ids is None else fill(self.lora_ids, bucket.tokens, -1),
+            types=None if self.types is None else fill(self.types, bucket.tokens),
         )
 
 
@@ -52,6 +55,7 @@ def pack(
     batch_tokens: int,
     batch_size: int | None = None,
     lora_ids: Sequence[int] | None = None,
+    types: Sequence[np.ndarray] | None = None,
 ) -> Iterator[PackedBatch]:
     """Batches that hold every text exactly once, longest texts first, ties in the caller's order.
 
@@ -62,6 +66,7 @@ def pack(
         batch_tokens: a batch holds at most this many tokens, unless one text alone has more.
         batch_size: and at most this many texts; None for any number.
         lora_ids: each text's adapter, -1 for the base weights; None if there are no adapters.
+        types: for each text the (tokens,) types of its tokens, 0 or more; None if all are of type 0.
     Returns: an iterator that packs a batch when asked for it; arguments are checked before, by the call itself.
     Raises: TypeError or ValueError, an argument breaks a line above, or a number does not fit int32.
     """
@@ -69,25 +74,36 @@ def pack(
     batch_size = len(ids) if batch_size is None else _checked_count("batch_size", batch_size)
     rows = [_checked_row(index, row) for index, row in enumerate(ids)]
     adapters = None if lora_ids is None else _checked_adapters(lora_ids, len(rows))
-    return _batches(rows, batch_tokens, batch_size, adapters)
+    if types is not None:
+        _check_types(types, rows)
+    return _batches(rows, batch_tokens, batch_size, adapters, types)
 
 
 def _batches(
-    rows: list[np.ndarray], batch_tokens: int, batch_size: int, adapters: np.ndarray | None
+    rows: list[np.ndarray],
+    batch_tokens: int,
+    batch_size: int,
+    adapters: np.ndarray | None,
+    types: Sequence[np.ndarray] | None,
 ) -> Iterator[PackedBatch]:
     lengths = np.array([len(row) for row in rows], np.int64)
     order = np.argsort(-lengths, kind="stable")
     start = total = 0
     for place, index in enumerate(order):
         if place > start and (total + lengths[index] > batch_tokens or place - start == batch_size):
-            yield _packed(rows, order[start:place], adapters)
+            yield _packed(rows, order[start:place], adapters, types)
             start, total = place, 0
         total += int(lengths[index])
     if rows:
-        yield _packed(rows, order[start:], adapters)
+        yield _packed(rows, order[start:], adapters, types)
 
 
-def _packed(rows: list[np.ndarray], indices: np.ndarray, adapters: np.ndarray | None) -> PackedBatch:
+def _packed(
+    rows: list[np.ndarray],
+    indices: np.ndarray,
+    adapters: np.ndarray | None,
+    types: Sequence[np.ndarray] | None,
+) -> PackedBatch:
     chosen = [rows[index] for index in indices]
     lengths = np.array([len(row) for row in chosen])
     cu_seqlens = np.zeros(len(chosen) + 1, np.int32)
@@ -99,6 +115,7 @@ def _packed(rows: list[np.ndarray], indices: np.ndarray, adapters: np.ndarray | 
         max_seqlen=int(lengths.max()),
         indices=indices,
         lora_ids=None if adapters is None else np.repeat(adapters[indices], lengths),
+        types=None if types is None else np.concatenate([types[index] for index in indices]).astype(np.int32),
     )
 
 
@@ -128,3 +145,13 @@ def _checked_adapters(lora_ids: Sequence[int], num_texts: int) -> np.ndarray:
         if not isinstance(lora_id, (int, np.integer)) or not -1 <= lora_id <= INT32_MAX:
             raise ValueError(f"pack: lora_ids[{index}] must be an adapter's number, or -1 for none, got {lora_id!r}")
     return np.array(lora_ids, np.int32)
+
+
+def _check_types(types: Sequence[np.ndarray], rows: list[np.ndarray]) -> None:
+    if len(types) != len(rows):
+        raise ValueError(f"pack: types must have one array for each of {len(rows)} texts, got {len(types)}")
+    for index, (own, row) in enumerate(zip(types, rows, strict=True)):
+        if own.dtype.kind not in "iu" or own.shape != row.shape:
+            raise ValueError(
+                f"pack: types[{index}] must be {len(row)} integers, one a token, got {own.shape} of {own.dtype}"
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -20,14 +21,14 @@ class Selection:
         tokens: (n,) int32, these tokens alone, in this order; None for all.
         cu_seqlens: (rows + 1,) int32, which of `tokens` belong to which row; None for the batch's own.
         spans: (n, 2) int32, the runs of tokens whose means are wanted; None where rows are.
-        by_row: `tokens` has one for each row.
+        by_row: `tokens` has one for each row: its "first" or its "last"; None where it has not.
     """
 
     num_results: int
     tokens: np.ndarray | None = None
     cu_seqlens: np.ndarray | None = None
     spans: np.ndarray | None = None
-    by_row: bool = False
+    by_row: Literal["first", "last"] | None = None
 
     @property
     def fills(self) -> bool:

@@ -132,8 +132,8 @@ class Pipeline:
             return select_pooled(batch, self._pooling, keep)
 
         tail = Finished(self._pooling, self._dense, wanted, self.engine)
-        how = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-        with closing(self.results(ids, tail, select, lora_ids=lora_ids, **how)) as results:
+        given = self.results(ids, tail, select, batch_size=batch_size, batch_tokens=batch_tokens, lora_ids=lora_ids)
+        with closing(given) as results:
             for batch, values in results:
                 parts = np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values
                 for index, row in zip(batch.indices, parts, strict=True):
@@ -150,6 +150,7 @@ class Pipeline:
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         lora_ids: Sequence[int] | None = None,
+        types: Sequence[np.ndarray] | None = None,
     ) -> Generator[tuple[PackedBatch, np.ndarray], None, None]:
         """Each batch and what `tail` makes of its hidden states, on the host: (num_results, dim) f32.
 
@@ -157,6 +158,7 @@ class Pipeline:
 
         Args: as `run`; lora_ids: the adapter of each text, -1 for none; None for that of `for_adapter`, or none.
             select: called once a batch, for the tokens that `tail` is to read.
+            types: for each text the types of its tokens, as `pack`; None for type 0.
         """
         if lora_ids is None:
             lora_ids = [self._adapter] * len(ids)
@@ -167,7 +169,7 @@ class Pipeline:
         behind: deque[tuple[PackedBatch, Fetch]] = deque()  # under way on the engine, not yet fetched
         with self._workspace() as workspace, _thread_limit(self._num_threads):
             budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
-            for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids):
+            for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids, types=types):
                 started = self.engine.start(work, work.encoder.prepare(batch), select(batch), workspace)
                 behind.append((batch, started))
                 if len(behind) > self.engine.batches_ahead:

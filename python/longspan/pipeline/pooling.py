@@ -38,9 +38,9 @@ def select_pooled(batch: PackedBatch, mode: PoolingMode, keep: np.ndarray | None
     """
     rows = len(batch.indices)
     if mode == "cls":
-        return Selection(rows, batch.cu_seqlens[:-1], by_row=True)
+        return Selection(rows, batch.cu_seqlens[:-1], by_row="first")
     if mode == "lasttoken":
-        return Selection(rows, batch.cu_seqlens[1:] - 1, by_row=True)
+        return Selection(rows, batch.cu_seqlens[1:] - 1, by_row="last")
     if keep is None:
         return Selection(rows)
     ends = np.cumsum(keep)[batch.cu_seqlens[1:] - 1]

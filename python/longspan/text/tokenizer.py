@@ -85,12 +85,15 @@ class TextTokenizer:
         tokenizer.no_padding()
         with _blaming(source):
             template_ids = tokenizer.encode("").ids
-        largest = max(chain(tokenizer.get_vocab(with_added_tokens=True).values(), template_ids), default=-1)
+        largest = max(chain(tokenizer.get_vocab(with_added_tokens=False).values(), template_ids), default=-1)
         if largest >= vocab_size:
             raise CheckpointError(
                 f"{source} has token ids up to {largest}, but the model's vocab_size is {vocab_size}: "
                 f"tokenizer and weights are of different models"
             )
+        # Added tokens that the model has no row for do no harm before a text has one.
+        added = tokenizer.get_vocab(with_added_tokens=True)
+        self._without_row = {number: token for token, number in added.items() if number >= vocab_size}
         self._tokenizer = tokenizer
         self._source = source
         self.vocab_size = vocab_size
@@ -106,6 +109,11 @@ class TextTokenizer:
     def backend(self) -> Tokenizer:
         """The library's own, which neither cuts nor pads; to be left as it is."""
         return self._tokenizer
+
+    @property
+    def source(self) -> Path:
+        """The file that it was read from."""
+        return self._source
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, max_length: int, vocab_size: int) -> TextTokenizer:
@@ -195,6 +203,7 @@ class TextTokenizer:
         for index, result in enumerate(results):
             if not len(result.ids):
                 results[index] = self._nothing(index)
+            self._refuse_tokens_without_row(f"texts[{index}]", result.ids)
         return results
 
     @functools.cached_property
@@ -226,6 +235,33 @@ class TextTokenizer:
         special = np.repeat([True, False, True], [len(part.ids) for part in parts])
         ids, offsets = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
         return _Tokens(ids, offsets, special, found.unread)
+
+    def bare_ids(self, texts: Sequence[str], name: str = "texts") -> list[np.ndarray]:
+        """The (tokens,) int32 ids of each text alone: without special tokens, and nothing cut.
+
+        Raises: as `encode`; `name` is what its messages call the texts. A text may give no token.
+        """
+        texts = checked_texts(name, texts)
+        encode = getattr(self._tokenizer, "encode_batch_fast", self._tokenizer.encode_batch)  # offsets are not needed
+        results: list[np.ndarray] = []
+        for part in _slices([*map(len, texts)]):
+            with _blaming(self._source):
+                if part.stop - part.start == 1 and self._goes_by_pieces(texts[part.start]):
+                    results.append(np.asarray(long_texts.tokens_of(self._tokenizer, texts[part.start], UNCUT).ids))
+                    continue
+                encodings = encode(texts[part], add_special_tokens=False)
+            results += (np.array(one.ids, np.int32) for one in encodings)
+        for index, ids in enumerate(results):
+            self._refuse_tokens_without_row(f"{name}[{index}]", ids)
+        return results
+
+    def _refuse_tokens_without_row(self, name: str, ids: np.ndarray) -> None:
+        if self._without_row and len(ids) and ids.max() >= self.vocab_size:
+            token = self._without_row.get(int(ids.max()), "")
+            raise ValueError(
+                f"encode: {name} has the token {token!r}, whose id {ids.max()} is beyond the model's vocab_size, "
+                f"{self.vocab_size}; the model has no weights for it"
+            )
 
     def token_id(self, token: str) -> int | None:
         """The number of the one token that is spelled so; None if there is none."""

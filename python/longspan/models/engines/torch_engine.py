@@ -86,6 +86,9 @@ class TorchEngine(OpsEngine):
         weight = self._upload(np.concatenate([*weights]), self._type)
         return DenseLinear(weight, None if bias is None else self._upload(bias, self._type), gate)
 
+    def pack_exactly(self, weight: np.ndarray, bias: np.ndarray | None) -> DenseLinear:
+        return self.pack([weight], [bias])  # rows and weights have one type here
+
     def pack_lora(self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: float, base: DenseLinear) -> DenseLora:
         a, b = self._upload(lora_a * np.float32(scaling), self._type), self._upload(lora_b, self._type)
         return DenseLora(a, b, self._upload(np.ones(len(lora_a), np.float32)))
@@ -150,7 +153,9 @@ class TorchEngine(OpsEngine):
         torch.index_select(weights.word_embeddings, 0, batch.ids, out=out)
         if weights.position_embeddings is not None:
             out += weights.position_embeddings[batch.positions + position_offset]
-        if weights.token_type is not None:
+        if batch.types is not None:
+            out += self._token_types(weights)[batch.types]
+        elif weights.token_type is not None:
             out += weights.token_type
 
     def adapt_lookup(  # type: ignore[override]

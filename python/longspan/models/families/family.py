@@ -44,9 +44,9 @@ class Family:
     describe: Callable[[Checkpoint], tuple[ModelSpec, WeightMap]]
 
 
-def read_activation(config: JsonObject, key: str) -> Activation:
+def read_activation(config: JsonObject, key: str, default: str | Required = REQUIRED) -> Activation:
     """The activation that `config[key]` names."""
-    name = config.get_str(key)
+    name = config.get_str(key, default)
     if name not in ACTIVATIONS:
         raise CheckpointError(f"{config.source}: {key!r} must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return ACTIVATIONS[name]
@@ -144,8 +144,13 @@ def read_head_dim(
 
 
 def find_prefix(names: Collection[str], anchor: str, prefixes: tuple[str, ...]) -> str:
-    """The one of `prefixes` under which the tensor `anchor` is stored; the first if none is (it is then missing)."""
-    return next((prefix for prefix in prefixes if prefix + anchor in names), prefixes[0])
+    """The one of `prefixes` under which the tensor `anchor` is stored, or the one other prefix under which it is, as
+    wrappers write it; the first of `prefixes` if none is (it is then missing)."""
+    known = next((prefix for prefix in prefixes if prefix + anchor in names), None)
+    if known is not None:
+        return known
+    others = [name.removesuffix(anchor) for name in names if name.endswith(f".{anchor}")]
+    return others[0] if len(others) == 1 else prefixes[0]
 
 
 def linear_map(*modules: str, bias: bool) -> LinearMap:

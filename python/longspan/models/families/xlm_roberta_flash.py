@@ -1,5 +1,5 @@
 """XLM-RoBERTa with RoPE, in the layout of Jina's flash-attention code: jina-embeddings-v3, the backbone of
-jina-colbert-v2, the text tower of jina-clip-v2.
+jina-colbert-v2, the text tower of jina-clip-v2; and with absolute positions instead, jina-reranker-v2.
 
 Post-norm layers with biases everywhere, one matrix for q, k and v. Files with adapters keep every product's and table's
 own weights at `….parametrizations.weight.original`, and all adapters of it, stacked, at `….0.lora_A` and `….0.lora_B`
@@ -49,10 +49,11 @@ LORA_A: Final = ".parametrizations.weight.0.lora_A"
 LORA_B: Final = ".parametrizations.weight.0.lora_B"
 WORDS: Final = "embeddings.word_embeddings"
 TOKEN_TYPES: Final = "embeddings.token_type_embeddings"
+POSITIONS: Final = "embeddings.position_embeddings"
 
 POOLERS: Final[dict[str, PoolingMode]] = {"mean": "mean", "cls": "cls"}
 # The pooler that embeddings do not use, with its adapters, the masked language model's head, ColBERT's projection.
-UNUSED: Final = ("pooler.*", "lm_head.*", "linear.*")
+UNUSED: Final = ("pooler.*", "lm_head.*", "linear.*", "embeddings.position_ids")
 QUERY_TASK: Final = "retrieval.query"
 DOCUMENT_TASK: Final = "retrieval.passage"
 
@@ -148,17 +149,27 @@ def _clip_text_config(checkpoint: Checkpoint) -> JsonObject:
 
 def _spec(config: JsonObject, names: tuple[str, ...], *, family: str, default_max_tokens: int | None) -> ModelSpec:
     positions = config.get_str("position_embedding_type", "absolute")
-    if positions != "rotary":  # jina-reranker-v2 has this layout with a table of absolute positions
-        raise CheckpointError(f"{config.source}: 'position_embedding_type' must be 'rotary', got {positions!r}")
+    if positions not in ("rotary", "absolute"):
+        raise CheckpointError(
+            f"{config.source}: 'position_embedding_type' must be 'rotary' or 'absolute', got {positions!r}"
+        )
     require(config, family, rotary_emb_scale_base=None, pad_vocab_size_multiple=1)
     hidden_size = read_size(config, "hidden_size")
     num_heads = read_size(config, "num_attention_heads")
     head_dim = read_head_dim(config, hidden_size, num_heads)
-    rotary = Rotary(
-        theta=read_positive(config, "rotary_emb_base", 10000.0),
-        dim=check_rotary_dim(config, config.get_int("rotary_emb_dim", head_dim), head_dim),
-        interleaved=config.get_bool("rotary_emb_interleaved", False),
-    )
+    max_tokens = read_size(config, "max_position_embeddings")
+    rotary, offset = None, None
+    if positions == "rotary":
+        rotary = Rotary(
+            theta=read_positive(config, "rotary_emb_base", 10000.0),
+            dim=check_rotary_dim(config, config.get_int("rotary_emb_dim", head_dim), head_dim),
+            interleaved=config.get_bool("rotary_emb_interleaved", False),
+        )
+    else:
+        offset = config.get_int("pad_token_id", 1) + 1
+        if not 0 <= offset < max_tokens:
+            raise CheckpointError(f"{config.source}: 'max_position_embeddings' leaves no position after {offset}")
+        max_tokens -= offset
     return ModelSpec(
         family=family,
         hidden_size=hidden_size,
@@ -168,7 +179,8 @@ def _spec(config: JsonObject, names: tuple[str, ...], *, family: str, default_ma
         intermediate_size=read_size(config, "intermediate_size"),
         vocab_size=read_size(config, "vocab_size"),
         token_types=read_size(config, "type_vocab_size"),
-        max_tokens=read_size(config, "max_position_embeddings"),
+        max_tokens=max_tokens,
+        position_offset=offset,
         default_max_tokens=default_max_tokens,
         norm="layer_norm",
         norm_eps=read_positive(config, "layer_norm_eps", 1e-5),
@@ -207,6 +219,7 @@ def _weight_map(
     return WeightMap(
         word_embeddings=weight(WORDS),
         word_lora=lora(WORDS),
+        position_embeddings=None if spec.position_offset is None else weight(POSITIONS),
         token_type_embeddings=weight(TOKEN_TYPES),
         token_type_lora=lora(TOKEN_TYPES),
         embedding_norm=norm_map(f"{prefix}emb_ln", bias=True),

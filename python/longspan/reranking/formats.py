@@ -1,0 +1,99 @@
+"""What rows a model wants for pairs of a query and a document, and the tokenizer's own template for them.
+
+Decoders have prompts instead: `prompts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.errors import CheckpointError
+from longspan.models.spec import ModelSpec
+from longspan.text.pairs import PairRow, PairTemplate, pair_rows
+from longspan.text.tokenizer import TextTokenizer
+
+Pairs = Sequence[tuple[str, str]]
+
+# Tokenizers that make no token types, whatever the model has rows for: transformers' `model_input_names` of the class.
+TYPELESS: Final = ("Roberta", "XLMRoberta", "Camembert", "MPNet", "DistilBert", "Qwen2", "GPT2", "Gemma", "Llama")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How pairs are cut: tokens of a row and of its query at most; see `pairs.kept`."""
+
+    max_length: int
+    max_query_length: int | None = None
+
+
+class RowFormat(Protocol):
+    """How pairs become rows."""
+
+    @property
+    def num_fixed(self) -> int:
+        """Tokens of a row that belong to neither text."""
+
+    @property
+    def num_beside(self) -> int:
+        """Tokens of a row that `Cut.max_length` does not count."""
+
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether a row can hold an instruction."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of a row by convention; None where the model's own limit is one."""
+
+    def rows(self, pairs: Pairs, cut: Cut, instruction: str | None) -> list[PairRow]:
+        """One row a pair."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairFormat:
+    """The tokenizer's own template for pairs."""
+
+    tokenizer: TextTokenizer
+    template: PairTemplate
+    with_types: bool
+    num_beside: int = 0
+    takes_instruction: bool = False
+    max_length: int | None = None
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, spec: ModelSpec, tokenizer: TextTokenizer) -> PairFormat:
+        """CheckpointError, the template is none for pairs, or has more token types than the model."""
+        template = PairTemplate.of(tokenizer)
+        with_types = spec.token_types > 1 and template.num_types > 1 and _makes_types(checkpoint)
+        if with_types and template.num_types > spec.token_types:
+            raise CheckpointError(
+                f"{tokenizer.source}: pairs have {template.num_types} token types, the model has {spec.token_types}"
+            )
+        return cls(tokenizer, template, with_types)
+
+    @property
+    def num_fixed(self) -> int:
+        """See `RowFormat`."""
+        return self.template.num_special
+
+    def rows(self, pairs: Pairs, cut: Cut, instruction: str | None) -> list[PairRow]:
+        """See `RowFormat`; there is no place for an instruction."""
+        return pair_rows(
+            self.tokenizer,
+            self.template,
+            pairs,
+            max_length=cut.max_length,
+            max_query_length=cut.max_query_length,
+            with_types=self.with_types,
+        )
+
+
+def _makes_types(checkpoint: Checkpoint) -> bool:
+    config = checkpoint.tokenizer_config
+    inputs = config.get_list("model_input_names", None)
+    if inputs is not None:
+        return "token_type_ids" in inputs
+    return not config.get_str("tokenizer_class", "").startswith(TYPELESS)
