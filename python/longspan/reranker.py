@@ -112,9 +112,8 @@ class Reranker(RerankModel):
         """
         items, alone = checked_pairs(pairs)
         activation = checked_activation("predict", options.get("activation_fn"), self.default_activation)
-        parts = self._logits(
-            "predict", [(query, [document]) for query, document in items], "pair", RankOptions(**options)
-        )
+        lists = [(query, [document]) for query, document in items]
+        parts = self._logits("predict", lists, "pair", {**options})  # type: ignore[typeddict-item]  # all optional
         logits = np.concatenate([np.empty((0, self.num_labels), np.float32), *parts])
         several = self.num_labels > 1
         values = softmax(logits) if apply_softmax and several else activated(logits, activation)

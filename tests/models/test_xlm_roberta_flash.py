@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from checkpoints import Tensors, merge_stacked, read_config, read_tensors, spoilt, write_checkpoint
-from longspan import CheckpointError, Encoder
+from longspan import CheckpointError, Encoder, MultiVectorEncoder
 
 FC1 = "roberta.encoder.layers.1.mlp.fc1"
 ORIGINAL = f"{FC1}.parametrizations.weight.original"
@@ -34,13 +34,13 @@ TURNED = "RoPE must turn an even number of values of a head, from 2 to 16"
             COLBERT,
             None,
             {"position_embedding_type": "absolute"},
-            "'position_embedding_type' must be 'rotary', got 'abs",
+            "tensor roberta.embeddings.position_embeddings.weight is missing",
         ),
         (
             V3,
             None,
-            {"position_embedding_type": None},
-            "'position_embedding_type' must be 'rotary', got 'absolute'",
+            {"position_embedding_type": "alibi"},
+            "'position_embedding_type' must be 'rotary' or 'absolute', got 'alibi'",
         ),
         (V3, None, {"rotary_emb_base": -1.0}, "'rotary_emb_base' must be above 0, got -1.0"),
         (V3, None, {"rotary_emb_scale_base": 512}, "'rotary_emb_scale_base' must be absent or null, got 512"),
@@ -67,12 +67,12 @@ def test_hostile(
         Encoder(folder)
 
 
-def test_a_table_of_absolute_positions_is_refused(golden: Path, tmp_path: Path) -> None:
-    """As jina-reranker-v2 has it, in this layout."""
+def test_a_table_of_absolute_positions_takes_the_place_of_rope(golden: Path, tmp_path: Path) -> None:
+    """As jina-reranker-v2 has it, in this layout; its golden holds the values."""
     table = {"roberta.embeddings.position_embeddings.weight": np.ones((8194, 64), np.float32)}
     folder = spoilt(golden / COLBERT, tmp_path / "model", lambda t: t.update(table), position_embedding_type="absolute")
-    with pytest.raises(CheckpointError, match="'position_embedding_type' must be 'rotary', got 'absolute'"):
-        Encoder(folder)
+    spec = MultiVectorEncoder(folder).spec
+    assert (spec.position_offset, spec.max_tokens, spec.layers[0].rotary) == (2, 8192, None)
 
 
 def test_a_fine_tune_of_v3_has_a_model_type(golden: Path, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
 
@@ -90,10 +91,17 @@ class LoadedModel:
     """
 
     def __init__(
-        self, opened: OpenedModel, names: WeightMap, adapters: Sequence[Adapter], settings: Mapping[str, object]
+        self,
+        opened: OpenedModel,
+        names: WeightMap,
+        adapters: Sequence[Adapter],
+        settings: Mapping[str, object],
+        *,
+        beside: Collection[str] = (),
     ) -> None:
         """Read the weights by `names`, the family's or what a subclass made of them, and close the checkpoint's files.
-        `settings` are what shapes a vector beside the files and the prompts.
+        `settings` are what shapes a vector beside the files and the prompts, `beside` the tensors of a head that the
+        subclass has read itself.
 
         Raises: CheckpointError, a tensor is missing, misshapen, without a place in the model, or not finite.
         """
@@ -106,12 +114,12 @@ class LoadedModel:
         self.prompts: Final = dict(opened.checkpoint.prompts or opened.spec.default_prompts)
         self._weight_map: Final = names
         self._loading_adapter: Final = threading.Lock()
-        weights = load_weights(opened.checkpoint, self.spec, names, opened.engine)
+        weights = load_weights(opened.checkpoint, self.spec, names, opened.engine, beside=beside)
         weights = add_adapters(weights, self.spec, names, adapters, opened.engine)
         self._encoder: Final = TextEncoder(self.spec, weights, opened.engine)
         self._fingerprint: Final = Fingerprint(
             opened.checkpoint,
-            opened.names.unused,
+            [own for own in opened.names.unused if not any(fnmatchcase(name, own) for name in beside)],
             {"prompts": self.prompts, **settings},
             [(source.task, source.folder) for source in opened.names.peft],
         )

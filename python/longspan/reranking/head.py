@@ -86,6 +86,15 @@ def _vector(checkpoint: Checkpoint, name: str, size: int) -> np.ndarray:
     return finite(checkpoint, name)
 
 
+def finite_rows(checkpoint: Checkpoint, name: str, rows: list[int], shape: tuple[int, int]) -> np.ndarray:
+    """Some rows of a table of this shape, f32; CheckpointError if it has another, or they hold NaN or infinity."""
+    if checkpoint.shape(name) != shape:
+        raise CheckpointError(f"{checkpoint.folder}: tensor {name} must be {shape}, got {checkpoint.shape(name)}")
+    values = checkpoint.read(name)[rows]
+    checkpoint.require_finite(name, values)
+    return values
+
+
 def finite(checkpoint: Checkpoint, name: str) -> np.ndarray:
     """The tensor as f32; CheckpointError if it holds NaN or infinity."""
     values = checkpoint.read(name)

@@ -1,0 +1,323 @@
+"""`Reranker`: its laws, what it refuses, and heads that are damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
+from longspan import CheckpointError, Encoder, Reranker, TruncationWarning
+
+QUERY = "how do I reset a forgotten password"
+DOCUMENTS = [
+    "To reset a forgotten password, open the sign-in page.",
+    "The licence covers the source form.",
+    "",
+    "def reset(user): user.hash = None",
+    "To reset a forgotten password, open the sign-in page.",
+]
+PAIRS = [(QUERY, document) for document in DOCUMENTS]
+NAMES = ["rerank-bert", "rerank-xlmr", "rerank-modernbert", "rerank-jina-v1", "rerank-jina-v2", "rerank-qwen3"]
+
+
+@pytest.fixture(scope="module")
+def bert(golden: Path) -> Reranker:
+    return Reranker(golden / "rerank-bert" / "model")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pair_alone_is_the_pair_in_any_batch(name: str, dtype: str, golden: Path) -> None:
+    reranker = Reranker(golden / name / "model", dtype=dtype)
+    pairs = [(query, document) for query in ("a", QUERY, "") for document in (*DOCUMENTS, "word " * 300)]
+    whole = reranker.predict(pairs, on_truncate="ignore")
+    alone = [reranker.predict(pair, on_truncate="ignore") for pair in pairs]
+    np.testing.assert_array_equal(whole, alone)
+    np.testing.assert_array_equal(whole, reranker.predict(pairs, batch_size=3, on_truncate="ignore"))
+    np.testing.assert_array_equal(whole, reranker.predict(pairs, batch_tokens=70, on_truncate="ignore"))
+
+
+def test_many_queries_at_once_are_each_by_itself(bert: Reranker) -> None:
+    queries = [QUERY, "licence", ""]
+    together = bert.rank(queries, DOCUMENTS)
+    assert together == [bert.rank(query, DOCUMENTS) for query in queries]
+    lists = [DOCUMENTS[:2], [], DOCUMENTS]
+    assert bert.rank(queries, lists) == [bert.rank(query, own) for query, own in zip(queries, lists, strict=True)]
+
+
+def test_a_ranking(bert: Reranker) -> None:
+    scores = bert.predict(PAIRS)
+    assert scores.dtype == np.float32 and scores.shape == (5,)
+    ranking = bert.rank(QUERY, DOCUMENTS, 3, return_documents=True)
+    order = np.argsort(-scores, kind="stable")[:3].tolist()
+    assert [entry["corpus_id"] for entry in ranking] == order
+    assert [entry["text"] for entry in ranking] == [DOCUMENTS[place] for place in order]
+    assert [entry["score"] for entry in ranking] == [float(scores[place]) for place in order]
+    assert order.index(0) < order.index(4) if {0, 4} <= set(order) else True
+    assert "text" not in bert.rank(QUERY, DOCUMENTS)[0]
+    assert bert.rank(QUERY, []) == [] and bert.rank([], []) == []
+    assert bert.predict([]).shape == (0,)
+    assert bert.predict((QUERY, "x")).shape == ()
+
+
+def test_activations(bert: Reranker, golden: Path) -> None:
+    logits = bert.predict(PAIRS)  # the config asks for Identity
+    sigmoid = bert.predict(PAIRS, activation_fn="sigmoid")
+    np.testing.assert_allclose(sigmoid, 1 / (1 + np.exp(-logits.astype(np.float64))), atol=1e-6)
+    np.testing.assert_array_equal(bert.predict(PAIRS, activation_fn=lambda x: -x), -logits)
+    backwards = bert.rank(QUERY, DOCUMENTS, activation_fn=lambda x: -x)
+    assert [entry["corpus_id"] for entry in backwards] == np.argsort(logits, kind="stable").tolist()
+    xlmr = Reranker(golden / "rerank-xlmr" / "model")
+    assert (bert.default_activation, xlmr.default_activation) == ("identity", "sigmoid")
+
+
+def test_ranks_follow_the_logits_where_the_sigmoid_saturates(golden: Path, tmp_path: Path) -> None:
+    def grow(tensors: Tensors) -> None:
+        tensors["classifier.out_proj.weight"] *= 1000
+
+    reranker = Reranker(spoilt(golden / "rerank-xlmr" / "model", tmp_path / "model", grow))
+    logits = reranker.predict(PAIRS, activation_fn="identity")
+    ranking = reranker.rank(QUERY, DOCUMENTS)
+    assert [entry["corpus_id"] for entry in ranking] == np.argsort(-logits, kind="stable").tolist()
+
+
+def test_several_labels(golden: Path, tmp_path: Path) -> None:
+    source = golden / "rerank-bert" / "model"
+
+    def widen(tensors: Tensors) -> None:
+        tensors["classifier.weight"] = np.concatenate([tensors["classifier.weight"], np.ones((2, 64), np.float32)])
+        tensors["classifier.bias"] = np.zeros(3, np.float32)
+
+    labels = {str(place): f"L{place}" for place in range(3)}
+    reranker = Reranker(spoilt(source, tmp_path / "model", widen, id2label=labels))
+    scores = reranker.predict(PAIRS, apply_softmax=True)
+    assert scores.shape == (5, 3)
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+    assert reranker.predict(PAIRS[0]).shape == (3,)
+    with pytest.raises(ValueError, match="rank: the model has 3 labels, and a ranking needs 1"):
+        reranker.rank(QUERY, DOCUMENTS)
+
+
+def test_prompts_go_before_the_query(golden: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(golden / "rerank-bert" / "model", folder)
+    published = {"prompts": {"web": "search: "}, "default_prompt_name": "web", "activation_fn": "torch.nn.Sigmoid"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(published))
+    reranker = Reranker(folder)
+    plain = Reranker(golden / "rerank-bert" / "model")
+    told = [(f"search: {query}", document) for query, document in PAIRS]
+    assert reranker.default_activation == "sigmoid"  # the newest place wins
+    np.testing.assert_array_equal(reranker.predict(PAIRS, activation_fn="identity"), plain.predict(told))
+    np.testing.assert_array_equal(reranker.predict(PAIRS, activation_fn="identity", prompt=""), plain.predict(PAIRS))
+
+
+def test_what_is_cut_is_told(bert: Reranker) -> None:
+    long = [("a " * 40, "a " * 60)]
+    with pytest.warns(TruncationWarning, match="1 of 1 pairs had more than 43 tokens; 20 tokens of queries and 40 of"):
+        bert.predict(long, max_length=43)
+    with pytest.raises(ValueError, match="tokens of queries and 50 of documents were left out"):
+        bert.rank(long[0][0], [long[0][1]], max_length=43, max_query_length=30, on_truncate="error")
+
+
+def test_windows_find_what_a_cut_loses(golden: Path) -> None:
+    reranker = Reranker(golden / "rerank-xlmr" / "model")
+    answer = "To reset a forgotten password, open the sign-in page."
+    document = "Linz und Graz. " * 12 + answer
+    options = {"max_length": 96, "max_query_length": 48, "on_truncate": "ignore"}
+    [best] = reranker.rank(QUERY, [document], long_documents="windows", **options)
+    [cut] = reranker.rank(QUERY, [document], **options)
+    assert best["score"] >= cut["score"]
+    short = reranker.rank(QUERY, ["x"], long_documents="windows", **options)
+    assert short == reranker.rank(QUERY, ["x"], **options)
+    with pytest.raises(ValueError, match="max_length must be at least twice max_query_length"):
+        reranker.rank(QUERY, ["x"], long_documents="windows", max_length=90, max_query_length=46)
+
+
+def test_an_adapter_changes_the_scores_of_its_task(bert: Reranker, golden: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    reranker = Reranker(golden / "rerank-bert" / "model")
+    rng = np.random.default_rng(5)
+    at = "base_model.model.bert.encoder.layer.0.attention.self.query"
+    factors = {
+        f"{at}.lora_A.weight": rng.standard_normal((4, 64)).astype(np.float32),
+        f"{at}.lora_B.weight": rng.standard_normal((64, 4)).astype(np.float32),
+    }
+    save_file(factors, tmp_path / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["0.attention.self.query"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    before = reranker.predict(PAIRS)
+    reranker.load_adapter("law", tmp_path)
+    np.testing.assert_array_equal(reranker.predict(PAIRS), before)
+    adapted = reranker.predict(PAIRS, task="law")
+    assert np.abs(adapted - before).max() > 1e-2
+
+    def merge(tensors: Tensors) -> None:
+        delta = 2 * factors[f"{at}.lora_B.weight"].astype(np.float64) @ factors[f"{at}.lora_A.weight"]
+        tensors["bert.encoder.layer.0.attention.self.query.weight"] += delta.astype(np.float32)
+
+    merged = Reranker(spoilt(golden / "rerank-bert" / "model", tmp_path / "merged", merge))
+    np.testing.assert_allclose(adapted, merged.predict(PAIRS), atol=1e-4)
+
+
+def test_a_listwise_model_sees_its_list(golden: Path) -> None:
+    reranker = Reranker(golden / "rerank-jina-v3" / "model")
+    assert reranker.is_listwise
+    alone = reranker.predict(PAIRS)
+    assert [reranker.rank(QUERY, [text])[0]["score"] for text in DOCUMENTS] == [float(score) for score in alone]
+    together = reranker.rank([QUERY, "x"], [DOCUMENTS, DOCUMENTS[:2]])
+    assert together == [reranker.rank(QUERY, DOCUMENTS), reranker.rank("x", DOCUMENTS[:2])]
+    split = "<|embed_<|embed_token|>token|>"  # deleting the marker inside joins another
+    assert len(reranker.rank(QUERY, [split, "y"])) == 2
+    with pytest.raises(ValueError, match="a listwise model cuts long documents"):
+        reranker.rank(QUERY, DOCUMENTS, long_documents="windows")
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda r: r.predict("text"), "pairs must be a list of .query, document., got one str"),
+        (lambda r: r.predict([("a", "b"), "cd"]), r"pairs\[1\] must be a query and a document, got str"),
+        (lambda r: r.predict([("a", "b", "c")]), r"pairs\[0\] must be a query and a document, got tuple"),
+        (lambda r: r.predict([("a", 3)]), r"pairs\[0\]\[1\] must be a str, got int"),
+        (lambda r: r.rank("a", "b"), "documents must be a list of str, got one str"),
+        (lambda r: r.rank("a", [None]), r"documents\[0\] must be a str, got NoneType"),
+        (lambda r: r.rank(["a", "b"], [["c"]]), "one list for all queries or 2 lists, one a query; got 1"),
+        (lambda r: r.rank("a", ["b"], 0), "top_k must be 1 or more, got 0"),
+        (lambda r: r.rank("a", ["b"], top_k=1.5), "top_k"),
+        (lambda r: r.rank("a", ["b"], long_documents="half"), "long_documents must be one of 'cut', 'windows'"),
+        (lambda r: r.rank("a", ["b"], overlap_tokens=-1), "overlap_tokens must be 0 or more, got -1"),
+        (lambda r: r.predict([("a", "b")], max_length=3), "max_length must be from 4 to 512, got 3"),
+        (lambda r: r.predict([("a", "b")], max_length=513), "max_length must be from 4 to 512, got 513"),
+        (lambda r: r.predict([("a", "b")], max_query_length=0), "max_query_length must be from 1 to 512, got 0"),
+        (lambda r: r.predict([("a", "b")], activation_fn="tanh"), "activation_fn must be 'identity', 'sigmoid' or a"),
+        (lambda r: r.predict([("a", "b")], activation_fn=lambda x: x[:, 0]), "activation_fn must keep the shape"),
+        (lambda r: r.predict([("a", "b")], task="law"), "task must be .* got 'law'"),
+        (lambda r: r.predict([("a", "b")], prompt_name="web"), "prompt_name must be one of the model's prompts"),
+        (lambda r: r.predict([("a", "b")], on_truncate="no"), "on_truncate must be one of"),
+        (lambda r: r.predict([("a", "\ud800")]), "lone surrogate"),
+    ],
+)
+def test_bad_arguments(bert: Reranker, call: Callable[[Reranker], object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        call(bert)
+
+
+def set_tensor(name: str, values: object) -> Callable[[Tensors], None]:
+    return lambda tensors: tensors.__setitem__(name, np.asarray(values, np.float32))
+
+
+@pytest.mark.parametrize(
+    "name, change, config, message",
+    [
+        ("bert", set_tensor("classifier.weight", np.ones((1, 63))), {}, r"classifier.weight must be \(any, 64\)"),
+        (
+            "bert",
+            set_tensor("classifier.weight", np.ones(64)),
+            {},
+            r"classifier.weight must be \(any, 64\), got \(64,\)",
+        ),
+        ("bert", set_tensor("classifier.weight", np.ones((0, 64))), {}, r"must be \(any, 64\), got \(0, 64\)"),
+        ("bert", set_tensor("classifier.bias", np.ones(2)), {}, r"classifier.bias must be \(1,\), got \(2,\)"),
+        ("bert", set_tensor("classifier.weight", np.full((1, 64), np.nan)), {}, "'classifier.weight' holds nan"),
+        (
+            "bert",
+            set_tensor("bert.pooler.dense.weight", np.ones((64, 60))),
+            {},
+            r"pooler.dense.weight must be \(any, 64",
+        ),
+        ("bert", lambda t: t.pop("bert.pooler.dense.weight"), {}, "needs one pooler.dense.weight .* got 0"),
+        ("bert", lambda t: t.pop("classifier.weight"), {}, "is no reranker: it has neither"),
+        (
+            "bert",
+            set_tensor("classifier.weight", np.ones((2, 64))),
+            {},
+            "must be|says 1 labels, but the head's .* have 2",
+        ),
+        ("bert", None, {"num_labels": 4}, "says 4 labels, but the head's weights have 1"),
+        (
+            "bert",
+            None,
+            {"sbert_ce_default_activation_function": "os.system"},
+            "must be one of torch.nn.Identity.*'os.s",
+        ),
+        ("bert", None, {"sbert_ce_default_activation_function": "torch.nn.Tanh"}, "must be one of torch.nn.Identity"),
+        ("xlmr", lambda t: t.pop("classifier.dense.weight"), {}, "classifier.dense.weight"),
+        ("modernbert", None, {"classifier_pooling": "max"}, "'classifier_pooling' must be one of cls, mean, got 'max'"),
+        ("modernbert", set_tensor("head.norm.weight", np.ones(3)), {}, r"head.norm.weight must be \(64,\), got \(3,\)"),
+        ("jina-v3", set_tensor("projector.0.weight", np.ones((32, 60))), {}, r"projector.0.weight must be \(any, 64\)"),
+        ("jina-v3", set_tensor("projector.2.weight", np.ones((32, 60))), {}, r"projector.2.weight must be \(any, 32\)"),
+        ("jina-v3", lambda t: t.pop("projector.2.weight"), {}, "projector.2.weight"),
+        ("qwen3", None, {"architectures": ["Qwen3Model"]}, "is no reranker"),
+        ("qwen3", None, {"vocab_size": 3}, "different models|must be"),
+    ],
+)
+def test_hostile_heads(
+    name: str,
+    change: Callable[[Tensors], object] | None,
+    config: dict[str, object],
+    message: str,
+    golden: Path,
+    tmp_path: Path,
+) -> None:
+    folder = spoilt(golden / f"rerank-{name}" / "model", tmp_path / "model", change or (lambda _: None), **config)
+    with pytest.raises(CheckpointError, match=message):
+        Reranker(folder)
+
+
+def test_an_embedding_model_is_no_reranker(golden: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"longspan\.Encoder loads what makes vectors"):
+        Reranker(golden / "bert-minilm")
+
+
+def test_a_logit_score_of_other_tokens_needs_a_template(golden: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(golden / "rerank-qwen3" / "model", folder)
+    kinds = "sentence_transformers.models.Transformer", "sentence_transformers.cross_encoder.modules.LogitScore"
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": kind}
+        for i, (path, kind) in enumerate(zip(("", "1_LogitScore"), kinds))
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_LogitScore").mkdir()
+    score = folder / "1_LogitScore" / "config.json"
+    score.write_text(json.dumps({"true_token_id": 9454, "false_token_id": None}))
+    with pytest.raises(CheckpointError, match=r"the score is of the tokens \[9454, None\], but the prompt of 'qwen3'"):
+        Reranker(folder)
+    plain = Reranker(golden / "rerank-qwen3" / "model")
+    ids = {f"{key}_token_id": plain.tokenizer.token_id(token) for key, token in (("true", "yes"), ("false", "no"))}
+    score.write_text(json.dumps(ids))
+    np.testing.assert_array_equal(Reranker(folder).predict(PAIRS), plain.predict(PAIRS))
+
+
+def test_an_untied_output_table_is_used(golden: Path, tmp_path: Path) -> None:
+    source = golden / "rerank-qwen3" / "model"
+    tensors = read_tensors(source)
+    tensors["lm_head.weight"] = -tensors["model.embed_tokens.weight"]
+    config = json.loads((source / "config.json").read_text())
+    folder = write_checkpoint(source, tmp_path / "untied", tensors, {**config, "tie_word_embeddings": False})
+    plain = Reranker(source).predict(PAIRS, activation_fn="identity")
+    np.testing.assert_allclose(Reranker(folder).predict(PAIRS, activation_fn="identity"), -plain, atol=1e-5)
+
+
+def test_the_encoder_reads_a_reranker_s_trunk(golden: Path) -> None:
+    with pytest.warns(UserWarning, match="classifier.weight are not needed here and left out"):
+        encoder = Encoder(golden / "rerank-bert" / "model")
+    assert encoder.encode("a text").shape == (64,)
+
+
+def test_the_fingerprint_knows_the_head(bert: Reranker, golden: Path, tmp_path: Path) -> None:
+    def change(tensors: Tensors) -> None:
+        tensors["bert.pooler.dense.bias"][0] += 1
+
+    other = Reranker(spoilt(golden / "rerank-bert" / "model", tmp_path / "model", change))
+    assert bert.fingerprint == Reranker(golden / "rerank-bert" / "model").fingerprint != other.fingerprint
+
+
+def test_it_says_what_it_is(bert: Reranker) -> None:
+    assert repr(bert).endswith("BERT, max_length=512)") and "float32" in bert.explain()
