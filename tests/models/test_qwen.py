@@ -31,7 +31,12 @@ V4 = "jina-v4/model"
         ),
         (CODE, None, {"use_sliding_window": True}, "'use_sliding_window' must be False, got True; Qwen2 is supported"),
         (CODE, None, {"is_causal": False}, "'is_causal' must be True, got False"),
-        (CODE, None, {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_scaling: 'type' must be one of default"),
+        (
+            CODE,
+            None,
+            {"rope_scaling": {"type": "longrope", "factor": 4.0}},
+            "rope_scaling: 'type' must be one of default",
+        ),
         (CODE, None, {"rope_theta": None}, "'rope_theta' is missing"),
         (CODE, None, {"rope_theta": -5}, "'rope_theta' must be above 0"),
         (CODE, None, {"num_key_value_heads": 3}, "'num_attention_heads' 4 is no multiple of 'num_key_value_heads' 3"),
@@ -49,7 +54,7 @@ V4 = "jina-v4/model"
         (
             MERGED,
             None,
-            {"rope_parameters": {"rope_type": "yarn"}},
+            {"rope_parameters": {"rope_type": "longrope"}},
             "rope_parameters: 'rope_type' must be one of default",
         ),
         (MERGED, None, {"head_dim": None}, r"q_proj.weight must be \(512, 64\)"),  # the class's default is 128
@@ -79,7 +84,7 @@ def test_a_tied_head_is_left_out(golden: Path, tmp_path: Path) -> None:
 
 
 def test_v4_s_text_config_rules(golden: Path, tmp_path: Path) -> None:
-    text = {**read_config(golden / V4)["text_config"], "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}
+    text = {**read_config(golden / V4)["text_config"], "rope_scaling": {"rope_type": "longrope", "factor": 2.0}}
     with pytest.raises(CheckpointError, match="text_config: rope_scaling: 'rope_type' must be one of default, mrope"):
         Encoder(spoilt(golden / V4, tmp_path / "yarn", text_config=text))
     text["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from longspan.models.engines.engine import OpsEngine
@@ -22,6 +24,9 @@ class TextEncoder:
         self.weights = weights
         self._slopes = engine.place(alibi_slopes(spec.num_heads)) if spec.alibi else None
         self._rotary_tables: dict[Rotary, tuple[np.ndarray, np.ndarray]] = {}
+        rotary = [layer.rotary for layer in spec.layers if layer.rotary is not None]
+        trained = [own.trained_tokens for own in rotary if own.trained_tokens is not None]
+        self._trained_tokens = min(trained, default=None)
         self._outgrown_tables: list[tuple[np.ndarray, np.ndarray]] = []  # captured passes may still read them
 
     @property
@@ -40,7 +45,16 @@ class TextEncoder:
         return self.compute(self.engine.place_batch(self.prepare(batch)), workspace)
 
     def prepare(self, batch: PackedBatch) -> PackedBatch:
-        """The batch, with what else `compute` wants to know of it; all on the host."""
+        """The batch, with what else `compute` wants to know of it; all on the host.
+
+        Raises: ValueError, a text needs RoPE tables of its own length, which only the CPU gives it.
+        """
+        trained = self._trained_tokens
+        if trained is not None and batch.max_seqlen > trained and not self.engine.computes_on_host:
+            raise ValueError(
+                f"encode: a text has {batch.max_seqlen} tokens, and this model's RoPE goes by a text's length beyond "
+                f"{trained}, which runs on the CPU alone; set max_length to {trained} or less"
+            )
         return batch
 
     def compute(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
@@ -66,10 +80,29 @@ class TextEncoder:
 
     def _attend(self, layer: LayerSpec, qkv: np.ndarray, context: np.ndarray, batch: PackedBatch) -> None:
         """context = the attended values, all heads side by side."""
-        spec = self.spec
         q, k, v = self._heads(qkv)
-        cos, sin = (None, None) if layer.rotary is None else self._tables(layer.rotary, batch.max_seqlen)
-        options = AttentionOptions(
+        out = context.reshape(q.shape)
+        trained = None if layer.rotary is None else layer.rotary.trained_tokens
+        if layer.rotary is None or trained is None or batch.max_seqlen <= trained or not self.engine.computes_on_host:
+            tables = None if layer.rotary is None else self._tables(layer.rotary, batch.max_seqlen)
+            self.engine.attend(q, k, v, batch.cu_seqlens, batch.cu_seqlens, self._options(layer, tables), out=out)
+            return
+        # Texts beyond the trained length, which come first, each by themselves: their frequencies go by their length.
+        starts = batch.cu_seqlens.tolist()
+        num_long = int(np.count_nonzero(np.diff(batch.cu_seqlens) > trained))
+        groups = [(row, row + 1) for row in range(num_long)]
+        if num_long < len(starts) - 1:
+            groups.append((num_long, len(starts) - 1))
+        for first, end in groups:
+            part, offsets = slice(starts[first], starts[end]), batch.cu_seqlens[first : end + 1] - starts[first]
+            is_long = first < num_long
+            tables = long_tables(layer.rotary, int(offsets[-1])) if is_long else self._tables(layer.rotary, trained)
+            self.engine.attend(q[part], k[part], v[part], offsets, offsets, self._options(layer, tables), out=out[part])
+
+    def _options(self, layer: LayerSpec, tables: tuple[np.ndarray, np.ndarray] | None) -> AttentionOptions:
+        """Everything that bends this layer's attention."""
+        spec, (cos, sin) = self.spec, (None, None) if tables is None else tables
+        return AttentionOptions(
             softmax_scale=spec.scale,
             slopes=self._slopes,
             cos=cos,
@@ -79,7 +112,6 @@ class TextEncoder:
             causal=spec.causal,
             window=layer.window,
         )
-        self.engine.attend(q, k, v, batch.cu_seqlens, batch.cu_seqlens, options, out=context.reshape(q.shape))
 
     def _heads(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """q, k and v, (total_tokens, heads, head_dim) each, in the memory of qkv."""
@@ -98,3 +130,9 @@ class TextEncoder:
                 self._outgrown_tables.append(tables)
             tables = self._rotary_tables[rotary] = (self.engine.place(cos), self.engine.place(sin))
         return tables
+
+
+@functools.lru_cache(maxsize=16)
+def long_tables(rotary: Rotary, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of one text of `length` tokens, whose frequencies go by its length."""
+    return rotary_tables(rotary, length, length)

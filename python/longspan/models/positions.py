@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from longspan.models.spec import RelativeBias, Rotary
+from longspan.models.spec import RelativeBias, Rotary, RotaryScaling
 
 
 def alibi_slopes(num_heads: int) -> np.ndarray:
@@ -19,17 +19,54 @@ def alibi_slopes(num_heads: int) -> np.ndarray:
     return np.concatenate([regular, further])[:num_heads].astype(np.float32)
 
 
-def rotary_tables(rotary: Rotary, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin, (length, rotary.dim / 2) f32 each.
+def rotary_tables(rotary: Rotary, length: int, text_tokens: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin, (length, rotary.dim / 2) f32 each; `text_tokens`: the text's length, where frequencies go by it.
 
     Frequencies, angles and tables are rounded to float32 one after the other, as the original classes do: exact tables
     would move hidden states by 1e-5 at a thousand tokens.
     """
-    exponents = np.arange(0, rotary.dim, 2) / rotary.dim
-    frequencies = (1 / rotary.theta**exponents).astype(np.float32)
+    frequencies = rotary_frequencies(rotary, text_tokens).astype(np.float32)
     angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
     wide = angles.astype(np.float64)
-    return np.cos(wide).astype(np.float32), np.sin(wide).astype(np.float32)
+    cos, sin = np.cos(wide).astype(np.float32), np.sin(wide).astype(np.float32)
+    factor = np.float32(1 if rotary.scaling is None else rotary.scaling.attention_factor)
+    return (cos, sin) if factor == 1 else (cos * factor, sin * factor)
+
+
+def rotary_frequencies(rotary: Rotary, text_tokens: int) -> np.ndarray:
+    """(rotary.dim / 2,) f64, scaled as `RotaryScaling` says."""
+    dim, theta, scaling = rotary.dim, rotary.theta, rotary.scaling
+    exponents = np.arange(0, dim, 2) / dim
+    if scaling is None:
+        return 1 / theta**exponents
+    factor = scaling.factor
+    if scaling.kind == "linear":
+        return 1 / theta**exponents / factor
+    if scaling.kind == "ntk":
+        return (theta * factor) ** -exponents / factor ** (2 / dim)
+    if scaling.kind == "dynamic":
+        stretch = factor * max(text_tokens, scaling.trained_tokens) / scaling.trained_tokens - (factor - 1)
+        return (theta * stretch ** (dim / (dim - 2))) ** -exponents
+    kept = 1 - _yarn_ramp(rotary, scaling)
+    own = 1 / theta**exponents
+    return own / factor * (1 - kept) + own * kept
+
+
+def _yarn_ramp(rotary: Rotary, scaling: RotaryScaling) -> np.ndarray:
+    """(rotary.dim / 2,): 0 where a frequency stays, 1 where it is divided by the factor."""
+
+    def place(turns: float) -> float:
+        """Where a frequency makes so many turns within the trained length."""
+        ratio = scaling.trained_tokens / (turns * 2 * math.pi)
+        return rotary.dim * math.log(ratio) / (2 * math.log(rotary.theta))
+
+    low, high = place(scaling.beta_fast), place(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rotary.dim - 1)
+    if low == high:
+        high += 0.001
+    return np.clip((np.arange(rotary.dim // 2) - low) / (high - low), 0, 1)
 
 
 def relative_bias_table(weights: np.ndarray, bias: RelativeBias) -> np.ndarray:

@@ -19,12 +19,37 @@ PoolingMode = Literal["mean", "cls", "lasttoken"]
 
 
 @dataclass(frozen=True, slots=True)
+class RotaryScaling:
+    """How RoPE's frequencies f_i = theta^(-2 i / dim) change for texts longer than those of the first training.
+
+    linear: f_i / factor. ntk: theta * factor in place of theta, then / factor^(2 / dim); of GTE's models.
+    dynamic: of a text of n > trained_tokens tokens, theta * (factor n / trained_tokens - factor + 1)^(dim / (dim - 2)).
+    yarn: f_i where a full turn is short beside trained_tokens, f_i / factor where it is long, a ramp between the two;
+    cos and sin times attention_factor. Source: arXiv:2309.00071, and transformers' code of the same names.
+    """
+
+    kind: Literal["linear", "ntk", "dynamic", "yarn"]
+    factor: float
+    trained_tokens: int = 0
+    attention_factor: float = 1.0
+    beta_fast: float = 32.0  # turns within trained_tokens above which a frequency stays
+    beta_slow: float = 1.0  # and below which it is divided
+    truncate: bool = True  # whether the ramp begins and ends at whole places
+
+
+@dataclass(frozen=True, slots=True)
 class Rotary:
     """RoPE on q and k: angle(t, i) = t * theta^(-2 i / dim) at place t of the text, over the first `dim` of a head."""
 
     theta: float
     dim: int
     interleaved: bool = False  # which values pair: (2 i, 2 i + 1), or (i, i + dim / 2)
+    scaling: RotaryScaling | None = None
+
+    @property
+    def trained_tokens(self) -> int | None:
+        """The longest text whose tables are every text's; a longer one has its own. None: all share one."""
+        return self.scaling.trained_tokens if self.scaling is not None and self.scaling.kind == "dynamic" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class OpsEngine:
     # Tokens of a batch where the caller names no number: enough rows for the products to run at their full rate; with
     # more, the activations only leave the cache.
     batch_tokens = 2048
+    computes_on_host = True  # so that arrays of a batch can be looked at while it is computed
     batches_ahead = 0  # that may be under way on a device while the host prepares the next
 
     def __init__(self, dtype: ComputeType = "float32") -> None:

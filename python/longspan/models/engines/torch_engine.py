@@ -53,6 +53,7 @@ class TorchEngine(OpsEngine):
         recorder: what makes graphs; None for CUDA's own on a GPU, and for none elsewhere.
     """
 
+    computes_on_host = False
     batches_ahead = 2
     batch_tokens = 16384  # what fills a large GPU
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.models.families.family import Family, read_head_dim, read_size, require
-from longspan.models.families.llama import llama_spec, llama_weight_map, read_rope_theta
+from longspan.models.families.llama import llama_spec, llama_weight_map
 from longspan.models.families.qwen import JINA_V5, adapted_by_peft, is_v5_nano
 from longspan.models.spec import ModelSpec, WeightMap
 
@@ -29,7 +29,6 @@ def _describe(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         names,
         family="EuroBERT",
         head_dim=config.get_int("head_dim", divided),
-        theta=read_rope_theta(config),
         causal=False,
         default_pooling="lasttoken" if is_v5 else "mean",
         default_normalize=is_v5,

@@ -9,7 +9,6 @@ from typing import Literal
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
 from longspan.models.families.family import (
-    check_rotary_dim,
     find_prefix,
     linear_map,
     norm_map,
@@ -18,7 +17,8 @@ from longspan.models.families.family import (
     read_positive,
     read_size,
 )
-from longspan.models.spec import LayerMap, LayerSpec, ModelSpec, PoolingMode, Rotary, WeightMap
+from longspan.models.families.rope import PLAIN, read_rotary, scaled_tokens
+from longspan.models.spec import LayerMap, LayerSpec, ModelSpec, PoolingMode, WeightMap
 
 
 def llama_spec(
@@ -27,22 +27,28 @@ def llama_spec(
     *,
     family: str,
     head_dim: int,
-    theta: float,
+    rope_kinds: tuple[str, ...] = PLAIN,
     causal: bool,
     default_pooling: PoolingMode,
     default_normalize: bool,
     qk_norm: Literal["head"] | None = None,
     max_tokens: int | None = None,
 ) -> ModelSpec:
-    """The spec; `max_tokens` is a limit below `max_position_embeddings`, if there is one."""
+    """The spec.
+
+    Args:
+        rope_kinds: as `read_rotary`'s `plain`.
+        max_tokens: a limit below what the positions allow, if there is one.
+    """
     num_heads = read_size(config, "num_attention_heads")
     kv_heads = config.get_int("num_key_value_heads", num_heads)
     if kv_heads < 1 or num_heads % kv_heads:
         raise CheckpointError(
             f"{config.source}: 'num_attention_heads' {num_heads} is no multiple of 'num_key_value_heads' {kv_heads}"
         )
-    rotary = Rotary(theta, check_rotary_dim(config, head_dim, head_dim))
     positions = read_size(config, "max_position_embeddings")
+    rotary = read_rotary(config, head_dim, head_dim, plain=rope_kinds, positions=positions)
+    positions = scaled_tokens(rotary, positions)
     return ModelSpec(
         family=family,
         hidden_size=read_size(config, "hidden_size"),
@@ -96,33 +102,3 @@ def llama_weight_map(
         final_norm=norm_map(f"{prefix}norm", bias=False),
         unused=("lm_head.weight", *unused),
     )
-
-
-def read_rope_theta(config: JsonObject, *, kinds: tuple[str, ...] = ("default",)) -> float:
-    """RoPE's base, from `rope_theta` or, as newer configs have it, from `rope_parameters`.
-
-    Args:
-        kinds: the rope types under which the places of a text are still 0, 1, 2, … and the angles plain.
-    """
-    for key in ("rope_parameters", "rope_scaling"):
-        rope = config.get_object(key, None)
-        if rope is not None:
-            _check_rope_type(rope, kinds)
-    theta = config.get_float("rope_theta", None)
-    rope = config.get_object("rope_parameters", None)
-    newer = None if rope is None else rope.get_float("rope_theta", None)
-    if theta is not None and newer is not None and theta != newer:
-        raise CheckpointError(f"{config.source}: 'rope_theta' is {theta}, but {newer} in 'rope_parameters'")
-    if newer is not None and rope is not None:
-        return read_positive(rope, "rope_theta")
-    return read_positive(config, "rope_theta")
-
-
-def _check_rope_type(rope: JsonObject, kinds: tuple[str, ...]) -> None:
-    for key in ("rope_type", "type"):
-        kind = rope.get_str(key, "default")
-        if kind not in kinds:
-            raise CheckpointError(
-                f"{rope.source}: {key!r} must be one of {', '.join(kinds)}, got {kind!r}; "
-                f"positions scaled in another way are not supported"
-            )

@@ -13,7 +13,7 @@ from typing import Final
 
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.models.families.family import Family, read_dims, read_head_dim, read_names, read_size, require
-from longspan.models.families.llama import llama_spec, llama_weight_map, read_rope_theta
+from longspan.models.families.llama import llama_spec, llama_weight_map
 from longspan.models.spec import ModelSpec, PeftSource, TaskSpec, WeightMap
 
 JINA_V5: Final = "jina_embeddings_v5"  # the model_type of both sizes: small is a Qwen3, nano a EuroBERT
@@ -55,7 +55,6 @@ def _describe_qwen2(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         names,
         family="Qwen2",
         head_dim=config.get_int("head_dim", divided),
-        theta=read_rope_theta(config),
         causal=True,
         default_pooling="lasttoken",
         default_normalize=True,
@@ -76,7 +75,6 @@ def _describe_qwen3(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         names,
         family="Qwen3",
         head_dim=config.get_int("head_dim", 128),
-        theta=read_rope_theta(config),
         causal=True,
         qk_norm="head",
         default_pooling="lasttoken",
@@ -107,7 +105,7 @@ def _describe_qwen_vl(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         names,
         family="Qwen2.5-VL text side",
         head_dim=read_head_dim(config, read_size(config, "hidden_size"), read_size(config, "num_attention_heads")),
-        theta=read_rope_theta(config, kinds=("default", "mrope")),
+        rope_kinds=("default", "mrope"),
         causal=True,
         default_pooling="mean",
         default_normalize=True,
