@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from longspan import CheckpointError
+from longspan.checkpoint.json_object import JsonObject
 from longspan.text.pairs import PairTemplate, kept, pair_rows
 from longspan.text.tokenizer import TextTokenizer
 
@@ -46,6 +47,17 @@ def test_what_is_kept_fits(query: int, document: int, room: int, max_query: int 
     assert of_query + of_document <= room
     if query + document <= room and max_query is None:
         assert (of_query, of_document) == (query, document)
+
+
+def test_the_start_is_cut_where_the_settings_say_so(golden: Path) -> None:
+    path = golden / "rerank-bert" / "model" / "tokenizer.json"
+    config = JsonObject({"truncation_side": "left"}, "tokenizer_config.json")
+    own = TextTokenizer.from_file(path, max_length=512, vocab_size=900, config=config)
+    theirs = Tokenizer.from_str(own.backend.to_str())
+    theirs.enable_truncation(12, strategy="longest_first", direction="left")
+    pairs = [("one two three four five", "six seven eight nine ten"), ("", "six seven eight nine ten one two")]
+    rows = pair_rows(own, PairTemplate.of(own), pairs, max_length=12, with_types=False)
+    assert [row.ids.tolist() for row in rows] == [theirs.encode(*pair).ids for pair in pairs]
 
 
 def test_the_losses_of_each_side_are_told(golden: Path) -> None:

@@ -124,5 +124,5 @@ class Losses:
             return None
         return (
             f"{self._caller}: {self._pairs} of {self._total} pairs had more than {self._limit} tokens; {self._query} "
-            f"tokens of queries and {self._document} of documents were left out, from the end"
+            f"tokens of queries and {self._document} of documents were left out"
         )

@@ -24,8 +24,8 @@ class PairRow:
     Attributes:
         ids: (tokens,) int32.
         types: (tokens,) int32, the token types; None where the tokenizer makes none.
-        lost_query: tokens of the query that were cut off its end.
-        lost_document: tokens of the document that were cut off its end.
+        lost_query: tokens of the query that were cut off.
+        lost_document: tokens of the document that were cut off.
     """
 
     ids: np.ndarray
@@ -133,15 +133,21 @@ def pair_rows(
     max_query_length: int | None = None,
     with_types: bool,
 ) -> list[PairRow]:
-    """One row a pair of a query and a document, cut to `max_length` tokens, special ones included."""
+    """One row a pair of a query and a document, cut to `max_length` tokens, special ones included, at the end that the
+    tokenizer's own settings name."""
     queries = unique_ids(tokenizer, (query for query, _ in pairs), "queries")
     documents = unique_ids(tokenizer, (document for _, document in pairs), "documents")
     room = max_length - template.num_special
+    from_left = tokenizer.truncation_side == "left"
     rows: list[PairRow] = []
     for query_text, document_text in pairs:
         query, document = queries[query_text], documents[document_text]
         keep_query, keep_document = kept(len(query), len(document), room, max_query_length)
-        row = template.row(query[:keep_query], document[:keep_document], with_types=with_types)
+        own = (
+            part[-size:] if from_left and size else part[:size]
+            for part, size in ((query, keep_query), (document, keep_document))
+        )
+        row = template.row(*own, with_types=with_types)
         lost = len(query) - keep_query, len(document) - keep_document
         rows.append(PairRow(row.ids, row.types, *lost) if any(lost) else row)
     return rows
