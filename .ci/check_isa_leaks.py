@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ISAS = ("avx2", "avx512", "avx512_vnni", "avx512_bf16")
+ISAS = ("avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon", "neon_dotprod", "neon_i8mm")
 WEAK = set("WVu")
 
 
