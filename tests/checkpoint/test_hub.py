@@ -195,6 +195,26 @@ def test_arguments_reach_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
 
 
+def test_bare_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As sentence-transformers takes them: its own models first, then a model without an organisation."""
+    there = {"sentence-transformers/all-MiniLM-L6-v2", "bert-base-uncased"}
+    asked = []
+
+    def download(name: str, **kwargs: object) -> str:
+        asked.append(name)
+        if name not in there:
+            raise hub_error("RepositoryNotFoundError")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve("all-MiniLM-L6-v2") == resolve("bert-base-uncased") == tmp_path
+    assert asked == [
+        "sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/bert-base-uncased", "bert-base-uncased"
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError, match="sentence-transformers/no-such is neither a folder nor a model"):
+        resolve("no-such")
+
+
 def is_fetched(file: str) -> bool:
     return any(fnmatchcase(file, want) for want in WANTED) and not any(fnmatchcase(file, skip) for skip in UNWANTED)
 
@@ -213,6 +233,16 @@ def test_all_that_a_checkpoint_needs_is_fetched(golden: Path) -> None:
         "adapters/adapter_model.safetensors",
         "artifact.metadata",
         "spiece.model",
+        "0_Transformer/tokenizer.json",
+        "0_Transformer/tokenizer_config.json",
+        "0_Transformer/sentence_bert_config.json",
+        "0_Transformer/vocab.txt",
+        "0_Transformer/merges.txt",
+        "0_Transformer/special_tokens_map.json",
+        "0_Transformer/model.safetensors.index.json",
+        "preprocessor_config.json",
+        "query_0_SparseStaticEmbedding/tokenizer.json",
+        "router_config.json",
     ):
         assert is_fetched(file), file
 

@@ -228,7 +228,7 @@ FLOATS = inputs.normal((2, 12), 1)
         ),
         (lambda i: i.add([[1.0]]), TypeError, "BinaryIndex: rows must be a NumPy array, got list"),
         (lambda i: i.add(FLOATS[0]), ValueError, r"BinaryIndex: rows must be \(n, 12\), got \(12,\)"),
-        (lambda i: i.add(FLOATS * np.nan), ValueError, "binarize: x must not hold NaN"),
+        (lambda i: i.add(FLOATS * np.nan), ValueError, "BinaryIndex: rows must be finite, row"),
         (
             lambda i: i.add(np.zeros((2, 3), np.uint8)),
             ValueError,
@@ -262,7 +262,7 @@ FLOATS = inputs.normal((2, 12), 1)
         (
             lambda i: BinaryIndex(12, store="int8").add(FLOATS * np.inf),
             ValueError,
-            "BinaryIndex.add: rows must be finite to be stored as int8",
+            "BinaryIndex: rows must be finite, row 0 holds NaN or infinity",
         ),
     ],
 )
@@ -273,3 +273,43 @@ def test_bad_input_changes_nothing(call: object, error: type[Exception], message
         call(index)
     assert len(index) == 2
     np.testing.assert_array_equal(index.search(FLOATS[1], 5).ids, index.search(FLOATS, 5).ids[1])
+
+
+# integers and values at their borders
+
+
+@pytest.mark.parametrize("store", ["codes", "int8", "float32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_and_queries_are_finite(store: str, value: float) -> None:
+    index = BinaryIndex(8, store=store)  # type: ignore[arg-type]
+    rows = np.eye(8, dtype=np.float32)[:6] + 0.1
+    rows[2, 0] = value
+    with pytest.raises(ValueError, match=r"BinaryIndex: rows must be finite, row 2 holds NaN or infinity"):
+        index.add(rows)
+    assert len(index) == 0
+    index.add(np.eye(8, dtype=np.float32))
+    with pytest.raises(ValueError, match=r"BinaryIndex: queries must be finite, row 2 holds NaN or infinity"):
+        index.search(rows, 3)
+
+
+def test_ids_end_at_2_to_the_63() -> None:
+    index = BinaryIndex(8)
+    rows = np.eye(8, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"BinaryIndex.add: ids must be below 2\^63, got 9223372036854775808"):
+        index.add(rows[:1], ids=np.array([2**63], np.uint64))
+    index.add(rows[:1], ids=np.array([2**63 - 3]))
+    with pytest.raises(ValueError, match=r"3 ids from 9223372036854775806 on would pass 2\^63, 2 are left"):
+        index.add(rows[:3])
+    assert index.ids.tolist() == [2**63 - 3]
+    assert index.add(rows[:2]).tolist() == [2**63 - 2, 2**63 - 1]
+    with pytest.raises(ValueError, match="1 ids from 9223372036854775808 on would pass"):
+        index.add(rows[:1])
+
+
+def test_a_number_of_numpy_s_is_a_number() -> None:
+    index = BinaryIndex(64, store="int8")
+    index.add(np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32))
+    query = np.ones(64, np.float32)
+    found = index.search(query, np.uint8(65), oversample=np.int8(4))
+    assert np.array_equal(found.ids, index.search(query, 65).ids)
+    assert len(found.ids) == 65

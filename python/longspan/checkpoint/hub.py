@@ -7,27 +7,33 @@ import re
 from pathlib import Path
 from typing import Final
 
-# What longspan reads: no code and no pickles. `*` matches "/" too: weights of Dense modules and adapters come along.
+# What longspan reads, in the repository's root or in any folder, as `*` matches "/" too: no code and no pickles.
 WANTED: Final = (
     "config.json",
     "*/config.json",
     "*.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
+    "*.safetensors.index.json",
+    "*tokenizer.json",
+    "*tokenizer_config.json",
+    "*special_tokens_map.json",
+    "*vocab.txt",
+    "*vocab.json",
+    "*merges.txt",
     "*.model",
     "modules.json",
+    "*router_config.json",
+    "*preprocessor_config.json",
+    "*processor_config.json",
+    "*chat_template.json*",
     "config_sentence_transformers.json",
-    "sentence_*_config.json",
+    "*sentence_*_config.json",
     "artifact.metadata",
     "adapters/*.json",
     "README.md",
 )
 UNWANTED: Final = ("onnx/*", "openvino/*")  # the same model again, for other runtimes
 
+BARE_NAMES: Final = "sentence-transformers"  # whose models are known without it, as in that library
 HUB_NAME: Final = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
 
@@ -42,8 +48,9 @@ def resolve(
     """The folder that holds the checkpoint; an existing local folder wins over a model of the same name on the hub.
 
     Args:
-        name_or_path: a folder, or "org/name" on the Hugging Face hub, whose cache, mirror and offline settings hold
-            (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE). Anything that is no string is a path and never asks the hub.
+        name_or_path: a folder, or "org/name" on the Hugging Face hub, or the bare name of one of sentence-transformers'
+            models there; the hub's cache, mirror and offline settings hold (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE).
+            Anything that is no string is a path and never asks the hub.
         revision: branch, tag or commit on the hub; None is its default branch. It says nothing about a local folder.
         token: of the hub; True requires the saved one, None uses it if there is one, False never does.
         cache_dir: where downloads are kept; None is the library's own place.
@@ -64,7 +71,15 @@ def resolve(
         raise ValueError(f"{text} is a file; give the folder that holds the model's config.json")
     if not isinstance(name_or_path, str) or not HUB_NAME.fullmatch(text):
         raise FileNotFoundError(f"there is no folder {text!r}, and a model on the hub would be named org/name")
-    return _download(text, revision, token, cache_dir, local_files_only)
+    if "/" in text:
+        return _download(text, revision, token, cache_dir, local_files_only)
+    try:
+        return _download(f"{BARE_NAMES}/{text}", revision, token, cache_dir, local_files_only)
+    except FileNotFoundError as error:
+        try:
+            return _download(text, revision, token, cache_dir, local_files_only)
+        except FileNotFoundError:
+            raise error from None
 
 
 def _download(

@@ -10,7 +10,7 @@ import numpy as np
 from longspan import _core, reference
 from longspan.ops.arrays import Array, dtype_of, is_array
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes, check_cu_seqlens, check_positive
+from longspan.ops.checks import check_axes, check_cu_seqlens, check_out, check_positive
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
 MAX_GPU_HEAD_DIM = 256
@@ -170,6 +170,7 @@ def _check_rows(q: Array, k: Array, v: Array, out: Array | None) -> None:
         raise ValueError(f"attention_varlen: q's {num_heads} heads must be a multiple of k's, got {k.shape[1]}")
     if out is not None:
         check_axes("attention_varlen", "out", out, (total_q, num_heads, head_dim))
+        check_out("attention_varlen", out, {"q": q, "k": k, "v": v}, may_be=("q",))
 
 
 def _check_lengths(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
 from longspan.ops.arrays import Array, dtype_of, host_values
+
+_TOO_HARD: Final[type[Exception]] = getattr(np, "exceptions", np).TooHardError  # its home since NumPy 1.25
 
 
 def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -> None:
@@ -38,6 +42,39 @@ def check_cu_seqlens(op: str, name: str, cu_seqlens: Array, total: int) -> np.nd
     if offsets[-1] != total:
         raise ValueError(f"{op}: {name} must end at the number of rows, {total}, got {offsets[-1]}")
     return offsets
+
+
+def check_out(op: str, out: Array | None, inputs: Mapping[str, Array | None], *, may_be: tuple[str, ...] = ()) -> None:
+    """`out` has room of its own for every value, and shares none with an input: but it may be, whole, one of `may_be`.
+
+    Looked at on the host only. Two arrays of which it is too hard to tell, by their strides, pass."""
+    target = None if out is None else host_values(op, "out", out)
+    if target is None:
+        return
+    if any(stride == 0 and length > 1 for stride, length in zip(target.strides, target.shape)):
+        raise ValueError(f"{op}: out must have room for every value, got strides {target.strides} for {target.shape}")
+    for name, array in inputs.items():
+        given = None if array is None else host_values(op, name, array)
+        if given is None or not np.may_share_memory(target, given):
+            continue
+        is_whole = (target.__array_interface__["data"], target.strides, target.shape, target.dtype) == (
+            (given.__array_interface__["data"][0], target.__array_interface__["data"][1]),
+            given.strides,
+            given.shape,
+            given.dtype,
+        )
+        if is_whole and name in may_be:
+            continue
+        if _overlap(target, given):
+            rule = f"may be {name} itself, not overlap it otherwise" if name in may_be else f"must not overlap {name}"
+            raise ValueError(f"{op}: out {rule}")
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=100_000)  # type: ignore[arg-type]  # NumPy's types know two numbers
+    except _TOO_HARD:
+        return False
 
 
 def check_positive(op: str, name: str, value: float) -> None:

@@ -83,6 +83,24 @@ def hamming_topk(
         they hold distance 2^31 - 1 and row -1.
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
     """
+    if tie_ranks is not None:
+        check_axes("hamming_topk", "codes", codes, ("n", "bytes"))
+        check_axes("hamming_topk", "tie_ranks", tie_ranks, (codes.shape[0],))
+        _check_dtype("hamming_topk", "tie_ranks", tie_ranks, "int64")
+        _check_permutation(tie_ranks, codes.shape[0])
+    return topk_of_ranked(q, codes, k, filter=filter, tie_ranks=tie_ranks, backend=backend)
+
+
+def topk_of_ranked(
+    q: Array,
+    codes: Array,
+    k: int,
+    *,
+    filter: Array | None,
+    tie_ranks: Array | None,
+    backend: str = "auto",
+) -> tuple[Array, Array]:
+    """`hamming_topk`, where the caller knows that `tie_ranks` are a permutation: an index does, of its own."""
     _check_codes("hamming_topk", q, codes)
     n = codes.shape[0]
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= n:
@@ -90,11 +108,21 @@ def hamming_topk(
     bits = None if filter is None else _filter_bits(filter, n)
     if isinstance(bits, np.ndarray):
         k = min(int(k), _count_bits(bits, n))
-    if tie_ranks is not None:
-        check_axes("hamming_topk", "tie_ranks", tie_ranks, (n,))
-        _check_dtype("hamming_topk", "tie_ranks", tie_ranks, "int64")
     found = HAMMING_TOPK(q, codes, int(k), filter=bits, tie_ranks=tie_ranks, backend=backend)
     return found  # type: ignore[return-value]
+
+
+def _check_permutation(tie_ranks: Array, n: int) -> None:
+    ranks = host_values("hamming_topk", "tie_ranks", tie_ranks)
+    if ranks is None or not n:
+        return
+    low, high = int(ranks.min()), int(ranks.max())
+    if low < 0 or high >= n:
+        raise ValueError(f"hamming_topk: tie_ranks must be from 0 to {n - 1}, got {low if low < 0 else high}")
+    is_taken = np.zeros(n, np.bool_)
+    is_taken[ranks] = True
+    if not is_taken.all():
+        raise ValueError(f"hamming_topk: tie_ranks must be a permutation, rank {int(is_taken.argmin())} is missing")
 
 
 def _check_codes(op: str, q: Array, codes: Array) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from longspan import _core, reference
 from longspan.ops.arrays import Array
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes, check_positive
+from longspan.ops.checks import check_axes, check_out, check_positive
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
 LAYER_NORM: Op[..., object] = Op(
@@ -90,6 +90,7 @@ def _check(
     for name, array in (("residual", residual), ("out", out)):
         if array is not None:
             check_axes(op, name, array, tuple(x.shape))
+    check_out(op, out, {"x": x, "residual": residual, "weight": weight, "bias": bias}, may_be=("x", "residual"))
     check_positive(op, "eps", eps)
 
 

@@ -12,7 +12,7 @@ from longspan._core import PackedLinear, PackedLora
 from longspan.ops.activations import Activation, Gate
 from longspan.ops.arrays import Array, dtype_of, to_numpy
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes
+from longspan.ops.checks import check_axes, check_out
 from longspan.ops.dispatch import Backend, Op, only_on_request, unless
 from longspan.ops.multi_lora import check_lora_ids
 
@@ -80,6 +80,7 @@ def linear(
     for name, array in (("residual", residual), ("out", out)):
         if array is not None:
             check_axes("linear", name, array, (x.shape[0], out_features))
+    check_out("linear", out, {"x": x, "residual": residual}, may_be=("residual",))
     if (lora is None) != (lora_ids is None):
         raise ValueError("linear: lora and lora_ids go together; one is None")
     if lora is not None and lora_ids is not None:

@@ -11,7 +11,7 @@ from longspan import _core
 from longspan._core import PackedLinear, PackedLora
 from longspan.ops.arrays import Array, dtype_of, host_values, to_numpy
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes
+from longspan.ops.checks import check_axes, check_out
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.reference.multi_lora import multi_lora as reference_multi_lora
 
@@ -59,6 +59,7 @@ def multi_lora(
     check_lora_ids("multi_lora", lora_ids, x.shape[0], lora_a.shape[0])
     if out is not None:
         check_axes("multi_lora", "out", out, (x.shape[0], lora_b.shape[1]))
+        check_out("multi_lora", out, {"x": x, "lora_a": lora_a, "lora_b": lora_b})
     return MULTI_LORA(x, lora_a, lora_b, lora_ids, scaling=scalings, out=out, backend=backend)  # type: ignore[return-value]
 
 

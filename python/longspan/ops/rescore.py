@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from longspan import _core, reference
+from longspan.integers import checked_int
 from longspan.ops.arrays import Array, dtype_of, like, to_numpy
 from longspan.ops.border import kernel_input
 from longspan.ops.checks import check_axes
@@ -51,9 +52,10 @@ def rescore(
         raise ValueError(f"rescore: candidates must be int64, got {dtype_of(candidates)}")
     _check_documents(q, documents, scales)
     m = candidates.shape[1]
-    if k is not None and not 0 <= k <= m:
+    kept = m if k is None else checked_int("rescore: k", k)
+    if not 0 <= kept <= m:
         raise ValueError(f"rescore: k must be from 0 to {m} (the candidates), got {k}")
-    found = RESCORE(q, candidates, documents, scales=scales, k=m if k is None else int(k), backend=backend)
+    found = RESCORE(q, candidates, documents, scales=scales, k=kept, backend=backend)
     return found  # type: ignore[return-value]
 
 

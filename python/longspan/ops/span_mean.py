@@ -8,7 +8,7 @@ from longspan import _core, reference
 from longspan.integers import checked_int
 from longspan.ops.arrays import Array, dtype_of, host_values, like
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes
+from longspan.ops.checks import check_axes, check_out
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_plain_cuda, unless_torch
 
 SPAN_MEAN: Op[..., object] = Op(
@@ -59,6 +59,7 @@ def span_mean(
     kept = _checked_spans(spans, hidden.shape[0], drop_invalid)
     if out is not None:
         check_axes("span_mean", "out", out, (kept.shape[0], truncate_dim or hidden.shape[1]))
+        check_out("span_mean", out, {"hidden": hidden})
     return SPAN_MEAN(hidden, kept, truncate_dim=truncate_dim, normalize=normalize, out=out, backend=backend)  # type: ignore[return-value]
 
 

@@ -14,7 +14,7 @@ from longspan.search import exchange, files
 from longspan.search.binary_state import BinaryState
 from longspan.search.ids import Owner, check_filter, fresh_ids, live_ids, without
 from longspan.search.inputs import (
-    check_at_least_1,
+    at_least_1,
     check_center,
     check_codes,
     check_vectors,
@@ -97,7 +97,7 @@ class BinaryIndex:
         """Add documents; searches that begin after the return find them.
 
         Args:
-            rows: (n, dim) floats without NaN; or, where `store` is "codes", (n, ceil(dim / 8)) uint8 codes.
+            rows: (n, dim) finite floats; or, where `store` is "codes", (n, ceil(dim / 8)) uint8 codes.
             ids: (n,) integers of 0 and above, none of them in the index or twice; None counts on from the highest.
             origin: `Encoder.origin` of the model that made the rows, which the index remembers; None is not checked.
         Returns: (n,) int64, the ids.
@@ -149,7 +149,7 @@ class BinaryIndex:
         s = +1 where a bit is set and -1 where not.
 
         Args:
-            queries: (num_queries, dim) floats, or (dim,) for one; without rescoring also codes, uint8.
+            queries: (num_queries, dim) finite floats, or (dim,) for one; without rescoring also codes, uint8.
             k: at least 1.
             rescore: whether to score the candidates again.
             oversample: candidates for each result, at least 1.
@@ -158,8 +158,7 @@ class BinaryIndex:
         Returns: `SearchResult`, with fewer than k columns where the index, or the filter, holds fewer documents.
         Raises: ValueError, an argument breaks a line above; IndexFileError, the index's files were altered.
         """
-        check_at_least_1("k", k)
-        check_at_least_1("oversample", oversample)
+        k, oversample = at_least_1("k", k), at_least_1("oversample", oversample)
         check_asked("BinaryIndex.search", self.origin, origin)
         queries, is_single = query_batch(queries)
         is_coded = queries.dtype == np.uint8

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from longspan.search.segment import C, Columns, Segment, rises
+
+LARGEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ def check_ids(owner: Owner, method: str, ids: np.ndarray) -> np.ndarray:
     given = np.asarray(ids)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
         raise ValueError(f"{owner.name}.{method}: ids must be (n,) integers, got {given.shape} {given.dtype}")
+    if given.size and given.dtype.kind == "u" and int(given.max()) > LARGEST:
+        raise ValueError(f"{owner.name}.{method}: ids must be below 2^63, got {given.max()}")
     return given.astype(np.int64)
 
 
@@ -40,6 +45,11 @@ def fresh_ids(
     owner: Owner, segments: Sequence[Segment[Columns]], next_id: int, ids: np.ndarray | None, n: int
 ) -> np.ndarray:
     """(n,) int64 ids that no segment holds yet; None counts on from `next_id`."""
+    if ids is None and next_id + n - 1 > LARGEST:
+        left = LARGEST - next_id + 1
+        raise ValueError(
+            f"{owner.name}.add: {n} ids from {next_id} on would pass 2^63, {left} are left; give ids that are free"
+        )
     if ids is None:
         return np.arange(next_id, next_id + n, dtype=np.int64)
     fresh = _all_different(owner, ids, n)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
+
+ROWS_AT_A_TIME: Final = 1024  # whose mask stays in the cache
 
 
 def check_center(name: str, center: np.ndarray | None, dim: int) -> np.ndarray | None:
@@ -22,7 +26,13 @@ def check_vectors(name: str, vectors: np.ndarray, dim: int | None) -> np.ndarray
         raise TypeError(f"BinaryIndex: {name} must be a NumPy array of floats or uint8 codes, got {got}")
     if vectors.ndim != 2 or vectors.shape[1] < 1 or (dim is not None and vectors.shape[1] != dim):
         raise ValueError(f"BinaryIndex: {name} must be (n, {'dim' if dim is None else dim}), got {vectors.shape}")
-    return np.ascontiguousarray(vectors, np.float32)
+    values = np.ascontiguousarray(vectors, np.float32)
+    for start in range(0, len(values), ROWS_AT_A_TIME):
+        part = values[start : start + ROWS_AT_A_TIME]
+        if not np.isfinite(part).all():
+            row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
+            raise ValueError(f"BinaryIndex: {name} must be finite, row {row} holds NaN or infinity")
+    return values
 
 
 def sample_mean(name: str, sample: np.ndarray) -> np.ndarray:
@@ -34,8 +44,6 @@ def sample_mean(name: str, sample: np.ndarray) -> np.ndarray:
 def int8_levels(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int8 levels and scales: scale = max |x| / 127, level = the nearest to x / scale, halves to even."""
     peaks = np.abs(vectors).max(axis=1, initial=0)
-    if not np.isfinite(peaks).all():
-        raise ValueError("BinaryIndex.add: rows must be finite to be stored as int8")
     scales = (peaks / np.float32(127)).astype(np.float32)
     divisors = np.where(scales > 0, scales, np.float32(1))[:, None]
     return np.clip(np.rint(vectors / divisors), -127, 127).astype(np.int8), scales
@@ -48,9 +56,11 @@ def query_batch(queries: np.ndarray) -> tuple[np.ndarray, bool]:
     return (queries[None], True) if queries.ndim == 1 else (queries, False)
 
 
-def check_at_least_1(name: str, value: int) -> None:
+def at_least_1(name: str, value: int) -> int:
+    """`value` as Python's own int, which no product with another overflows."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
         raise ValueError(f"BinaryIndex.search: {name} must be an integer of at least 1, got {value!r}")
+    return int(value)
 
 
 def check_codes(name: str, codes: np.ndarray, dim: int) -> np.ndarray:

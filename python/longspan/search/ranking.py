@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from longspan import ops
+from longspan.ops.hamming import topk_of_ranked
 from longspan.search.ids import wanted_bits
 from longspan.search.rows import CodeSegment
 
@@ -56,7 +57,7 @@ def _nearest_in(segment: CodeSegment, number: int, codes: np.ndarray, k: int, fi
     segment.verify("codes")
     k, wanted = min(k, len(segment)), wanted_bits(segment, filter)
     tie_ranks = None if segment.is_ascending else segment.id_ranks()
-    distances, rows = ops.hamming_topk(codes, segment.rows.codes, k, filter=wanted, tie_ranks=tie_ranks)
+    distances, rows = topk_of_ranked(codes, segment.rows.codes, k, filter=wanted, tie_ranks=tie_ranks)
     found = np.asarray(rows) if segment.is_ascending else segment.id_order()[np.asarray(rows)]
     segment.verify("ids", found)
     return Candidates(np.asarray(distances), segment.rows.ids[found], np.full(found.shape, number), found)
