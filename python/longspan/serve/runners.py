@@ -1,0 +1,108 @@
+"""What the computing thread does with a batch: one class for each kind of output. Equal runners share batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longspan.pipeline.options import OutputValue
+from longspan.serve.jobs import ComputeError, SchedulerError
+from longspan.serve.texts import TextPayload
+from longspan.text.tasks import Role
+
+if TYPE_CHECKING:
+    from longspan.serve.models import ServedModel
+
+Rows = list[np.ndarray | SchedulerError]
+
+
+class BadInputError(SchedulerError):
+    """An item breaks a rule that shows only when it is computed."""
+
+
+@dataclass(frozen=True)
+class VectorRunner:
+    """Token ids to vectors (dim,), neither cut nor brought to length; or, of every token, to (tokens, dim).
+
+    Texts of all tasks, prompts, dimensions and requests share a batch: cutting and length are each request's own.
+    """
+
+    model: ServedModel
+    output: OutputValue = "sentence_embedding"
+
+    def __call__(self, payloads: Sequence[TextPayload]) -> Rows:
+        """See `jobs.Runner`."""
+        masks = None
+        if any(text.pooled is not None for text in payloads):
+            masks = [np.ones(len(text.ids), bool) if text.pooled is None else text.pooled for text in payloads]
+        rows = self.model.text_encoder.encode_ids(
+            [text.ids for text in payloads],
+            task=[text.task for text in payloads],
+            output_value=self.output,
+            normalize_embeddings=False,
+            pooled=masks,
+        )
+        return _finite(list(rows))
+
+
+@dataclass(frozen=True)
+class ChunkPayload:
+    """A document and where its chunks are."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]  # characters
+
+
+@dataclass(frozen=True)
+class ChunkRunner:
+    """Documents to a vector a chunk, (chunks, dim), each in the light of its document: late chunking."""
+
+    model: ServedModel
+    task: str | None
+    prompt: str
+
+    def __call__(self, payloads: Sequence[ChunkPayload]) -> Rows:
+        """See `jobs.Runner`."""
+        try:
+            found = self.model.text_encoder.encode_chunks(
+                [document.text for document in payloads],
+                chunks=[list(document.spans) for document in payloads],
+                task=self.task,
+                prompt=self.prompt,
+                normalize_embeddings=False,
+                show_progress_bar=False,
+            )
+        except ValueError as error:
+            if len(payloads) > 1:
+                raise  # the scheduler tries them one by one
+            return [BadInputError(str(error))]
+        return _finite([chunks.embeddings for chunks in found])
+
+
+@dataclass(frozen=True)
+class TokenRunner:
+    """Texts to token vectors (tokens, dim) by late interaction's rules."""
+
+    model: ServedModel
+    role: Role
+    dim: int | None
+    max_length: int | None
+
+    def __call__(self, payloads: Sequence[str]) -> Rows:
+        """See `jobs.Runner`."""
+        encoder = self.model.token_encoder
+        encode = encoder.encode_queries if self.role == "query" else encoder.encode_documents
+        options = {"dim": self.dim, "max_length": self.max_length}
+        return _finite(list(encode(list(payloads), on_truncate="ignore", show_progress_bar=False, **options)))
+
+
+def _finite(rows: Sequence[np.ndarray]) -> Rows:
+    """The rows; in the place of one that is not finite, why it is none."""
+    found: Rows = list(rows)
+    for place, row in enumerate(rows):
+        if not np.isfinite(row).all():
+            found[place] = ComputeError("the model gave a vector that is not finite")
+    return found

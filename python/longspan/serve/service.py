@@ -1,0 +1,279 @@
+"""What all dialects ask for: texts to vectors, through the tokenizer's pool and the scheduler. It knows no dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+import numpy as np
+
+from longspan.pipeline.options import OutputValue
+from longspan.serve import tracing
+from longspan.serve.cache import ResultCache
+from longspan.serve.errors import RequestError
+from longspan.serve.http import Request
+from longspan.serve.jobs import (
+    ClosedError,
+    DeadlineError,
+    DroppedError,
+    Job,
+    LaneName,
+    QueueFullError,
+    Runner,
+    SchedulerError,
+    TooLargeError,
+    Work,
+)
+from longspan.serve.metrics import Metrics
+from longspan.serve.models import KIND_NAMES, Found, Kind, Models, ServedModel
+from longspan.serve.runners import BadInputError, VectorRunner
+from longspan.serve.scheduler import Limits, Scheduler
+from longspan.serve.settings import Settings
+from longspan.serve.texts import TextPayload
+from longspan.vectors.unit_length import unit_length
+
+T = TypeVar("T")
+log = logging.getLogger("longspan.serve")
+
+INLINE_CHARACTERS: Final = 4096  # of a request, up to which it is tokenized without a change of threads
+INLINE_VALUES: Final = 1 << 16  # of an answer, up to which vectors are finished without one
+WARM_UP_WORDS: Final = (1, 16, 64, 256)
+State = Literal["starting", "ready", "draining", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Results of a request, in the order of its items."""
+
+    rows: list[np.ndarray]
+    tokens: list[int]  # of each item, special ones included, after truncation
+
+
+class Service:
+    """The models, the scheduler and the pool; begun by `start`, ended by `stop`."""
+
+    def __init__(self, models: Models, settings: Settings) -> None:
+        self.models = models
+        self.settings = settings
+        self.metrics = Metrics()
+        self.state: State = "starting"
+        self.why = "the models are being loaded"
+        self.pool = ThreadPoolExecutor(settings.tokenizer_threads, "longspan-tokenize")
+        self._loader = ThreadPoolExecutor(1, "longspan-load")
+        self.limits = Limits(
+            batch_tokens=settings.batch_tokens or 2048,
+            queue_tokens=settings.max_queue_tokens,
+            queue_jobs=settings.max_queue_requests,
+            max_wait=settings.max_wait_ms / 1000,
+        )
+        self.cache = ResultCache(int(settings.cache_mb * 2**20)) if settings.cache_mb else None
+        self.scheduler = Scheduler(self.limits, self.cache, self.metrics)
+        self._ends: set[asyncio.Task[None]] = set()
+        self._stopped = threading.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model has run, and what comes will be computed."""
+        return self.state == "ready" and self.scheduler.is_alive
+
+    async def start(self) -> None:
+        """Load the models and run each once, beside the serving."""
+        task = asyncio.create_task(self._load_all())
+        self._ends.add(task)
+        if self.settings.idle_unload:
+            self._ends.add(asyncio.create_task(self._unload_idle()))
+
+    async def stop(self) -> None:
+        """Refuse what comes, finish what is here within the drain timeout, and end."""
+        self.state, self.why = "draining", "the server is stopping"
+        for task in self._ends:
+            task.cancel()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._loader, self.scheduler.drain, self.settings.drain_timeout)
+        self.scheduler.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    @asynccontextmanager
+    async def using(self, found: Found, request: Request, kinds: Sequence[Kind]) -> AsyncIterator[ServedModel]:
+        """The model, loaded and kept while it is used.
+
+        Raises: RequestError, it cannot be loaded, or is of another kind.
+        """
+        model = found.model
+        model.acquire()
+        try:
+            if not model.is_loaded:
+                await self._load(model)
+            if model.kind not in kinds:
+                wanted = " or ".join(KIND_NAMES[kind] for kind in kinds)
+                message = f"{model.short_name} makes {KIND_NAMES[model.kind]}, not {wanted}; ask another model or route"
+                raise RequestError("model_type", message, field="model", value=model.short_name)
+            request.notes.model = model.short_name
+            request.notes.fingerprint = model.encoder.fingerprint
+            yield model
+        finally:
+            model.release()
+
+    async def in_pool(self, work: Callable[[], T], *, is_large: bool) -> T:
+        """Do it in the pool, if it is large."""
+        if not is_large:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+
+    def check_items(self, count: int, field: str) -> None:
+        """Raises: RequestError, there are too many items in a request."""
+        most = self.settings.max_request_items
+        if count > most:
+            message = f"{field} must have at most {most} items, got {count}; send several requests"
+            raise RequestError("batch_size", message, field=field)
+
+    async def compute(self, request: Request, runner: Runner, works: Sequence[Work]) -> list[Any]:
+        """The results of the works, in order. Raises: RequestError, there are none, and why."""
+        total = sum(work.tokens for work in works)
+        most = self.settings.max_request_tokens
+        if total > most:
+            message = f"the request has {total} tokens, and may have {most}; send several requests"
+            raise RequestError("batch_size", message)
+        job = self._submit(request, runner, works)
+        try:
+            results = await asyncio.wrap_future(job.future)
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
+        except SchedulerError as error:
+            raise self._translated(error) from error
+        finally:
+            self._set_gauges()
+        notes = request.notes
+        notes.queue += job.queue_seconds
+        notes.compute += job.compute_seconds
+        tracing.stage("queue", request, job.submitted, job.first_start)
+        tracing.stage("compute", request, job.first_start, job.last_end)
+        return results
+
+    async def compute_texts(
+        self, request: Request, model: ServedModel, payloads: Sequence[TextPayload], output: OutputValue
+    ) -> Computed:
+        """Vectors of prepared texts, as the model gives them: neither cut nor brought to length."""
+        works = [Work(text, len(text.ids), text.identity) for text in payloads]
+        tokens = [len(text.ids) for text in payloads]
+        self.note(request, model, tokens)
+        return Computed(await self.compute(request, VectorRunner(model, output), works), tokens)
+
+    def note(self, request: Request, model: ServedModel, tokens: list[int]) -> None:
+        """Count the items of a request."""
+        request.notes.items += len(tokens)
+        request.notes.tokens += sum(tokens)
+        self.metrics.lengths(model.short_name, tokens)
+
+    async def finish(self, rows: Sequence[np.ndarray], *, truncate_dim: int | None, normalize: bool) -> np.ndarray:
+        """(n, dim) f32: stacked, cut, brought to length, as `encode` does it."""
+
+        def work() -> np.ndarray:
+            vectors = np.stack(rows)[:, :truncate_dim] if len(rows) else np.zeros((0, truncate_dim or 0), np.float32)
+            return unit_length(vectors) if normalize else np.ascontiguousarray(vectors)
+
+        return await self.in_pool(work, is_large=sum(row.size for row in rows) > INLINE_VALUES)
+
+    def _submit(self, request: Request, runner: Runner, works: Sequence[Work]) -> Job:
+        seconds = self.settings.timeout
+        of_client = request.number("x-request-timeout-ms")
+        if of_client is not None:
+            seconds = min(seconds, of_client / 1000)
+        of_sdk = request.number("x-stainless-read-timeout")
+        if of_sdk:
+            seconds = min(seconds, of_sdk)
+        lane: LaneName | None = "bulk" if request.headers.get("x-priority", "").lower() == "bulk" else None
+        try:
+            job = self.scheduler.submit(runner, works, deadline=request.started + seconds, lane=lane)
+        except SchedulerError as error:
+            raise self._translated(error) from error
+        self._set_gauges()
+        return job
+
+    def _translated(self, error: SchedulerError) -> RequestError:
+        if isinstance(error, QueueFullError):
+            return RequestError("overloaded", str(error), code="rate_limit_exceeded", retry_after=error.retry_after)
+        if isinstance(error, ClosedError):
+            return RequestError("unhealthy", str(error), retry_after=1.0)
+        if isinstance(error, DeadlineError):
+            return RequestError("deadline", str(error))
+        if isinstance(error, TooLargeError):
+            return RequestError("batch_size", str(error), status=413)
+        if isinstance(error, BadInputError):
+            return RequestError("validation", str(error), status=400)
+        if isinstance(error, DroppedError):
+            return RequestError("dropped", str(error))
+        log.error("a batch failed: %s", error, exc_info=error.__cause__)
+        return RequestError("inference", str(error))
+
+    def _set_gauges(self) -> None:
+        scheduler, metrics = self.scheduler, self.metrics
+        metrics.queue_size.set(scheduler.queued_items)
+        metrics.queue_tokens.set(scheduler.queued_tokens)
+        metrics.jobs.set(scheduler.num_jobs)
+        if self.cache is not None:
+            metrics.cache_hits.set(self.cache.hits)
+
+    async def _load(self, model: ServedModel) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._loader, model.load)
+        except Exception as error:
+            log.error("%s cannot be loaded: %s", model.name, error)
+            message = f"{model.name} cannot be loaded: {error}"
+            raise RequestError("unhealthy", message, field="model", retry_after=10.0) from error
+
+    async def _load_all(self) -> None:
+        try:
+            for model in self.models.all:
+                if self.settings.lazy and not model.is_loaded:
+                    continue
+                started = time.monotonic()
+                await self._load(model)
+                if self.settings.warm_up:
+                    await self._warm_up(model)
+                log.info("%s is ready after %.1f s", model.name, time.monotonic() - started)
+        except RequestError as error:
+            self.state, self.why = "failed", error.message
+            return
+        except SchedulerError as error:
+            self.state, self.why = "failed", f"the first pass failed: {error}"
+            return
+        self.state, self.why = "ready", ""
+
+    async def _warm_up(self, model: ServedModel) -> None:
+        """A real pass over texts from short to long."""
+        from longspan.serve.runners import TokenRunner
+
+        texts = ["word " * count for count in WARM_UP_WORDS]
+        runner: Runner
+        if model.kind == "multi-vector":
+            runner, works = TokenRunner(model, "document", None, None), [Work(text, len(text) // 4) for text in texts]
+        else:
+            from longspan.serve.tasks import meaning
+            from longspan.serve.texts import prepare
+
+            encoder = model.text_encoder
+            same = meaning(encoder, None)
+            prepared = prepare(encoder, texts, [same] * len(texts), max_length=encoder.max_length)
+            runner, works = VectorRunner(model), [Work(text, len(text.ids)) for text in prepared]
+        await asyncio.wrap_future(self.scheduler.submit(runner, works).future)
+        model.is_warm = True
+
+    async def _unload_idle(self) -> None:
+        seconds = self.settings.idle_unload
+        while True:
+            await asyncio.sleep(min(1.0, seconds / 4))
+            for model in self.models.all:
+                if model.unload_if_idle(seconds):
+                    if self.cache is not None:
+                        self.scheduler.forget()
+                    log.info("%s was idle for %g s, and is let go", model.name, seconds)

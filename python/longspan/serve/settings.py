@@ -1,0 +1,58 @@
+"""What the server is told: the models, how requests are admitted, how it may be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+TokenIds = Literal["refuse", "model"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """A model to serve, as `Encoder` takes it."""
+
+    name: str
+    device: str | None = None
+    dtype: str = "auto"
+    num_threads: int | None = None
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    served_name: str | None = None  # the name in answers; None: the last part of `name`
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything else. Each field is a flag of `longspan serve`; sizes are in bytes, times in seconds."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)  # another name -> MODEL or MODEL:ROLE
+    any_model: bool = False  # take any name for the one model
+    lazy: bool = False  # load a model when it is first asked for
+    idle_unload: float = 0.0  # let a model go after so long without a request; 0 never
+    warm_up: bool = True
+    # batches
+    batch_tokens: int | None = None  # None: what the engine runs well with
+    max_wait_ms: float = 0.0
+    cache_mb: float = 0.0  # of vectors that were computed before
+    tokenizer_threads: int = 2
+    # bounds
+    max_queue_tokens: int = 131_072
+    max_queue_requests: int = 4096
+    max_request_items: int = 2048
+    max_request_tokens: int = 1_048_576
+    max_body_bytes: int = 32 << 20
+    read_timeout: float = 30.0  # for a request's head, and again for its body
+    timeout: float = 600.0  # of a request that says none itself
+    truncate: bool = False  # on routes whose dialect leaves it open
+    token_ids: TokenIds = "refuse"  # of /v1/embeddings
+    # security
+    api_keys: tuple[str, ...] = ()
+    open_metrics: bool = False  # /metrics and /info without a key
+    cors_origins: tuple[str, ...] = ()
+    # watching
+    log: Literal["text", "json", "none"] = "text"
+    # the end
+    drain_delay: float = 0.0  # between "not ready" and refusing requests
+    drain_timeout: float = 30.0
