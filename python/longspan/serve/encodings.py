@@ -51,8 +51,7 @@ def nested_text(matrix: np.ndarray) -> bytes:
 
 def raw_bytes(vectors: np.ndarray, dtype: str, endianness: str) -> bytes:
     """The rows of (n, dim) one after the other."""
-    order = "<" if endianness == "little" else ">"
-    return vectors.astype(np.dtype(dtype).newbyteorder(order)).tobytes()
+    return vectors.astype(np.dtype(dtype).newbyteorder("<" if endianness == "little" else ">")).tobytes()
 
 
 def npy_bytes(vectors: np.ndarray) -> bytes:

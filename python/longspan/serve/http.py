@@ -42,6 +42,7 @@ class Request:
         self.started = time.monotonic()
         self.body = b""
         self.notes = Notes()
+        self.speaks_tei = False  # of a route that two dialects share
 
     def number(self, header: str) -> float | None:
         """A header that holds a number of 0 or more; None where it is absent or no such number."""
@@ -182,7 +183,9 @@ async def send_response(send: Send, response: Response, *, head_only: bool = Fal
     headers = [(name.encode("latin-1"), _header_bytes(value)) for name, value in response.headers]
     if "content-length" not in names:
         headers.append((b"content-length", str(response.length).encode()))
-    if response.length or head_only:
+    if response.status == 204:
+        headers = [(name, value) for name, value in headers if name != b"content-length"]
+    elif response.length or head_only:
         headers.append((b"content-type", response.type.encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     if head_only:

@@ -20,7 +20,9 @@ SIZES: Final = tuple(float(2**step) for step in range(12))
 MOST_FIELDS: Final = 64  # names of fields that nobody reads, which are counted one by one
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 # The library ends a counter's name in _total; the names that dashboards ask for have no such ending.
-WITHOUT_TOTAL: Final = re.compile(rb"^((?:# (?:HELP|TYPE) )?te_(?:request|embed)_(?:count|success|failure))_total", re.M)
+WITHOUT_TOTAL: Final = re.compile(
+    rb"^((?:# (?:HELP|TYPE) )?te_(?:request|embed)_(?:count|success|failure))_total", re.M
+)
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,16 +35,15 @@ class Metrics:
     def __init__(self) -> None:
         self._is_shared = MULTIPROCESS in os.environ
         registry = self._registry = CollectorRegistry()
-        made = {"registry": registry}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, **made)
+            return Counter(name, text, labels, registry=registry)
 
         def seconds(name: str, text: str) -> Histogram:
-            return Histogram(name, text, ["model"], buckets=SECONDS, **made)
+            return Histogram(name, text, ["model"], buckets=SECONDS, registry=registry)
 
         def gauge(name: str, text: str, mode: str = "livesum") -> Gauge:
-            return Gauge(name, text, multiprocess_mode=mode, **made)  # type: ignore[arg-type]
+            return Gauge(name, text, multiprocess_mode=mode, registry=registry)  # type: ignore[arg-type]
 
         self.request_count = counter("te_request_count", "requests that ask for a computation", "method", "model")
         self.request_success = counter("te_request_success", "those that were answered", "method", "model")
@@ -56,10 +57,10 @@ class Metrics:
             for stage, text in stages.items()
         }
         self.input_length = Histogram(
-            "te_request_input_length", "tokens of an item", ["model"], buckets=LENGTHS, **made
+            "te_request_input_length", "tokens of an item", ["model"], buckets=LENGTHS, registry=registry
         )
-        self.batch_size = Histogram("te_batch_next_size", "items of a batch", buckets=SIZES, **made)
-        self.batch_tokens = Histogram("te_batch_next_tokens", "tokens of a batch", buckets=LENGTHS, **made)
+        self.batch_size = Histogram("te_batch_next_size", "items of a batch", buckets=SIZES, registry=registry)
+        self.batch_tokens = Histogram("te_batch_next_tokens", "tokens of a batch", buckets=LENGTHS, registry=registry)
         self.queue_size = gauge("te_queue_size", "items that wait")
         self.queue_tokens = gauge("longspan_queue_tokens", "tokens that wait")
         self.jobs = gauge("longspan_requests_in_flight", "requests that wait or are computed")
@@ -71,7 +72,7 @@ class Metrics:
         self.cache_hits = gauge("longspan_cache_hits", "texts whose vectors were there already")
         self.memory = gauge("longspan_memory_bytes", "resident memory of the process")
         self.peak = gauge("longspan_peak_memory_bytes", "the most that it was", "livemax")
-        info = Gauge("longspan_build_info", "1", ["version"], multiprocess_mode="livemax", **made)
+        info = Gauge("longspan_build_info", "1", ["version"], multiprocess_mode="livemax", registry=registry)
         info.labels(__version__).set(1)
         self._fields: set[str] = set()
 

@@ -18,6 +18,7 @@ from longspan.serve.settings import ModelSettings
 if TYPE_CHECKING:
     from longspan.encoder import Encoder
     from longspan.multi_vector import MultiVectorEncoder
+    from longspan.pipeline.loaded_model import LoadOptions
 
 Kind = Literal["embedding", "multi-vector"]
 KIND_NAMES: Final[Mapping[Kind, str]] = {"embedding": "embeddings", "multi-vector": "token vectors"}
@@ -129,16 +130,24 @@ def open_model(settings: ModelSettings) -> Encoder | MultiVectorEncoder:
     from longspan.late_interaction.token_head import is_late_interaction
     from longspan.multi_vector import MultiVectorEncoder
 
-    where = {"revision": settings.revision, "cache_dir": settings.cache_dir}
-    folder = hub.resolve(settings.name, local_files_only=settings.local_files_only, **where)
+    where: LoadOptions = {
+        "revision": settings.revision,
+        "cache_dir": settings.cache_dir,
+        "local_files_only": settings.local_files_only,
+        "num_threads": settings.num_threads,
+    }
+    folder = hub.resolve(
+        settings.name,
+        revision=settings.revision,
+        cache_dir=settings.cache_dir,
+        local_files_only=settings.local_files_only,
+    )
     with closing(Checkpoint.open(folder)) as checkpoint:
         kind: type[Encoder | MultiVectorEncoder] = MultiVectorEncoder if is_late_interaction(checkpoint) else Encoder
     return kind(
         settings.name,
         settings.device,
         settings.dtype,
-        local_files_only=settings.local_files_only,
-        num_threads=settings.num_threads,
         **where,
     )
 

@@ -75,6 +75,7 @@ class ChunkRunner:
                 normalize_embeddings=False,
                 show_progress_bar=False,
             )
+            assert isinstance(found, list), "a list of documents gives a list"
         except ValueError as error:
             if len(payloads) > 1:
                 raise  # the scheduler tries them one by one
@@ -95,8 +96,9 @@ class TokenRunner:
         """See `jobs.Runner`."""
         encoder = self.model.token_encoder
         encode = encoder.encode_queries if self.role == "query" else encoder.encode_documents
-        options = {"dim": self.dim, "max_length": self.max_length}
-        return _finite(list(encode(list(payloads), on_truncate="ignore", show_progress_bar=False, **options)))
+        limit = self.max_length
+        found = encode(list(payloads), dim=self.dim, max_length=limit, on_truncate="ignore", show_progress_bar=False)
+        return _finite(list(found))
 
 
 def _finite(rows: Sequence[np.ndarray]) -> Rows:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import numpy as np
 from longspan.pipeline.options import OutputValue
 from longspan.serve import tracing
 from longspan.serve.cache import ResultCache
+from longspan.serve.errors import Kind as ErrorKind
 from longspan.serve.errors import RequestError
 from longspan.serve.http import Request
 from longspan.serve.jobs import (
@@ -45,6 +46,15 @@ log = logging.getLogger("longspan.serve")
 INLINE_CHARACTERS: Final = 4096  # of a request, up to which it is tokenized without a change of threads
 INLINE_VALUES: Final = 1 << 16  # of an answer, up to which vectors are finished without one
 WARM_UP_WORDS: Final = (1, 16, 64, 256)
+# What a job's failure is to a client, and the status where it is not the kind's own.
+FAULTS: Final[Mapping[type[SchedulerError], tuple[ErrorKind, int | None]]] = {
+    QueueFullError: ("overloaded", None),
+    ClosedError: ("unhealthy", None),
+    DeadlineError: ("deadline", None),
+    TooLargeError: ("batch_size", 413),
+    BadInputError: ("validation", 400),
+    DroppedError: ("dropped", None),
+}
 State = Literal["starting", "ready", "draining", "failed"]
 
 
@@ -90,9 +100,13 @@ class Service:
         if self.settings.idle_unload:
             self._ends.add(asyncio.create_task(self._unload_idle()))
 
+    def retire(self) -> None:
+        """Be not ready any more, so that no new work is sent here; what comes all the same is done."""
+        self.state, self.why = "draining", "the server is stopping"
+
     async def stop(self) -> None:
         """Refuse what comes, finish what is here within the drain timeout, and end."""
-        self.state, self.why = "draining", "the server is stopping"
+        self.retire()
         for task in self._ends:
             task.cancel()
         loop = asyncio.get_running_loop()
@@ -134,6 +148,14 @@ class Service:
         if count > most:
             message = f"{field} must have at most {most} items, got {count}; send several requests"
             raise RequestError("batch_size", message, field=field)
+
+    def check_texts(self, texts: Sequence[str], field: str) -> None:
+        """Raises: RequestError, a text is too long to be tokenized."""
+        most = self.settings.max_item_characters
+        for place, text in enumerate(texts):
+            if len(text) > most:
+                message = f"{field}[{place}] has {len(text)} characters, and may have {most}; send it in parts"
+                raise RequestError("too_long", message, field=field)
 
     async def compute(self, request: Request, runner: Runner, works: Sequence[Work]) -> list[Any]:
         """The results of the works, in order. Raises: RequestError, there are none, and why."""
@@ -200,20 +222,13 @@ class Service:
         return job
 
     def _translated(self, error: SchedulerError) -> RequestError:
-        if isinstance(error, QueueFullError):
-            return RequestError("overloaded", str(error), code="rate_limit_exceeded", retry_after=error.retry_after)
-        if isinstance(error, ClosedError):
-            return RequestError("unhealthy", str(error), retry_after=1.0)
-        if isinstance(error, DeadlineError):
-            return RequestError("deadline", str(error))
-        if isinstance(error, TooLargeError):
-            return RequestError("batch_size", str(error), status=413)
-        if isinstance(error, BadInputError):
-            return RequestError("validation", str(error), status=400)
-        if isinstance(error, DroppedError):
-            return RequestError("dropped", str(error))
-        log.error("a batch failed: %s", error, exc_info=error.__cause__)
-        return RequestError("inference", str(error))
+        kind, status = FAULTS.get(type(error), ("inference", None))
+        if kind == "inference":
+            log.error("a batch failed: %s", error, exc_info=error.__cause__)
+        retry_after = error.retry_after if isinstance(error, QueueFullError) else None
+        if kind == "unhealthy":
+            retry_after = 1.0
+        return RequestError(kind, str(error), status=status, retry_after=retry_after)
 
     def _set_gauges(self) -> None:
         scheduler, metrics = self.scheduler, self.metrics

@@ -76,6 +76,8 @@ def meaning(
     """
     task, said, named = _task_role_prompt(encoder, spelled, field)
     role = said or role
+    if spelled is None and role is not None and f"nl2code_{role}" in encoder.prompts:
+        named = f"nl2code_{role}"
     if prompt_name is not None:
         named = prompt_name
         if named not in encoder.prompts:
@@ -108,7 +110,7 @@ def _prompt(
     return text_prompts([task], prompts, spec, prompt_name=None, prompt=None, default_prompt_name=default)[0]
 
 
-def _task_role_prompt(
+def _task_role_prompt(  # noqa: PLR0911  (one line a spelling)
     encoder: TextEncoderLike, spelled: str | None, field: str
 ) -> tuple[str | None, Role | None, str | None]:
     """The adapter, the role and the prompt's name that the spelling says."""

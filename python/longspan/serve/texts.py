@@ -73,4 +73,5 @@ def _without_beginning(text: TokenizedText, max_length: int) -> TokenizedText:
     first = text.num_prompt_tokens if text.num_prompt_tokens + excess <= len(content) else len(content) - excess
     kept = np.ones(len(text.ids), bool)
     kept[content[first : first + excess]] = False
-    return TokenizedText(text.ids[kept], text.offsets[kept], min(first, text.num_prompt_tokens), excess, text.special_mask[kept])
+    num_prompt_tokens = min(first, text.num_prompt_tokens)
+    return TokenizedText(text.ids[kept], text.offsets[kept], num_prompt_tokens, excess, text.special_mask[kept])

@@ -1,0 +1,181 @@
+"""A listening server around the app: uvicorn, its sockets, signals, and the time that a request's head may take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from longspan.serve.app import App
+
+log = logging.getLogger("longspan.serve")
+
+KEEP_ALIVE: Final = 75  # seconds: longer than clients keep idle connections, so that they close them
+BACKLOG: Final = 2048
+LOCAL: Final = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0: one that is free
+    uds: str | None = None  # a Unix socket's path, in place of both
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+    @property
+    def url(self) -> str:
+        """What clients are told."""
+        if self.uds is not None:
+            return f"unix:{self.uds}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.uds is not None or self.host in LOCAL
+
+
+def listen(bind: Bind, *, shared: bool = False) -> socket.socket:
+    """A listening socket; with `shared` others may listen at the same port, and the kernel deals connections out.
+
+    Raises: OSError, with the address, if it is taken.
+    """
+    if bind.uds is not None:
+        return _listen_unix(bind.uds)
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((bind.host, bind.port))
+        made.listen(BACKLOG)
+    except OSError as error:
+        made.close()
+        raise OSError(f"cannot listen at {bind.host}:{bind.port}: {error.strerror or error}") from error
+    made.set_inheritable(True)
+    return made
+
+
+def _listen_unix(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)  # of a server that was killed; another kind of file stays, and is an error below
+        made.bind(path)
+        made.listen(BACKLOG)
+    except OSError as error:
+        made.close()
+        raise OSError(f"cannot listen at {path}: {error.strerror or error}") from error
+    return made
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with our signals: the first one drains, the second ends at once. The exit code of a drain is 0."""
+
+    def __init__(self, config: uvicorn.Config, app: App) -> None:
+        super().__init__(config)
+        self._app = app
+        self._asked = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The signals' handler."""
+        if self._asked:
+            self.should_exit = self.force_exit = True
+            return
+        self._asked = True
+        self._app.service.retire()
+        delay = self._app.settings.drain_delay
+        if delay:
+            asyncio.get_event_loop().call_later(delay, self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.should_exit = True
+
+
+def serve(app: App, bind: Bind, sockets: Sequence[socket.socket]) -> None:
+    """Serve until a signal, then finish what is here."""
+    config = uvicorn.Config(
+        app,
+        http=timed(AutoHTTPProtocol, app.settings.read_timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, int(app.settings.drain_timeout)),
+        backlog=BACKLOG,
+        ssl_certfile=bind.tls_cert,
+        ssl_keyfile=bind.tls_key,
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    server = Server(config, app)
+    server.run(sockets=list(sockets))
+
+
+def timed(protocol: type[Any], seconds: float) -> type[Any]:
+    """A uvicorn protocol that closes connections on which no request's head is whole within `seconds`."""
+
+    class Timed(protocol):  # type: ignore[misc]
+        _head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._wait_for_head()
+
+        def data_received(self, data: bytes) -> None:
+            if self._head_timer is None and not self._in_request():
+                self._wait_for_head()
+            super().data_received(data)
+            if self._in_request():
+                self._head_is_here()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self._head_is_here()
+            super().connection_lost(error)
+
+        def _in_request(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _wait_for_head(self) -> None:
+            self._head_timer = self.loop.call_later(seconds, self._close)
+
+        def _head_is_here(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+        def _close(self) -> None:
+            self._head_timer = None
+            if not self._in_request() and not self.transport.is_closing():
+                self.transport.close()
+
+    return Timed
+
+
+def announce(bind: Bind, app_names: Sequence[str], *, has_keys: bool, workers: int = 1) -> None:
+    """Say on stderr where the server is, and who can reach it."""
+    many = f", {workers} workers" if workers > 1 else ""
+    print(f"longspan: serving {', '.join(app_names)} at {bind.url}{many}", file=sys.stderr, flush=True)
+    if not bind.is_local:
+        keys = "with a key" if has_keys else "WITHOUT a key; --api-key-file asks for one"
+        print(f"longspan: warning: {bind.host} is reachable from other machines {keys}", file=sys.stderr, flush=True)

@@ -1,0 +1,30 @@
+"""One server for the folder's tests, with a model of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="pip install 'longspan[serve]'")
+pytest.importorskip("orjson", reason="pip install 'longspan[serve]'")
+
+from live_server import Live, golden, serving
+from longspan.serve import ModelSettings, Settings, create_app
+
+MODELS = {
+    "minilm": "bert-minilm",
+    "v3": "jina-v3",
+    "v5": "jina-v5-text-nano",
+    "code": "jina-code",
+    "v2": "jina-v2-en",
+    "colbert": "jina-colbert-v2",
+}
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[Live]:
+    models = [ModelSettings(golden(family), served_name=name) for name, family in MODELS.items()]
+    aliases = {"v3-query": "v3:retrieval.query", "text-embedding-3-small": "minilm"}
+    with serving(create_app(models, Settings(aliases=aliases, warm_up=False, log="none"))) as running:
+        yield running

@@ -1,0 +1,68 @@
+"""`/v1/rerank` and its siblings, with a late-interaction model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from live_server import Live, golden
+from longspan import MultiVectorEncoder
+
+QUERY = "which birds swim"
+DOCUMENTS = ["Penguins swim.", "Stones do not.", "", "Penguins swim.", "Ducks swim and fly."]
+
+
+@pytest.fixture(scope="module")
+def scores() -> np.ndarray:
+    encoder = MultiVectorEncoder(golden("jina-colbert-v2"))
+    return encoder.score([encoder.encode_queries(QUERY)], list(encoder.encode_documents(DOCUMENTS)))[0]
+
+
+def best_first(scores: np.ndarray) -> list[int]:
+    return sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/rerank/"])
+def test_jina(live: Live, scores: np.ndarray, path: str) -> None:
+    answer = live.post(path, {"model": "colbert", "query": QUERY, "documents": DOCUMENTS})
+    assert list(answer.json) == ["model", "object", "usage", "results"]
+    assert [result["index"] for result in answer.json["results"]] == best_first(scores)
+    first = answer.json["results"][0]
+    assert first["relevance_score"] == round(float(scores[first["index"]]), 8)
+    assert first["document"] == {"text": DOCUMENTS[first["index"]]}
+    assert answer.json["usage"]["total_tokens"] > 32
+
+
+def test_jina_options(live: Live, scores: np.ndarray) -> None:
+    documents = [{"text": text, "id": place} for place, text in enumerate(DOCUMENTS)]
+    body = {"model": "colbert", "query": {"text": QUERY}, "documents": documents}
+    top = live.post("/v1/rerank", {**body, "top_n": 2}).json["results"]
+    assert [result["document"]["id"] for result in top] == best_first(scores)[:2]
+    bare = live.post("/v1/rerank", {**body, "top_k": 99, "return_documents": False}).json["results"]
+    assert len(bare) == 5 and "document" not in bare[0]
+    cut = live.post("/v1/rerank", {**body, "documents": ["word " * 99], "max_doc_length": 20})
+    assert cut.headers["x-longspan-truncated"] == "1; first=0"
+    refused = live.post("/v1/rerank", {**body, "documents": ["word " * 99], "max_doc_length": 20, "truncate": False})
+    assert refused.status == 400
+    for wrong in ({"top_n": 0}, {"documents": []}, {"documents": "x"}, {"query": None}, {"max_doc_length": 9000}):
+        assert live.post("/v1/rerank", {**body, **wrong}).status == 422
+    assert live.post("/v1/rerank", {**body, "model": "minilm"}).status == 400
+
+
+def test_tei(live: Live, scores: np.ndarray) -> None:
+    body = {"model": "colbert", "query": QUERY, "texts": DOCUMENTS}
+    raw = live.post("/rerank", {**body, "raw_scores": True}).json
+    assert [(each["index"], np.float32(each["score"])) for each in raw] == [(i, scores[i]) for i in best_first(scores)]
+    mean = live.post("/rerank", {**body, "return_text": True}).json
+    assert mean[0]["text"] == DOCUMENTS[mean[0]["index"]] and 0 < mean[0]["score"] <= 1
+    refused = live.post("/rerank", {**body, "model": "minilm"})
+    assert refused.status == 424 and refused.json["error_type"] == "Backend"
+
+
+def test_cohere(live: Live, scores: np.ndarray) -> None:
+    body = {"model": "colbert", "query": QUERY, "documents": DOCUMENTS, "top_n": 3}
+    answer = live.post("/v2/rerank", body).json
+    assert [result["index"] for result in answer["results"]] == best_first(scores)[:3] and answer["id"]
+    assert live.post("/v2/rerank", {**body, "documents": [{"text": "a"}]}).status == 200
+    refused = live.post("/v2/rerank", {**body, "documents": []})
+    assert refused.status == 400 and set(refused.json) == {"message", "id"}
