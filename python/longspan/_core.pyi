@@ -85,6 +85,25 @@ def rescore(
     scores: np.ndarray,
     rows: np.ndarray,
 ) -> None: ...
+def retrofit_step(
+    vectors: np.ndarray,
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    base: np.ndarray | None,
+    anchor: np.ndarray | None,
+    sums: np.ndarray | None,
+    sum_indptr: np.ndarray | None,
+    sum_indices: np.ndarray | None,
+    sum_weights: np.ndarray | None,
+    scale: np.ndarray | None,
+    divisor: np.ndarray | None,
+    squares: np.ndarray | None,
+    out: np.ndarray,
+) -> None: ...
+def group_sums(
+    vectors: np.ndarray, indptr: np.ndarray, indices: np.ndarray, scale: np.ndarray | None, out: np.ndarray
+) -> None: ...
 def span_mean(hidden: np.ndarray, spans: np.ndarray, normalize: bool, out: np.ndarray) -> None: ...
 def maxsim(
     q: np.ndarray,

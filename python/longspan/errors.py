@@ -21,3 +21,7 @@ class IndexFileError(ValueError):
 
 class OriginWarning(UserWarning):
     """Vectors of another model, or of the same one in another compute type, than those that they are compared with."""
+
+
+class DatabaseError(ValueError):
+    """A relational database cannot be opened, read or written; the text says what was being done."""

@@ -1,0 +1,3 @@
+#include "core/simd_portable.h"
+
+#include "retrofit_step/kernel.h"
