@@ -11,6 +11,7 @@ from longspan.ops.maxsim_tokens import Bfloat16Tokens, Int8Tokens, to_bfloat16, 
 from longspan.ops.multi_lora import multi_lora, pack_lora
 from longspan.ops.pool_mean import pool_mean
 from longspan.ops.rescore import rescore
+from longspan.ops.retrofit_step import group_sums, retrofit_step
 from longspan.ops.span_mean import span_mean
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "PackedLora",
     "attention_varlen",
     "binarize",
+    "group_sums",
     "hamming",
     "hamming_topk",
     "layer_norm",
@@ -32,6 +34,7 @@ __all__ = [
     "pack_lora",
     "pool_mean",
     "rescore",
+    "retrofit_step",
     "rms_norm",
     "span_mean",
     "to_bfloat16",

@@ -9,11 +9,13 @@ from longspan.reference.maxsim import maxsim, maxsim_pairs, maxsim_topk
 from longspan.reference.multi_lora import multi_lora
 from longspan.reference.pool_mean import pool_mean
 from longspan.reference.rescore import rescore
+from longspan.reference.retrofit_step import group_sums, retrofit_step
 from longspan.reference.span_mean import span_mean, span_mean_backward
 
 __all__ = [
     "attention_varlen",
     "binarize",
+    "group_sums",
     "hamming",
     "hamming_topk",
     "layer_norm",
@@ -24,6 +26,7 @@ __all__ = [
     "multi_lora",
     "pool_mean",
     "rescore",
+    "retrofit_step",
     "rms_norm",
     "span_mean",
     "span_mean_backward",

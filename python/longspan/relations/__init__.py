@@ -1,6 +1,16 @@
-"""RETRO: every text value of a relational database gets a vector that carries its meaning and its relations."""
+"""RETRO: every text value of a relational database gets a vector that carries its meaning and its relations.
+
+from longspan import Encoder
+from longspan.relations import Database, retrofit
+
+plan = Database("sqlite:///films.db").plan(exclude=["films.genre"])
+result = retrofit(plan, Encoder("sentence-transformers/all-MiniLM-L6-v2"))
+result.neighbors("films.title", "Alien")
+"""
 
 from longspan.relations.database import Database
 from longspan.relations.plan import Column, Plan, Relation
+from longspan.relations.result import Retrofitted
+from longspan.relations.retrofit import retrofit
 
-__all__ = ["Column", "Database", "Plan", "Relation"]
+__all__ = ["Column", "Database", "Plan", "Relation", "Retrofitted", "retrofit"]

@@ -86,5 +86,6 @@ def source_of(url: str | os.PathLike[str]) -> Source:
     if "://" not in text and Path(text).is_file():
         return SqliteSource(text)
     raise ValueError(
-        f"a database is sqlite:///PATH, postgresql://USER@HOST/NAME or the path of a SQLite file that is there, got {text!r}"
+        "a database is sqlite:///PATH, postgresql://USER@HOST/NAME or the path of a SQLite file that is there, got "
+        f"{text!r}"
     )

@@ -185,14 +185,13 @@ class Plan:
         pairs = {(column.table, column.column) for column in gone.values()}
         kept = [column for column in self.columns if (column.table, column.column) not in pairs]
         moved = np.full(len(self.texts) + 1, -1, np.int32)
-        columns, texts = [], []
+        columns = list[Column]()
+        texts = list[str]()
         for column in kept:
             start = len(texts)
             moved[column.start : column.stop] = np.arange(start, start + column.count, dtype=np.int32)
             texts += self.texts[column.start : column.stop]
-            columns.append(
-                Column(column.table, column.column, start, len(texts), column.samples, column.warnings)
-            )
+            columns.append(Column(column.table, column.column, start, len(texts), column.samples, column.warnings))
         excluded = self.origin.get("excluded_later", [])
         self.origin["excluded_later"] = [*(excluded if isinstance(excluded, list) else []), *map(_spelled, names)]
         for relations in (self.relations, self.dropped):
@@ -244,9 +243,7 @@ def make_plan(found: Extract, *, min_edges: int, origin: dict[str, object]) -> P
 
 
 def _relation(found: Found, texts: list[str]) -> Relation:
-    relation = Relation(
-        found.kind, found.source, found.target, found.pairs, found.table, found.columns, found.columns2
-    )
+    relation = Relation(found.kind, found.source, found.target, found.pairs, found.table, found.columns, found.columns2)
     relation.samples = _sample_pairs(found.pairs, texts)
     return relation
 

@@ -15,7 +15,7 @@ STORE_MARK = "longspan retro"
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """Columns of one table that name a row of another: `columns[i]` of `table` equals `parent_columns[i]` of `parent`."""
+    """Columns of one table that name a row of another: `columns` of `table` equal `parent_columns` of `parent`."""
 
     table: str
     columns: tuple[str, ...]
@@ -44,7 +44,7 @@ class Table:
     row_key: tuple[str, ...]
 
     def is_link(self, link_tables: LinkTables) -> bool:
-        """Whether relations pass through it: it has two foreign keys and, unless all such tables are to count, no text."""
+        """Whether relations pass through it: it has two foreign keys and, unless all such tables count, no text."""
         return len(self.foreign_keys) > 1 and (link_tables == "all" or not self.text_columns)
 
 

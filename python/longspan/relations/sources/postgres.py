@@ -32,7 +32,8 @@ SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind = 'p', pg_tabl
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
   AND coalesce(obj_description(c.oid, 'pg_class'), '') NOT LIKE %s
 """
 _COLUMNS: Final = """
@@ -53,7 +54,7 @@ def driver() -> ModuleType:
         import psycopg
     except ImportError as error:
         raise ImportError("PostgreSQL needs psycopg: pip install 'longspan[postgres]'") from error
-    return psycopg  # type: ignore[no-any-return]
+    return psycopg
 
 
 def quoted(name: str) -> str:
@@ -109,13 +110,13 @@ class PostgresReader:
     """As `source.Reader`."""
 
     def __init__(self, connection: Connection, place: str) -> None:
-        self._connection, self._place = connection, place
+        self.connection, self._place = connection, place
         self._rows: dict[str, RowNumbers] = {}
 
     def schema(self) -> Schema:
         """Ordinary and partitioned tables of all schemas, those of extensions, of the system and our own left out."""
         with told(self._place, "reading its schema"):
-            run = self._connection.execute
+            run = self.connection.execute
             warnings: list[str] = []
             found = {}
             for oid, schema, name, is_partitioned, is_visible, may_read in run(_TABLES, (STORE_MARK + "%",)).fetchall():
@@ -147,7 +148,9 @@ class PostgresReader:
                 for c in columns
             )
             width = len(table.row_key)
-            found = self._numbers(f"SELECT {_keys('t', table)}, {', '.join(ranks)} FROM {table.target} t", width + len(columns))
+            found = self._numbers(
+                f"SELECT {_keys('t', table)}, {', '.join(ranks)} FROM {table.target} t", width + len(columns)
+            )
             self._rows[table.name] = RowNumbers(_identities(found, 0, width))
             numbers = np.empty((len(columns), len(found)), np.int32)
             for place, move in enumerate(moves):
@@ -161,15 +164,15 @@ class PostgresReader:
 
     def linked(self, link: Table, first: ForeignKey, left: Table, second: ForeignKey, right: Table) -> RowPairs:
         """Both joins at once, without the link's own rows."""
-        sql = f"FROM {link.target} c JOIN {left.target} a ON {_on('a', first)} JOIN {right.target} b ON {_on('b', second)}"
+        sql = f"FROM {link.target} c JOIN {left.target} a ON {_on('a', first)}"
+        sql += f" JOIN {right.target} b ON {_on('b', second)}"
         return self._pairs(f"SELECT {_keys('a', left)}, {_keys('b', right)} {sql}", left, right)
 
     def _texts(self, table: Table, column: str) -> list[str]:
         name = f"t.{quoted(column)}"
-        sql = (
-            f'SELECT DISTINCT {name}::text COLLATE "C" AS value FROM {table.target} t WHERE {name} IS NOT NULL ORDER BY value'
-        )
-        with self._connection.cursor(name="longspan_texts") as cursor:
+        sql = f'SELECT DISTINCT {name}::text COLLATE "C" AS value FROM {table.target} t'
+        sql += f" WHERE {name} IS NOT NULL ORDER BY value"
+        with self.connection.cursor(name="longspan_texts") as cursor:
             cursor.itersize = _TEXTS_AT_A_TIME
             cursor.execute(sql)
             return [value for (value,) in cursor]
@@ -191,7 +194,7 @@ class PostgresReader:
         wrapped = ", ".join(f"n{i}::bigint" for i in range(width))
         parts = [np.empty((0, width), np.int64)]
         waiting = bytearray()
-        with self._connection.cursor().copy(
+        with self.connection.cursor().copy(
             f"COPY (SELECT {wrapped} FROM ({sql}) AS s({names})) TO STDOUT (FORMAT BINARY)"
         ) as stream:
             to_skip = _COPY_HEADER

@@ -27,7 +27,7 @@ class TableRows:
 
 @dataclass(frozen=True, slots=True)
 class RowPairs:
-    """Rows that belong together: row `left[i]` of one table and row `right[i]` of another, int64, as `TableRows` counts."""
+    """Rows that belong together: `left[i]` of one table and `right[i]` of another, int32, as `TableRows` counts."""
 
     left: np.ndarray
     right: np.ndarray

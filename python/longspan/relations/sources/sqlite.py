@@ -47,17 +47,32 @@ class SqliteSource:
         if not self.path.is_file():
             raise DatabaseError(f"{self.path}: no such database file")
         with told(str(self.path), "opening it"):
-            address = f"file:{url_quote(str(self.path.resolve()))}?mode=ro"
-            connection = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                connection = self._begun("ro")
+            except sqlite3.OperationalError as error:
+                if "readonly" not in str(error):
+                    raise
+                # A process was killed while it wrote; opened for writing, SQLite takes back what that left.
+                self._begun("rw").close()
+                connection = self._begun("ro")
         try:
-            with told(str(self.path), "opening it"):
-                connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute("PRAGMA cell_size_check = ON")
-                connection.execute("BEGIN")
-                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             yield SqliteReader(connection, str(self.path))
         finally:
             connection.close()
+
+    def _begun(self, mode: str) -> sqlite3.Connection:
+        """A connection whose transaction has seen the database."""
+        address = f"file:{url_quote(str(self.path.resolve()))}?mode={mode}"
+        connection = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 @contextmanager
@@ -65,7 +80,7 @@ def told(place: str, doing: str) -> Iterator[None]:
     """SQLite's complaints as one sentence that says where and while doing what."""
     try:
         yield
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    except (sqlite3.Error, sqlite3.Warning, UnicodeError, OverflowError) as error:
         raise DatabaseError(f"{place}: {error} (while {doing})") from error
 
 
@@ -73,7 +88,7 @@ class SqliteReader:
     """As `source.Reader`."""
 
     def __init__(self, connection: sqlite3.Connection, place: str) -> None:
-        self._connection, self._place = connection, place
+        self.connection, self._place = connection, place
         self._rows: dict[str, RowNumbers | dict[tuple[object, ...], int]] = {}
         self._warnings: list[str] = []
 
@@ -107,11 +122,11 @@ class SqliteReader:
             except sqlite3.OperationalError as error:
                 if "decode to UTF-8" not in str(error):
                     raise
-            self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            self.connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
             try:
                 return self._read(table, columns)
             finally:
-                self._connection.text_factory = str
+                self.connection.text_factory = str
 
     def joined(self, child: Table, key: ForeignKey, parent: Table) -> RowPairs:
         """The join on all of the key's columns; the parent's own collation and affinity decide what is equal."""
@@ -131,19 +146,21 @@ class SqliteReader:
 
     def _table_names(self) -> list[str]:
         """Those of ordinary tables, as they are spelled."""
-        found = self._connection.execute(
-            "SELECT name, coalesce(sql, '') FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        found = self.connection.execute(
+            "SELECT name, coalesce(sql, '') FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
         ).fetchall()
         plain = {str(name) for name, sql in found if f"/* {STORE_MARK}" not in sql and not _is_virtual(sql)}
         try:
-            kinds = self._connection.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
+            kinds = self.connection.execute(
+                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+            )
             return [str(name) for (name,) in kinds.fetchall() if name in plain]
         except sqlite3.OperationalError:  # before 3.37, which cannot tell a virtual table's own tables from others
             return list(plain)
 
     def _columns(self, table: str) -> list[tuple[str, str, int]]:
         """(name, declared type, place in the primary key or 0), generated columns among them."""
-        found = self._connection.execute(
+        found = self.connection.execute(
             "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid", (table,)
         )
         return [(str(name), str(kind or ""), int(place)) for name, kind, place in found.fetchall()]
@@ -152,7 +169,7 @@ class SqliteReader:
         self, table: str, by_folded: dict[str, str], columns: dict[str, list[tuple[str, str, int]]]
     ) -> list[ForeignKey]:
         """As declared. Names are spelled as the tables themselves spell them; SQLite compares them without case."""
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             'SELECT id, "table", "from", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table,)
         ).fetchall()
         own = {c.lower(): c for c, _, _ in columns[table]}
@@ -176,7 +193,7 @@ class SqliteReader:
             return any(name in kind.upper() for name in _TEXT_TYPES)
         name = quoted(column)
         sql = f"SELECT count({name}), sum(typeof({name}) = 'text') FROM main.{quoted(table)}"
-        values, texts = self._connection.execute(sql).fetchone()
+        values, texts = self.connection.execute(sql).fetchone()
         return bool(values) and values == texts
 
     def _row_key(self, table: str, columns: list[tuple[str, str, int]]) -> tuple[str, ...]:
@@ -185,7 +202,7 @@ class SqliteReader:
         for name in ("rowid", "_rowid_", "oid"):
             if name not in taken:
                 try:
-                    self._connection.execute(f"SELECT {name} FROM main.{quoted(table)} LIMIT 0")
+                    self.connection.execute(f"SELECT {name} FROM main.{quoted(table)} LIMIT 0")
                     return (name,)
                 except sqlite3.OperationalError:  # WITHOUT ROWID
                     break
@@ -196,7 +213,7 @@ class SqliteReader:
 
     def _read(self, table: Table, columns: Sequence[str]) -> TableRows:
         wanted = ", ".join(quoted(column) for column in columns)
-        cursor = self._connection.execute(f"SELECT {_keys('t', table)}, {wanted} FROM {table.target} t")
+        cursor = self.connection.execute(f"SELECT {_keys('t', table)}, {wanted} FROM {table.target} t")
         width = len(table.row_key)
         keys: list[object] = []
         found: list[list[int]] = [[] for _ in columns]
@@ -232,7 +249,7 @@ class SqliteReader:
         with told(self._place, f"joining {left.name} and {right.name}"):
             rows, first = self._rows[left.name], len(left.row_key)
             others = self._rows[right.name]
-            cursor = self._connection.execute(sql)
+            cursor = self.connection.execute(sql)
             parts: list[tuple[np.ndarray, np.ndarray]] = []
             if isinstance(rows, RowNumbers) and isinstance(others, RowNumbers):
                 while len(flat := np.fromiter(chain.from_iterable(islice(cursor, _AT_A_TIME)), np.int64)):
