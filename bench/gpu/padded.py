@@ -132,6 +132,7 @@ class PaddedModel:
         return x * cos + torch.cat([-second, first], dim=3) * sin
 
     def _mlp(self, x: torch.Tensor, layer: LayerWeights) -> torch.Tensor:
+        assert layer.up is not None and layer.down is not None
         activation, inner = ACTIVATIONS[str(self._spec.activation)], _linear(x, layer.up.weight)
         if self._spec.gate is None:
             return _linear(activation(inner), layer.down.weight)

@@ -46,6 +46,12 @@ void bind_row_chain(py::module_& module) {
             py::arg("residual"), py::arg("target"), py::arg("first_column"), py::arg("columns"), py::keep_alive<1, 3>(),
             py::keep_alive<1, 4>())
         .def(
+            "add",
+            [](RowChain& chain, int source, int residual, int target) {
+                chain.add(ChainAdd{source, residual, target});
+            },
+            py::arg("source"), py::arg("residual"), py::arg("target"))
+        .def(
             "run",
             [](const RowChain& chain, const std::vector<py::array>& bound, const std::optional<py::array>& lora_ids) {
                 std::vector<ChainValue> views;

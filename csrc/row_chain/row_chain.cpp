@@ -89,6 +89,17 @@ void RowChain::add(const ChainNorm& step) {
     steps_.emplace_back(step);
 }
 
+void RowChain::add(const ChainAdd& step) {
+    for (const int value : {step.source, step.residual, step.target}) {
+        const int64_t width = step.source >= 0 && static_cast<size_t>(step.source) < widths_.size()
+                                  ? widths_[static_cast<size_t>(step.source)]
+                                  : -1;
+        if (width < 0) reject("row_chain: add: source ", step.source, " has no width yet");
+        use("add", "a value", value, width);
+    }
+    steps_.emplace_back(step);
+}
+
 bool RowChain::takes_bf16(int value) const {
     for (const ChainStep& step : steps_) {
         const auto* product = std::get_if<ChainProduct>(&step);
@@ -170,6 +181,15 @@ public:
         if (step.residual >= 0) residual = groups_of<const float>(at(step.residual), step);
         layer_norm({groups_of<const float>(at(step.source), step), residual, step.weight, step.bias, step.eps,
                     step.is_centred, groups_of<float>(at(step.target), step)});
+    }
+
+    void run(const ChainAdd& step) const {
+        const MatrixView<float> source = at(step.source), residual = at(step.residual), target = at(step.target);
+        for (int64_t row = 0; row < rows_; ++row) {
+            const float *a = source.row(row), *b = residual.row(row);
+            float* sum = target.row(row);
+            for (int64_t i = 0; i < source.cols; ++i) sum[i] = a[i] + b[i];
+        }
     }
 
 private:

@@ -3,6 +3,7 @@
 //   multiply: target = source W^T + each row's adapter + residual (linear.h)
 //   mlp:      target = activation(source U^T + ...) D^T + ... + residual (linear.h)
 //   norm:     target = layer_norm or rms_norm of source + residual (layer_norm.h)
+//   add:      target = source + residual
 // One task takes a block of rows through all steps, so that what lies between them stays in a core's L2 cache: values
 // that only steps see, temporaries, never exist for all rows at once. Rows too few for that go through each step
 // together, and the step's op cuts its own work.
@@ -39,7 +40,10 @@ struct ChainNorm {
     bool is_centred;                // layer_norm, else rms_norm
     int64_t first_column, columns;  // of all three values, `columns` / dim groups; the others are left alone
 };
-using ChainStep = std::variant<ChainProduct, ChainMlp, ChainNorm>;
+struct ChainAdd {
+    int source, residual, target;
+};
+using ChainStep = std::variant<ChainProduct, ChainMlp, ChainNorm, ChainAdd>;
 
 // A value that a call binds to memory: f32, or bf16, which only products write, rounding their outputs.
 struct ChainValue {
@@ -59,6 +63,7 @@ public:
     void add(const ChainProduct& step);
     void add(const ChainMlp& step);
     void add(const ChainNorm& step);
+    void add(const ChainAdd& step);
 
     // Throws std::invalid_argument on values of other shapes than the steps say, and what the steps' ops throw. Ids are
     // read by products with adapters; data null: every row is without.

@@ -25,9 +25,10 @@ NAMES = {
     "nomic-bert": "NomicBERT",
     "mpnet": "MPNet",
     "distilbert": "DistilBERT",
+    "t5-gated": "T5",
 }
 
-IDS_ALONE = ("mpnet", "distilbert")  # no case has texts
+IDS_ALONE = ("mpnet", "distilbert", "t5-gated")  # no case has texts
 
 
 def load(folder: Path) -> tuple[list[dict], dict[str, np.ndarray]]:

@@ -91,3 +91,19 @@ def test_own_weights_are_the_default(golden: Path, tmp_path: Path) -> None:
 def test_code_default_of_the_base(golden: Path, tmp_path: Path) -> None:
     rotary = Encoder(spoilt(golden / COLBERT, tmp_path / "model", rotary_emb_base=None)).spec.layers[0].rotary
     assert rotary is not None and rotary.theta == 10000.0
+
+
+def test_transformers_own_config_gives_the_same_vectors(golden: Path, tmp_path: Path) -> None:
+    """As `save_pretrained` writes jina-embeddings-v3 without adapters: the published tensors, newer keys."""
+    source = golden / V3
+    tensors = {
+        name.removeprefix("roberta."): values for name, values in merge_stacked(read_tensors(source), 0, 0.0).items()
+    }
+    keys = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "max_position_embeddings")
+    published = read_config(source)
+    rope = {"rope_type": "default", "rope_theta": published["rotary_emb_base"]}
+    native = {key: published[key] for key in (*keys, "layer_norm_eps", "hidden_act", "vocab_size", "type_vocab_size")}
+    native |= {"model_type": "jina_embeddings_v3", "rope_parameters": rope}
+    encoder = Encoder(write_checkpoint(source, tmp_path / "native", tensors, native))
+    expected = Encoder(source).encode(["a text"], task="base")
+    np.testing.assert_allclose(encoder.encode(["a text"]), expected, rtol=0, atol=1e-6)

@@ -101,6 +101,22 @@ def test_a_product_may_be_rounded_to_bf16(isa: str, dtype: ComputeType, rows: in
     assert (memory[:, INNER:] == 7).all()
 
 
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_sum_behind_a_norm(isa: str, rows: int) -> None:
+    """What models with norms of what they add need: x = x + norm(delta)."""
+    layer, rng = Layer("float32", np.random.default_rng(8)), np.random.default_rng(9)
+    x, wide = values(rng, rows, HIDDEN), np.empty((rows, 3 * HIDDEN), np.float32)
+    chain = RowChain(2)
+    chain.multiply(X, layer.wide, None, None, WIDE)
+    chain.mlp(X, layer.up, None, "gelu", layer.down, None, None, DELTA)
+    chain.norm(DELTA, layer.weight, None, 1e-5, False, None, DELTA, 0, HIDDEN)
+    chain.add(DELTA, X, X)
+    delta = linear(linear(x, layer.up, activation="gelu"), layer.down)
+    expected = rms_norm(delta, layer.weight, eps=1e-5) + x
+    chain.run([x, wide])
+    np.testing.assert_array_equal(x, expected)
+
+
 def wrong_runs(layer: Layer) -> dict[str, Callable[[], object]]:
     x, wide = np.zeros((5, HIDDEN), np.float32), np.zeros((5, 3 * HIDDEN), np.float32)
     ids = np.zeros(5, np.int32)
@@ -121,6 +137,8 @@ def wrong_runs(layer: Layer) -> dict[str, Callable[[], object]]:
         r"down must have 70 inputs, as up has outputs, got 40": lambda: layer.chain().mlp(
             X, layer.up, None, "gelu", layer.wide, None, None, DELTA
         ),
+        r"add: source 5 has no width yet": lambda: layer.chain().add(5, X, X),
+        r"add: a value must have 40 columns, but value 1 has 120": lambda: layer.chain().add(X, WIDE, X),
         r"source must be 0 or more, got -1": lambda: layer.chain().multiply(-1, layer.up, None, None, DELTA),
         r"columns 100 to 140 are not in value 1, which has 120": lambda: layer.chain().norm(
             WIDE, layer.weight, None, 1e-5, True, None, WIDE, 100, HIDDEN

@@ -19,6 +19,7 @@ LIMITS = {
     "rerank-bert": (1e-4, 1e-4),
     "rerank-xlmr": (1e-4, 1e-5),
     "rerank-modernbert": (3e-4, 1e-5),
+    "rerank-gte": (1e-4, 1e-5),
     "rerank-jina-v1": (1e-4, 1e-5),
     "rerank-jina-v2": (1e-4, 1e-5),
     "rerank-qwen3": (1e-4, 1e-5),

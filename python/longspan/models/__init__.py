@@ -10,6 +10,8 @@ from longspan.models.families.bert import BERT, ROBERTA
 from longspan.models.families.distilbert import DISTILBERT
 from longspan.models.families.eurobert import EUROBERT
 from longspan.models.families.family import Family
+from longspan.models.families.gemma import EMBEDDING_GEMMA
+from longspan.models.families.gte import GTE
 from longspan.models.families.jina_bert import JINA_BERT
 from longspan.models.families.modernbert import MODERNBERT
 from longspan.models.families.mpnet import MPNET
@@ -29,6 +31,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     MPNET,
     MODERNBERT,
     NOMIC_BERT,
+    GTE,
+    EMBEDDING_GEMMA,
     QWEN2,
     QWEN3,
     QWEN_VL,

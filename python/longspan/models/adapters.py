@@ -38,7 +38,9 @@ def check_adapter(adapter: Adapter, spec: ModelSpec, names: WeightMap) -> None:
     known: dict[str, tuple[int, int]] = {}
     for layer in names.layers:
         for field in ("qkv", "attention_out", "up", "down"):
-            parts: LinearMap = getattr(layer, field)
+            parts: LinearMap | None = getattr(layer, field)
+            if parts is None:  # a layer of experts, which take no adapters
+                continue
             rows, in_features = part_shapes(spec, field, len(parts.weights))
             known |= {module_of(weight): (size, in_features) for weight, size in zip(parts.weights, rows, strict=True)}
     for module, factors in adapter.factors.items():

@@ -75,6 +75,8 @@ class TextEncoder:
         """x = the embeddings of the batch's tokens, before any norm."""
         weights, engine = self.weights, self.engine
         engine.embed(batch, weights, self.spec.position_offset or 0, out=x)
+        if self.spec.embedding_scale is not None:
+            engine.scale(x, self.spec.embedding_scale)
         if batch.lora_ids is not None and len(weights.word_adapters):
             engine.adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
 

@@ -49,6 +49,17 @@ class AttentionOptions(NamedTuple):  # one is made for every layer of every batc
     window: tuple[int, int] | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Experts:
+    """Several MLPs of which each token takes `top_k`; `ExpertSpec` says how."""
+
+    router: Product  # in float32 where the engine can: what it chooses between may lie close
+    up: tuple[Product, ...]
+    down: tuple[Product, ...]
+    bias: np.ndarray  # (hidden,) f32
+    top_k: int
+
+
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
     """One layer, its products packed; `LayerMap` says what the parts are."""
@@ -56,12 +67,15 @@ class LayerWeights:
     qkv: Product
     attention_out: Product
     attention_norm: Norm | None
-    up: Product
-    down: Product
+    up: Product | None
+    down: Product | None
     mlp_norm: Norm
     q_norm: Norm | None
     k_norm: Norm | None
     residual_norm: Norm | None
+    experts: Experts | None = None
+    attention_post_norm: Norm | None = None
+    mlp_post_norm: Norm | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,6 +69,15 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertSpec:
+    """An MLP of several, of which each token takes some: p = softmax over all of R x, the `top_k` largest count, and
+    y = sum over them of p_e D_e activation(U_e x), plus one bias."""
+
+    num_experts: int
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSpec:
     """The adapters that a checkpoint comes with, one a task, and how it wants them used."""
 
@@ -98,6 +107,8 @@ class ModelSpec:
     activation: Activation
     num_kv_heads: int | None = None  # None: as num_heads; each serves num_heads / num_kv_heads query heads
     gate: Gate | None = None  # None: up, activation, down; "first" or "second": which half of a gated MLP is activated
+    experts: ExpertSpec | None = None  # of the layers whose map has some
+    embedding_scale: float | None = None  # what a token's embedding is multiplied by
     token_types: int = 0  # rows of the token type table, 0 if there is none; row 0 is added to every token
     position_offset: int | None = None  # a learned table: place t of a text adds row t + offset; None: no table
     alibi: bool = False  # score -= slope * distance, in both directions
@@ -191,6 +202,7 @@ class NormMap:
 
     weight: str
     bias: str | None = None
+    adds_one: bool = False  # the scale is 1 + weight
 
     @property
     def names(self) -> Iterator[str]:
@@ -201,15 +213,34 @@ class NormMap:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertsMap:
+    """The tensors of several MLPs: the router (E, hidden), what goes up and what comes down, both (E * inner, hidden),
+    an expert's rows behind those of the one before, and the bias of the sum (hidden,)."""
+
+    router: str
+    up: str
+    down: str
+    bias: str
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Every tensor that it reads."""
+        yield from (self.router, self.up, self.down, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
 class LayerMap:
     """One layer's tensors."""
 
     qkv: LinearMap  # q, k and v apart, or one matrix that holds all three in this order
     attention_out: LinearMap
     attention_norm: NormMap | None  # None: a pre-norm layer that starts without one
-    up: LinearMap  # of a gated MLP both halves, the first one first
-    down: LinearMap
+    up: LinearMap | None  # of a gated MLP both halves, the first one first; None: the layer has experts
+    down: LinearMap | None
     mlp_norm: NormMap
+    experts: ExpertsMap | None = None
+    attention_post_norm: NormMap | None = None  # of what a pre-norm layer's attention adds
+    mlp_post_norm: NormMap | None = None  # and of what its MLP adds
     q_norm: NormMap | None = None
     k_norm: NormMap | None = None
     residual_norm: NormMap | None = None  # of the double residual
@@ -218,7 +249,8 @@ class LayerMap:
     def names(self) -> Iterator[str]:
         """Every tensor that the layer reads."""
         parts = (self.qkv, self.attention_out, self.attention_norm, self.up, self.down, self.mlp_norm)
-        for part in (*parts, self.q_norm, self.k_norm, self.residual_norm):
+        norms = (self.q_norm, self.k_norm, self.residual_norm, self.attention_post_norm, self.mlp_post_norm)
+        for part in (*parts, self.experts, *norms):
             if part is not None:
                 yield from part.names
 

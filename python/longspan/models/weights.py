@@ -13,10 +13,10 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.adapters import add_to_product, check_adapter, part_shapes
 from longspan.models.engines.engine import OpsEngine
-from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product, TableAdapter
+from longspan.models.parts import EncoderWeights, Experts, LayerWeights, Norm, Product, TableAdapter
 from longspan.models.peft import Adapter, read_peft
 from longspan.models.positions import relative_bias_table
-from longspan.models.spec import LayerMap, LinearMap, ModelSpec, NormMap, PeftSource, WeightMap
+from longspan.models.spec import ExpertsMap, LayerMap, LinearMap, ModelSpec, NormMap, PeftSource, WeightMap
 from longspan.ops.activations import Gate
 
 
@@ -57,6 +57,7 @@ def add_adapters(
     before = len(weights.tasks)
 
     def adapted(product: Product, parts: LinearMap, field: str) -> Product:
+        """With the part that the adapters have here."""
         rows, _ = part_shapes(spec, field, len(parts.weights))
         return add_to_product(product, parts, rows, before, adapters, engine)
 
@@ -65,8 +66,8 @@ def add_adapters(
             layer,
             qkv=adapted(layer.qkv, parts.qkv, "qkv"),
             attention_out=adapted(layer.attention_out, parts.attention_out, "attention_out"),
-            up=adapted(layer.up, parts.up, "up"),
-            down=adapted(layer.down, parts.down, "down"),
+            up=None if layer.up is None or parts.up is None else adapted(layer.up, parts.up, "up"),
+            down=None if layer.down is None or parts.down is None else adapted(layer.down, parts.down, "down"),
         )
         for layer, parts in zip(weights.layers, names.layers, strict=True)
     )
@@ -184,8 +185,11 @@ class _Reader:
             qkv=self._product(names.qkv, "qkv"),
             attention_out=self._product(names.attention_out, "attention_out"),
             attention_norm=self._norm(names.attention_norm, hidden),
-            up=self._product(names.up, "up", spec.gate),
-            down=self._product(names.down, "down"),
+            up=None if names.up is None else self._product(names.up, "up", spec.gate),
+            down=None if names.down is None else self._product(names.down, "down"),
+            experts=None if names.experts is None else self._experts(names.experts),
+            attention_post_norm=self._norm(names.attention_post_norm, hidden),
+            mlp_post_norm=self._norm(names.mlp_post_norm, hidden),
             mlp_norm=self._required_norm(names.mlp_norm, hidden),
             q_norm=self._norm(names.q_norm, q_normed),
             k_norm=self._norm(names.k_norm, k_normed),
@@ -217,7 +221,23 @@ class _Reader:
 
     def _required_norm(self, names: NormMap, dim: int) -> Norm:
         bias = None if names.bias is None else self._engine.vector(self._tensor(names.bias, (dim,)))
-        return Norm(self._engine.vector(self._tensor(names.weight, (dim,))), bias)
+        weight = self._tensor(names.weight, (dim,))
+        return Norm(self._engine.vector(weight + np.float32(1) if names.adds_one else weight), bias)
+
+    def _experts(self, names: ExpertsMap) -> Experts:
+        spec, engine = self._spec, self._engine
+        assert spec.experts is not None
+        number, inner, hidden = spec.experts.num_experts, spec.intermediate_size, spec.hidden_size
+        router = engine.pack_exactly(self._tensor(names.router, (number, hidden)), None)
+        up = self._tensor(names.up, (number * inner, hidden)).reshape(number, inner, hidden)
+        down = self._tensor(names.down, (number * inner, hidden)).reshape(number, inner, hidden)
+        return Experts(
+            Product(router),
+            tuple(Product(engine.pack([own])) for own in up),
+            tuple(Product(engine.pack([np.ascontiguousarray(own.T)])) for own in down),
+            engine.vector(self._tensor(names.bias, (hidden,))),
+            spec.experts.top_k,
+        )
 
     def _product(self, names: LinearMap, field: str, gate: Gate | None = None) -> Product:
         """The parts apart, or all of them in one tensor, and the adapters that are stacked in the same file."""

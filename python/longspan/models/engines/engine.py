@@ -16,10 +16,11 @@ import numpy as np
 
 from longspan import _core
 from longspan._core import PackedLinear, PackedLora
-from longspan.models.engines.row_steps import Step
+from longspan.models.engines.routing import choose_experts
+from longspan.models.engines.row_steps import Route, Step
 from longspan.models.engines.row_work import Chained, RowWork, StepByStep
 from longspan.models.engines.workspace import Workspace
-from longspan.models.parts import AttentionOptions, EncoderWeights, Norm, Product, TableAdapter
+from longspan.models.parts import AttentionOptions, EncoderWeights, Experts, Norm, Product, TableAdapter
 from longspan.models.spec import ModelSpec, NormKind
 from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
 from longspan.ops.activations import Activation, Gate
@@ -165,6 +166,35 @@ class OpsEngine:
         """The steps, ready to run; every norm is of this kind."""
         return StepByStep(self, steps, kind, eps)
 
+    def add(self, x: np.ndarray, residual: np.ndarray, *, out: np.ndarray) -> None:
+        """out = x + residual."""
+        np.add(x, residual, out=out)
+
+    def scale(self, x: np.ndarray, factor: float) -> None:
+        """x = x * factor, rounded to float32, in place."""
+        np.multiply(x, np.float32(factor), out=x)
+
+    def route(self, x: np.ndarray, experts: Experts, activation: Activation, *, out: np.ndarray) -> None:
+        """out = what each row's experts make of x, `ExpertSpec`'s sum. Each expert's rows are gathered and go through
+        its products together."""
+        logits = self.empty(len(x), len(experts.up))
+        self.multiply(x, experts.router, None, out=logits)
+        chosen, weights = choose_experts(logits, experts.top_k)
+        order = np.argsort(chosen, axis=None, kind="stable")  # places of (row, rank), the experts' behind each other
+        gathered, made = x[order // experts.top_k], self.empty(len(order), x.shape[1])
+        ends = np.cumsum(np.bincount(chosen.reshape(-1), minlength=len(experts.up)))
+        for up, down, end, start in zip(experts.up, experts.down, ends, [0, *ends[:-1]], strict=True):
+            if start < end:
+                inner = self.empty(end - start, up.weight.out_features)
+                self.multiply(gathered[start:end], up, None, activation=activation, out=inner)
+                self.multiply(inner, down, None, out=made[start:end])
+        flat = np.empty(len(order), np.intp)
+        flat[order] = np.arange(len(order))
+        places = flat.reshape(chosen.shape)
+        out[...] = experts.bias
+        for rank in range(experts.top_k):  # the best first: a fixed order of the sum
+            out += made[places[:, rank]] * weights[:, rank, None]
+
     def pool_mean(self, hidden: np.ndarray, cu_seqlens: np.ndarray) -> np.ndarray:
         """The mean of each row of a pack, (rows, dim) f32."""
         return np.asarray(pool_mean(hidden, cu_seqlens))
@@ -227,7 +257,12 @@ class CpuEngine(OpsEngine):
         return workspace.take("qkv", tokens, width // 2).view(np.uint16)
 
     def row_work(self, steps: Sequence[Step], kind: NormKind, eps: float) -> RowWork:
-        return Chained(steps, kind, eps)
+        # Experts want all of their rows at once: a block's would be few for the weights that are read.
+        return (
+            super().row_work(steps, kind, eps)
+            if any(isinstance(step, Route) for step in steps)
+            else Chained(steps, kind, eps)
+        )
 
     def embed(self, batch: PackedBatch, weights: EncoderWeights, position_offset: int, *, out: np.ndarray) -> None:
         tables = (weights.word_embeddings, batch.ids, weights.position_embeddings, batch.positions, position_offset)

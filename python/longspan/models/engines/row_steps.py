@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product
+from longspan.models.parts import EncoderWeights, Experts, LayerWeights, Norm, Product
 from longspan.models.spec import ModelSpec
 from longspan.ops.activations import Activation
 
@@ -51,7 +51,26 @@ class Normalize:
     columns: tuple[int, int] | None = None
 
 
-Step: TypeAlias = Multiply | Mlp | Normalize
+@dataclass(frozen=True, slots=True)
+class Add:
+    """target = source + residual; all three are there before."""
+
+    source: str
+    residual: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """target = what each row's experts make of source; adapters adapt none of them."""
+
+    source: str
+    experts: Experts
+    activation: Activation
+    target: str
+
+
+Step: TypeAlias = Multiply | Mlp | Normalize | Add | Route
 
 
 def row_steps(spec: ModelSpec, weights: EncoderWeights) -> tuple[tuple[Step, ...], ...]:
@@ -90,24 +109,45 @@ def _after_postnorm_attention(spec: ModelSpec, layer: LayerWeights) -> Iterator[
     else:
         yield Normalize("delta", layer.attention_norm, "delta", residual="x")
         yield Normalize("delta", layer.residual_norm, "x", residual="x")
-    yield Mlp("x", layer.up, spec.activation, layer.down, "delta")
+    yield _mlp(spec, layer, "x", "delta")
     yield Normalize("delta", layer.mlp_norm, "x", residual="x")
 
 
+def _mlp(spec: ModelSpec, layer: LayerWeights, source: str, target: str, residual: str | None = None) -> Step:
+    """The layer's MLP, or its experts."""
+    if layer.experts is not None:
+        assert residual is None  # no pre-norm model has any
+        return Route(source, layer.experts, spec.activation, target)
+    assert layer.up is not None and layer.down is not None
+    return Mlp(source, layer.up, spec.activation, layer.down, target, residual)
+
+
 def _after_prenorm_attention(spec: ModelSpec, layer: LayerWeights) -> Iterator[Step]:
-    """x = x + attention(norm(x)); x = x + mlp(norm(x))."""
-    yield Multiply("context", layer.attention_out, "x", residual="x")
+    """x = x + attention(norm(x)); x = x + mlp(norm(x)); where there are norms of what is added, they come between."""
+    if layer.attention_post_norm is None:
+        yield Multiply("context", layer.attention_out, "x", residual="x")
+    else:
+        yield Multiply("context", layer.attention_out, "delta")
+        yield Normalize("delta", layer.attention_post_norm, "delta")
+        yield Add("delta", "x", "x")
     yield Normalize("x", layer.mlp_norm, "normed")
-    yield Mlp("normed", layer.up, spec.activation, layer.down, "x", residual="x")
+    if layer.mlp_post_norm is None:
+        yield _mlp(spec, layer, "normed", "x", residual="x")
+    else:
+        yield _mlp(spec, layer, "normed", "delta")
+        yield Normalize("delta", layer.mlp_post_norm, "delta")
+        yield Add("delta", "x", "x")
 
 
 def temporaries(steps: Sequence[Step]) -> dict[str, int]:
     """Names and widths of the values that only these steps see, in the order of their first use."""
-    return {step.target: _width(step) for step in steps if step.target not in BOUND}
+    return {step.target: _width(step) for step in steps if step.target not in BOUND and not isinstance(step, Add)}
 
 
-def _width(step: Step) -> int:
+def _width(step: Multiply | Mlp | Normalize | Route) -> int:
     """Columns of a step's target; of a norm that has all of them."""
+    if isinstance(step, Route):
+        return len(step.experts.bias)
     if isinstance(step, Normalize):
         return len(step.norm.weight)
     return (step.down if isinstance(step, Mlp) else step.product).weight.out_features

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from longspan._core import RowChain
-from longspan.models.engines.row_steps import BOUND, Mlp, Multiply, Normalize, Step, temporaries
+from longspan.models.engines.row_steps import BOUND, Add, Mlp, Multiply, Normalize, Route, Step, temporaries
 from longspan.models.engines.workspace import Workspace
-from longspan.models.parts import Norm, Product
+from longspan.models.parts import Experts, Norm, Product
 from longspan.models.spec import NormKind
 from longspan.ops.activations import Activation
 
@@ -48,6 +48,10 @@ class StepOps(Protocol):
         residual: np.ndarray | None = None,
     ) -> None: ...
 
+    def add(self, x: np.ndarray, residual: np.ndarray, *, out: np.ndarray) -> None: ...
+
+    def route(self, x: np.ndarray, experts: Experts, activation: Activation, *, out: np.ndarray) -> None: ...
+
 
 class StepByStep:
     """Each step for all rows, then the next one. Temporaries lie in the workspace."""
@@ -61,6 +65,12 @@ class StepByStep:
         values = {**bound, **{name: workspace.take(name, rows, width) for name, width in self._temporaries.items()}}
         for step in self._steps:
             source, target = values[step.source], values[step.target]
+            if isinstance(step, Route):
+                self._ops.route(source, step.experts, step.activation, out=target)
+                continue
+            if isinstance(step, Add):
+                self._ops.add(source, values[step.residual], out=target)
+                continue
             residual = None if step.residual is None else values[step.residual]
             if isinstance(step, Normalize):
                 if residual is not None:
@@ -91,8 +101,12 @@ class Chained:
         names = (*BOUND, *temporaries(steps))
         self._chain = RowChain(len(BOUND))
         for step in steps:
+            assert not isinstance(step, Route)  # `CpuEngine.row_work` sees to it
             residual = None if step.residual is None else names.index(step.residual)
             source, target = names.index(step.source), names.index(step.target)
+            if isinstance(step, Add):
+                self._chain.add(source, names.index(step.residual), target)
+                continue
             if isinstance(step, Multiply):
                 self._chain.multiply(source, step.product.weight, step.product.lora, residual, target)
                 continue

@@ -21,7 +21,7 @@ from longspan.models.engines.engine import Batch, Fetch, OpsEngine, Pass
 from longspan.models.engines.torch_copies import copies_for
 from longspan.models.engines.torch_graphs import CudaRecorder, Graphs, Recorder
 from longspan.models.engines.workspace import Workspace
-from longspan.models.parts import EncoderWeights, Product
+from longspan.models.parts import EncoderWeights, Experts, Product
 from longspan.ops import pool_mean, span_mean
 from longspan.ops.activations import Activation, Gate
 from longspan.packing.batch import PackedBatch
@@ -178,6 +178,27 @@ class TorchEngine(OpsEngine):
         lora = None if lora_ids is None else product.lora
         how = {"activation": activation, "residual": residual, "lora": lora, "lora_ids": lora_ids}
         dense_linear(x.to(self._type), product.weight, **how, out=out)
+
+    def add(self, x: torch.Tensor, residual: torch.Tensor, *, out: torch.Tensor) -> None:
+        torch.add(x, residual, out=out)
+
+    def scale(self, x: torch.Tensor, factor: float) -> None:
+        x.mul_(factor)
+
+    def route(self, x: torch.Tensor, experts: Experts, activation: Activation, *, out: torch.Tensor) -> None:
+        """All experts see all rows, and those that a row does not take count nothing: how many rows each has is known
+        on the device alone, and asking would wait for it."""
+        logits = self.empty(len(x), len(experts.up))
+        self.multiply(x, experts.router, None, out=logits)
+        likely, chosen = torch.softmax(logits.float(), 1).topk(experts.top_k, 1)
+        weights = torch.zeros_like(logits, dtype=torch.float32).scatter_(1, chosen, likely)
+        total = torch.zeros_like(x, dtype=torch.float32) + experts.bias
+        for number, (up, down) in enumerate(zip(experts.up, experts.down, strict=True)):
+            inner, made = self.empty(len(x), up.weight.out_features), self.empty(*x.shape)
+            self.multiply(x, up, None, activation=activation, out=inner)
+            self.multiply(inner, down, None, out=made)
+            total += made * weights[:, number, None]
+        out.copy_(total)
 
     def pool_mean(self, hidden: torch.Tensor, cu_seqlens: np.ndarray) -> torch.Tensor:
         return pool_mean(hidden, self.place(cu_seqlens))

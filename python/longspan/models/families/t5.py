@@ -1,7 +1,7 @@
-"""T5 encoders with mean pooling: jina-embedding-s-en-v1, -b and -l, sentence-t5.
+"""T5 encoders with mean pooling: jina-embedding-s-en-v1, -b and -l, sentence-t5; and of v1.1, whose MLP is gated.
 
 Pre-norm layers with RMS norms, no bias anywhere, no scaling of the scores, and one table of biases by distance that
-the first layer stores for all. Only the encoder half is read. Source: arXiv:1910.10683.
+the first layer stores for all. Only the encoder half is read. Source: arXiv:1910.10683, arXiv:2002.05202.
 """
 
 from __future__ import annotations
@@ -11,9 +11,26 @@ from typing import Final
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
-from longspan.models.families.family import Family, linear_map, read_num_layers, read_positive, read_size, require
+from longspan.models.families.family import (
+    Family,
+    linear_map,
+    read_activation,
+    read_choice,
+    read_num_layers,
+    read_positive,
+    read_size,
+    require,
+)
 from longspan.models.spec import LayerMap, LayerSpec, ModelSpec, NormMap, RelativeBias, WeightMap
+from longspan.ops.activations import Activation
 
+# 'feed_forward_proj': its activation, and whether it is gated. transformers takes "gated-gelu" for the tanh form.
+FEED_FORWARDS: Final[dict[str, tuple[Activation, bool]]] = {
+    "relu": ("relu", False),
+    "gated-gelu": ("gelu_tanh", True),
+    "gated-silu": ("silu", True),
+}
+DENSE_NAMES: Final[dict[Activation, str]] = {"relu": "relu", "gelu_tanh": "gelu_new", "silu": "silu"}
 MAX_TOKENS: Final = 1 << 20  # buckets by distance fit any length; a bound all the same, for sizes that stay sane
 TRAINED_TOKENS: Final = 512
 MAX_DISTANCE: Final = 1 << 16  # the bias is spread over twice as many distances
@@ -27,7 +44,13 @@ def _matches(checkpoint: Checkpoint) -> bool:
 
 def _describe(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     config = checkpoint.config
-    require(config, "T5", feed_forward_proj="relu", dense_act_fn="relu", is_gated_act=False)
+    kind = read_choice(config, "feed_forward_proj", "relu", {name: name for name in FEED_FORWARDS})
+    activation, is_gated = FEED_FORWARDS[kind]
+    require(config, f"T5 with {kind}", is_gated_act=is_gated)
+    if read_activation(config, "dense_act_fn", DENSE_NAMES[activation]) != activation:
+        raise CheckpointError(
+            f"{config.source}: 'dense_act_fn' is {config.get('dense_act_fn')!r}, but 'feed_forward_proj' {kind!r}"
+        )
     spec = ModelSpec(
         family="T5",
         hidden_size=read_size(config, "d_model"),
@@ -40,7 +63,8 @@ def _describe(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         default_max_tokens=read_size(config, "n_positions", TRAINED_TOKENS),
         norm="rms_norm",
         norm_eps=read_positive(config, "layer_norm_epsilon", 1e-6),
-        activation="relu",
+        activation=activation,
+        gate="first" if is_gated else None,
         relative_bias=_relative_bias(config),
         softmax_scale=1.0,
         is_prenorm=True,
@@ -65,13 +89,15 @@ def _relative_bias(config: JsonObject) -> RelativeBias:
 
 
 def _weight_map(names: tuple[str, ...], spec: ModelSpec) -> WeightMap:
+    inner = ("wi",) if spec.gate is None else ("wi_0", "wi_1")  # of a gated MLP the activated half first
+
     def layer(index: int) -> LayerMap:
         at = f"encoder.block.{index}.layer"
         return LayerMap(
             qkv=linear_map(*(f"{at}.0.SelfAttention.{part}" for part in "qkv"), bias=False),
             attention_out=linear_map(f"{at}.0.SelfAttention.o", bias=False),
             attention_norm=NormMap(f"{at}.0.layer_norm.weight"),
-            up=linear_map(f"{at}.1.DenseReluDense.wi", bias=False),
+            up=linear_map(*(f"{at}.1.DenseReluDense.{part}" for part in inner), bias=False),
             down=linear_map(f"{at}.1.DenseReluDense.wo", bias=False),
             mlp_norm=NormMap(f"{at}.1.layer_norm.weight"),
         )

@@ -32,6 +32,7 @@ from longspan.models.families.family import (
     read_texts,
     require,
 )
+from longspan.models.families.rope import read_rotary
 from longspan.models.spec import (
     LayerMap,
     LayerSpec,
@@ -51,6 +52,7 @@ WORDS: Final = "embeddings.word_embeddings"
 TOKEN_TYPES: Final = "embeddings.token_type_embeddings"
 POSITIONS: Final = "embeddings.position_embeddings"
 
+NATIVE: Final = "jina_embeddings_v3"  # as transformers saves jina-embeddings-v3, its adapters merged
 POOLERS: Final[dict[str, PoolingMode]] = {"mean": "mean", "cls": "cls"}
 # The pooler that embeddings do not use, with its adapters, the masked language model's head, ColBERT's projection.
 UNUSED: Final = ("pooler.*", "lm_head.*", "linear.*", "embeddings.position_ids")
@@ -76,8 +78,9 @@ V3_CONFIG: Final[dict[str, object]] = {
 
 
 def _matches(checkpoint: Checkpoint) -> bool:
-    """By the tensors: v3's config has no model_type, colbert-v2's says "xlm-roberta"."""
-    return checkpoint.config.get_str("model_type", "xlm-roberta") == "xlm-roberta" and any(
+    """By the tensors: v3's config has no model_type, colbert-v2's says "xlm-roberta", transformers' own a name of its
+    own."""
+    return checkpoint.config.get_str("model_type", "xlm-roberta") in ("xlm-roberta", NATIVE) and any(
         ".mixer.Wqkv." in name for name in checkpoint.tensor_names
     )
 
@@ -148,7 +151,8 @@ def _clip_text_config(checkpoint: Checkpoint) -> JsonObject:
 
 
 def _spec(config: JsonObject, names: tuple[str, ...], *, family: str, default_max_tokens: int | None) -> ModelSpec:
-    positions = config.get_str("position_embedding_type", "absolute")
+    is_native = config.get_str("model_type", "") == NATIVE  # whose config has newer keys, for the same maths
+    positions = config.get_str("position_embedding_type", "rotary" if is_native else "absolute")
     if positions not in ("rotary", "absolute"):
         raise CheckpointError(
             f"{config.source}: 'position_embedding_type' must be 'rotary' or 'absolute', got {positions!r}"
@@ -159,7 +163,9 @@ def _spec(config: JsonObject, names: tuple[str, ...], *, family: str, default_ma
     head_dim = read_head_dim(config, hidden_size, num_heads)
     max_tokens = read_size(config, "max_position_embeddings")
     rotary, offset = None, None
-    if positions == "rotary":
+    if is_native:
+        rotary = read_rotary(config, head_dim, head_dim, positions=max_tokens)
+    elif positions == "rotary":
         rotary = Rotary(
             theta=read_positive(config, "rotary_emb_base", 10000.0),
             dim=check_rotary_dim(config, config.get_int("rotary_emb_dim", head_dim), head_dim),
