@@ -19,6 +19,8 @@ MODELS = {
     "code": "jina-code",
     "v2": "jina-v2-en",
     "colbert": "jina-colbert-v2",
+    "cross": "rerank-bert",
+    "listwise": "rerank-jina-v3",
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from live_server import Live, golden
 from longspan import MultiVectorEncoder
+from longspan.reranker import Reranker
 
 QUERY = "which birds swim"
 DOCUMENTS = ["Penguins swim.", "Stones do not.", "", "Penguins swim.", "Ducks swim and fly."]
@@ -47,6 +48,26 @@ def test_jina_options(live: Live, scores: np.ndarray) -> None:
     for wrong in ({"top_n": 0}, {"documents": []}, {"documents": "x"}, {"query": None}, {"max_doc_length": 9000}):
         assert live.post("/v1/rerank", {**body, **wrong}).status == 422
     assert live.post("/v1/rerank", {**body, "model": "minilm"}).status == 400
+
+
+@pytest.mark.parametrize("name, family", [("cross", "rerank-bert"), ("listwise", "rerank-jina-v3")])
+def test_cross_encoders(live: Live, name: str, family: str) -> None:
+    reranker = Reranker(golden(family))
+    truth = reranker.rank(QUERY, DOCUMENTS)
+    body = {"model": name, "query": QUERY}
+    jina = live.post("/v1/rerank", {**body, "documents": DOCUMENTS}).json["results"]
+    assert [result["index"] for result in jina] == [each["corpus_id"] for each in truth]
+    assert [result["relevance_score"] for result in jina] == [round(each["score"], 8) for each in truth]
+    raw = live.post("/rerank", {**body, "texts": DOCUMENTS, "raw_scores": True}).json
+    logits = reranker.rank(QUERY, DOCUMENTS, activation_fn="identity")
+    assert [np.float32(each["score"]) for each in raw] == [np.float32(each["score"]) for each in logits]
+    cohere = live.post("/v2/rerank", {**body, "documents": DOCUMENTS, "top_n": 2}).json["results"]
+    assert [result["index"] for result in cohere] == [each["corpus_id"] for each in truth[:2]]
+    cut = live.post("/v1/rerank", {**body, "documents": ["word " * 99, "x"], "max_doc_length": 20})
+    assert cut.status == 200 and cut.headers["x-longspan-truncated"] == "1; first=0"
+    refused = live.post("/v1/rerank", {**body, "documents": ["word " * 9999], "truncate": False})
+    assert refused.status == 400 and refused.json["detail"]["code"] == "INPUT_TOKEN_LIMIT_EXCEEDED"
+    assert live.post("/v1/embeddings", {"model": name, "input": "x"}).status == 400
 
 
 def test_tei(live: Live, scores: np.ndarray) -> None:

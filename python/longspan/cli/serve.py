@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.embedding.options import add_model_options, not_negative, positive
-from longspan.serve.settings import ModelSettings, Settings
+from longspan.serve.settings import Kind, ModelSettings, Settings
 
 if TYPE_CHECKING:
     from longspan.serve.server import Bind
@@ -37,7 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `serve`; their defaults are `Settings`' own."""
     default = Settings()
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="a folder, or org/name on the Hugging Face hub")
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="a folder, or org/name on the Hugging Face hub")
+    parser.add_argument(
+        "--rerank",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="serve it as a reranker: needed of decoders that judge pairs (Qwen3, mxbai), as their files do not say so",
+    )
     names = parser.add_argument_group("names")
     names.add_argument(
         "--alias",
@@ -188,7 +195,7 @@ def run(args: argparse.Namespace) -> None:
         if bind.uds is None:
             bind = replace(bind, port=socket.getsockname()[1])
         app = create_app(models, settings)
-        announce(bind, args.models, has_keys=bool(settings.api_keys))
+        announce(bind, [model.name for model in models], has_keys=bool(settings.api_keys))
         serve(app, bind, [socket])
 
 
@@ -212,7 +219,7 @@ def _run_workers(args: argparse.Namespace, settings: Settings, models: list[Mode
         loaded = None if on_gpu or args.lazy else [open_model(model) for model in models]
         for encoder in loaded or []:
             encoder.fingerprint  # noqa: B018  (once, for all of them)
-        announce(bind, args.models, has_keys=bool(settings.api_keys), workers=args.workers)
+        announce(bind, [model.name for model in models], has_keys=bool(settings.api_keys), workers=args.workers)
 
         def work(number: int) -> None:
             own = models
@@ -244,9 +251,10 @@ def settings_from(args: argparse.Namespace) -> Settings:
         if not name or not target:
             raise CommandError(f"--alias must be NAME=MODEL or NAME=MODEL:TASK, got {entry!r}")
         aliases[name] = target
-    if args.served_name and len(args.models) > 1:
+    count = len(args.models) + len(args.rerank)
+    if args.served_name and count > 1:
         raise CommandError("--served-name is for one model; --alias gives names to several")
-    if args.any_model and len(args.models) > 1:
+    if args.any_model and count > 1:
         raise CommandError("--any-model is for one model")
     if bool(args.tls_cert) != bool(args.tls_key):
         raise CommandError("--tls-cert and --tls-key belong together")
@@ -274,9 +282,14 @@ def read_keys(path: str | None) -> tuple[str, ...]:
 
 def models_from(args: argparse.Namespace) -> list[ModelSettings]:
     """The models as they are to be loaded."""
+    kinds: list[tuple[str, Kind]] = [(name, "auto") for name in args.models]
+    kinds += [(name, "reranker") for name in args.rerank]
+    if not kinds:
+        raise CommandError("there is no model to serve; name one")
     return [
         ModelSettings(
             name,
+            kind=kind,
             device=args.device,
             dtype=args.dtype,
             num_threads=args.threads,
@@ -285,7 +298,7 @@ def models_from(args: argparse.Namespace) -> list[ModelSettings]:
             local_files_only=args.local_files_only,
             served_name=args.served_name,
         )
-        for name in args.models
+        for name, kind in kinds
     ]
 
 

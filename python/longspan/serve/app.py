@@ -21,8 +21,7 @@ from longspan.serve.service import Service
 from longspan.serve.settings import ModelSettings, Settings
 
 if TYPE_CHECKING:
-    from longspan.encoder import Encoder
-    from longspan.multi_vector import MultiVectorEncoder
+    from longspan.serve.models import AnyModel
 
 log = logging.getLogger("longspan.serve")
 access = logging.getLogger("longspan.serve.access")
@@ -38,7 +37,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 POOL_BODY_BYTES: Final = 256 << 10  # from which a body is parsed in the pool
 MOST_INDICES: Final = 32  # of cut items that a header names
 DEFAULTS: Final = Settings()
-Source: TypeAlias = "str | ModelSettings | Encoder | MultiVectorEncoder"
+Source: TypeAlias = "str | ModelSettings | AnyModel"
 LOCAL_OPEN: Final = ("/metrics", "/info")  # open with Settings.open_metrics
 
 

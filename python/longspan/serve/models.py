@@ -16,12 +16,21 @@ from longspan.serve.errors import RequestError
 from longspan.serve.settings import ModelSettings
 
 if TYPE_CHECKING:
+    from longspan.checkpoint.checkpoint import Checkpoint
     from longspan.encoder import Encoder
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.pipeline.loaded_model import LoadOptions
+    from longspan.reranker import Reranker
 
-Kind = Literal["embedding", "multi-vector"]
-KIND_NAMES: Final[Mapping[Kind, str]] = {"embedding": "embeddings", "multi-vector": "token vectors"}
+    AnyModel = Encoder | MultiVectorEncoder | Reranker
+
+Kind = Literal["embedding", "multi-vector", "reranker"]
+KIND_NAMES: Final[Mapping[Kind, str]] = {
+    "embedding": "embeddings",
+    "multi-vector": "token vectors",
+    "reranker": "scores of pairs",
+}
+RERANKERS: Final = ("ForSequenceClassification", "ForRanking")  # how the names of their classes end
 PREFIXES: Final = ("openai/", "jina_ai/", "huggingface/", "hosted_vllm/", "ollama/", "cohere/")
 OWNER: Final = "longspan"
 
@@ -33,7 +42,7 @@ class ServedModel:
         source: what to load, or an encoder that is there already (which is then never let go).
     """
 
-    def __init__(self, source: ModelSettings | Encoder | MultiVectorEncoder) -> None:
+    def __init__(self, source: ModelSettings | AnyModel) -> None:
         self._settings = source if isinstance(source, ModelSettings) else None
         self._encoder = None if isinstance(source, ModelSettings) else source
         self._lock = threading.Lock()
@@ -50,7 +59,7 @@ class ServedModel:
         return self._encoder is not None
 
     @property
-    def encoder(self) -> Encoder | MultiVectorEncoder:
+    def encoder(self) -> AnyModel:
         """The loaded encoder."""
         encoder = self._encoder
         assert encoder is not None, "the model is in use, so it is loaded"
@@ -75,10 +84,22 @@ class ServedModel:
         return encoder
 
     @property
+    def reranker(self) -> Reranker:
+        """The loaded cross-encoder."""
+        from longspan.reranker import Reranker
+
+        encoder = self.encoder
+        assert isinstance(encoder, Reranker), "its kind was checked"
+        return encoder
+
+    @property
     def kind(self) -> Kind:
         """What it makes; known when it is loaded."""
         from longspan.multi_vector import MultiVectorEncoder
+        from longspan.reranker import Reranker
 
+        if isinstance(self.encoder, Reranker):
+            return "reranker"
         return "multi-vector" if isinstance(self.encoder, MultiVectorEncoder) else "embedding"
 
     @property
@@ -122,13 +143,14 @@ class ServedModel:
         return True
 
 
-def open_model(settings: ModelSettings) -> Encoder | MultiVectorEncoder:
+def open_model(settings: ModelSettings) -> AnyModel:
     """Load a model as what its files say it is."""
     from longspan.checkpoint import hub
     from longspan.checkpoint.checkpoint import Checkpoint
     from longspan.encoder import Encoder
     from longspan.late_interaction.token_head import is_late_interaction
     from longspan.multi_vector import MultiVectorEncoder
+    from longspan.reranker import Reranker
 
     where: LoadOptions = {
         "revision": settings.revision,
@@ -143,13 +165,21 @@ def open_model(settings: ModelSettings) -> Encoder | MultiVectorEncoder:
         local_files_only=settings.local_files_only,
     )
     with closing(Checkpoint.open(folder)) as checkpoint:
-        kind: type[Encoder | MultiVectorEncoder] = MultiVectorEncoder if is_late_interaction(checkpoint) else Encoder
+        kind: type[AnyModel] = MultiVectorEncoder if is_late_interaction(checkpoint) else Encoder
+        if settings.kind == "reranker" or is_reranker(checkpoint):
+            kind = Reranker
     return kind(
         settings.name,
         settings.device,
         settings.dtype,
         **where,
     )
+
+
+def is_reranker(checkpoint: Checkpoint) -> bool:
+    """Whether config.json names a class of cross-encoders."""
+    named = checkpoint.config.get_list("architectures", None) or []
+    return any(isinstance(name, str) and name.endswith(RERANKERS) for name in named)
 
 
 @dataclass(frozen=True, slots=True)

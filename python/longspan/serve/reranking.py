@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
+from longspan.reranking.activation import activated
 from longspan.search.late_interaction import score
+from longspan.serve.errors import RequestError
 from longspan.serve.http import Request
 from longspan.serve.jobs import Work
-from longspan.serve.models import Found
-from longspan.serve.runners import TokenRunner
-from longspan.serve.service import Service
+from longspan.serve.models import Found, ServedModel
+from longspan.serve.runners import PairRunner, TokenRunner
+from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.texts import Direction
 from longspan.serve.vectors import EmbedCall, check_truncation, count_tokens, token_limit
 
-ScoreKind = Literal["maxsim"]
+ScoreKind = Literal["maxsim", "sigmoid", "identity"]
+LISTWISE_TOKENS: Final = 2048  # of a document, as `Reranker.rank` has it
 
 
 @dataclass(slots=True)
@@ -29,7 +33,7 @@ class RerankCall:
     documents: Sequence[str]
     max_length: int | None = None  # tokens of a document
     truncate: bool = True
-    direction: Direction = "right"
+    direction: Direction | None = None
     field: str = "documents"  # where they stood
 
 
@@ -37,39 +41,90 @@ class RerankCall:
 class Scored:
     """A score a document, in the order of the documents."""
 
-    scores: np.ndarray  # (n,) f32
-    tokens: int  # of query and documents
-    query_tokens: int
+    logits: np.ndarray  # (n,) f32: what orders them
+    scores: np.ndarray  # (n,) f32: by the model's own activation; of MaxSim the sum over the query's tokens
+    unit_scores: np.ndarray  # (n,) f32: the same on a scale of about 0 to 1; of MaxSim the mean over the query's tokens
+    tokens: int  # of queries and documents
     kind: ScoreKind
 
     def best_first(self) -> list[int]:
-        """Indices of the documents; equal scores by index."""
-        return [int(index) for index in np.argsort(-self.scores, kind="stable")]
-
-    @property
-    def unit_scores(self) -> np.ndarray:
-        """About 0 to 1: MaxSim's sum over the query's tokens as their mean."""
-        return self.scores / np.float32(max(1, self.query_tokens))
+        """Indices of the documents; equal ones by index."""
+        return [int(index) for index in np.argsort(-self.logits, kind="stable")]
 
 
 async def rerank(service: Service, request: Request, call: RerankCall) -> Scored:
     """Scores of the documents. Raises: RequestError."""
-    async with service.using(call.found, request, ("multi-vector",)) as model:
-        documents = list(call.documents)
-        limit = token_limit(model, "document", _bounded(call.max_length, model.token_encoder.max_length))
-        counts = await count_tokens(service, request, model, documents, "document", limit)
-        as_embed = EmbedCall(call.found, documents, truncate=call.truncate, field=call.field)
-        check_truncation(request, as_embed, [max(0, count - limit) for count in counts], counts, limit)
-        of_query = token_limit(model, "query", None)
-        kept = [min(count, limit) for count in counts]
-        service.note(request, model, [of_query, *kept])
-        request.notes.items -= 1  # the query is none
-        query_works = [Work(call.query, of_query, call.query)]
-        works = [Work(text, count, text) for text, count in zip(documents, kept, strict=True)]
-        query = await service.compute(request, TokenRunner(model, "query", None, None), query_works)
-        vectors = await service.compute(request, TokenRunner(model, "document", None, limit), works)
-        scores = await service.in_pool(lambda: score(query, vectors)[0], is_large=len(documents) > 16)
-        return Scored(np.asarray(scores, np.float32), of_query + sum(kept), len(query[0]), "maxsim")
+    async with service.using(call.found, request, ("multi-vector", "reranker")) as model:
+        service.check_texts([call.query], "query")
+        service.check_texts(call.documents, call.field)
+        if model.kind == "reranker":
+            return await _by_pairs(service, request, model, call)
+        return await _by_maxsim(service, request, model, call)
+
+
+async def _by_maxsim(service: Service, request: Request, model: ServedModel, call: RerankCall) -> Scored:
+    """Late interaction: the query and each document by themselves, then MaxSim."""
+    documents = list(call.documents)
+    limit = token_limit(model, "document", _bounded(call.max_length, model.token_encoder.max_length))
+    counts = await count_tokens(service, request, model, documents, "document", limit)
+    _check_cut(request, call, counts, limit)
+    of_query = token_limit(model, "query", None)
+    kept = [min(count, limit) for count in counts]
+    service.note(request, model, [of_query, *kept])
+    request.notes.items -= 1  # the query is none
+    query_works = [Work(call.query, of_query, call.query)]
+    works = [Work(text, count, text) for text, count in zip(documents, kept, strict=True)]
+    query = await service.compute(request, TokenRunner(model, "query", None, None), query_works)
+    vectors = await service.compute(request, TokenRunner(model, "document", None, limit), works)
+    scores = await service.in_pool(lambda: score(query, vectors)[0], is_large=len(documents) > 16)
+    logits = np.asarray(scores, np.float32)
+    unit = logits / np.float32(len(query[0]))
+    return Scored(logits, logits, unit, of_query + sum(kept), "maxsim")
+
+
+async def _by_pairs(service: Service, request: Request, model: ServedModel, call: RerankCall) -> Scored:
+    """A cross-encoder: the query with each document; with all of them at once, if it is a listwise one."""
+    reranker = model.reranker
+    if reranker.num_labels != 1:
+        message = f"{model.short_name} has {reranker.num_labels} labels, and a ranking needs 1"
+        raise RequestError("model_type", message, field="model")
+    backend = reranker.tokenizer.backend
+    texts = [call.query, *call.documents]
+
+    def count() -> list[int]:
+        return [len(text.ids) for text in backend.encode_batch(texts, add_special_tokens=False)]
+
+    started = time.monotonic()
+    of_query, *counts = await service.in_pool(count, is_large=sum(map(len, texts)) > INLINE_CHARACTERS)
+    request.notes.tokenize = time.monotonic() - started
+    request.notes.characters += sum(map(len, texts))
+    if reranker.is_listwise:
+        limit = min(call.max_length or LISTWISE_TOKENS, reranker.max_length)
+        around, max_length = 0, limit
+    else:
+        around = of_query + backend.num_special_tokens_to_add(True)
+        max_length = reranker.max_length
+        if call.max_length is not None:
+            max_length = min(max_length, around + call.max_length)
+        limit = max(1, max_length - around)
+    _check_cut(request, call, counts, limit)
+    kept = [around + min(count, limit) for count in counts]
+    service.note(request, model, kept)
+    pairs = [(call.query, text) for text in call.documents]
+    works = [Work(pair, size, pair) for pair, size in zip(pairs, kept, strict=True)]
+    if reranker.is_listwise:
+        whole = (call.query, tuple(call.documents))
+        works = [Work(whole, of_query + sum(kept), whole)]
+    rows = await service.compute(request, PairRunner(model, max_length), works)
+    logits = np.concatenate(rows)
+    scores = activated(logits[:, None], reranker.default_activation)[:, 0]
+    return Scored(logits, scores, scores, sum(kept), reranker.default_activation)
+
+
+def _check_cut(request: Request, call: RerankCall, counts: list[int], limit: int) -> None:
+    """Note which documents are cut. Raises: RequestError, one would be, and that is not allowed."""
+    as_embed = EmbedCall(call.found, call.documents, truncate=call.truncate, field=call.field)
+    check_truncation(request, as_embed, [max(0, count - limit) for count in counts], counts, limit)
 
 
 def _bounded(max_length: int | None, most: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from longspan.serve.texts import TextPayload
 from longspan.text.tasks import Role
 
 if TYPE_CHECKING:
+    from longspan.reranker import RerankOptions
     from longspan.serve.models import ServedModel
 
 Rows = list[np.ndarray | SchedulerError]
@@ -99,6 +100,34 @@ class TokenRunner:
         limit = self.max_length
         found = encode(list(payloads), dim=self.dim, max_length=limit, on_truncate="ignore", show_progress_bar=False)
         return _finite(list(found))
+
+
+@dataclass(frozen=True)
+class PairRunner:
+    """(query, document) to a logit each, by a cross-encoder; of a listwise one (query, documents) to (documents,)."""
+
+    model: ServedModel
+    max_length: int | None
+
+    def __call__(self, payloads: Sequence[tuple[str, Any]]) -> Rows:
+        """See `jobs.Runner`."""
+        options: RerankOptions = {
+            "activation_fn": "identity",
+            "max_length": self.max_length,
+            "on_truncate": "ignore",
+            "show_progress_bar": False,
+        }
+        reranker = self.model.reranker
+        if not reranker.is_listwise:
+            return _finite(list(np.asarray(reranker.predict(list(payloads), **options)).reshape(len(payloads), 1)))
+        rankings = reranker.rank([query for query, _ in payloads], [list(texts) for _, texts in payloads], **options)
+        rows = []
+        for ranking in rankings:
+            scores = np.empty(len(ranking), np.float32)
+            for entry in ranking:
+                scores[entry["corpus_id"]] = entry["score"]
+            rows.append(scores)
+        return _finite(rows)
 
 
 def _finite(rows: Sequence[np.ndarray]) -> Rows:

@@ -34,10 +34,11 @@ from longspan.serve.jobs import (
 )
 from longspan.serve.metrics import Metrics
 from longspan.serve.models import KIND_NAMES, Found, Kind, Models, ServedModel
-from longspan.serve.runners import BadInputError, VectorRunner
+from longspan.serve.runners import BadInputError, PairRunner, TokenRunner, VectorRunner
 from longspan.serve.scheduler import Limits, Scheduler
 from longspan.serve.settings import Settings
-from longspan.serve.texts import TextPayload
+from longspan.serve.tasks import meaning
+from longspan.serve.texts import TextPayload, prepare
 from longspan.vectors.unit_length import unit_length
 
 T = TypeVar("T")
@@ -266,20 +267,8 @@ class Service:
 
     async def _warm_up(self, model: ServedModel) -> None:
         """A real pass over texts from short to long."""
-        from longspan.serve.runners import TokenRunner
-
         texts = ["word " * count for count in WARM_UP_WORDS]
-        runner: Runner
-        if model.kind == "multi-vector":
-            runner, works = TokenRunner(model, "document", None, None), [Work(text, len(text) // 4) for text in texts]
-        else:
-            from longspan.serve.tasks import meaning
-            from longspan.serve.texts import prepare
-
-            encoder = model.text_encoder
-            same = meaning(encoder, None)
-            prepared = prepare(encoder, texts, [same] * len(texts), max_length=encoder.max_length)
-            runner, works = VectorRunner(model), [Work(text, len(text.ids)) for text in prepared]
+        runner, works = warm_up_work(model, texts)
         await asyncio.wrap_future(self.scheduler.submit(runner, works).future)
         model.is_warm = True
 
@@ -292,3 +281,15 @@ class Service:
                     if self.cache is not None:
                         self.scheduler.forget()
                     log.info("%s was idle for %g s, and is let go", model.name, seconds)
+
+
+def warm_up_work(model: ServedModel, texts: list[str]) -> tuple[Runner, list[Work]]:
+    """A job that runs every stage of a model."""
+    if model.kind == "multi-vector":
+        return TokenRunner(model, "document", None, None), [Work(text, len(text) // 4) for text in texts]
+    if model.kind == "reranker":
+        lists = [("word", (text,) if model.reranker.is_listwise else text) for text in texts]
+        return PairRunner(model, None), [Work(each, 64) for each in lists]
+    encoder = model.text_encoder
+    prepared = prepare(encoder, texts, [meaning(encoder, None)] * len(texts), max_length=encoder.max_length)
+    return VectorRunner(model), [Work(text, len(text.ids)) for text in prepared]

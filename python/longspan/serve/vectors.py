@@ -33,7 +33,7 @@ class EmbedCall:
     dimensions: int | None = None
     normalize: bool = True
     truncate: bool = True
-    direction: Direction = "right"
+    direction: Direction | None = None  # the end that is cut; None for what the checkpoint says
     max_length: int | None = None  # tokens of an item; None for the model's own limit
     takes_ids: bool = False  # whether token ids may be the model's own
     field: str = "input"  # where the items stood
@@ -161,9 +161,10 @@ async def prepared(service: Service, request: Request, model: ServedModel, call:
     payloads = await service.in_pool(work, is_large=characters > INLINE_CHARACTERS)
     request.notes.tokenize += time.monotonic() - started
     tracing.stage("tokenize", request, started, time.monotonic())
-    cut = [text.truncated for text in payloads]
+    cut = [max(text.truncated, int(text.is_partly_read)) for text in payloads]
     if any(cut):
-        check_truncation(request, call, cut, [len(text.ids) + text.truncated for text in payloads], limit)
+        lengths = [len(text.ids) + text.truncated for text in payloads]
+        check_truncation(request, call, cut, lengths, limit)
     return payloads
 
 

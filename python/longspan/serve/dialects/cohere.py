@@ -17,9 +17,9 @@ from longspan.serve.service import Service
 from longspan.serve.texts import Direction
 from longspan.serve.vectors import EmbedCall, embed
 
-TRUNCATE: Final[dict[str, str]] = {"NONE": "NONE", "START": "START", "END": "END"}
+TRUNCATE: Final = ("NONE", "START", "END")
 INPUT_TYPES: Final = ("search_document", "search_query", "classification", "clustering", "image")
-MODE_OF: Final[dict[str, Direction]] = {"START": "left"}
+CUT: Final[dict[str, Direction]] = {"START": "left", "END": "right"}
 
 
 def cohere_error(error: RequestError, request_id: str) -> Response:
@@ -46,7 +46,7 @@ async def embed_route(service: Service, request: Request, fields: Fields) -> Res
         tasks=[None if input_type == "image" else input_type],
         dimensions=fields.integer("output_dimension"),
         truncate=mode != "NONE",
-        direction=MODE_OF.get(mode, "right"),
+        direction=CUT.get(mode) if fields.has("truncate") else None,
         max_length=fields.integer("max_tokens"),
         field="texts",
     )

@@ -79,7 +79,7 @@ async def show(service: Service, request: Request, fields: Fields) -> Response:
         about = {
             "general.architecture": family,
             f"{family}.context_length": encoder.max_length,
-            f"{family}.embedding_length": encoder.dim,
+            f"{family}.embedding_length": 0 if model.kind == "reranker" else _dim(model),
             "longspan.fingerprint": encoder.fingerprint,
         }
     body = {"details": entry["details"], "model_info": about, "capabilities": ["embedding"]}
@@ -89,6 +89,10 @@ async def show(service: Service, request: Request, fields: Fields) -> Response:
 async def version(service: Service, request: Request, fields: Fields) -> Response:
     """`GET /api/version`."""
     return Response.json({"version": VERSION})
+
+
+def _dim(model: ServedModel) -> int:
+    return model.text_encoder.dim if model.kind == "embedding" else model.token_encoder.dim
 
 
 def _listed(model: ServedModel) -> dict[str, Any]:

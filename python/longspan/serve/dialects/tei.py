@@ -89,7 +89,7 @@ async def similarity(service: Service, request: Request, fields: Fields) -> Resp
         [source, *sentences],
         prompt_name=parameters.string("prompt_name"),
         truncate=bool(parameters.boolean("truncate", default=True)),
-        direction=parameters.choice(["truncation_direction"], DIRECTIONS, "right"),
+        direction=_direction(parameters),
         field="sentences",
     )
     rows, _ = await embed(service, request, call)
@@ -112,11 +112,11 @@ async def rerank_texts(service: Service, request: Request, fields: Fields) -> Re
         query,
         texts,
         truncate=bool(fields.boolean("truncate", default=True)),
-        direction=fields.choice(["truncation_direction"], DIRECTIONS, "right"),
+        direction=_direction(fields),
         field="texts",
     )
     scored = await rerank(service, request, call)
-    scores = scored.scores if raw else scored.unit_scores
+    scores = scored.logits if raw else scored.unit_scores
     results: list[dict[str, Any]] = []
     for index in scored.best_first():
         text = {"text": texts[index]} if returns else {}
@@ -134,7 +134,7 @@ async def tokenize(service: Service, request: Request, fields: Fields) -> Respon
     adds = bool(fields.boolean("add_special_tokens", default=True))
     prompt_name = fields.string("prompt_name")
     found = service.models.find(fields.any("model"))
-    async with service.using(found, request, ("embedding", "multi-vector")) as model:
+    async with service.using(found, request, ("embedding", "multi-vector", "reranker")) as model:
         backend = model.encoder.tokenizer.backend
         before = ""
         if prompt_name is not None:
@@ -165,7 +165,7 @@ async def decode(service: Service, request: Request, fields: Fields) -> Response
     skips = bool(fields.boolean("skip_special_tokens", default=True))
     service.check_items(len(lists), "ids")
     found = service.models.find(fields.any("model"))
-    async with service.using(found, request, ("embedding", "multi-vector")) as model:
+    async with service.using(found, request, ("embedding", "multi-vector", "reranker")) as model:
         size, backend = model.encoder.spec.vocab_size, model.encoder.tokenizer.backend
         if any(not 0 <= number < size for each in lists for number in each):
             raise invalid("ids", f"must be from 0 to {size - 1}", None)
@@ -205,7 +205,7 @@ async def info(service: Service, request: Request, fields: Fields) -> Response:
 def _model_type(model: ServedModel) -> dict[str, Any]:
     if not model.is_loaded:
         return {}
-    if model.kind == "multi-vector":
+    if model.kind != "embedding":
         return {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
     return {"embedding": {"pooling": model.text_encoder.pooling}}
 
@@ -218,17 +218,21 @@ def describe(model: ServedModel) -> dict[str, Any]:
     encoder = model.encoder
     known |= {
         "kind": model.kind,
-        "dimensions": encoder.dim,
         "max_tokens": encoder.max_length,
         "precision": encoder.dtype,
         "prompts": encoder.prompts,
         "tasks": list(encoder.tasks),
         "fingerprint": encoder.fingerprint,
     }
-    if model.kind == "multi-vector":
+    if model.kind == "embedding":
+        known["dimensions"] = model.text_encoder.dim
+        known["tasks"] = list(spellings(model.text_encoder))
+    elif model.kind == "multi-vector":
+        known["dimensions"] = model.token_encoder.dim
         known["score"] = "maxsim"
     else:
-        known["tasks"] = list(spellings(model.text_encoder))
+        known["score"] = model.reranker.default_activation
+        known["listwise"] = model.reranker.is_listwise
     return known
 
 
@@ -242,10 +246,17 @@ def _call(service: Service, fields: Fields) -> EmbedCall:
         items,
         prompt_name=fields.string("prompt_name"),
         truncate=bool(fields.boolean("truncate", default=True)),
-        direction=fields.choice(["truncation_direction"], DIRECTIONS, "right"),
+        direction=_direction(fields),
         takes_ids=True,
         field="inputs",
     )
+
+
+def _direction(fields: Fields) -> Direction | None:
+    """The end that is cut; None for what the checkpoint says."""
+    if not fields.has("truncation_direction"):
+        return None
+    return fields.choice(["truncation_direction"], DIRECTIONS, "right")
 
 
 def _inputs(value: Any) -> list[InputItem]:
