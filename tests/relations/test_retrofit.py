@@ -133,7 +133,7 @@ def test_an_encoder_sees_each_text_once(plans: dict[str, Plan]) -> None:
     result = retrofit(plans["library"], Encoder())
     assert len(seen) == len(set(seen)) == len(set(plans["library"].texts))
     np.testing.assert_array_equal(result.vectors, retrofit(plans["library"], golden.base(plans["library"], "")).vectors)
-    assert result.model == {"name": "golden"}
+    assert result.model == "golden" and result.origin is None
 
 
 def test_the_given_vectors_stay(plans: dict[str, Plan]) -> None:

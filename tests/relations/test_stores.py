@@ -15,6 +15,7 @@ import pytest
 
 from longspan.errors import DatabaseError
 from longspan.relations import Database, Retrofitted, retrofit
+from longspan.vectors.origin import Origin
 from retro_databases import Golden, make, script
 
 GOLDEN = Golden.read("library")
@@ -30,7 +31,7 @@ def result_of(path: Path) -> Retrofitted:
     plan.relations[1].weight = 0.5
     base = GOLDEN.base(plan, "missing/rn_anchor")
     result = retrofit(plan, base)
-    result.model = {"name": "golden", "fingerprint": "abc"}
+    result.model, result.origin = "golden", Origin("abc", "float32")
     return result
 
 
@@ -38,8 +39,8 @@ def assert_same(got: Retrofitted, expected: Retrofitted) -> None:
     np.testing.assert_array_equal(got.vectors, expected.vectors)
     np.testing.assert_array_equal(got.base, expected.base)
     assert list(got.nodes) == list(expected.nodes)
-    assert (got.settings, got.steps, got.change, got.model) == (
-        expected.settings, expected.steps, expected.change, expected.model,
+    assert (got.settings, got.steps, got.change, got.model, got.origin) == (
+        expected.settings, expected.steps, expected.change, expected.model, expected.origin,
     )  # fmt: skip
     assert got.plan.origin == expected.plan.origin
     for mine, theirs in ((got.plan.relations, expected.plan.relations), (got.plan.dropped, expected.plan.dropped)):

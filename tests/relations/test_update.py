@@ -10,6 +10,7 @@ import pytest
 
 from longspan.relations import Database, Retrofitted, retrofit
 from longspan.relations.update import Update
+from longspan.vectors.origin import Origin
 from retro_databases import Golden, make, script
 
 GOLDEN = Golden.read("library")
@@ -121,12 +122,12 @@ def test_what_is_refused(path: Path) -> None:
         smoothed.update(database, GOLDEN, mode="new")
     with pytest.raises(ValueError, match="new vectors have 3 dimensions, but the old ones 24"):
         old.update(database, np.ones((len(database.plan().nodes), 3), np.float32))
-    old.model = {"fingerprint": "one"}
+    old.origin = Origin("one", "float32")
 
     class Other:
-        fingerprint = "two"
+        origin = Origin("two", "float32")
         encode = staticmethod(GOLDEN.encode)
 
-    with pytest.raises(ValueError, match="another model than the one that made the old vectors"):
+    with pytest.raises(ValueError, match=r"update: the vectors are of another model \(two\)"):
         old.update(database, Other())
     assert sqlite3.connect(path).execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0

@@ -42,6 +42,7 @@ COMMANDS = (
     Command("embed", "longspan.cli.embed", "turn text, JSONL, CSV or Parquet into vectors in a file"),
     Command("chunk", "longspan.cli.chunk", "cut documents into chunks, with a vector each, in a file"),
     Command("search", "longspan.cli.search.command", "build an index of texts or vectors, and ask it"),
+    Command("retro", "longspan.cli.retro.command", "vectors for a database's text values, from meaning and relations"),
     Command("serve", "longspan.cli.serve", "serve models over HTTP, for clients of OpenAI, Jina, Cohere, Ollama, TEI"),
     Command("info", "longspan.cli.info", "show this installation, or what a model is and how it would run"),
     Command("bench", "longspan.cli.bench", "measure kernels and models on this machine, beside others"),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longspan.relations.plan import Node, Nodes, Plan
+from longspan.relations.plan import Nodes, Plan
 from longspan.relations.settings import Settings
+from longspan.vectors.origin import Origin
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +33,8 @@ class Retrofitted:
         steps: how many steps were taken (products of conjugate gradients, for the exact optimum).
         change: how far a row moved at most in the last step (for the exact optimum, the largest relative residual).
         seconds: what solving took, without embedding.
-        model: the encoder's name and fingerprint, where it has them.
+        model: the encoder's name, where it has one.
+        origin: which model made the base vectors, and in which compute type, where the encoder tells.
     """
 
     plan: Plan
@@ -42,7 +44,8 @@ class Retrofitted:
     steps: int
     change: float
     seconds: float = 0.0
-    model: dict[str, str] | None = None
+    model: str | None = None
+    origin: Origin | None = None
 
     @property
     def nodes(self) -> Nodes:
@@ -106,16 +109,3 @@ class Retrofitted:
         from longspan.relations import stores
 
         return stores.load(place, table=table)
-
-
-def model_of(vectors: object) -> dict[str, str] | None:
-    """What an encoder says of itself: its name, its fingerprint and its compute type."""
-    found = {}
-    for name in ("name", "name_or_path", "fingerprint", "dtype"):
-        value = getattr(vectors, name, None)
-        if isinstance(value, str):
-            found[name] = value
-    return found or None if hasattr(vectors, "encode") else None
-
-
-__all__ = ["Node", "Retrofitted", "model_of"]

@@ -13,11 +13,11 @@ from longspan.progress import progress_bar
 from longspan.relations.blocks import WIDTH
 from longspan.relations.graph import Graph, make_graph
 from longspan.relations.plan import Plan
-from longspan.relations.result import Retrofitted, model_of
+from longspan.relations.result import Retrofitted
 from longspan.relations.settings import SAFE_DELTA, Settings, Solver, make_settings
 from longspan.relations.solvers import RADIUS_SLACK, Solved, run_exact, run_series, run_steps, step_radius
 from longspan.relations.system import Missing, System, faruqui_system, optimum_system, series_system, smoothing_system
-from longspan.relations.vectors import Vectors, base_vectors
+from longspan.relations.vectors import Vectors, base_vectors, model_of
 
 MOST_PRODUCTS: Final = 1000  # of conjugate gradients; databases met so far took 25 to 45
 _GREW: Final = 10.0  # times the longest base vector: from here on a warning
@@ -72,6 +72,7 @@ def retrofit(
     """
     settings = make_settings(solver, alpha, beta, gamma, delta, iterations, missing, tolerance)
     base, absent = base_vectors(plan.texts, vectors, show_progress_bar)
+    model, origin = model_of(vectors)
     started = time.perf_counter()
     solved = solve(plan, settings, base, absent, check=check, show_progress_bar=show_progress_bar)
     return Retrofitted(
@@ -82,7 +83,8 @@ def retrofit(
         steps=solved.steps,
         change=solved.change,
         seconds=time.perf_counter() - started,
-        model=model_of(vectors),
+        model=model,
+        origin=origin,
     )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from longspan.integers import checked_int
+from longspan.relations.vectors import model_of
+from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:
     from longspan.relations.plan import Plan
@@ -62,8 +64,10 @@ def find(
 
     That is (alpha v' + beta c) / |.|, c the centroid of the column `within`, if there is one: the solvers' own formula.
 
-    Raises: ValueError, the encoder's vectors have another dimension, or another model made the result's.
+    Raises: ValueError, the encoder's vectors have another dimension. Warns (OriginWarning), another model made the
+        result's.
     """
+    check_asked("find", result.origin, model_of(encoder)[1])
     base = np.asarray(encoder.encode([text]), np.float32).reshape(-1)
     if base.shape != (result.vectors.shape[1],):
         raise ValueError(

@@ -12,12 +12,13 @@ from longspan.relations.blocks import row_blocks
 from longspan.relations.database import Database
 from longspan.relations.graph import make_graph
 from longspan.relations.plan import Plan, Relation
-from longspan.relations.result import Retrofitted, model_of
+from longspan.relations.result import Retrofitted
 from longspan.relations.retrofit import MOST_PRODUCTS, check_divisors, make_system, solve
 from longspan.relations.settings import Settings
 from longspan.relations.solvers import Solved, conjugate_gradients
 from longspan.relations.system import System
-from longspan.relations.vectors import Vectors, base_vectors
+from longspan.relations.vectors import Vectors, base_vectors, model_of
+from longspan.vectors.origin import check_added
 
 Mode = Literal["refresh", "new"]
 
@@ -70,6 +71,8 @@ def update(
         raise ValueError(f"update: mode must be 'refresh' or 'new', got {mode!r}")
     if mode == "new" and old.settings.solver not in ("rn", "ro"):
         raise ValueError(f"update: mode 'new' is for solvers rn and ro; refresh those of {old.settings.solver}")
+    model, origin = model_of(vectors)
+    check_added("update", old.origin, origin)
     plan = replan(source, old.plan) if isinstance(source, Database) else source
     before = match(old.plan, plan)
     is_new = before < 0
@@ -89,7 +92,8 @@ def update(
         steps=solved.steps,
         change=solved.change,
         seconds=time.perf_counter() - started,
-        model=old.model or model_of(vectors),
+        model=old.model or model,
+        origin=old.origin or origin,
     )
     removed = len(old.nodes) - int((~is_new).sum())
     ignored = _new_pairs_of_old_nodes(old.plan, plan, before) if mode == "new" else 0
@@ -156,7 +160,6 @@ def _bases(
             raise ValueError(
                 f"update: {len(unknown)} values are new, such as {table}.{column} {text!r}; give an encoder or vectors"
             )
-        _check_model(old.model, model_of(vectors))
         found, _ = base_vectors([plan.texts[node] for node in unknown.tolist()], vectors, show_progress_bar)
         _check_dim(found.shape[1], dim)
         base[unknown] = found
@@ -166,13 +169,6 @@ def _bases(
 def _check_dim(got: int, wanted: int) -> None:
     if got != wanted:
         raise ValueError(f"update: new vectors have {got} dimensions, but the old ones {wanted}; take the same model")
-
-
-def _check_model(then: dict[str, str] | None, now: dict[str, str] | None) -> None:
-    if then and now and then.get("fingerprint") != now.get("fingerprint") and "fingerprint" in then:
-        raise ValueError(
-            "update: another model than the one that made the old vectors; take that one, or retrofit anew"
-        )
 
 
 def _starting(old: Retrofitted, base: np.ndarray, absent: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from longspan.progress import progress_bar
+from longspan.vectors.origin import Origin
 
 _TEXTS_AT_A_TIME = 4096
 
@@ -15,8 +17,9 @@ _TEXTS_AT_A_TIME = 4096
 class TextEncoder(Protocol):
     """What turns texts into vectors: `longspan.Encoder`, or anything with such an `encode`."""
 
-    def encode(self, texts: list[str], /) -> object:
-        """(n, d) of a list of n texts."""
+    @property
+    def encode(self) -> Callable[..., object]:
+        """From a list of n texts to (n, d)."""
 
 
 Vectors: TypeAlias = "TextEncoder | np.ndarray"
@@ -44,6 +47,12 @@ def base_vectors(texts: Sequence[str], given: Vectors, show_progress_bar: bool |
     return rows, absent
 
 
+def model_of(vectors: object) -> tuple[str | None, Origin | None]:
+    """An encoder's name and what it says of where its vectors come from; None for what it does not tell."""
+    name, origin = getattr(vectors, "name", None), getattr(vectors, "origin", None)
+    return name if isinstance(name, str) else None, origin if isinstance(origin, Origin) else None
+
+
 def _array(given: object) -> np.ndarray:
     if hasattr(given, "detach"):
         given = given.detach().cpu().numpy()
@@ -60,10 +69,12 @@ def _encoded(texts: Sequence[str], encoder: TextEncoder, show_progress_bar: bool
     place = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int64, len(texts))
     distinct = list(numbers)
     parts = []
+    takes = inspect.signature(encoder.encode).parameters
+    quiet = {"show_progress_bar": False} if "show_progress_bar" in takes else {}  # ours is the one bar
     with progress_bar(len(distinct), "text", show_progress_bar) as advance:
         for start in range(0, len(distinct), _TEXTS_AT_A_TIME):
             block = distinct[start : start + _TEXTS_AT_A_TIME]
-            parts.append(_array(encoder.encode(block)))
+            parts.append(_array(encoder.encode(block, **quiet)))
             advance(len(block))
     if not parts:
         raise ValueError("retrofit: the plan has no nodes, so there is nothing to embed")

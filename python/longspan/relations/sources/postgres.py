@@ -53,7 +53,7 @@ def driver() -> ModuleType:
     try:
         import psycopg
     except ImportError as error:
-        raise ImportError("PostgreSQL needs psycopg: pip install 'longspan[postgres]'") from error
+        raise ImportError(f"PostgreSQL is an extra: pip install 'longspan[postgres]' ({error})") from error
     return psycopg
 
 

@@ -20,7 +20,7 @@ def save(result: Retrofitted, path: Path) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError("Parquet needs pyarrow: pip install 'longspan[parquet]'") from error
+        raise ImportError(f"Parquet is an extra: pip install 'longspan[parquet]' ({error})") from error
     dim = result.vectors.shape[1]
     fields = [("table", pyarrow.string()), ("column", pyarrow.string()), ("text", pyarrow.string())]
     schema = pyarrow.schema(

@@ -11,6 +11,7 @@ from longspan.errors import DatabaseError
 from longspan.relations.plan import Column, Plan, Relation
 from longspan.relations.result import Retrofitted
 from longspan.relations.settings import Settings
+from longspan.vectors.origin import Origin
 
 VERSION: Final = 1
 
@@ -26,6 +27,7 @@ def to_state(result: Retrofitted) -> tuple[str, np.ndarray]:
         "change": result.change,
         "seconds": result.seconds,
         "model": result.model,
+        "made_by": None if result.origin is None else result.origin.to_json(),
         "nodes": len(plan.nodes),
         "dim": int(result.vectors.shape[1]),
         "origin": plan.origin,
@@ -70,9 +72,9 @@ def from_state(
             origin=state["origin"],
         )
         settings = Settings.from_json(state["settings"])
-        return Retrofitted(
-            plan, vectors, base, settings, state["steps"], state["change"], state["seconds"], state["model"]
-        )
+        result = Retrofitted(plan, vectors, base, settings, state["steps"], state["change"], state["seconds"])
+        result.model, result.origin = state["model"], Origin.from_json(state["made_by"])
+        return result
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DatabaseError):
             raise

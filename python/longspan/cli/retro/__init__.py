@@ -1,0 +1,1 @@
+"""`longspan retro`: a relational database's text values, retrofitted with its relations."""
