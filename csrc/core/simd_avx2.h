@@ -65,6 +65,11 @@ inline F32 scale_by_power_of_2(F32 x, F32 n) {
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
     return {_mm256_mul_ps(x.v, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)))};
 }
+// The whole e with 2^e <= a < 2^(e + 1), for normal a > 0.
+inline F32 exponent(F32 a) {
+    const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(a.v), 23);
+    return {_mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)))};
+}
 // To the nearest bf16 value, ties to even; NaN stays.
 inline F32 round_to_bf16(F32 a) {
     const __m256i bits = _mm256_castps_si256(a.v);

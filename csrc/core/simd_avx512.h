@@ -65,6 +65,10 @@ inline F32 select_less(F32 a, F32 b, F32 yes, F32 no) {
 inline F32 scale_by_power_of_2(F32 x, F32 n) {
     return {_mm512_scalef_ps(x.v, n.v)};
 }
+// The whole e with 2^e <= a < 2^(e + 1), for normal a > 0.
+inline F32 exponent(F32 a) {
+    return {_mm512_getexp_ps(a.v)};
+}
 // To the nearest bf16 value, ties to even; NaN stays.
 inline F32 round_to_bf16(F32 a) {
     const __m512i bits = _mm512_castps_si512(a.v);

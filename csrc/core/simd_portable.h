@@ -105,6 +105,13 @@ inline F32 scale_by_power_of_2(F32 x, F32 n) {
     };
     return F32::map(scale, x, n);
 }
+// The whole e with 2^e <= a < 2^(e + 1), for normal a > 0.
+inline F32 exponent(F32 a) {
+    auto exponent_of = [](float x, float) {
+        return static_cast<float>(static_cast<int32_t>(std::bit_cast<uint32_t>(x) >> 23) - 127);
+    };
+    return F32::map(exponent_of, a, a);
+}
 // To the nearest bf16 value, ties to even; NaN stays.
 inline F32 round_to_bf16(F32 a) {
     auto rounded = [](float x, float) {

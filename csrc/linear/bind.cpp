@@ -155,6 +155,19 @@ void bind_linear(py::module_& module) {
         },
         py::arg("x"), py::arg("weight"), py::arg("activation"), py::arg("residual"), py::arg("out"),
         py::arg("lora") = py::none(), py::arg("lora_ids") = py::none());
+    module.def(
+        "pool_logits",
+        [](const py::array& x, const PackedLinear& weight, const py::array& cu_seqlens, bool is_sum, int saturation,
+           const py::array& out) {
+            const auto x_view = matrix_view<const float>("pool_logits: x", x);
+            const auto offsets = vector_view<const int32_t>("pool_logits: cu_seqlens", cu_seqlens);
+            const auto out_view = matrix_view<float>("pool_logits: out", out);
+            if (saturation < 0 || saturation > 2) reject("pool_logits: saturation must be 0, 1 or 2, got ", saturation);
+            const py::gil_scoped_release unlocked;
+            pool_logits(x_view, weight, offsets, is_sum, static_cast<Saturation>(saturation), out_view);
+        },
+        py::arg("x"), py::arg("weight"), py::arg("cu_seqlens"), py::arg("is_sum"), py::arg("saturation"),
+        py::arg("out"));
     bind_lora(module);
 }
 

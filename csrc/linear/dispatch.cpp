@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <limits>
 #include <new>
+#include <vector>
 
 #include "core/error.h"
 #include "core/isa.h"
@@ -108,7 +110,7 @@ Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const Pan
 void shrink(const LinearArgs& args, const PackedLora& lora, const LinearVariant& variant, int64_t first_row,
             int64_t last_row) {
     const int64_t columns = lora.a().order().columns;
-    LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}, {}, {}};
+    LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}, {}, {}, {}};
     const auto& shrunk = args.lora.shrunk;
     to_shrunk.out = {const_cast<float*>(shrunk.data), shrunk.rows, shrunk.cols, shrunk.row_stride};
     const auto panels_of = [&](int64_t row) {
@@ -166,6 +168,7 @@ LinearArgs rows_of(const LinearArgs& args, int64_t first, int64_t rows) {
     cut(some.out);
     cut(some.rounded);
     if (some.lora.ids != nullptr) some.lora.ids += first;
+    if (some.pooled.sequences != nullptr) some.pooled.sequences += first;
     return some;
 }
 
@@ -251,6 +254,59 @@ void run_mlp(LinearArgs up, const Layer& up_layer, LinearArgs down, const Layer&
     });
 }
 
+// A product whose outputs are pooled. A task has some columns of all rows: no two write one value, and a sequence's
+// rows come in order.
+void run_pooled(LinearArgs args, const Layer& layer) {
+    constexpr int64_t kColumns = 256;  // of a task: their weights stay in a core's L2 cache from block to block of rows
+    const int64_t total = args.x.rows, num_panels = args.weights.num_panels, columns = layer.variant.panel.columns;
+    const int64_t most_rows = divide_up(total, divide_up(total, rows_at_once()));
+    Word* memory = call_scratch.reserve(reserve(nullptr, 0, most_rows, layer, args));
+    reserve(memory, 0, most_rows, layer, args);
+    const PooledRows pooled = args.pooled;
+    const auto each_row = [&](int64_t first_panel, int64_t last_panel, auto&& body) {
+        const int64_t first = first_panel * columns, last = std::min(last_panel * columns, pooled.out.cols);
+        for (int64_t row = 0; row < pooled.out.rows; ++row) body(pooled.out.row(row) + first, last - first);
+    };
+    const int64_t tasks = std::min(num_panels, divide_up(num_panels * columns, kColumns));
+    each_turn(total, [&](int64_t first, int64_t rows) {
+        const LinearArgs some = rows_of(args, first, rows);
+        prepare(some, nullptr, layer.variant, false);
+        const int64_t blocks = divide_up(rows, kBlockRows);
+        parallel_for(tasks, [&](int64_t task) {
+            const int64_t first_panel = num_panels * task / tasks, last_panel = num_panels * (task + 1) / tasks;
+            if (first == 0) {
+                const float start = pooled.is_sum ? 0.0f : -std::numeric_limits<float>::infinity();
+                each_row(first_panel, last_panel, [&](float* at, int64_t count) { std::fill_n(at, count, start); });
+            }
+            for (int64_t block = 0; block < blocks; ++block) {
+                layer.variant.run(some, {rows * block / blocks, rows * (block + 1) / blocks, first_panel, last_panel});
+            }
+            if (first + rows == total && !pooled.is_sum) {
+                each_row(first_panel, last_panel,
+                         [&](float* at, int64_t count) { layer.variant.saturate(at, count, pooled.saturation); });
+            }
+        });
+    });
+}
+
+// The sequence of each row.
+std::vector<int32_t> sequences_of(const VectorView<const int32_t>& cu_seqlens, int64_t rows) {
+    const int64_t size = cu_seqlens.size;
+    if (size < 1 || cu_seqlens.data[0] != 0 || cu_seqlens.data[size - 1] != rows) {
+        reject("pool_logits: cu_seqlens must go from 0 to ", rows);
+    }
+    for (int64_t i = 1; i < size; ++i) {
+        if (cu_seqlens.data[i] < cu_seqlens.data[i - 1])
+            reject("pool_logits: cu_seqlens must not fall, it does at ", i);
+    }
+    std::vector<int32_t> sequences(static_cast<size_t>(rows));
+    for (int64_t i = 1; i < size; ++i) {
+        std::fill(sequences.begin() + cu_seqlens.data[i - 1], sequences.begin() + cu_seqlens.data[i],
+                  static_cast<int32_t>(i - 1));
+    }
+    return sequences;
+}
+
 // Shapes, adapters and memory of one product; `op` is who asks.
 void check_product(const char* op, const MatrixView<const float>& x, const PackedLinear& packed,
                    const RowAdapters& adapters) {
@@ -271,7 +327,7 @@ void linear(const MatrixView<const float>& x, const PackedLinear& packed, Activa
     check_product("linear", x, packed, adapters);
     check_outputs("linear", x, packed.out_features(), residual, out);
     if (x.rows == 0) return;
-    LinearArgs args{x, {}, packed.view(), activation, residual, out, {}, {}, {}};
+    LinearArgs args{x, {}, packed.view(), activation, residual, out, {}, {}, {}, {}};
     args.lora.ids = adapters.ids.data;
     run_linear(args, {packed.dtype(), packed.isa(), adapters.lora});
 }
@@ -283,7 +339,7 @@ void linear(const MatrixView<const float>& x, const PackedLinear& packed, const 
         reject("linear: out must be (", x.rows, ", ", packed.out_features(), "), got (", out.rows, ", ", out.cols, ")");
     }
     if (x.rows == 0) return;
-    LinearArgs args{x, {}, packed.view(), Activation::none, {}, {}, {}, {}, out};
+    LinearArgs args{x, {}, packed.view(), Activation::none, {}, {}, {}, {}, out, {}};
     args.lora.ids = adapters.ids.data;
     run_linear(args, {packed.dtype(), packed.isa(), adapters.lora});
 }
@@ -304,11 +360,35 @@ void mlp(const MatrixView<const float>& x, const Mlp& weights, const VectorView<
     check_product("mlp", {nullptr, x.rows, up.out_features(), 0}, down, down_adapters);
     check_outputs("mlp", x, down.out_features(), residual, out);
     if (x.rows == 0) return;
-    LinearArgs first{x, {}, up.view(), weights.activation, {}, {}, {}, {}, {}};
+    LinearArgs first{x, {}, up.view(), weights.activation, {}, {}, {}, {}, {}, {}};
     LinearArgs second{
-        {nullptr, x.rows, up.out_features(), 0}, {}, down.view(), Activation::none, residual, out, {}, {}, {}};
+        {nullptr, x.rows, up.out_features(), 0}, {}, down.view(), Activation::none, residual, out, {}, {}, {}, {}};
     first.lora.ids = second.lora.ids = lora_ids.data;
     run_mlp(first, {up.dtype(), up.isa(), up_adapters.lora}, second, {down.dtype(), down.isa(), down_adapters.lora});
+}
+
+void pool_logits(const MatrixView<const float>& x, const PackedLinear& packed,
+                 const VectorView<const int32_t>& cu_seqlens, bool is_sum, Saturation saturation,
+                 const MatrixView<float>& out) {
+    check_product("pool_logits", x, packed, {});
+    if (packed.gate() != Gate::none) reject("pool_logits: weight must not be gated");
+    const std::vector<int32_t> sequences = sequences_of(cu_seqlens, x.rows);
+    if (out.rows != cu_seqlens.size - 1 || out.cols != packed.out_features()) {
+        reject("pool_logits: out must be (", cu_seqlens.size - 1, ", ", packed.out_features(), "), got (", out.rows,
+               ", ", out.cols, ")");
+    }
+    if (overlaps(x, {out.data, out.rows, out.cols, out.row_stride})) {
+        reject("pool_logits: out must not share memory with x");
+    }
+    if (x.rows == 0) {  // sequences without tokens
+        const bool is_raw = !is_sum && saturation == Saturation::none;
+        const float value = is_raw ? -std::numeric_limits<float>::infinity() : 0.0f;
+        for (int64_t row = 0; row < out.rows; ++row) std::fill_n(out.row(row), out.cols, value);
+        return;
+    }
+    LinearArgs args{
+        x, {}, packed.view(), Activation::none, {}, {}, {}, {}, {}, {out, sequences.data(), is_sum, saturation}};
+    run_pooled(args, {packed.dtype(), packed.isa(), nullptr});
 }
 
 void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& out) {
@@ -327,7 +407,7 @@ void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, c
     nothing.bias = bias.data();
     nothing.num_panels = order.num_panels();
     nothing.out_features = order.rows;
-    LinearArgs args{x, {}, nothing, Activation::none, {}, out, {}, {}, {}};
+    LinearArgs args{x, {}, nothing, Activation::none, {}, out, {}, {}, {}, {}};
     args.lora.ids = adapters.ids.data;
     run_linear(args, {order.dtype, order.isa, adapters.lora});
 }

@@ -128,6 +128,68 @@ private:
     int64_t column_, left_;
 };
 
+template <Saturation kSaturation>
+inline F32 saturated(F32 u) {
+    if constexpr (kSaturation == Saturation::none) return u;
+    const F32 once = log1p(max(F32::zero(), u));
+    return kSaturation == Saturation::log1p ? once : log1p(once);
+}
+
+template <Saturation kSaturation>
+void saturate_as(float* values, int64_t count) {
+    for (int64_t i = 0; i < count; i += kLanes) {
+        const int64_t lanes = at_most(count - i, kLanes);
+        saturated<kSaturation>(F32::load_first(values + i, lanes)).store_first(values + i, lanes);
+    }
+}
+inline void saturate_values(float* values, int64_t count, Saturation saturation) {
+    if (saturation == Saturation::log1p) saturate_as<Saturation::log1p>(values, count);
+    if (saturation == Saturation::log1p_twice) saturate_as<Saturation::log1p_twice>(values, count);
+}
+
+// or what is pooled over each sequence's rows: a run of them in registers, then the sequence's row of the result.
+template <bool kIsSum, Saturation kSaturation>
+class ToPooled {
+public:
+    ToPooled(const LinearArgs& args, int64_t column)
+        : pooled_(args.pooled), column_(column), left_(args.weights.out_features - column) {}
+    ToPooled(const ToPooled&) = delete;
+    ~ToPooled() { store(); }
+
+    void put(int64_t, F32) {}  // of gated weights, which are not pooled
+    void put(int64_t row, F32 low, F32 high) {
+        if (const int64_t sequence = pooled_.sequences[row]; sequence != sequence_) {
+            store();
+            sequence_ = sequence;
+            const float* at = pooled_.out.row(sequence) + column_;
+            low_ = F32::load_first(at, lanes(left_));
+            high_ = F32::load_first(at + kLanes, lanes(left_ - kLanes));
+        }
+        low_ = joined(low_, low);
+        high_ = joined(high_, high);
+    }
+
+private:
+    static int64_t lanes(int64_t left) { return left < 0 ? 0 : at_most(left, kLanes); }
+
+    static F32 joined(F32 so_far, F32 u) {
+        if constexpr (kIsSum) return so_far + saturated<kSaturation>(u);
+        return max(u, so_far) + (u - u);  // max alone would forget a NaN
+    }
+
+    void store() const {
+        if (sequence_ < 0) return;
+        float* at = pooled_.out.row(sequence_) + column_;
+        low_.store_first(at, lanes(left_));
+        high_.store_first(at + kLanes, lanes(left_ - kLanes));
+    }
+
+    const PooledRows& pooled_;
+    int64_t column_, left_;
+    int64_t sequence_ = -1;
+    F32 low_ = F32::zero(), high_ = F32::zero();
+};
+
 template <class Values, class Outputs, Activation kActivation>
 void finish(const LinearArgs& args, Tile tile, int64_t rows, int64_t panel) {
     const Values values(args, panel);
@@ -164,6 +226,20 @@ FinishFn* finish_for(Activation activation) {
             return finish<Values, Outputs, Activation::silu>;
         case Activation::tanh:
             return finish<Values, Outputs, Activation::tanh>;
+    }
+    return nullptr;
+}
+
+template <class Values>
+FinishFn* finish_pooled(const PooledRows& pooled) {
+    if (!pooled.is_sum) return finish<Values, ToPooled<false, Saturation::none>, Activation::none>;
+    switch (pooled.saturation) {
+        case Saturation::none:
+            return finish<Values, ToPooled<true, Saturation::none>, Activation::none>;
+        case Saturation::log1p:
+            return finish<Values, ToPooled<true, Saturation::log1p>, Activation::none>;
+        case Saturation::log1p_twice:
+            return finish<Values, ToPooled<true, Saturation::log1p_twice>, Activation::none>;
     }
     return nullptr;
 }

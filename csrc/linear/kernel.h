@@ -157,6 +157,7 @@ FinishFn* finish_of(const LinearArgs& args) {
 template <class Kind>
 FinishFn* finish_of_kind(const LinearArgs& args) {
     using Values = typename Kind::Values;
+    if (args.pooled.sequences != nullptr) return finish_pooled<Values>(args.pooled);
     if constexpr (std::is_same_v<Values, FloatSums>) {
         if (args.next.words != nullptr) return finish_for<Values, ToStaged<Kind>>(args.activation);
     } else if (args.lora.segments != nullptr) {

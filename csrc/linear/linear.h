@@ -29,6 +29,9 @@ namespace longspan {
 
 enum class Activation { none, relu, gelu, gelu_tanh, silu, tanh };
 
+// What becomes of a logit u that is pooled: itself; log(1 + max(u, 0)); or log(1 + log(1 + max(u, 0))).
+enum class Saturation { none, log1p, log1p_twice };
+
 // What is multiplied.
 enum class Dtype { f32, bf16, i8 };
 
@@ -94,6 +97,14 @@ struct StagedRows {
     int32_t* zeros = nullptr;
 };
 
+// Where outputs are pooled over the rows of a sequence instead of being stored: see pool_logits.
+struct PooledRows {
+    MatrixView<float> out;                     // (num_sequences, N), begun with -infinity (max) or 0 (sum)
+    const int32_t* sequences = nullptr;        // (rows,), never falling; null: outputs are not pooled
+    bool is_sum = false;                       // else the largest
+    Saturation saturation = Saturation::none;  // of a sum's terms; the largest is saturated in the end
+};
+
 struct LinearArgs {
     MatrixView<const float> x;
     StagedRows staged;  // of x
@@ -104,6 +115,7 @@ struct LinearArgs {
     LoraView lora;
     StagedRows next;  // words not null: outputs are staged for another product of the same dtype, and `out` is none
     MatrixView<uint16_t> rounded;  // data not null: outputs are rounded to bf16, and `out` and `residual` are none
+    PooledRows pooled;             // sequences not null: outputs are pooled, and `out` and `residual` are none
 };
 
 // One task: these rows of x times these panels.
@@ -114,31 +126,38 @@ struct LinearBlock {
 using LinearFn = void(const LinearArgs&, const LinearBlock&);
 // Fills rows [first_row, last_row) of args.staged.
 using StageFn = void(const LinearArgs& args, int64_t first_row, int64_t last_row);
+// Saturates `count` values in place.
+using SaturateFn = void(float* values, int64_t count, Saturation saturation);
 
 namespace portable {
 inline constexpr PanelShape kF32{8, 4, 1}, kBf16{8, 4, 2}, kI8{8, 4, 4};
 LinearFn linear_f32, linear_bf16, linear_i8;
 StageFn stage_f32, stage_bf16, stage_i8;
+SaturateFn saturate;
 }  // namespace portable
 namespace avx2 {
 inline constexpr PanelShape kF32{16, 6, 1}, kBf16{16, 6, 2}, kI8{16, 6, 2};
 LinearFn linear_f32, linear_bf16, linear_i8;
 StageFn stage_f32, stage_bf16, stage_i8;
+SaturateFn saturate;
 }  // namespace avx2
 namespace avx512 {
 inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 14, 2}, kI8{32, 14, 2};
 LinearFn linear_f32, linear_bf16, linear_i8;
 StageFn stage_f32, stage_bf16, stage_i8;
+SaturateFn saturate;
 }  // namespace avx512
 namespace avx512_vnni {
 inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 14, 2}, kI8{32, 14, 1};
 LinearFn linear_i8;
 StageFn stage_i8;
+SaturateFn saturate;
 }  // namespace avx512_vnni
 namespace avx512_bf16 {
 inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 14, 1}, kI8{32, 14, 1};
 LinearFn linear_bf16, linear_i8;
 StageFn stage_bf16, stage_i8;
+SaturateFn saturate;
 }  // namespace avx512_bf16
 
 class PackedLinear;
@@ -170,6 +189,19 @@ struct Mlp {
 };
 void mlp(const MatrixView<const float>& x, const Mlp& weights, const VectorView<const int32_t>& lora_ids,
          const MatrixView<const float>& residual, const MatrixView<float>& out);
+
+// pool_logits: an output layer's logits, pooled over the tokens of each sequence; (tokens, N) is never stored.
+//   u[t, n] = bias[n] + sum over k of x[t, k] W[n, k]      as linear(), in the weights' dtype
+//   max: out[s, n] = f(max over tokens t of sequence s of u[t, n]); -infinity, before f, for one without tokens
+//   sum: out[s, n] = sum over t of f(u[t, n]), from 0, in ascending order of t
+//   f: Saturation. x (total_tokens, K) f32, cu_seqlens (num_sequences + 1,) int32, out (num_sequences, N) f32.
+// A sequence with a u that is no finite number has NaN there. It depends on its own rows alone, bit for bit.
+// FLOPs = 2 total_tokens K N, and 4 (max) or 30 to 60 (sum, for f) total_tokens N in the epilogue. Bytes = the weights,
+// once for every 168 rows, and 4 N num_sequences; stored logits would be 4 N total_tokens, written and read.
+// Limit: as linear(). Throws std::invalid_argument on shapes, offsets or memory that do not fit, and gated weights.
+void pool_logits(const MatrixView<const float>& x, const PackedLinear& weights,
+                 const VectorView<const int32_t>& cu_seqlens, bool is_sum, Saturation saturation,
+                 const MatrixView<float>& out);
 
 // The adapters' sum alone: out[r, n] = sum over j of shrunk[r, j] B[n, j], zeros for rows without an adapter.
 void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, const MatrixView<float>& out);

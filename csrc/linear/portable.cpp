@@ -25,4 +25,8 @@ void stage_i8(const LinearArgs& args, int64_t first_row, int64_t last_row) {
     stage_rows<Int8Kind>(args, first_row, last_row);
 }
 
+void saturate(float* values, int64_t count, Saturation saturation) {
+    saturate_values(values, count, saturation);
+}
+
 }  // namespace longspan::portable

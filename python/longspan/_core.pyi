@@ -46,6 +46,9 @@ def linear(
     lora: PackedLora | None = None,
     lora_ids: np.ndarray | None = None,
 ) -> None: ...
+def pool_logits(
+    x: np.ndarray, weight: PackedLinear, cu_seqlens: np.ndarray, is_sum: bool, saturation: int, out: np.ndarray
+) -> None: ...
 def multi_lora(
     x: np.ndarray,
     lora_a: np.ndarray,

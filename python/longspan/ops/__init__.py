@@ -9,6 +9,7 @@ from longspan.ops.linear import linear, pack_linear
 from longspan.ops.maxsim import maxsim, maxsim_pairs, maxsim_topk
 from longspan.ops.maxsim_tokens import Bfloat16Tokens, Int8Tokens, to_bfloat16, to_int8
 from longspan.ops.multi_lora import multi_lora, pack_lora
+from longspan.ops.pool_logits import pool_logits
 from longspan.ops.pool_mean import pool_mean
 from longspan.ops.rescore import rescore
 from longspan.ops.retrofit_step import group_sums, retrofit_step
@@ -32,6 +33,7 @@ __all__ = [
     "multi_lora",
     "pack_linear",
     "pack_lora",
+    "pool_logits",
     "pool_mean",
     "rescore",
     "retrofit_step",

@@ -7,6 +7,7 @@ from longspan.reference.layer_norm import layer_norm, rms_norm
 from longspan.reference.linear import linear
 from longspan.reference.maxsim import maxsim, maxsim_pairs, maxsim_topk
 from longspan.reference.multi_lora import multi_lora
+from longspan.reference.pool_logits import pool_logits
 from longspan.reference.pool_mean import pool_mean
 from longspan.reference.rescore import rescore
 from longspan.reference.retrofit_step import group_sums, retrofit_step
@@ -24,6 +25,7 @@ __all__ = [
     "maxsim_pairs",
     "maxsim_topk",
     "multi_lora",
+    "pool_logits",
     "pool_mean",
     "rescore",
     "retrofit_step",
