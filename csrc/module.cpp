@@ -15,6 +15,7 @@ void bind_layer_norm(pybind11::module_& module);
 void bind_linear(pybind11::module_& module);
 void bind_maxsim(pybind11::module_& module);
 void bind_pool_mean(pybind11::module_& module);
+void bind_postings(pybind11::module_& module);
 void bind_rescore(pybind11::module_& module);
 void bind_retrofit_step(pybind11::module_& module);
 void bind_row_chain(pybind11::module_& module);
@@ -43,6 +44,7 @@ PYBIND11_MODULE(_core, module) {
     bind_linear(module);
     bind_maxsim(module);
     bind_pool_mean(module);
+    bind_postings(module);
     bind_rescore(module);
     bind_retrofit_step(module);
     bind_row_chain(module);
