@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.reranker import Reranker
     from longspan.search import BinaryIndex, MultiVectorStore
+    from longspan.sparse_encoder import SparseEncoder
+    from longspan.vectors.sparse import SparseVectors
 
 _HOMES = {
     "BackendError": "longspan.errors",
@@ -32,6 +34,8 @@ _HOMES = {
     "MultiVectorStore": "longspan.search",
     "OriginWarning": "longspan.errors",
     "Reranker": "longspan.reranker",
+    "SparseEncoder": "longspan.sparse_encoder",
+    "SparseVectors": "longspan.vectors.sparse",
     "TruncationWarning": "longspan.errors",
 }
 
@@ -45,6 +49,8 @@ __all__ = [
     "MultiVectorStore",
     "OriginWarning",
     "Reranker",
+    "SparseEncoder",
+    "SparseVectors",
     "TruncationWarning",
     "__version__",
     "ops",

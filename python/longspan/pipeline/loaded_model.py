@@ -64,6 +64,8 @@ def open_model(
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
         ValueError, there is no such engine.
     """
+    if unknown := sorted(options.keys() - LoadOptions.__annotations__.keys()):
+        raise TypeError(f"{caller}: got an unexpected argument {unknown[0]!r}")
     num_threads = options.get("num_threads")
     engine = engine_for(caller, device, dtype, num_threads, options.get("cuda_graphs", True))
     folder = hub.resolve(

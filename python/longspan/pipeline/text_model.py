@@ -53,6 +53,8 @@ class TextModel(LoadedModel):
             cuda_graphs=cuda_graphs,
         )
         checkpoint, spec = opened.checkpoint, opened.spec
+        if checkpoint.query_modules or any(module.kind == "SpladePooling" for module in checkpoint.modules):
+            raise CheckpointError(f"{checkpoint.folder} is a sparse model; open it with longspan.SparseEncoder")
         longest = checkpoint.max_seq_length or spec.max_tokens
         if longest >= spec.max_tokens:  # no limit of their own
             longest = spec.default_max_tokens or spec.max_tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from longspan.reference.linear import linear
@@ -24,7 +26,7 @@ def pool_logits(
         logits = saturate(linear(x, weight, bias, dtype=dtype), saturation)
     start = -np.inf if pooling == "max" and saturation is None else 0
     out = np.full((len(cu_seqlens) - 1, len(weight)), start, logits.dtype)
-    for row, (first, end) in enumerate(zip(cu_seqlens[:-1], cu_seqlens[1:])):
+    for row, (first, end) in enumerate(pairwise(cu_seqlens)):
         part = logits[first:end]
         if pooling == "sum":
             for token in part:

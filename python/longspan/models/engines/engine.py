@@ -27,6 +27,7 @@ from longspan.ops.activations import Activation, Gate
 from longspan.ops.attention_varlen import key_limits
 from longspan.ops.linear import pack_linear
 from longspan.ops.multi_lora import pack_lora
+from longspan.ops.pool_logits import LogitPooling, Saturation, pool_logits
 from longspan.packing.batch import PackedBatch
 from longspan.packing.selection import Selection
 from longspan.vectors.unit_length import unit_length
@@ -198,6 +199,12 @@ class OpsEngine:
     def pool_mean(self, hidden: np.ndarray, cu_seqlens: np.ndarray) -> np.ndarray:
         """The mean of each row of a pack, (rows, dim) f32."""
         return np.asarray(pool_mean(hidden, cu_seqlens))
+
+    def pool_logits(
+        self, x: np.ndarray, product: Product, cu_seqlens: np.ndarray, *, pooling: LogitPooling, saturation: Saturation
+    ) -> np.ndarray:
+        """`ops.pool_logits` of an output layer, (rows, out_features) f32 in new memory."""
+        return np.asarray(pool_logits(x, product.weight, cu_seqlens, pooling=pooling, saturation=saturation))
 
     def span_mean(self, hidden: np.ndarray, spans: np.ndarray) -> np.ndarray:
         """The mean of each span, (n, 2) int32, over the rows of `hidden`: (n, dim) f32."""

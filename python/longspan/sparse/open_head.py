@@ -1,0 +1,55 @@
+"""Which head a sparse checkpoint has, opened."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+
+from longspan.errors import CheckpointError
+from longspan.pipeline.loaded_model import OpenedModel
+from longspan.sparse.mlm_head import PooledLogits, counted, find_layout, head_tensors, load_head, read_pooling
+from longspan.sparse.token_weights import (
+    COLBERT,
+    SPARSE,
+    TokenOutputs,
+    has_token_heads,
+    load_token_heads,
+    read_head,
+)
+from longspan.text.tokenizer import TextTokenizer
+
+
+def open_head(
+    opened: OpenedModel, tokenizer: TextTokenizer
+) -> tuple[OpenedModel, PooledLogits | TokenOutputs, dict[str, object]]:
+    """The model, its fingerprint made to count the head; the head; and what shapes a vector beside the files."""
+    checkpoint, spec, engine = opened.checkpoint, opened.spec, opened.engine
+    layout = find_layout(checkpoint)
+    is_splade = any(module.kind == "SpladePooling" for module in checkpoint.modules)
+    if has_token_heads(checkpoint) and not is_splade:
+        found = {stem: read_head(checkpoint, stem) for stem in (SPARSE, COLBERT)}
+        read = {stem: parts for stem, parts in found.items() if parts is not None}
+        heads = load_token_heads(checkpoint, spec.hidden_size, read, tokenizer, engine)
+        digests = {stem: [digest(parts[name]) for name in sorted(parts)] for stem, parts in read.items()}
+        return opened, TokenOutputs(heads, with_hidden=False), {"token heads": digests}
+    if layout is None:
+        raise CheckpointError(
+            f"{checkpoint.folder} is no sparse model: it needs a masked-language-model head (SPLADE), or "
+            f"{SPARSE}.safetensors or {SPARSE}.pt (bge-m3), and has none of them"
+        )
+    if checkpoint.similarity_fn_name not in (None, "dot"):
+        raise CheckpointError(
+            f"{checkpoint.folder}: similarity_fn_name must be 'dot' for SPLADE, got {checkpoint.similarity_fn_name!r}"
+        )
+    pooling, saturation = read_pooling(checkpoint)
+    tensors = head_tensors(checkpoint, layout, opened.names)
+    head = load_head(checkpoint, spec, layout, tensors, engine)
+    opened = replace(opened, names=replace(opened.names, unused=counted(opened.names, tensors)))
+    return opened, PooledLogits(head, pooling, saturation), {"pooling": [pooling, saturation]}
+
+
+def digest(values: np.ndarray) -> str:
+    """Of the bytes of an array."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
