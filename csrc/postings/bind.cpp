@@ -13,7 +13,7 @@ py::array_t<T> array_of(const std::vector<T>& values) {
     return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-SparseRows sparse_rows(const char* name, const py::array& offsets, const py::array& terms, const py::array& values) {
+CsrRows csr_rows(const char* name, const py::array& offsets, const py::array& terms, const py::array& values) {
     return {vector_view<const int64_t>(name, offsets), vector_view<const int32_t>(name, terms),
             vector_view<const float>(name, values)};
 }
@@ -40,7 +40,7 @@ void bind_postings(py::module_& module) {
     module.def(
         "invert",
         [](const py::array& offsets, const py::array& terms, const py::array& values, int64_t dim) {
-            const SparseRows rows = sparse_rows("invert: rows", offsets, terms, values);
+            const CsrRows rows = csr_rows("invert: rows", offsets, terms, values);
             PostingBlock block;
             {
                 const py::gil_scoped_release unlocked;
@@ -54,10 +54,10 @@ void bind_postings(py::module_& module) {
         "posting_rows",
         [](const py::tuple& postings, int64_t block) {
             const PostingsView view = postings_view(postings);
-            Rows rows;
+            OwnedRows rows;
             {
                 const py::gil_scoped_release unlocked;
-                rows = rows_of(view, block);
+                rows = block_rows(view, block);
             }
             return py::make_tuple(array_of(rows.offsets), array_of(rows.terms), array_of(rows.values));
         },
@@ -81,7 +81,7 @@ void bind_postings(py::module_& module) {
            const std::optional<py::array>& wanted, const std::optional<py::array>& ranks, const py::array& scores,
            const py::array& rows) {
             const PostingsView view = postings_view(postings);
-            const SparseRows queries = sparse_rows("postings_topk: queries", offsets, terms, values);
+            const CsrRows queries = csr_rows("postings_topk: queries", offsets, terms, values);
             const auto bits = vector_view<const uint8_t>("postings_topk: wanted", wanted);
             const auto order = vector_view<const int64_t>("postings_topk: ranks", ranks);
             const auto score_view = matrix_view<float>("postings_topk: scores", scores);

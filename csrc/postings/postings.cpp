@@ -11,7 +11,7 @@
 namespace longspan {
 namespace {
 
-void check_offsets(const char* op, const char* name, const SparseRows& rows) {
+void check_offsets(const char* op, const char* name, const CsrRows& rows) {
     const auto& offsets = rows.offsets;
     const int64_t entries = rows.terms.size;
     if (rows.values.size != entries) reject(op, ": ", name, " must have as many values as terms");
@@ -179,7 +179,7 @@ struct Search {
 
 }  // namespace
 
-PostingBlock invert(const SparseRows& rows, int64_t dim) {
+PostingBlock invert(const CsrRows& rows, int64_t dim) {
     check_offsets("invert", "rows", rows);
     const int64_t entries = rows.terms.size;
     if (rows.rows() > kBlockDocs) reject("invert: a block has at most ", kBlockDocs, " rows, got ", rows.rows());
@@ -219,17 +219,17 @@ PostingBlock invert(const SparseRows& rows, int64_t dim) {
     return block;
 }
 
-Rows rows_of(const PostingsView& postings, int64_t number) {
+OwnedRows block_rows(const PostingsView& postings, int64_t number) {
     check_view(postings);
-    if (number < 0 || number >= postings.block_docs.size) reject("rows_of: there is no block ", number);
+    if (number < 0 || number >= postings.block_docs.size) reject("block_rows: there is no block ", number);
     const Block block = block_of(postings, number);
-    Rows rows;
+    OwnedRows rows;
     rows.offsets.assign(static_cast<size_t>(block.docs + 1), 0);
     const auto each_entry = [&](auto&& body) {
         for (int64_t term = block.first_term; term < block.last_term; ++term) {
             const List list = list_of(postings, term);
             for (int64_t i = list.first; i < list.last; ++i) {
-                if (postings.docs.data[i] >= block.docs) reject("rows_of: block ", number, " has no such document");
+                if (postings.docs.data[i] >= block.docs) reject("block_rows: block ", number, " has no such document");
                 body(term, i);
             }
         }
@@ -263,7 +263,7 @@ void find_lists(const PostingsView& postings, const VectorView<const int32_t>& t
     }
 }
 
-void postings_topk(const PostingsView& postings, const SparseRows& queries, const VectorView<const uint8_t>& wanted,
+void postings_topk(const PostingsView& postings, const CsrRows& queries, const VectorView<const uint8_t>& wanted,
                    const VectorView<const int64_t>& ranks, const MatrixView<float>& scores,
                    const MatrixView<int64_t>& rows) {
     check_view(postings);

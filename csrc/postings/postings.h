@@ -21,8 +21,8 @@ namespace longspan {
 
 inline constexpr int64_t kBlockDocs = 65536;
 
-// Rows of sparse vectors: row r has entries [offsets[r], offsets[r + 1]), terms rising within a row.
-struct SparseRows {
+// OwnedRows of sparse vectors: row r has entries [offsets[r], offsets[r + 1]), terms rising within a row.
+struct CsrRows {
     VectorView<const int64_t> offsets;
     VectorView<const int32_t> terms;
     VectorView<const float> values;
@@ -40,7 +40,7 @@ struct PostingBlock {
 };
 
 // Throws std::invalid_argument on more than kBlockDocs rows, offsets or terms out of order, or values not above 0.
-PostingBlock invert(const SparseRows& rows, int64_t dim);
+PostingBlock invert(const CsrRows& rows, int64_t dim);
 
 // Blocks end to end, as they lie in files. `ends` of terms and entries count from `first_entry` on, and the ends of
 // blocks from `first_doc` and `first_term` on.
@@ -56,12 +56,12 @@ struct PostingsView {
 };
 
 // Entries of the block `block` as rows again: offsets (docs + 1,), then terms and values of offsets' last size.
-struct Rows {
+struct OwnedRows {
     std::vector<int64_t> offsets;
     std::vector<int32_t> terms;
     std::vector<float> values;
 };
-Rows rows_of(const PostingsView& postings, int64_t block);
+OwnedRows block_rows(const PostingsView& postings, int64_t block);
 
 // Where the terms' lists lie: for each block and query term that it holds, entries [starts, stops) of `docs` and
 // `values`; in the order of blocks, then of terms. `terms` rise.
@@ -72,7 +72,7 @@ void find_lists(const PostingsView& postings, const VectorView<const int32_t>& t
 // there are no more. `wanted`: bits of the documents that may be found, most significant first; null data: all.
 // `ranks` (docs,): what decides between equal scores, lower first; null data: the row.
 // Throws std::invalid_argument where the views contradict each other, or a query's terms do not rise.
-void postings_topk(const PostingsView& postings, const SparseRows& queries, const VectorView<const uint8_t>& wanted,
+void postings_topk(const PostingsView& postings, const CsrRows& queries, const VectorView<const uint8_t>& wanted,
                    const VectorView<const int64_t>& ranks, const MatrixView<float>& scores,
                    const MatrixView<int64_t>& rows);
 
