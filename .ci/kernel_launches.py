@@ -49,7 +49,8 @@ def attention(
     hot: bool = True,
     **options: object,
 ) -> Case:
-    nothing = {"slopes": None, "cos": None, "sin": None, "interleaved": False, "bias_table": None, "causal": False}
+    nothing = {"slopes": None, "cos": None, "sin": None, "interleaved": False, "bias_table": None}
+    nothing |= {"rotary_by_key": False, "causal": False}
     given = {**nothing, "window": None, "softmax_scale": None, "out": None, **options}
 
     def call() -> None:
@@ -70,6 +71,11 @@ def attention_backward(head_dim: int, dtype: torch.dtype) -> Case:
 
 def rope_tables(half: int) -> dict[str, torch.Tensor]:
     return {"cos": rows(8192, half, dtype=F32), "sin": rows(8192, half, dtype=F32)}
+
+
+def rope_by_key(half: int) -> dict[str, object]:
+    """The tables of vision towers and of M-RoPE."""
+    return {"cos": rows(TOKENS, half, dtype=F32), "sin": rows(TOKENS, half, dtype=F32), "rotary_by_key": True}
 
 
 def norms(dim: int, dtype: torch.dtype) -> Case:
@@ -144,6 +150,10 @@ def attention_cases() -> list[Case]:
         attention("alibi, short", 64, slopes=slopes, offsets=short),
         attention("table", 64, bias_table=table),
         attention("interleaved on load", 64, offsets=short, interleaved=True, **rope_tables(16)),
+        attention("2-d rope once, interleaved", 64, interleaved=True, **rope_by_key(32)),
+        attention("2-d rope once", 80, **rope_by_key(40)),
+        attention("2-d rope on load", 80, offsets=short, **rope_by_key(40)),
+        attention("m-rope once, causal, grouped", 128, kv_heads=2, causal=True, **rope_by_key(64)),
         attention("plain", 64, dtype=F32, hot=False),
         attention("plain", 256, hot=False),
     ]

@@ -24,11 +24,13 @@ def _attention_varlen_op(
     cos: torch.Tensor | None,
     sin: torch.Tensor | None,
     interleaved: bool,
+    rotary_by_key: bool,
     window_left: int | None,
     window_right: int | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The attended rows, and the base-2 logarithm of each row's sum of weights (num_heads, total_q) f32."""
-    options = Options(softmax_scale, slopes, bias_table, cos, sin, interleaved, window_left, window_right)
+    tables = (slopes, bias_table, cos, sin)
+    options = Options(softmax_scale, *tables, interleaved, rotary_by_key, window_left, window_right)
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty((q.shape[1], q.shape[0]), dtype=torch.float32, device=q.device)
     attend(rows_readable(q), rows_readable(k), rows_readable(v), cu_seqlens_q, cu_seqlens_k, options, out, lse)
@@ -58,10 +60,12 @@ def _attention_varlen_backward_op(
     cos: torch.Tensor | None,
     sin: torch.Tensor | None,
     interleaved: bool,
+    rotary_by_key: bool,
     window_left: int | None,
     window_right: int | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    options = Options(softmax_scale, slopes, bias_table, cos, sin, interleaved, window_left, window_right)
+    tables = (slopes, bias_table, cos, sin)
+    options = Options(softmax_scale, *tables, interleaved, rotary_by_key, window_left, window_right)
     rows = (rows_readable(x) for x in (grad, q, k, v, out))
     return attend_backward(*rows, lse, cu_seqlens_q, cu_seqlens_k, options)
 
@@ -87,7 +91,7 @@ def _backward(ctx: torch.autograd.function.FunctionCtx, grad: torch.Tensor, _gra
     grads = _attention_varlen_backward_op(
         grad, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, ctx.scale, *tables, *ctx.rest
     )
-    return (*grads, *(None,) * 10)
+    return (*grads, *(None,) * 11)
 
 
 _attention_varlen_op.register_autograd(_backward, setup_context=_keep)
@@ -104,6 +108,7 @@ def attention_varlen(
     cos: torch.Tensor | None,
     sin: torch.Tensor | None,
     interleaved: bool,
+    rotary_by_key: bool,
     bias_table: torch.Tensor | None,
     causal: bool,
     window: tuple[int, int] | None,
@@ -131,11 +136,12 @@ def attention_varlen(
     slopes = None if slopes is None else slopes.contiguous()
     if needs_dispatcher((q, k, v, out)):
         tables = (slopes, bias_table, cos, sin)
-        result, _ = _attention_varlen_op(q, k, v, cu_seqlens_q, cu_seqlens_k, scale, *tables, interleaved, left, right)
+        rest = (interleaved, rotary_by_key, left, right)
+        result, _ = _attention_varlen_op(q, k, v, cu_seqlens_q, cu_seqlens_k, scale, *tables, *rest)
         return fill(out, result)
     result = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
     target = rows_readable(result)
-    options = Options(scale, slopes, bias_table, cos, sin, interleaved, left, right)
+    options = Options(scale, slopes, bias_table, cos, sin, interleaved, rotary_by_key, left, right)
     rows = (rows_readable(x) for x in (q, k, v))
     attend(*rows, cu_seqlens_q.contiguous(), cu_seqlens_k.contiguous(), options, target, None, config)
     return result if target is result else result.copy_(target)

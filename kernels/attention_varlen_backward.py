@@ -253,13 +253,14 @@ def attend_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of q, k and v, from that of `out`; `lse` as the forward pass left it."""
     cos, sin = options.cos, options.sin
+    how = {"interleaved": options.interleaved, "by_key": options.rotary_by_key}
     with on_device(q):
         if cos is not None and sin is not None:
-            q = rope(q, cu_seqlens_q, cu_seqlens_k, cos, sin, interleaved=options.interleaved)
-            k = rope(k, cu_seqlens_k, cu_seqlens_k, cos, sin, interleaved=options.interleaved)
+            q = rope(q, cu_seqlens_q, cu_seqlens_k, cos, sin, **how)
+            k = rope(k, cu_seqlens_k, cu_seqlens_k, cos, sin, **how)
         grads = _launch(grad, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, options)
         if cos is not None and sin is not None:
-            back = {"interleaved": options.interleaved, "inverse": True}
+            back = {**how, "inverse": True}
             grad_q = rope(grads[0], cu_seqlens_q, cu_seqlens_k, cos, sin, **back)
             grads = (grad_q, rope(grads[1], cu_seqlens_k, cu_seqlens_k, cos, sin, **back), grads[2])
     return grads

@@ -36,6 +36,7 @@ class Options:
     cos: torch.Tensor | None = None
     sin: torch.Tensor | None = None
     interleaved: bool = False
+    rotary_by_key: bool = False
     window_left: int | None = None  # keys seen before a query's own place; None is all
     window_right: int | None = None
 
@@ -93,7 +94,7 @@ def attend(
     rotates_on_load = cos is not None and k.shape[0] <= ROTATE_ON_LOAD * num_sequences
     with on_device(q):
         if cos is not None and sin is not None and not rotates_on_load:
-            k = rope(k, cu_seqlens_k, cu_seqlens_k, cos, sin, interleaved=options.interleaved)
+            k = rope(k, cu_seqlens_k, cu_seqlens_k, cos, sin, interleaved=options.interleaved, by_key=options.rotary_by_key)
         config = config or config_for(q, num_sequences, rotates_on_load)
         table = options.bias_table
         if table is not None and architecture(q) < 90:  # its entries would be read ahead into shared memory too
@@ -126,6 +127,7 @@ def attend(
             GROUP=num_heads // k.shape[1],
             HALF=0 if cos is None else cos.shape[1],
             INTERLEAVED=options.interleaved,
+            ROTARY_BY_KEY=options.rotary_by_key,
             ROTATE_K=rotates_on_load,
             LAST_FIRST=options.window_right == 0,
             HEAD_DIM=head_dim,

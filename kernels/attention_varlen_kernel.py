@@ -100,6 +100,7 @@ def attention_varlen_kernel(
     GROUP: tl.constexpr,
     HALF: tl.constexpr,
     INTERLEAVED: tl.constexpr,
+    ROTARY_BY_KEY: tl.constexpr,  # a row of the tables for each key of the pack, else for each place in a sequence
     ROTATE_K: tl.constexpr,
     LAST_FIRST: tl.constexpr,  # causal: a sequence's last tiles are its longest, so they start first
     HEAD_DIM: tl.constexpr,
@@ -127,6 +128,9 @@ def attention_varlen_kernel(
     q_ptr += start_q.to(tl.int64) * stride_q_t + head * stride_q_h
     k_ptr += start_k.to(tl.int64) * stride_k_t + head // GROUP * stride_k_h
     v_ptr += start_k.to(tl.int64) * stride_v_t + head // GROUP * stride_v_h
+    table_start = 0
+    if ROTARY_BY_KEY:
+        table_start = start_k
     q = load_rows(
         q_ptr,
         rows,
@@ -135,6 +139,7 @@ def attention_varlen_kernel(
         cos_ptr,
         sin_ptr,
         i,
+        table_start,
         max_position,
         stride_cos,
         HALF,
@@ -173,6 +178,7 @@ def attention_varlen_kernel(
                 cos_k_ptr,
                 sin_ptr,
                 j,
+                table_start,
                 max_position,
                 stride_cos,
                 HALF,
@@ -223,6 +229,7 @@ def attention_varlen_kernel(
             cos_k_ptr,
             sin_ptr,
             j,
+            table_start,
             max_position,
             stride_cos,
             HALF,

@@ -17,9 +17,10 @@ def load_rows(
     rows,  # (BLOCK,) within the sequence
     num_rows,
     stride_x_t,
-    cos_ptr,  # (max_position, HALF); None: nothing is rotated
+    cos_ptr,  # (max_position, HALF), rows of the tables; None: nothing is rotated
     sin_ptr,
     positions,  # (BLOCK,) of the rows
+    table_start,  # row of the tables for position 0
     max_position,
     stride_cos,
     HALF: tl.constexpr,  # of the rotated values: rotary_dim / 2
@@ -41,9 +42,9 @@ def load_rows(
             is_first = d < HALF
             pair, partner = tl.where(is_first, d, d - HALF), tl.where(is_first, d + HALF, d - HALF)
         # A position outside the tables belongs to no key: the caller's lengths are wrong, and nothing is read.
-        known = row_ok & ((positions >= 0) & (positions < max_position))[:, None] & (d < 2 * HALF)[None, :]
+        known = row_ok & ((positions >= 0) & (positions + table_start < max_position))[:, None] & (d < 2 * HALF)[None, :]
         other = tl.load(row_ptr + partner[None, :], mask=known, other=0.0).to(tl.float32)
-        angle = positions.to(tl.int64)[:, None] * stride_cos + pair[None, :]
+        angle = (positions + table_start).to(tl.int64)[:, None] * stride_cos + pair[None, :]
         cos = tl.load(cos_ptr + angle, mask=known, other=1.0).to(tl.float32)
         sin = tl.load(sin_ptr + angle, mask=known, other=0.0).to(tl.float32)
         if INVERSE:
@@ -74,6 +75,7 @@ def _rope_kernel(
     HALF: tl.constexpr,
     INTERLEAVED: tl.constexpr,
     INVERSE: tl.constexpr,
+    BY_KEY: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -83,7 +85,11 @@ def _rope_kernel(
     length = tl.load(cu_seqlens_ptr + sequence + 1) - start
     if tile * BLOCK >= length:
         return
-    positions_end = tl.load(cu_seqlens_end_ptr + sequence + 1) - tl.load(cu_seqlens_end_ptr + sequence)
+    start_end = tl.load(cu_seqlens_end_ptr + sequence)
+    positions_end = tl.load(cu_seqlens_end_ptr + sequence + 1) - start_end
+    table_start = 0
+    if BY_KEY:
+        table_start = start_end
     rows = tile * BLOCK + tl.arange(0, BLOCK)
     head = tl.program_id(1).to(tl.int64)
     x = load_rows(
@@ -94,6 +100,7 @@ def _rope_kernel(
         cos_ptr,
         sin_ptr,
         rows + positions_end - length,
+        table_start,
         max_position,
         stride_cos,
         HALF,
@@ -115,11 +122,13 @@ def rope(
     sin: torch.Tensor,
     *,
     interleaved: bool,
+    by_key: bool = False,
     inverse: bool = False,
 ) -> torch.Tensor:
     """The rows of `x` (total, heads, head_dim) rotated by their positions, or back again.
 
-    A sequence's last row stands where the same sequence of `cu_seqlens_end` has its last one.
+    A sequence's last row stands where the same sequence of `cu_seqlens_end` has its last one. With `by_key` the tables
+    have a row for each row of `cu_seqlens_end`, else one for each position in a sequence.
     """
     total, heads, head_dim = x.shape
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -144,6 +153,7 @@ def rope(
             HALF=cos.shape[1],
             INTERLEAVED=interleaved,
             INVERSE=inverse,
+            BY_KEY=by_key,
             HEAD_DIM=head_dim,
             BLOCK_D=power_of_2(head_dim, 16),
             BLOCK=ROWS,

@@ -42,9 +42,11 @@ class Case:
         rows = slice(*self.cu_seqlens_q[number : number + 2])
         keys = slice(*self.cu_seqlens_k[number : number + 2])
         q, k, v = self.q[rows].copy(), self.k[keys].copy(), self.v[keys].copy()
-        return replace(
-            self, q=q, k=k, v=v, cu_seqlens_q=inputs.cu_seqlens([len(q)]), cu_seqlens_k=inputs.cu_seqlens([len(k)])
-        )
+        options = dict(self.options)
+        if options.get("rotary_by_key"):
+            options |= {name: self.options[name][keys].copy() for name in ("cos", "sin")}
+        offsets = {"cu_seqlens_q": inputs.cu_seqlens([len(q)]), "cu_seqlens_k": inputs.cu_seqlens([len(k)])}
+        return replace(self, q=q, k=k, v=v, options=options, **offsets)
 
 
 @cache
@@ -64,6 +66,8 @@ def case(
     options = OPTIONS[kind]
     if kind == "full rope":
         options = rope(head_dim // 2)
+    if kind == "rope by key":
+        options = rope_by_key(len(k), min(head_dim // 2, 9))
     return Case(q, k, v, inputs.cu_seqlens(list(lengths)), inputs.cu_seqlens(list(keys)), options)
 
 
@@ -72,6 +76,12 @@ def rope(half: int, interleaved: bool = False) -> dict[str, object]:
     angles = np.outer(np.arange(MAX_POSITION), 10000.0 ** -(np.arange(half) / half))
     tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
     return {**{name: table.astype(np.float32) for name, table in tables.items()}, "interleaved": interleaved}
+
+
+def rope_by_key(total_k: int, half: int) -> dict[str, object]:
+    """Angles of no order: a row for each key of the pack."""
+    angles = inputs.normal((total_k, half), 5)
+    return {"cos": np.cos(angles), "sin": np.sin(angles), "rotary_by_key": True}
 
 
 def slopes() -> np.ndarray:
@@ -95,6 +105,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "alibi table window": {"slopes": slopes(), "bias_table": bias_table(100), "window": (0, 90)},
     "rope": rope(8),
     "full rope": {},  # tables as wide as the heads: `case` makes them
+    "rope by key": {},  # tables as long as the keys: these too
     "interleaved": rope(8, interleaved=True),
     "rope alibi causal": {**rope(3), "slopes": slopes(), "causal": True},
 }

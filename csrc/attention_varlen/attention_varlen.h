@@ -2,6 +2,7 @@
 //   q, out (total_q, num_heads, head_dim) f32; k, v (total_k, num_kv_heads, head_dim) f32; any row and head strides
 //   query head h reads key head h / (num_heads / num_kv_heads)
 //   query row r of a sequence stands at i = len_k - len_q + r (aligned at the end), key row j at j
+//   with rotary_by_key, what stands at j is rotated by row cu_seqlens_k[sequence] + j of the tables, else by row j
 //   score(i, j) = scale * <rope(q_i), rope(k_j)> - slopes[h] * |i - j| + bias_table[h][clip(j - i, -D, D) + D]
 //   key j is visible from i where i - left <= j <= i + right; a row that sees no key gives zeros
 // Sums and the online softmax are f32, and so are the products' operands unless they are rounded to bf16. A sequence's
@@ -25,6 +26,7 @@ struct AttentionArgs {
     MatrixView<const float> cos;         // (max_position, rotary_dim / 2); data null: no RoPE
     MatrixView<const float> sin;         // as cos
     bool interleaved;                    // RoPE pairs (2 p, 2 p + 1), else (p, p + rotary_dim / 2)
+    bool rotary_by_key;                  // cos and sin have a row for each key of the pack, (total_k, ...)
     MatrixView<const float> bias_table;  // (num_heads, 2 * D + 1); data null: none
     int64_t left;                        // kUnlimited: no limit
     int64_t right;

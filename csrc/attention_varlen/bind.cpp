@@ -34,7 +34,7 @@ void bind_attention_varlen(py::module_& module) {
            const py::array& cu_seqlens_k, const std::optional<py::array>& slopes, const std::optional<py::array>& cos,
            const std::optional<py::array>& sin, bool interleaved, const std::optional<py::array>& bias_table,
            std::optional<int64_t> left, std::optional<int64_t> right, float softmax_scale, const py::array& out,
-           const std::string& dtype) {
+           const std::string& dtype, bool rotary_by_key) {
             const auto limit = [](const std::optional<int64_t>& keys) {
                 return std::min(keys.value_or(AttentionArgs::kUnlimited), AttentionArgs::kUnlimited);
             };
@@ -54,6 +54,7 @@ void bind_attention_varlen(py::module_& module) {
                                      matrix_view<const float>("attention_varlen: cos", cos),
                                      matrix_view<const float>("attention_varlen: sin", sin),
                                      interleaved,
+                                     rotary_by_key,
                                      matrix_view<const float>("attention_varlen: bias_table", bias_table),
                                      limit(left),
                                      limit(right),
@@ -66,7 +67,8 @@ void bind_attention_varlen(py::module_& module) {
         },
         py::arg("q"), py::arg("k"), py::arg("v"), py::arg("cu_seqlens_q"), py::arg("cu_seqlens_k"), py::arg("slopes"),
         py::arg("cos"), py::arg("sin"), py::arg("interleaved"), py::arg("bias_table"), py::arg("left"),
-        py::arg("right"), py::arg("softmax_scale"), py::arg("out"), py::arg("dtype") = "float32");
+        py::arg("right"), py::arg("softmax_scale"), py::arg("out"), py::arg("dtype") = "float32",
+        py::arg("rotary_by_key") = false);
     module.def("attention_reads_bf16", &attention_reads_bf16);
 }
 

@@ -66,6 +66,9 @@ void check_tables(const AttentionArgs& args) {
     if (2 * args.cos.cols > args.q.head_dim) {
         reject("attention_varlen: cos must have at most ", args.q.head_dim / 2, " columns, got ", args.cos.cols);
     }
+    if (args.rotary_by_key && args.cos.rows != args.k.rows) {
+        reject("attention_varlen: cos must have a row for each of ", args.k.rows, " keys, got ", args.cos.rows);
+    }
     for (int64_t i = 0; i + 1 < args.cu_seqlens_k.size; ++i) {
         const int64_t queries = args.cu_seqlens_q.data[i + 1] - args.cu_seqlens_q.data[i];
         const int64_t keys = args.cu_seqlens_k.data[i + 1] - args.cu_seqlens_k.data[i];

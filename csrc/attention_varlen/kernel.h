@@ -65,6 +65,7 @@ public:
         q_start_ = args.cu_seqlens_q.data[part.sequence];
         k_start_ = args.cu_seqlens_k.data[part.sequence];
         num_keys_ = args.cu_seqlens_k.data[part.sequence + 1] - k_start_;
+        table_start_ = args.rotary_by_key ? k_start_ : 0;
         offset_ = num_keys_ - (args.cu_seqlens_q.data[part.sequence + 1] - q_start_);
         const int64_t row_tiles = (part.last_row - part.first_row + kTileRows - 1) / kTileRows;
         num_tiles_ = row_tiles * args.group();
@@ -166,8 +167,8 @@ private:
             const float* rows = args_.q.at(q_start_ + tile.first_row + lane, tile.head);
             int64_t row_stride = args_.q.row_stride;
             if (stages_queries_) {
-                stage_rows<Kind>({rows, row_stride, count, tile.num_rows - lane}, dim_, args_, tile.position + lane,
-                                 turned_, rows_);
+                stage_rows<Kind>({rows, row_stride, count, tile.num_rows - lane}, dim_, args_,
+                                 table_start_ + tile.position + lane, turned_, rows_);
                 rows = rows_;
                 row_stride = units_;
             }
@@ -186,7 +187,8 @@ private:
                    args_.k.row_stride,
                    args_.v.row_stride};
         if (stages_keys_) {
-            stage_rows<Kind>({run.keys, run.key_stride, count, following}, dim_, args_, first, turned_, rows_);
+            stage_rows<Kind>({run.keys, run.key_stride, count, following}, dim_, args_, table_start_ + first, turned_,
+                             rows_);
             run.keys = rows_;
             run.key_stride = units_;
         }
@@ -278,7 +280,8 @@ private:
     const AttentionPart& part_;
     int64_t dim_, units_;  // head_dim, and its units
     int64_t q_start_, k_start_, num_keys_;
-    int64_t offset_;  // position of query row 0
+    int64_t offset_;       // position of query row 0
+    int64_t table_start_;  // row of cos and sin for position 0
     int64_t num_tiles_, max_tiles_, tile_floats_;
     bool stages_queries_, stages_keys_, stages_values_;
     float *scores_, *shrink_, *strip_, *rows_, *value_rows_, *turned_, *state_;

@@ -56,17 +56,18 @@ inline void rotate_row(const float* row, const float* cos, const float* sin, int
     for (int64_t d = 0; d < dim; d += kLineFloats) prefetch(row + d);
 }
 
-// rows -> tight rows of units; rotated, where the tables are given, as positions position, position + 1, ...; `turned`
-// has room for a row.
+// rows -> tight rows of units; rotated, where the tables are given, by their rows table_row, table_row + 1, ...;
+// `turned` has room for a row.
 template <class Kind>
-void stage_rows(const Rows& rows, int64_t dim, const AttentionArgs& args, int64_t position, float* turned, float* out) {
+void stage_rows(const Rows& rows, int64_t dim, const AttentionArgs& args, int64_t table_row, float* turned,
+                float* out) {
     const int64_t units = Kind::units(dim);
     for (int64_t row = 0; row < rows.count; ++row, out += units) {
         const float* from = rows.data + row * rows.stride;
         if (row + kRowsAhead < rows.following) fetch_row(from + kRowsAhead * rows.stride, Kind::row_floats(dim));
         if (args.cos.data != nullptr) {
             float* to = Kind::kIsPlain ? out : turned;
-            rotate_row(from, args.cos.row(position + row), args.sin.row(position + row), args.cos.cols,
+            rotate_row(from, args.cos.row(table_row + row), args.sin.row(table_row + row), args.cos.cols,
                        args.interleaved, dim, to);
             if constexpr (Kind::kIsPlain) continue;
             from = to;

@@ -18,10 +18,12 @@ void bind_row_chain(py::module_& module) {
         .def(
             "multiply",
             [number](RowChain& chain, int source, const PackedLinear& weight, const PackedLora* lora,
-                     const std::optional<int>& residual,
-                     int target) { chain.add(ChainProduct{source, number(residual), target, &weight, lora}); },
+                     const std::optional<int>& residual, int target, const std::optional<std::string>& activation) {
+                const Activation kind = activation_of("row_chain: activation", activation);
+                chain.add(ChainProduct{source, number(residual), target, &weight, lora, kind});
+            },
             py::arg("source"), py::arg("weight"), py::arg("lora"), py::arg("residual"), py::arg("target"),
-            py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
+            py::arg("activation") = py::none(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
         .def(
             "mlp",
             [number](RowChain& chain, int source, const PackedLinear& up, const PackedLora* up_lora,

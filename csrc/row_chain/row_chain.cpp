@@ -105,7 +105,9 @@ bool RowChain::takes_bf16(int value) const {
         const auto* product = std::get_if<ChainProduct>(&step);
         const bool is_read = std::visit([&](const auto& s) { return s.source == value || s.residual == value; }, step);
         const bool is_written = std::visit([&](const auto& s) { return s.target == value; }, step);
-        if (is_read || (is_written && (product == nullptr || product->residual >= 0))) return false;
+        if (is_read ||
+            (is_written && (product == nullptr || product->residual >= 0 || product->activation != Activation::none)))
+            return false;
     }
     return true;
 }
@@ -170,7 +172,7 @@ public:
         const RowAdapters adapters = ids_ ? RowAdapters{step.lora, ids_} : RowAdapters{};
         const MatrixView<uint16_t>& rounded = values_[static_cast<size_t>(step.target)].rounded;
         if (rounded.data != nullptr) return linear(readable(at(step.source)), *step.weights, adapters, rounded);
-        linear(readable(at(step.source)), *step.weights, Activation::none, readable(at(step.residual)), adapters,
+        linear(readable(at(step.source)), *step.weights, step.activation, readable(at(step.residual)), adapters,
                at(step.target));
     }
     void run(const ChainMlp& step) const {

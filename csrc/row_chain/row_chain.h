@@ -1,6 +1,6 @@
 // row_chain: what happens to each token by itself, between two attentions, block of rows by block of rows.
 //   A chain is a list of steps on numbered values, each (rows, width) f32:
-//   multiply: target = source W^T + each row's adapter + residual (linear.h)
+//   multiply: target = activation(source W^T + each row's adapter) + residual (linear.h)
 //   mlp:      target = activation(source U^T + ...) D^T + ... + residual (linear.h)
 //   norm:     target = layer_norm or rms_norm of source + residual (layer_norm.h)
 //   add:      target = source + residual
@@ -28,6 +28,7 @@ struct ChainProduct {
     int source, residual, target;
     const PackedLinear* weights;
     const PackedLora* lora;  // null: none
+    Activation activation;
 };
 struct ChainMlp {
     int source, residual, target;

@@ -35,6 +35,7 @@ def attention_varlen(
     softmax_scale: float,
     out: np.ndarray,
     dtype: str = "float32",
+    rotary_by_key: bool = False,
 ) -> None: ...
 def attention_reads_bf16() -> bool: ...
 def linear(
@@ -173,7 +174,13 @@ class PackedLora:
 class RowChain:
     def __init__(self, num_bound: int) -> None: ...
     def multiply(
-        self, source: int, weight: PackedLinear, lora: PackedLora | None, residual: int | None, target: int
+        self,
+        source: int,
+        weight: PackedLinear,
+        lora: PackedLora | None,
+        residual: int | None,
+        target: int,
+        activation: str | None = None,
     ) -> None: ...
     def mlp(
         self,

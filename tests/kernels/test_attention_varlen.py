@@ -61,6 +61,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "full rope": rope(16),
     "interleaved": rope(8, interleaved=True),
     "rope alibi causal": rope(3, slopes=SLOPES, causal=True),
+    "rope by key": {},  # tables as long as the keys: `case` makes them
 }
 
 
@@ -75,7 +76,11 @@ def case(
     lengths_k = lengths_k or lengths
     q = normal((sum(lengths), HEADS, head_dim), 1, dtype=dtype)
     k, v = (normal((sum(lengths_k), kv_heads, head_dim), seed, dtype=dtype) for seed in (2, 3))
-    return Case((q, k, v), (cu_seqlens(lengths), cu_seqlens(lengths_k)), OPTIONS[kind])
+    options = OPTIONS[kind]
+    if kind == "rope by key":
+        angles = normal((sum(lengths_k), head_dim // 2), 5)
+        options = {"cos": angles.cos(), "sin": angles.sin(), "rotary_by_key": True}
+    return Case((q, k, v), (cu_seqlens(lengths), cu_seqlens(lengths_k)), options)
 
 
 def check(case: Case) -> torch.Tensor:
@@ -135,7 +140,7 @@ def test_blocks_far_from_the_diagonal(kind: str) -> None:
 def test_every_config() -> None:
     batch = case((150, 1, 300), 32, "rope alibi causal", torch.float16)
     slopes, cos, sin = batch.options["slopes"], batch.options["cos"], batch.options["sin"]
-    options = forward.Options(32**-0.5, slopes, None, cos, sin, False, None, 0)
+    options = forward.Options(32**-0.5, slopes, None, cos, sin, window_right=0)
     expected = check(batch).float()
     for config in {config for configs in forward.CONFIGS.values() for config in configs}:
         got = torch.full_like(batch.rows[0], torch.nan)
@@ -146,7 +151,7 @@ def test_every_config() -> None:
 
 def test_keys_rotated_once_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "config_for", lambda *_args: forward.Config(64, 32, 4, 1))
-    for kind in ("rope", "interleaved"):
+    for kind in ("rope", "interleaved", "rope by key"):
         batch = case((5, 70, 130), 32, kind, torch.float16)
         monkeypatch.setattr(forward, "ROTATE_ON_LOAD", 1000)
         on_load = batch.run()

@@ -141,6 +141,18 @@ def test_biases_agree_with_each_other(isa: str) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rope_by_key_of_places_is_rope(isa: str, interleaved: bool, dtype: str) -> None:
+    lengths, lengths_k = (1, 5, 64, 100, 3), (70, 5, 200, 130, 64)
+    by_place = case(lengths, 24, "interleaved" if interleaved else "rope", lengths_k=lengths_k)
+    places = np.concatenate([np.arange(length) for length in lengths_k])
+    by_key = {name: by_place.options[name][places] for name in ("cos", "sin")} | {"interleaved": interleaved}
+    expected = ops.attention_varlen(*by_place.args, **by_place.options, dtype=dtype)
+    got = ops.attention_varlen(*by_place.args, **by_key, rotary_by_key=True, dtype=dtype)
+    np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_rope_sees_relative_positions_only(isa: str, interleaved: bool) -> None:
     batch = case((130, 1, 63), 32)
@@ -254,7 +266,12 @@ BAD = [
         {"cos": np.ones((9, 4), F32), "sin": np.ones((9, 4), F32), "cu_seqlens_k": inputs.cu_seqlens([0, 5])},
         "with cos and sin, no sequence may have more queries than keys, sequence 0 has 1 and 0",
     ),
-    ({"interleaved": True}, "interleaved says how RoPE pairs values, but cos and sin are not given"),
+    ({"interleaved": True}, "interleaved and rotary_by_key are RoPE's, but cos and sin are not given"),
+    ({"rotary_by_key": True}, "interleaved and rotary_by_key are RoPE's, but cos and sin are not given"),
+    (
+        {"cos": np.ones((9, 4), F32), "sin": np.ones((9, 4), F32), "rotary_by_key": True},
+        r"cos must be \(5, rotary_dim / 2\), got \(9, 4\)",
+    ),
     ({"window": (3,)}, r"window must be two ints \(left, right\), each -1 \(no limit\) or more, got \(3,\)"),
     ({"window": (-2, 0)}, r"window must be two ints .*, got \(-2, 0\)"),
     ({"window": (1.5, 0)}, r"window must be two ints .*, got \(1.5, 0\)"),
@@ -295,6 +312,7 @@ def test_kernel_checks_what_it_is_given() -> None:
         ({"cos": wide}, r"sin must have the shape of cos, \(9, 5\)"),
         ({"cos": wide, "sin": wide}, "cos must have at most 4 columns, got 5"),
         ({"cos": narrow, "sin": narrow}, "sequence 1 has 2 queries and 3 keys"),
+        ({"cos": narrow, "sin": narrow, "rotary_by_key": True}, "cos must have a row for each of 5 keys, got 2"),
         ({"dtype": "int8"}, "dtype must be float32 or bfloat16, got 'int8'"),
         ({"left": -1}, "left and right must not be negative"),
     ):

@@ -84,6 +84,7 @@ def attention_varlen(
     cos: Array | None = None,
     sin: Array | None = None,
     interleaved: bool = False,
+    rotary_by_key: bool = False,
     bias_table: Array | None = None,
     causal: bool = False,
     window: tuple[int, int] | None = None,
@@ -113,6 +114,8 @@ def attention_varlen(
             first rotary_dim values of a head are rotated by their position's row, the others pass through.
         sin: as `cos`; both or neither.
         interleaved: RoPE pairs the values (2 p, 2 p + 1); False pairs (p, p + rotary_dim / 2).
+        rotary_by_key: cos and sin have a row for each key of the pack, (total_k, rotary_dim / 2), which need not go by
+            its place alone: 2-d RoPE, M-RoPE. A query takes the row of the key that stands where it stands.
         bias_table: (num_heads, 2 * D + 1) bias of the relative distance j - i, from -D to D; farther ones take the
             nearest end's. T5's buckets depend on j - i alone and saturate, so they expand into this table.
         causal: hide the keys j > i.
@@ -129,7 +132,9 @@ def attention_varlen(
     """
     _check_rows(q, k, v, out)
     lengths = _check_lengths(cu_seqlens_q, cu_seqlens_k, q.shape[0], k.shape[0])
-    _check_position_tables(q, slopes, bias_table, cos, sin, interleaved)
+    _check_position_tables(q, slopes, bias_table, cos, sin, interleaved or rotary_by_key)
+    if rotary_by_key and cos is not None:
+        check_axes("attention_varlen", "cos", cos, (k.shape[0], "rotary_dim / 2"))
     if cos is not None and lengths is not None:
         _check_rotary_range(cos, *lengths)
     if window is not None:
@@ -148,6 +153,7 @@ def attention_varlen(
         cos=cos,
         sin=sin,
         interleaved=interleaved,
+        rotary_by_key=rotary_by_key,
         bias_table=bias_table,
         causal=causal,
         window=window,
@@ -190,7 +196,7 @@ def _check_position_tables(
     bias_table: Array | None,
     cos: Array | None,
     sin: Array | None,
-    interleaved: bool,
+    needs_tables: bool,
 ) -> None:
     _, num_heads, head_dim = q.shape
     if slopes is not None:
@@ -205,8 +211,8 @@ def _check_position_tables(
     if (cos is None) != (sin is None):
         raise ValueError("attention_varlen: cos and sin must be given together, got only one of them")
     if cos is None or sin is None:
-        if interleaved:
-            raise ValueError("attention_varlen: interleaved says how RoPE pairs values, but cos and sin are not given")
+        if needs_tables:
+            raise ValueError("attention_varlen: interleaved and rotary_by_key are RoPE's, but cos and sin are not given")
         return
     check_axes("attention_varlen", "cos", cos, ("max_position", "rotary_dim / 2"))
     check_axes("attention_varlen", "sin", sin, tuple(cos.shape))
@@ -259,6 +265,7 @@ def _attention_varlen_cpu(
     cos: Array | None,
     sin: Array | None,
     interleaved: bool,
+    rotary_by_key: bool,
     bias_table: Array | None,
     causal: bool,
     window: tuple[int, int] | None,
@@ -281,7 +288,7 @@ def _attention_varlen_cpu(
         *key_limits(causal, window),
         q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
     )
-    return run_kernel(op, lambda result: _core.attention_varlen(*inputs, result, dtype), tuple(q.shape), out, q)
+    return run_kernel(op, lambda result: _core.attention_varlen(*inputs, result, dtype, rotary_by_key), tuple(q.shape), out, q)
 
 
 def _attention_varlen_reference(q: Array, *args: Array, out: Array | None, **kwargs: object) -> Array:

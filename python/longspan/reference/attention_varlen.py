@@ -18,6 +18,7 @@ def attention_varlen(
     cos: np.ndarray | None = None,
     sin: np.ndarray | None = None,
     interleaved: bool = False,
+    rotary_by_key: bool = False,
     bias_table: np.ndarray | None = None,
     causal: bool = False,
     window: tuple[int, int] | None = None,
@@ -40,7 +41,9 @@ def attention_varlen(
         for head in range(q.shape[1]):
             query, key = q[q_start:q_end, head], k[k_start:k_end, head // group]
             if cos is not None and sin is not None:
-                query, key = (_rotate(x, cos[at], sin[at], interleaved) for x, at in ((query, i), (key, j)))
+                first = k_start if rotary_by_key else 0
+                places = ((query, first + i), (key, first + j))
+                query, key = (_rotate(x, cos[at], sin[at], interleaved) for x, at in places)
             scores = operand(query) @ operand(key).T * scale
             if slopes is not None:
                 scores = scores - slopes[head] * np.abs(i[:, None] - j).astype(q.dtype)
