@@ -94,7 +94,9 @@ def attend(
     rotates_on_load = cos is not None and k.shape[0] <= ROTATE_ON_LOAD * num_sequences
     with on_device(q):
         if cos is not None and sin is not None and not rotates_on_load:
-            k = rope(k, cu_seqlens_k, cu_seqlens_k, cos, sin, interleaved=options.interleaved, by_key=options.rotary_by_key)
+            k = rope(
+                k, cu_seqlens_k, cu_seqlens_k, cos, sin, interleaved=options.interleaved, by_key=options.rotary_by_key
+            )
         config = config or config_for(q, num_sequences, rotates_on_load)
         table = options.bias_table
         if table is not None and architecture(q) < 90:  # its entries would be read ahead into shared memory too

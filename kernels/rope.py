@@ -42,7 +42,9 @@ def load_rows(
             is_first = d < HALF
             pair, partner = tl.where(is_first, d, d - HALF), tl.where(is_first, d + HALF, d - HALF)
         # A position outside the tables belongs to no key: the caller's lengths are wrong, and nothing is read.
-        known = row_ok & ((positions >= 0) & (positions + table_start < max_position))[:, None] & (d < 2 * HALF)[None, :]
+        known = (
+            row_ok & ((positions >= 0) & (positions + table_start < max_position))[:, None] & (d < 2 * HALF)[None, :]
+        )
         other = tl.load(row_ptr + partner[None, :], mask=known, other=0.0).to(tl.float32)
         angle = (positions + table_start).to(tl.int64)[:, None] * stride_cos + pair[None, :]
         cos = tl.load(cos_ptr + angle, mask=known, other=1.0).to(tl.float32)

@@ -38,7 +38,14 @@ def ours(
 ) -> Call:
     """The op on packed rows (total, heads, head_dim)."""
     offsets = torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32, device=rows[0].device)
-    nothing = {"cos": None, "sin": None, "interleaved": False, "rotary_by_key": False, "bias_table": None, "window": None}
+    nothing = {
+        "cos": None,
+        "sin": None,
+        "interleaved": False,
+        "rotary_by_key": False,
+        "bias_table": None,
+        "window": None,
+    }
     options = {**nothing, "slopes": slopes, "causal": causal, "softmax_scale": None, "out": None, "config": config}
     return lambda: attention_varlen(*rows, offsets, offsets, **options)
 

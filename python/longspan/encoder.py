@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +13,12 @@ from longspan.errors import TruncationWarning
 from longspan.integers import checked_int
 from longspan.late_chunking.document_chunks import ChunkEncoder, ChunkMode, ChunkRule, ChunkSettings, spans_by_document
 from longspan.late_chunking.windows import Chunks, Strategy, default_overlap
-from longspan.pipeline.ahead import ahead
+from longspan.packing.media import MediaRow
+from longspan.pipeline.blocks import Block, read_blocks
+from longspan.pipeline.inputs import Input, read_inputs
 from longspan.pipeline.options import EncodeOptions, OnTruncate, OutputValue, check_choice
 from longspan.pipeline.peer_names import takes_peer_names
+from longspan.pipeline.pipeline import Finish
 from longspan.pipeline.pooling import after_prompt
 from longspan.pipeline.text_model import TextModel
 from longspan.progress import progress_bar
@@ -27,12 +31,9 @@ from longspan.vectors.results import Result, present, truncation_text
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-# Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
-TEXTS_PER_BLOCK: Final = 4096
-
 
 class Encoder(TextModel):
-    """A text-embedding model.
+    """A model that embeds texts, and images if it can.
 
     Args:
         name_or_path: a folder or a Hugging Face id such as "sentence-transformers/all-MiniLM-L6-v2".
@@ -48,10 +49,12 @@ class Encoder(TextModel):
         num_threads: threads that each call uses; None for all that the machine grants.
         cuda_graphs: on a GPU, capture what small batches launch when a size first comes, and launch it as a whole from
             then on: a short query takes a fraction of the time. False saves the memory of the captured passes.
+        modalities: what to load the model for; None for all that it reads; ("text",) leaves a tower for images out.
     Attributes:
         name, folder: what was named, and where its files lie.
         dim: values of an embedding, before any truncation.
         max_length: tokens of a text that count, special ones included.
+        modalities: what is read: "text", and "image" where the model has a tower for them.
         tasks, prompts: the adapters that are loaded, by name; name -> text that goes before an input.
         pooling, normalizes, similarity_fn_name: how the checkpoint makes and compares vectors.
         spec: what the model computes, layer by layer.
@@ -64,7 +67,7 @@ class Encoder(TextModel):
     @takes_peer_names
     def encode(
         self,
-        texts: str | Sequence[str],
+        texts: Input | Sequence[Input],
         *,
         task: Task = None,
         prompt_name: str | None = None,
@@ -79,16 +82,20 @@ class Encoder(TextModel):
         max_length: int | None = None,
         on_truncate: OnTruncate = "warn",
         convert_to_tensor: bool = False,
+        modality: str | None = None,
     ) -> Result:
-        """Embed texts. The result for a text does not depend on the others, on the CPU bit for bit.
+        """Embed texts and images, in any order. No input's result depends on the others, on the CPU bit for bit.
 
         Arguments of sentence-transformers' `encode` that are not listed here are taken as well: see `takes_peer_names`.
 
         Args:
-            texts: any number of str, or one.
+            texts: any number of inputs, or one: a str; an image as (height, width, 3) uint8, as one of Pillow's, or, by
+                `modality`, as the path or the bytes of a file; or {"text": ...} or {"image": ...}, where a str under
+                "image" is a path. `modalities` says what the model reads.
             task: one of `tasks`, the adapter to run; "base" for none; None for what the model does by default, which
                 for some is an error; or a list, one a text: texts of different tasks run in one pass.
             prompt_name: one of `prompts`, to go before every text; None for the model's default prompt, if it has one.
+                Images have none.
             prompt: the prompt itself, or a list, one a text; wins over `prompt_name`.
             batch_size: texts in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
@@ -101,12 +108,14 @@ class Encoder(TextModel):
             max_length: tokens of a text at most, special tokens included; None for the model's own limit.
             on_truncate: what to do when a text is cut: "warn" (TruncationWarning), "error" or "ignore".
             convert_to_tensor: return torch tensors.
+            modality: what a str, a path or bytes are: "text", or "image" for files; None takes a str for a text.
         Returns: (n, dim) f32, or in the precision asked for; (dim,) for one str. With token_embeddings a list of
             (tokens, dim) f32, or one such array for one str.
-        Raises: TypeError or ValueError, an argument breaks a line above, or `on_truncate="error"` and a text is cut.
+        Raises: TypeError or ValueError, an argument breaks a line above, an image cannot be decoded, or
+            `on_truncate="error"` and a text is cut; FileNotFoundError; ImportError, images need Pillow.
         """
-        alone = isinstance(texts, str)
-        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
+        inputs = read_inputs("encode", texts, modality, self.modalities)
+        items = inputs.items
         tasks = spread(task, len(items))
         lora_ids = self._adapters(task, len(items))
         before = text_prompts(
@@ -125,34 +134,31 @@ class Encoder(TextModel):
 
         rows: list[np.ndarray] = []
         num_cut = num_lost = unread = 0
-        with progress_bar(len(items), "text", show_progress_bar) as progress:
-            for part, block in self._tokenized(items, before, limit):
-                for place, text in enumerate(block, part.start):
+        unit = "text" if inputs.texts is not None else "input"
+        with progress_bar(len(items), unit, show_progress_bar) as progress:
+            tokenize = partial(self._tokenize, limit=limit)
+            for block in read_blocks("encode", items, before, tokenize, self._vision):
+                for place, text in block.texts.items():
                     if text.truncated and on_truncate == "error":
-                        raise ValueError(f"encode: texts[{place}] has {text.truncated} tokens more than {limit}")
+                        raise ValueError(
+                            f"encode: texts[{block.start + place}] has {text.truncated} tokens more than {limit}"
+                        )
                     num_cut += text.truncated > 0
                     num_lost += text.truncated
                     unread += text.unread
-                rows += self._pipeline.run(
-                    [text.ids for text in block],
-                    wanted,
-                    pooled=self._pooled_tokens(block, before[part]),
-                    batch_size=batch_size,
-                    batch_tokens=batch_tokens,
-                    lora_ids=lora_ids[part],
-                    progress=progress,
-                )
+                how = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+                rows += self._run(block, wanted, before[block.part], lora_ids[block.part], progress, **how)
         if num_cut and on_truncate == "warn":
             warnings.warn(
                 truncation_text(num_cut, num_lost, len(items), limit, unread), TruncationWarning, stacklevel=3
             )
         dim = None if wanted.tokens else self._width(wanted)
-        return present(rows, dim=dim, precision=precision, alone=alone, convert_to_tensor=convert_to_tensor)
+        return present(rows, dim=dim, precision=precision, alone=inputs.alone, convert_to_tensor=convert_to_tensor)
 
     @takes_peer_names
     def encode_query(
         self,
-        texts: str | Sequence[str],
+        texts: Input | Sequence[Input],
         *,
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
@@ -165,7 +171,7 @@ class Encoder(TextModel):
     @takes_peer_names
     def encode_document(
         self,
-        texts: str | Sequence[str],
+        texts: Input | Sequence[Input],
         *,
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
@@ -177,12 +183,12 @@ class Encoder(TextModel):
     def _encode_as(
         self,
         role: Role,
-        texts: str | Sequence[str],
+        texts: Input | Sequence[Input],
         prompt_name: str | None,
         prompt: str | Sequence[str] | None,
         options: EncodeOptions,
     ) -> Result:
-        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
+        items = read_inputs("encode", texts, options.get("modality"), self.modalities).items
         task = options["task"] = role_task(options.get("task"), role, self.spec.tasks)
         if prompt is None and prompt_name is None:
             prompt = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
@@ -290,16 +296,60 @@ class Encoder(TextModel):
     def __repr__(self) -> str:
         return f"Encoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
 
-    def _tokenized(
-        self, texts: list[str], prompts: list[str], limit: int
-    ) -> Iterator[tuple[slice, list[TokenizedText]]]:
-        """Blocks of texts, each tokenized while the one before is computed; without texts one, to check the options."""
-        parts = [slice(start, start + TEXTS_PER_BLOCK) for start in range(0, max(1, len(texts)), TEXTS_PER_BLOCK)]
-        blocks = ((part, self.tokenizer.encode(texts[part], prompt=prompts[part], max_length=limit)) for part in parts)
-        return ahead(blocks) if len(parts) > 1 else blocks
+    def _tokenize(self, texts: list[str], prompts: list[str], *, limit: int) -> list[TokenizedText]:
+        return self.tokenizer.encode(texts, prompt=prompts, max_length=limit)
 
-    def _pooled_tokens(self, block: list[TokenizedText], prompts: list[str]) -> list[np.ndarray] | None:
-        """Which tokens a mean counts: without the prompt and what stands before it, if the pooling says so."""
-        if self.pools_prompt or not any(prompts):
+    def _run(
+        self,
+        block: Block[TokenizedText],
+        wanted: Finish,
+        prompts: list[str],
+        lora_ids: list[int],
+        progress: Callable[[int], object],
+        *,
+        batch_size: int | None,
+        batch_tokens: int | None,
+    ) -> list[np.ndarray]:
+        """The finished vectors of each of the block's inputs, in order."""
+        found: dict[int, np.ndarray] = {}
+        images: dict[int, MediaRow] = {}
+        if block.images and self._vision is not None:
+            if self._vision.has_own_vectors:
+                vectors = self._vision.encode([*block.images.values()], tokens=wanted.tokens, batch_tokens=batch_tokens)
+                found = dict(zip(block.images, map(partial(self._finished, wanted=wanted), vectors), strict=True))
+                progress(len(found))
+            else:
+                rows = self._vision.rows([*block.images.values()], batch_tokens=batch_tokens)
+                images = dict(zip(block.images, rows, strict=True))
+        read: dict[int, TokenizedText | MediaRow] = {**block.texts, **images}
+        places = sorted(read)
+        results = self._pipeline.run(
+            [read[place].ids for place in places],
+            wanted,
+            pooled=self._pooled([read[place] for place in places], [prompts[place] for place in places]),
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            lora_ids=[lora_ids[place] for place in places],
+            attach=self._pipeline.with_media([images.get(place) for place in places]),
+            progress=progress,
+        )
+        found |= zip(places, results, strict=True)
+        return [found[place] for place in range(block.size)]
+
+    def _finished(self, states: np.ndarray, *, wanted: Finish) -> np.ndarray:
+        """What a tower of its own made of an image, (tokens, dim), as `encode` gives it."""
+        finished = self._pipeline.finish(states, wanted)
+        return finished if wanted.tokens else finished[0]
+
+    def _pooled(self, rows: list[TokenizedText | MediaRow], prompts: list[str]) -> list[np.ndarray] | None:
+        """Which tokens a mean counts: an image's own, and of a text what follows its prompt, if the pooling says so."""
+        if not any(isinstance(row, MediaRow) for row in rows) and (self.pools_prompt or not any(prompts)):
             return None
-        return [after_prompt(text.special_mask, text.num_prompt_tokens) for text in block]
+        return [
+            row.pooled
+            if isinstance(row, MediaRow)
+            else np.ones(len(row.ids), bool)
+            if self.pools_prompt
+            else after_prompt(row.special_mask, row.num_prompt_tokens)
+            for row in rows
+        ]

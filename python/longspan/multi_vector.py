@@ -15,12 +15,13 @@ from longspan.integers import checked_int
 from longspan.late_interaction.colbert import ColbertTokenizer
 from longspan.late_interaction.colbert_rules import SKIP_RULES, override, read_rules
 from longspan.late_interaction.token_head import STANFORD, load_projection
-from longspan.late_interaction.token_vectors import TextInput, TokenJob, encode_tokens
+from longspan.late_interaction.token_vectors import TokenInput, TokenJob, encode_tokens
 from longspan.models.encoder import TextEncoder
 from longspan.models.expansion import ExpansionEncoder
 from longspan.models.peft import Adapter
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import read_adapters
+from longspan.pipeline.inputs import Input, is_one, read_inputs
 from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, open_model
 from longspan.pipeline.options import OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
@@ -28,7 +29,7 @@ from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
 from longspan.text.tasks import Task, adapter_numbers, role_prompts, role_task, spread
-from longspan.text.tokenizer import TextTokenizer, checked_texts
+from longspan.text.tokenizer import TextTokenizer
 from longspan.vectors.origin import Origin
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class MultiVectorEncoder(LoadedModel):
         doc_marker: the same in documents.
         attend_to_mask_tokens: whether a query's tokens see the mask tokens that fill it up; None as the files say.
         mask_punctuation: whether documents lose the vectors of a skip list by default; None for what the files say.
+        modalities: as `Encoder`.
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged, not supported, or of no
         multi-vector model; ValueError, an argument breaks a line above.
     """
@@ -65,10 +67,11 @@ class MultiVectorEncoder(LoadedModel):
         doc_marker: str | None = None,
         attend_to_mask_tokens: bool | None = None,
         mask_punctuation: bool | None = None,
+        modalities: Sequence[str] | None = None,
         **options: Unpack[LoadOptions],
     ) -> None:
         """Open the checkpoint and load it; the class says what the arguments mean."""
-        opened = open_model("MultiVectorEncoder", name_or_path, device, dtype, **options)
+        opened = open_model("MultiVectorEncoder", name_or_path, device, dtype, modalities=modalities, **options)
         checkpoint, spec, engine = opened.checkpoint, opened.spec, opened.engine
         # First, as it says what is no multi-vector model.
         projection = load_projection(checkpoint, spec.hidden_size, engine)
@@ -95,6 +98,8 @@ class MultiVectorEncoder(LoadedModel):
             adapters,
             {"rules": asdict(rules), "lengths": [self.query_maxlen, self.doc_maxlen, self.max_length]},
         )
+        if self._vision is not None:
+            self._vision.stand_in_text(self.tokenizer, checkpoint.tokenizer_file)
         self._projection = projection.adapted(0, adapters)
         self._query_encoder: TextEncoder = self._encoder
         expansion_id = self._tokenizer.expansion_id
@@ -119,7 +124,7 @@ class MultiVectorEncoder(LoadedModel):
 
     def encode_queries(
         self,
-        texts: str | Sequence[str],
+        texts: Input | Sequence[Input],
         *,
         task: Task = None,
         dim: int | None = None,
@@ -128,11 +133,12 @@ class MultiVectorEncoder(LoadedModel):
         batch_tokens: int | None = None,
         show_progress_bar: bool | None = None,
         on_truncate: OnTruncate = "warn",
+        modality: str | None = None,
     ) -> np.ndarray | list[np.ndarray]:
-        """Token vectors of queries, of unit length. A text's result does not depend on the others, bit for bit.
+        """Token vectors of queries, of unit length. No input's result depends on the others, bit for bit.
 
         Args:
-            texts: any number of str, or one.
+            texts: any number of str, or one; where the model reads them, images too, as `Encoder.encode` takes them.
             task: one of `tasks`, the adapter to run; "base" for none; None for the model's own choice for queries; or a
                 list, one a text. It also decides the prompt, where the model has any.
             dim: keep this many leading values of each vector, and bring it to unit length again; None for all.
@@ -141,6 +147,7 @@ class MultiVectorEncoder(LoadedModel):
             batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
             show_progress_bar: None shows one on a terminal, if the work takes more than a second.
             on_truncate: what to do when a text is cut: "warn" (TruncationWarning), "error" or "ignore".
+            modality: as `Encoder.encode`: "image" takes a str, a path or bytes for an image's file.
         Returns: for each query (query_maxlen, dim) f32, the mask tokens' vectors included; where the model fills
             nothing up, (tokens, dim). For one str one array.
         Raises: TypeError or ValueError, an argument breaks a line above, or `on_truncate="error"` and a text is cut.
@@ -155,11 +162,11 @@ class MultiVectorEncoder(LoadedModel):
             batch_tokens=batch_tokens,
             on_truncate=on_truncate,
         )
-        return self._encode(job, texts, task, show_progress_bar)
+        return self._encode(job, texts, task, show_progress_bar, modality)
 
     def encode_documents(
         self,
-        texts: str | Sequence[str],
+        texts: Input | Sequence[Input],
         *,
         task: Task = None,
         dim: int | None = None,
@@ -169,11 +176,12 @@ class MultiVectorEncoder(LoadedModel):
         batch_tokens: int | None = None,
         show_progress_bar: bool | None = None,
         on_truncate: OnTruncate = "warn",
+        modality: str | None = None,
     ) -> np.ndarray | list[np.ndarray]:
-        """Token vectors of documents, of unit length. A text's result does not depend on the others, bit for bit.
+        """Token vectors of documents, of unit length. No input's result depends on the others, bit for bit.
 
         Args:
-            texts: any number of str, or one.
+            texts: any number of str, or one; where the model reads them, images too, as `Encoder.encode` takes them.
             task: as `encode_queries`, with the model's own choice for documents.
             dim: as `encode_queries`.
             max_length: tokens of a document at most, special ones and the marker included; None for `doc_maxlen`,
@@ -184,8 +192,10 @@ class MultiVectorEncoder(LoadedModel):
             batch_tokens: as `encode_queries`.
             show_progress_bar: as `encode_queries`.
             on_truncate: as `encode_queries`.
-        Returns: for each document (kept_tokens, dim) f32; for one str one array. Special tokens and the marker are
-            kept, so an empty document has vectors too; so does one all of whose tokens are on the list: it keeps them.
+            modality: as `encode_queries`.
+        Returns: for each document (kept_tokens, dim) f32; for one input one array. Of an image every token has a
+            vector, those of the text around it too. Special tokens and the marker are kept, so an empty document has
+            vectors too; so does one all of whose tokens are on the list: it keeps them.
         Raises: as `encode_queries`.
         """
         check_choice("encode_documents", "skip_list", skip_list, (None, "model", *SKIP_RULES))
@@ -199,7 +209,7 @@ class MultiVectorEncoder(LoadedModel):
             batch_tokens=batch_tokens,
             on_truncate=on_truncate,
         )
-        return self._encode(job, texts, task, show_progress_bar)
+        return self._encode(job, texts, task, show_progress_bar, modality)
 
     def score(self, queries: TokenArrays, documents: TokenArrays | MultiVectorStore) -> np.ndarray:
         """(num_queries, num_docs) f32 by MaxSim of what `encode_*` gave; see `late_interaction.score`.
@@ -212,32 +222,34 @@ class MultiVectorEncoder(LoadedModel):
 
     def rank(
         self,
-        query: str | np.ndarray,
-        documents: Sequence[str] | Sequence[np.ndarray] | MultiVectorStore,
+        query: Input | np.ndarray,
+        documents: Sequence[Input] | Sequence[np.ndarray] | MultiVectorStore,
         top_k: int = 10,
         *,
         candidates: np.ndarray | None = None,
+        modality: str | None = None,
     ) -> list[Ranked]:
         """The `top_k` best documents of a query, or all if there are fewer, best first; equal ones in order.
 
         Args:
-            query: a text, or its vectors (tokens, dim).
-            documents: texts, or for each document its vectors, or a store of them.
+            query: a text or another input, or its vectors (tokens, dim).
+            documents: texts, images (pages), or for each document its vectors, or a store of them.
             top_k: 1 or more.
             candidates: with a store, the ids to choose from, None for all; see `MultiVectorStore.rank`.
+            modality: of `documents`, as `encode_documents`.
         Raises: TypeError or ValueError, an argument breaks a line above.
         """
-        vectors = np.asarray(self.encode_queries(query) if isinstance(query, str) else query)
+        vectors = np.asarray(self.encode_queries(query) if is_one(query) else query)
         if isinstance(documents, MultiVectorStore):
             return documents.rank(vectors, candidates, top_k, origin=self._origin_for(documents))
         if candidates is not None:
             raise ValueError("rank: candidates are ids of a MultiVectorStore; leave out of documents what is not asked")
-        items: list[str | np.ndarray] = list(documents)
-        texts = [item for item in items if isinstance(item, str)]
-        if texts and len(texts) < len(items):
-            raise TypeError("rank: documents must be all texts or all arrays of vectors, got both")
-        arrays = [item for item in items if not isinstance(item, str)]
-        return rank(vectors, list(self.encode_documents(texts)) if texts else arrays, top_k)
+        items = list(documents)
+        inputs = [item for item in items if is_one(item)]
+        if inputs and len(inputs) < len(items):
+            raise TypeError("rank: documents must be all texts or images, or all arrays of vectors, got both")
+        arrays = [item for item in items if isinstance(item, np.ndarray)]
+        return rank(vectors, list(self.encode_documents(inputs, modality=modality)) if inputs else arrays, top_k)
 
     def _origin_for(self, store: MultiVectorStore) -> Origin | None:
         """Ours, where the store has one to hold it against; what is not needed is not computed."""
@@ -251,18 +263,20 @@ class MultiVectorEncoder(LoadedModel):
         return f"MultiVectorEncoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
 
     def _encode(
-        self, job: TokenJob, texts: str | Sequence[str], task: Task, show: bool | None
+        self, job: TokenJob, texts: Input | Sequence[Input], task: Task, show: bool | None, modality: str | None
     ) -> np.ndarray | list[np.ndarray]:
         check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
-        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
+        given = read_inputs(job.name, texts, modality, self.modalities)
+        items = given.items
         task = role_task(task, job.role, self.spec.tasks)
         tasks = spread(task, len(items))
         lora_ids = adapter_numbers(task, len(items), self.tasks, self.spec.tasks)
         prompts = role_prompts(tasks, job.role, self.prompts, self.spec.tasks)
-        inputs = [TextInput(*parts) for parts in zip(items, prompts, lora_ids, strict=True)]
-        with progress_bar(len(items), "text", show) as progress:
-            found = encode_tokens(inputs, job, self._tokenizer, self._pipelines[job.role], self._projection, progress)
-        return found[0] if isinstance(texts, str) else found
+        inputs = [TokenInput(*parts) for parts in zip(items, prompts, lora_ids, strict=True)]
+        job_parts = (job, self._tokenizer, self._pipelines[job.role], self._projection, self._vision)
+        with progress_bar(len(items), "text" if given.texts is not None else "input", show) as progress:
+            found = encode_tokens(inputs, *job_parts, progress)
+        return found[0] if given.alone else found
 
     def _checked_dim(self, name: str, dim: int | None) -> int | None:
         if dim is not None and not 1 <= checked_int(f"{name}: dim", dim) <= self.dim:

@@ -64,7 +64,7 @@ def test_registrations() -> None:
     x = rows(12, 32)
     q = x.view(12, 2, 16).detach()
     offsets, scales = OFFSETS, torch.ones(12, device=x.device)
-    nothing = (None, None, None, None, False, None, None)
+    nothing = (None, None, None, None, False, False, None, None)
     out, lse = attention_varlen._attention_varlen_op(q, q, q, offsets, offsets, 0.25, *nothing)
     spans = torch.stack([offsets[:1], offsets[-1:]], 1)
     pairs = torch.tensor([[2, 0]], dtype=torch.int32, device=x.device)

@@ -74,7 +74,7 @@ def dense_attention(hidden: np.ndarray):
     """attention_varlen in float64, each row's scores written out, with the keys in `hidden` left out."""
 
     def attend(q, k, v, cu_seqlens, _, options, *, out):
-        softmax_scale, slopes, cos, sin, interleaved, bias_table, causal, window = options
+        softmax_scale, slopes, cos, sin, interleaved, bias_table, causal, window, _ = options
         for start, end in itertools.pairwise(cu_seqlens):
             row = slice(start, end)
             queries, keys, values = (part[row].astype(np.float64) for part in (q, k, v))

@@ -1,4 +1,4 @@
-"""From texts to token vectors: tokenize by the model's rules, run the encoder, project what is kept."""
+"""From texts and images to token vectors: tokenize by the model's rules, run the encoder, project what is kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -15,14 +14,14 @@ from longspan.late_interaction.colbert import ColbertTokenizer, TokenRow
 from longspan.late_interaction.colbert_rules import SkipRule
 from longspan.late_interaction.token_head import Projection
 from longspan.packing.batch import PackedBatch
+from longspan.packing.media import MediaRow
 from longspan.packing.selection import Selection, select_tokens
-from longspan.pipeline.ahead import ahead
+from longspan.pipeline.blocks import Block, read_blocks
+from longspan.pipeline.inputs import Part
 from longspan.pipeline.options import OnTruncate
 from longspan.pipeline.pipeline import Pipeline
+from longspan.pipeline.vision import Vision
 from longspan.text.tasks import Role
-
-# Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
-TEXTS_PER_BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,41 +39,52 @@ class TokenJob:
 
 
 @dataclass(frozen=True, slots=True)
-class TextInput:
-    """A text, and what its task gives it."""
+class TokenInput:
+    """A text or an image, and what its task gives it."""
 
-    text: str
-    prompt: str
+    parts: tuple[Part, ...]
+    prompt: str  # texts have it before them
     lora_id: int  # -1: no adapter
 
 
 def encode_tokens(
-    texts: Sequence[TextInput],
+    inputs: Sequence[TokenInput],
     job: TokenJob,
     tokenizer: ColbertTokenizer,
     pipeline: Pipeline,
     projection: Projection,
+    vision: Vision | None,
     progress: Callable[[int], object],
 ) -> list[np.ndarray]:
-    """For each text (kept_tokens, dim) f32, unit rows.
+    """For each input (kept_tokens, dim) f32, unit rows; of an image all tokens, those of the text around it too.
 
-    Raises: ValueError, job.on_truncate is "error" and a text is cut. Warns, once, if it is "warn".
+    Raises: ValueError, job.on_truncate is "error" and a text is cut; and as `Vision.read`. Warns, once, of cut texts if
+        it is "warn".
     """
     found: list[np.ndarray] = []
     num_cut = num_lost = 0
-    starts = range(0, max(1, len(texts)), TEXTS_PER_BLOCK)  # no texts: a block that checks the options
-    blocks = (texts[start : start + TEXTS_PER_BLOCK] for start in starts)
-    tokenized = ((block, _tokenize(block, job, tokenizer)) for block in blocks)
-    for start, (block, rows) in zip(starts, ahead(tokenized) if len(starts) > 1 else tokenized):
-        for place, row in enumerate(rows, start):
+    make = tokenizer.queries if job.role == "query" else tokenizer.documents
+    prompts = [one.prompt for one in inputs]
+    blocks = read_blocks(
+        job.name,
+        [one.parts for one in inputs],
+        prompts,
+        lambda texts, before: make(texts, job.max_length, before),
+        vision,
+    )
+    for block in blocks:
+        for place, row in block.texts.items():
             if row.truncated and job.on_truncate == "error":
-                raise ValueError(f"{job.name}: texts[{place}] has {row.truncated} tokens more than {job.max_length}")
+                raise ValueError(
+                    f"{job.name}: texts[{block.start + place}] has {row.truncated} tokens more than {job.max_length}"
+                )
             num_cut += row.truncated > 0
             num_lost += row.truncated
-        kept = [tokenizer.kept(row.ids, job.rule) for row in rows]
-        found += _run(rows, kept, [one.lora_id for one in block], job, pipeline, projection, progress)
+        found += _run(
+            block, [one.lora_id for one in inputs[block.part]], job, tokenizer, pipeline, projection, vision, progress
+        )
     if num_cut and job.on_truncate == "warn":
-        cut = f"{num_cut} of {len(texts)} texts" if len(texts) > 1 else "the text"
+        cut = f"{num_cut} of {len(inputs)} texts" if len(inputs) > 1 else "the text"
         message = f"{job.name}: {cut} had more than {job.max_length} tokens; {num_lost} tokens were left out"
         warnings.warn(message, TruncationWarning, stacklevel=4)
     return found
@@ -92,21 +102,26 @@ class Projected:
         return self.projection.project(hidden[selection.tokens], adapters, self.dim)
 
 
-def _tokenize(block: Sequence[TextInput], job: TokenJob, tokenizer: ColbertTokenizer) -> list[TokenRow]:
-    make = tokenizer.queries if job.role == "query" else tokenizer.documents
-    return make([one.text for one in block], job.max_length, [one.prompt for one in block])
-
-
 def _run(
-    rows: Sequence[TokenRow],
-    kept: Sequence[np.ndarray],
+    block: Block[TokenRow],
     lora_ids: Sequence[int],
     job: TokenJob,
+    tokenizer: ColbertTokenizer,
     pipeline: Pipeline,
     projection: Projection,
+    vision: Vision | None,
     progress: Callable[[int], object],
 ) -> list[np.ndarray]:
-    """The vectors of each row's kept tokens, in order."""
+    """The vectors of each input's kept tokens, in order."""
+    images: dict[int, MediaRow] = {}
+    if block.images and vision is not None:
+        seen = vision.rows([*block.images.values()], batch_tokens=job.batch_tokens)
+        images = dict(zip(block.images, seen, strict=True))
+    read: dict[int, TokenRow | MediaRow] = {**block.texts, **images}
+    rows = [read[place] for place in range(block.size)]
+    kept = [
+        np.ones(len(row.ids), bool) if isinstance(row, MediaRow) else tokenizer.kept(row.ids, job.rule) for row in rows
+    ]
     found: list[np.ndarray] = [np.empty(0, np.float32)] * len(rows)
     results = pipeline.results(
         [row.ids for row in rows],
@@ -115,6 +130,7 @@ def _run(
         batch_size=job.batch_size,
         batch_tokens=job.batch_tokens,
         lora_ids=lora_ids,
+        attach=pipeline.with_media([images.get(place) for place in range(block.size)]),
     )
     with closing(results) as batches:
         for batch, vectors in batches:

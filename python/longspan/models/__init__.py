@@ -18,13 +18,13 @@ from longspan.models.families.mpnet import MPNET
 from longspan.models.families.nomic_bert import NOMIC_BERT
 from longspan.models.families.qwen import QWEN2, QWEN3, QWEN_VL
 from longspan.models.families.t5 import T5
-from longspan.models.families.xlm_roberta_flash import JINA_CLIP_TEXT, XLM_ROBERTA_FLASH
+from longspan.models.families.xlm_roberta_flash import JINA_CLIP, XLM_ROBERTA_FLASH
 
 FAMILIES: Final[tuple[Family, ...]] = (
     BERT,
     JINA_BERT,
     XLM_ROBERTA_FLASH,
-    JINA_CLIP_TEXT,
+    JINA_CLIP,
     ROBERTA,
     DISTILBERT,
     T5,

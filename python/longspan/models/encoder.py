@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from longspan.models.engines.engine import OpsEngine
 from longspan.models.engines.row_steps import row_steps
 from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import AttentionOptions, EncoderWeights
-from longspan.models.positions import alibi_slopes, rotary_tables
+from longspan.models.positions import alibi_slopes, rotary_rows, rotary_tables
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
 from longspan.packing.batch import PackedBatch
+from longspan.packing.media import FeatureBatch, MediaRow, of_batch
 
 
 class TextEncoder:
@@ -44,6 +46,28 @@ class TextEncoder:
         """The last hidden state, (total_tokens, hidden_size): memory of `workspace`, good until its next use."""
         return self.compute(self.engine.place_batch(self.prepare(batch)), workspace)
 
+    def attach(self, batch: PackedBatch, rows: Sequence[MediaRow | None]) -> PackedBatch:
+        """The batch with its features, and with the angles of their places; all on the host. `rows` are the batch's, in
+        its order, None for those that are ids alone."""
+        media = [(start, row) for start, row in zip(batch.cu_seqlens[:-1], rows, strict=True) if row is not None]
+        if not media:
+            return batch
+        cos, sin = None, None
+        rotary = next((layer.rotary for layer in self.spec.layers if layer.rotary is not None), None)
+        if rotary is not None and rotary.sections:
+            coordinates = np.repeat(batch.positions[:, None].astype(np.float32), len(rotary.sections), 1)
+            for start, row in media:
+                if row.coordinates is not None:
+                    coordinates[start : start + len(row.ids)] = row.coordinates
+            cos, sin = rotary_rows(rotary, coordinates)
+        return FeatureBatch(
+            **of_batch(batch),
+            features=np.concatenate([row.features for _, row in media]),
+            feature_rows=np.concatenate([start + row.feature_places for start, row in media]).astype(np.int32),
+            cos=cos,
+            sin=sin,
+        )
+
     def prepare(self, batch: PackedBatch) -> PackedBatch:
         """The batch, with what else `compute` wants to know of it; all on the host.
 
@@ -64,14 +88,14 @@ class TextEncoder:
         qkv = self.engine.take_qkv(workspace, tokens, spec)
         context = workspace.take("context", tokens, spec.q_width)
         bound = {"x": x, "qkv": qkv, "context": context}
-        self._embed(batch, x)
+        self._embed(batch, x, workspace)
         self._row_work[0].run(bound, batch.lora_ids, workspace)
         for layer, work in zip(spec.layers, self._row_work[1:], strict=True):
             self._attend(layer, qkv, context, batch)
             work.run(bound, batch.lora_ids, workspace)
         return x
 
-    def _embed(self, batch: PackedBatch, x: np.ndarray) -> None:
+    def _embed(self, batch: PackedBatch, x: np.ndarray, workspace: Workspace) -> None:
         """x = the embeddings of the batch's tokens, before any norm."""
         weights, engine = self.weights, self.engine
         engine.embed(batch, weights, self.spec.position_offset or 0, out=x)
@@ -79,6 +103,8 @@ class TextEncoder:
             engine.scale(x, self.spec.embedding_scale)
         if batch.lora_ids is not None and len(weights.word_adapters):
             engine.adapt_lookup(weights.word_adapters, batch.ids, batch.lora_ids, x)
+        if isinstance(batch, FeatureBatch):
+            engine.put(batch.features, batch.feature_rows, out=x)
 
     def _attend(self, layer: LayerSpec, qkv: np.ndarray, context: np.ndarray, batch: PackedBatch) -> None:
         """context = the attended values, all heads side by side."""
@@ -86,8 +112,11 @@ class TextEncoder:
         out = context.reshape(q.shape)
         trained = None if layer.rotary is None else layer.rotary.trained_tokens
         if layer.rotary is None or trained is None or batch.max_seqlen <= trained or not self.engine.computes_on_host:
-            tables = None if layer.rotary is None else self._tables(layer.rotary, batch.max_seqlen)
-            self.engine.attend(q, k, v, batch.cu_seqlens, batch.cu_seqlens, self._options(layer, tables), out=out)
+            offsets, tables = batch.offsets(layer.is_windowed), None
+            if layer.rotary is not None:
+                tables = batch.angles or self._tables(layer.rotary, batch.max_seqlen)
+            options = self._options(layer, tables, rotary_by_key=batch.angles is not None)
+            self.engine.attend(q, k, v, offsets, offsets, options, out=out)
             return
         # Texts beyond the trained length, which come first, each by themselves: their frequencies go by their length.
         starts = batch.cu_seqlens.tolist()
@@ -101,8 +130,10 @@ class TextEncoder:
             tables = long_tables(layer.rotary, int(offsets[-1])) if is_long else self._tables(layer.rotary, trained)
             self.engine.attend(q[part], k[part], v[part], offsets, offsets, self._options(layer, tables), out=out[part])
 
-    def _options(self, layer: LayerSpec, tables: tuple[np.ndarray, np.ndarray] | None) -> AttentionOptions:
-        """Everything that bends this layer's attention."""
+    def _options(
+        self, layer: LayerSpec, tables: tuple[np.ndarray, np.ndarray] | None, *, rotary_by_key: bool = False
+    ) -> AttentionOptions:
+        """Everything that bends this layer's attention; `rotary_by_key`: the tables have a row for each token."""
         spec, (cos, sin) = self.spec, (None, None) if tables is None else tables
         return AttentionOptions(
             softmax_scale=spec.scale,
@@ -113,6 +144,7 @@ class TextEncoder:
             bias_table=self.weights.relative_bias,
             causal=spec.causal,
             window=layer.window,
+            rotary_by_key=rotary_by_key and tables is not None,
         )
 
     def _heads(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -47,6 +47,7 @@ class AttentionOptions(NamedTuple):  # one is made for every layer of every batc
     bias_table: np.ndarray | None
     causal: bool
     window: tuple[int, int] | None
+    rotary_by_key: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,13 +77,24 @@ class LayerWeights:
     experts: Experts | None = None
     attention_post_norm: Norm | None = None
     mlp_post_norm: Norm | None = None
+    context_norm: Norm | None = None
+    inner_norm: Norm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merger:
+    """What makes one token of a cell of patches; `MergerMap` says what the parts are."""
+
+    norm: Norm
+    up: Product
+    down: Product
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncoderWeights:
     """A whole encoder. Embedding tables stay in the file's dtype, memory-mapped: a text touches few of their rows."""
 
-    word_embeddings: np.ndarray  # (vocab_size, hidden) f32 or f16
+    word_embeddings: np.ndarray  # (vocab_size, hidden) f32 or f16; a tower's has no rows
     position_embeddings: np.ndarray | None  # (max_tokens + offset, hidden) f32 or f16
     token_type: np.ndarray | None  # (hidden,) f32: row 0 of the table
     relative_bias: np.ndarray | None  # (num_heads, 2 * max_distance + 1) f32, by distance
@@ -92,3 +104,6 @@ class EncoderWeights:
     tasks: tuple[str, ...] = ()  # an adapter's number is its place here
     word_adapters: Sequence[TableAdapter] = ()  # of the first tasks; the others adapt no table
     token_types: np.ndarray | None = None  # (token_types, hidden) f32: the table, for batches that have types
+    patches: Product | None = None  # of a tower
+    class_token: np.ndarray | None = None  # (hidden,) f32
+    merger: Merger | None = None

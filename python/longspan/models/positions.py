@@ -26,7 +26,19 @@ def rotary_tables(rotary: Rotary, length: int, text_tokens: int = 0) -> tuple[np
     would move hidden states by 1e-5 at a thousand tokens.
     """
     frequencies = rotary_frequencies(rotary, text_tokens).astype(np.float32)
-    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
+    return _turns(rotary, np.arange(length, dtype=np.float32)[:, None] * frequencies)
+
+
+def rotary_rows(rotary: Rotary, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin, (tokens, rotary.dim / 2) f32 each, of tokens at `coordinates`, (tokens, axes) f32: angle i goes by
+    the coordinate of its section. Where all coordinates are a token's place, the bits are those of `rotary_tables`.
+    """
+    axis = np.repeat(np.arange(len(rotary.sections)), rotary.sections)
+    frequencies = rotary_frequencies(rotary, 0).astype(np.float32)
+    return _turns(rotary, np.ascontiguousarray(coordinates[:, axis]) * frequencies)
+
+
+def _turns(rotary: Rotary, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     wide = angles.astype(np.float64)
     cos, sin = np.cos(wide).astype(np.float32), np.sin(wide).astype(np.float32)
     factor = np.float32(1 if rotary.scaling is None else rotary.scaling.attention_factor)
@@ -34,9 +46,11 @@ def rotary_tables(rotary: Rotary, length: int, text_tokens: int = 0) -> tuple[np
 
 
 def rotary_frequencies(rotary: Rotary, text_tokens: int) -> np.ndarray:
-    """(rotary.dim / 2,) f64, scaled as `RotaryScaling` says."""
+    """(rotary.dim / 2,) f64, scaled as `RotaryScaling` says; with frequencies of its own each section begins anew."""
     dim, theta, scaling = rotary.dim, rotary.theta, rotary.scaling
     exponents = np.arange(0, dim, 2) / dim
+    if rotary.has_own_frequencies:
+        exponents = np.concatenate([np.arange(0, 2 * section, 2) / (2 * section) for section in rotary.sections])
     if scaling is None:
         return 1 / theta**exponents
     factor = scaling.factor

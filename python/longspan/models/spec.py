@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from longspan.models.vision_spec import ImageText, PatchSpec, PixelSpec
 from longspan.ops.activations import Activation, Gate
 
 NormKind = Literal["layer_norm", "rms_norm"]
@@ -45,6 +46,10 @@ class Rotary:
     dim: int
     interleaved: bool = False  # which values pair: (2 i, 2 i + 1), or (i, i + dim / 2)
     scaling: RotaryScaling | None = None
+    # Of tokens with several coordinates (row and column; time, row and column): how many of the dim / 2 angles go by
+    # each, in order. Of a token without any, its place in the text is all of them.
+    sections: tuple[int, ...] = ()
+    has_own_frequencies: bool = False  # each section: theta^(-i / section), i from 0 in each
 
     @property
     def trained_tokens(self) -> int | None:
@@ -66,6 +71,7 @@ class LayerSpec:
 
     rotary: Rotary | None = None
     window: tuple[int, int] | None = None  # keys (left, right) of the query that it sees; None: all
+    is_windowed: bool = False  # attention within an image's windows; see `PatchSpec`
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,8 @@ class ModelSpec:
     default_prompts: tuple[tuple[str, str], ...] = ()  # name and text, where the checkpoint's own files name none
     default_prompt_name: str | None = None  # of those
     matryoshka_dims: tuple[int, ...] = ()  # what a vector may be cut to; empty: anything
-    # A place for vision towers (jina-clip-v2, jina-embeddings-v4): their spec joins here when they are supported.
+    patches: PatchSpec | None = None  # of a vision tower, which has no words
+    vision: VisionSpec | None = None  # how the model looks at images; None: it does not
 
     @property
     def num_layers(self) -> int:
@@ -151,6 +158,15 @@ class ModelSpec:
     def scale(self) -> float:
         """What q k^T is multiplied by."""
         return 1 / math.sqrt(self.head_dim) if self.softmax_scale is None else self.softmax_scale
+
+
+@dataclass(frozen=True, slots=True)
+class VisionSpec:
+    """How a model looks at images."""
+
+    tower: ModelSpec
+    pixels: PixelSpec
+    text: ImageText | None = None  # how the tower's features enter the language side; None: its vector is the image's
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,22 +260,39 @@ class LayerMap:
     q_norm: NormMap | None = None
     k_norm: NormMap | None = None
     residual_norm: NormMap | None = None  # of the double residual
+    context_norm: NormMap | None = None  # of what attention found, all heads together, before `attention_out`
+    inner_norm: NormMap | None = None  # within the MLP, before `down`
 
     @property
     def names(self) -> Iterator[str]:
         """Every tensor that the layer reads."""
         parts = (self.qkv, self.attention_out, self.attention_norm, self.up, self.down, self.mlp_norm)
         norms = (self.q_norm, self.k_norm, self.residual_norm, self.attention_post_norm, self.mlp_post_norm)
-        for part in (*parts, self.experts, *norms):
+        for part in (*parts, self.experts, *norms, self.context_norm, self.inner_norm):
             if part is not None:
                 yield from part.names
+
+
+@dataclass(frozen=True, slots=True)
+class MergerMap:
+    """What makes one token of a cell of patches: each normed, joined side by side, through two products."""
+
+    norm: NormMap
+    up: LinearMap
+    down: LinearMap
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Every tensor that it reads."""
+        for part in (self.norm, self.up, self.down):
+            yield from part.names
 
 
 @dataclass(frozen=True, slots=True)
 class WeightMap:
     """Which tensor of the checkpoint plays which part, and which may be there unused."""
 
-    word_embeddings: str
+    word_embeddings: str  # "" of a tower, which has `patches`
     layers: tuple[LayerMap, ...]
     position_embeddings: str | None = None
     token_type_embeddings: str | None = None
@@ -269,13 +302,18 @@ class WeightMap:
     word_lora: LoraMap | None = None
     token_type_lora: LoraMap | None = None
     peft: tuple[PeftSource, ...] = ()  # adapters in files of their own
+    patches: LinearMap | None = None  # of numbers of a patch; stored with an axis for each of its axes
+    class_token: str | None = None
+    merger: MergerMap | None = None
+    tower: WeightMap | None = None  # of `VisionSpec.tower`
     unused: tuple[str, ...] = ()  # glob patterns, such as "pooler.*"
 
     @property
     def names(self) -> Iterator[str]:
         """Every tensor that the model reads."""
         tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.relative_bias)
-        yield from (name for name in tables if name is not None)
-        for part in (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora, *self.layers):
+        yield from (name for name in (*tables, self.class_token) if name)
+        parts = (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora)
+        for part in (*parts, self.patches, self.merger, self.tower, *self.layers):
             if part is not None:
                 yield from part.names

@@ -13,10 +13,19 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.adapters import add_to_product, check_adapter, part_shapes
 from longspan.models.engines.engine import OpsEngine
-from longspan.models.parts import EncoderWeights, Experts, LayerWeights, Norm, Product, TableAdapter
+from longspan.models.parts import EncoderWeights, Experts, LayerWeights, Merger, Norm, Product, TableAdapter
 from longspan.models.peft import Adapter, read_peft
 from longspan.models.positions import relative_bias_table
-from longspan.models.spec import ExpertsMap, LayerMap, LinearMap, ModelSpec, NormMap, PeftSource, WeightMap
+from longspan.models.spec import (
+    ExpertsMap,
+    LayerMap,
+    LinearMap,
+    MergerMap,
+    ModelSpec,
+    NormMap,
+    PeftSource,
+    WeightMap,
+)
 from longspan.ops.activations import Gate
 
 
@@ -33,6 +42,15 @@ def load_weights(
     """
     _account_for_all(checkpoint, names, beside)
     return _Reader(checkpoint, spec, engine).encoder(names)
+
+
+def load_tower(checkpoint: Checkpoint, spec: ModelSpec, names: WeightMap, engine: OpsEngine) -> EncoderWeights:
+    """The weights of `names.tower`, all of which `load_weights` of `names` has found to be there.
+
+    Raises: CheckpointError, as `load_weights`.
+    """
+    assert spec.vision is not None and names.tower is not None
+    return _Reader(checkpoint, spec.vision.tower, engine).encoder(names.tower)
 
 
 def read_adapters(names: WeightMap) -> list[Adapter]:
@@ -91,8 +109,11 @@ def _account_for_all(checkpoint: Checkpoint, names: WeightMap, beside: Collectio
         for name in present - wanted - set(beside)
         if not any(fnmatchcase(name, pattern) for pattern in names.unused)
     )
-    of_encoder = _EncoderNames(wanted)
-    misplaced = [name for name in unlisted if checkpoint.is_float(name) and of_encoder.claim(name)]
+    of_tower = set() if names.tower is None else set(names.tower.names)
+    encoders = [_EncoderNames(own) for own in (wanted - of_tower, of_tower) if own]
+    misplaced = [
+        name for name in unlisted if checkpoint.is_float(name) and any(encoder.claim(name) for encoder in encoders)
+    ]
     if misplaced:
         raise CheckpointError(f"{checkpoint.folder}: {_listed(misplaced)} not part of this model as its config says")
     if unlisted:
@@ -143,13 +164,14 @@ class _Reader:
         if names.token_type_embeddings is not None:
             token_types = self._tensor(names.token_type_embeddings, (spec.token_types, hidden))
         if names.position_embeddings is not None and spec.position_offset is not None:
-            rows = spec.max_tokens + spec.position_offset
-            position_embeddings = self._table(names.position_embeddings, (rows, hidden))
+            rows = (spec.max_tokens + spec.position_offset, hidden)
+            table = self._table if spec.patches is None else self._unwrapped_table
+            position_embeddings = table(names.position_embeddings, rows)
         if names.relative_bias is not None and spec.relative_bias is not None:
             buckets = self._tensor(names.relative_bias, (spec.relative_bias.num_buckets, spec.num_heads))
             bias_table = relative_bias_table(buckets, spec.relative_bias)
         return EncoderWeights(
-            word_embeddings=self._table(names.word_embeddings, (spec.vocab_size, hidden)),
+            word_embeddings=self._words(names.word_embeddings),
             position_embeddings=position_embeddings,
             token_type=None if token_types is None else self._engine.vector(token_types[0]),
             token_types=None if token_types is None else self._engine.vector(token_types),
@@ -159,7 +181,49 @@ class _Reader:
             final_norm=self._norm(names.final_norm, hidden),
             tasks=() if names.peft else spec.tasks.names,
             word_adapters=self._word_adapters(names),
+            patches=None if names.patches is None else self._patches(names.patches),
+            class_token=None if names.class_token is None else self._class_token(names.class_token),
+            merger=None if names.merger is None else self._merger(names.merger),
         )
+
+    def _words(self, name: str) -> np.ndarray:
+        """The table of words, without rows where there is none."""
+        shape = (self._spec.vocab_size, self._spec.hidden_size)
+        return self._engine.empty(0, shape[1]) if not name else self._table(name, shape)
+
+    def _patches(self, names: LinearMap) -> Product:
+        """The convolution whose step is its width, as a product: one row of weights for all axes of a patch."""
+        spec = self._spec
+        assert spec.patches is not None
+        size, frames = spec.patches.size, spec.patches.frames
+        shape = (spec.hidden_size, 3, *((frames,) if frames > 1 else ()), size, size)
+        weight = self._tensor(names.weights[0], shape).reshape(spec.hidden_size, -1)
+        biases = [None if name is None else self._tensor(name, (spec.hidden_size,)) for name in names.biases]
+        return Product(self._engine.pack([weight], biases or None))
+
+    def _unwrapped_table(self, name: str, shape: tuple[int, int]) -> np.ndarray:
+        """A table that is stored with an axis of one batch before its own."""
+        return self._engine.table(self._tensor(name, (1, *shape))[0])
+
+    def _class_token(self, name: str) -> np.ndarray:
+        return self._engine.vector(self._tensor(name, (1, 1, self._spec.hidden_size))[0, 0])
+
+    def _merger(self, names: MergerMap) -> Merger:
+        spec = self._spec
+        assert spec.patches is not None
+        joined = spec.hidden_size * spec.patches.cell
+        out = self._checkpoint.shape(names.down.weights[0])[:1]
+        return Merger(
+            self._required_norm(names.norm, spec.hidden_size),
+            self._own_product(names.up, (joined, joined)),
+            self._own_product(names.down, (*out, joined)),
+        )
+
+    def _own_product(self, names: LinearMap, shape: tuple[int, ...]) -> Product:
+        """One matrix of (out, in) values, with a bias or without."""
+        weight = self._tensor(names.weights[0], shape)
+        biases = [None if name is None else self._tensor(name, shape[:1]) for name in names.biases]
+        return Product(self._engine.pack([weight], biases or None))
 
     def _word_adapters(self, names: WeightMap) -> Sequence[TableAdapter]:
         spec, word = self._spec, names.word_lora
@@ -194,6 +258,8 @@ class _Reader:
             q_norm=self._norm(names.q_norm, q_normed),
             k_norm=self._norm(names.k_norm, k_normed),
             residual_norm=self._norm(names.residual_norm, hidden),
+            context_norm=self._norm(names.context_norm, spec.q_width),
+            inner_norm=self._norm(names.inner_norm, spec.intermediate_size),
         )
 
     def _table(self, name: str, shape: tuple[int, int]) -> np.ndarray:

@@ -212,7 +212,9 @@ def _check_position_tables(
         raise ValueError("attention_varlen: cos and sin must be given together, got only one of them")
     if cos is None or sin is None:
         if needs_tables:
-            raise ValueError("attention_varlen: interleaved and rotary_by_key are RoPE's, but cos and sin are not given")
+            raise ValueError(
+                "attention_varlen: interleaved and rotary_by_key are RoPE's, but cos and sin are not given"
+            )
         return
     check_axes("attention_varlen", "cos", cos, ("max_position", "rotary_dim / 2"))
     check_axes("attention_varlen", "sin", sin, tuple(cos.shape))
@@ -288,7 +290,9 @@ def _attention_varlen_cpu(
         *key_limits(causal, window),
         q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale,
     )
-    return run_kernel(op, lambda result: _core.attention_varlen(*inputs, result, dtype, rotary_by_key), tuple(q.shape), out, q)
+    return run_kernel(
+        op, lambda result: _core.attention_varlen(*inputs, result, dtype, rotary_by_key), tuple(q.shape), out, q
+    )
 
 
 def _attention_varlen_reference(q: Array, *args: Array, out: Array | None, **kwargs: object) -> Array:

@@ -36,6 +36,20 @@ class PackedBatch:
     lora_ids: np.ndarray | None
     types: np.ndarray | None
 
+    @property
+    def fills(self) -> bool:
+        """Whether `filled` knows how to fill this kind up."""
+        return True
+
+    @property
+    def angles(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """cos and sin, (total_tokens, angles) f32 each, of RoPE's angles where places do not say them; else None."""
+        return None
+
+    def offsets(self, is_windowed: bool) -> np.ndarray:
+        """(sequences + 1,) int32: which tokens see each other in a layer."""
+        return self.cu_seqlens
+
     def filled(self, bucket: Bucket) -> PackedBatch:
         """The same batch with tokens added up to the bucket's size: all of id 0, at position 0, without an adapter."""
         return replace(

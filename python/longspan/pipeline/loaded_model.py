@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -18,8 +18,10 @@ from longspan.models.encoder import TextEncoder
 from longspan.models.engines.choice import engine_for
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.peft import Adapter, read_peft
-from longspan.models.spec import ModelSpec, WeightMap
-from longspan.models.weights import add_adapters, load_weights
+from longspan.models.spec import ModelSpec, VisionSpec, WeightMap
+from longspan.models.weights import add_adapters, load_tower, load_weights
+from longspan.pipeline.inputs import Modality
+from longspan.pipeline.vision import Vision
 from longspan.text.tasks import check_new_task
 from longspan.vectors.origin import Origin
 
@@ -49,6 +51,7 @@ class OpenedModel:
     checkpoint: Checkpoint
     spec: ModelSpec
     names: WeightMap
+    unused: tuple[str, ...]  # tensors on which no vector depends, by the family
     engine: OpsEngine
 
 
@@ -57,6 +60,8 @@ def open_model(
     name_or_path: str | os.PathLike[str],
     device: str | None,
     dtype: str,
+    *,
+    modalities: Sequence[str] | None = None,
     **options: Unpack[LoadOptions],
 ) -> OpenedModel:
     """Find the checkpoint, tell its family, and choose the engine; `caller` begins the messages.
@@ -77,8 +82,41 @@ def open_model(
     )
     checkpoint = Checkpoint.open(folder)
     spec, names = detect_family(checkpoint).describe(checkpoint)
+    unused = names.unused
+    if not _reads_images(caller, modalities, spec):
+        spec, names = _without_tower(spec, names)
     place = "cpu" if device is None else str(device)
-    return OpenedModel(os.fspath(name_or_path), place, num_threads, checkpoint, spec, names, engine)
+    return OpenedModel(os.fspath(name_or_path), place, num_threads, checkpoint, spec, names, unused, engine)
+
+
+def modalities_of(spec: ModelSpec) -> tuple[Modality, ...]:
+    """What a model of that spec reads."""
+    return ("text",) if spec.vision is None else ("text", "image")
+
+
+def _reads_images(caller: str, wanted: Sequence[str] | None, spec: ModelSpec) -> bool:
+    """Whether images are wanted. ValueError, if what is wanted is not a part of what there is, texts among it."""
+    known = modalities_of(spec)
+    if wanted is None:
+        return spec.vision is not None
+    chosen = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    if "text" not in chosen or not set(chosen) <= set(known):
+        reads = ", ".join(map(repr, known))
+        raise ValueError(f"{caller}: modalities must be None, or 'text' and others of {reads}, got {wanted!r}")
+    return "image" in chosen
+
+
+def _without_tower(spec: ModelSpec, names: WeightMap) -> tuple[ModelSpec, WeightMap]:
+    """The same for texts alone."""
+    if names.tower is None:
+        return spec, names
+    unused = (*names.unused, *names.tower.names)
+    return replace(spec, vision=None), replace(names, tower=None, unused=unused)
+
+
+def _open_vision(opened: OpenedModel, spec: VisionSpec) -> Vision:
+    weights = load_tower(opened.checkpoint, opened.spec, opened.names, opened.engine)
+    return Vision(spec, weights, opened.engine, opened.num_threads)
 
 
 class LoadedModel:
@@ -119,13 +157,19 @@ class LoadedModel:
         weights = load_weights(opened.checkpoint, self.spec, names, opened.engine, beside=beside)
         weights = add_adapters(weights, self.spec, names, adapters, opened.engine)
         self._encoder: Final = TextEncoder(self.spec, weights, opened.engine)
+        self._vision: Final = None if self.spec.vision is None else _open_vision(opened, self.spec.vision)
         self._fingerprint: Final = Fingerprint(
             opened.checkpoint,
-            [own for own in opened.names.unused if not any(fnmatchcase(name, own) for name in beside)],
+            [own for own in opened.unused if not any(fnmatchcase(name, own) for name in beside)],
             {"prompts": self.prompts, **settings},
             [(source.task, source.folder) for source in opened.names.peft],
         )
         opened.checkpoint.close()
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the model reads: "text", and "image" where it has a tower for them that was not left out."""
+        return modalities_of(self.spec)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ class EncodeOptions(TypedDict, total=False):
     max_length: int | None
     on_truncate: OnTruncate
     convert_to_tensor: bool
+    modality: str | None
 
 
 def check_choice(caller: str, name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar, cast
 
+from longspan.pipeline.inputs import is_one
 from longspan.vectors.results import Result
 
 P = ParamSpec("P")
@@ -42,7 +43,7 @@ def takes_peer_names(encode: Callable[P, R]) -> Callable[P, R]:
         as_list = not options.pop("convert_to_numpy", True) and not options.get("convert_to_tensor")
         if as_list:
             options["convert_to_tensor"] = True
-        alone = isinstance(args[1] if len(args) > 1 else options.get("texts"), str)
+        alone = is_one(args[1] if len(args) > 1 else options.get("texts"))
         result = encode(*args, **options)  # type: ignore[arg-type]
         return list(result) if as_list and not alone else result
 

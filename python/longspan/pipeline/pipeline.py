@@ -17,6 +17,7 @@ from longspan.models.engines.engine import Fetch, OpsEngine
 from longspan.models.engines.workspace import Workspace
 from longspan.models.spec import PoolingMode
 from longspan.packing.batch import PackedBatch, pack
+from longspan.packing.media import MediaRow
 from longspan.packing.selection import Selection, select_tokens
 from longspan.pipeline.head import Dense, finish
 from longspan.pipeline.pooling import pool, select_pooled
@@ -26,6 +27,7 @@ from longspan.text.tasks import NO_ADAPTER
 # where the engine computes. Tails that are equal compute the same: they are frozen dataclasses.
 Tail: TypeAlias = Callable[[np.ndarray, PackedBatch, Selection], np.ndarray]
 Select: TypeAlias = Callable[[PackedBatch], Selection]
+Attach: TypeAlias = Callable[[PackedBatch], PackedBatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Pipeline:
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         lora_ids: Sequence[int] | None = None,
+        attach: Attach = lambda batch: batch,
         progress: Callable[[int], object] = lambda _texts: None,
     ) -> list[np.ndarray]:
         """One (dim,) f32 a text, or one (tokens, dim) f32 with `wanted.tokens`, in the order of `ids`.
@@ -120,7 +123,7 @@ class Pipeline:
             pooled: for each text the (tokens,) bool of the tokens that a mean counts; None for all.
             batch_size: texts in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most; None for the engine's own number.
-            lora_ids: as `hidden_states`.
+            lora_ids, attach: as `results`.
             progress: called with the number of texts of each batch when it is done.
         """
         rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(ids)
@@ -132,7 +135,9 @@ class Pipeline:
             return select_pooled(batch, self._pooling, keep)
 
         tail = Finished(self._pooling, self._dense, wanted, self.engine)
-        given = self.results(ids, tail, select, batch_size=batch_size, batch_tokens=batch_tokens, lora_ids=lora_ids)
+        given = self.results(
+            ids, tail, select, lora_ids=lora_ids, batch_size=batch_size, batch_tokens=batch_tokens, attach=attach
+        )
         with closing(given) as results:
             for batch, values in results:
                 parts = np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values
@@ -151,6 +156,7 @@ class Pipeline:
         batch_tokens: int | None = None,
         lora_ids: Sequence[int] | None = None,
         types: Sequence[np.ndarray] | None = None,
+        attach: Attach = lambda batch: batch,
     ) -> Generator[tuple[PackedBatch, np.ndarray], None, None]:
         """Each batch and what `tail` makes of its hidden states, on the host: (num_results, dim) f32.
 
@@ -159,6 +165,7 @@ class Pipeline:
         Args: as `run`; lora_ids: the adapter of each text, -1 for none; None for that of `for_adapter`, or none.
             select: called once a batch, for the tokens that `tail` is to read.
             types: for each text the types of its tokens, as `pack`; None for type 0.
+            attach: gives a batch what it has beside ids, by its `indices`; `select` and the caller see it with that.
         """
         if lora_ids is None:
             lora_ids = [self._adapter] * len(ids)
@@ -169,7 +176,8 @@ class Pipeline:
         behind: deque[tuple[PackedBatch, Fetch]] = deque()  # under way on the engine, not yet fetched
         with self._workspace() as workspace, _thread_limit(self._num_threads):
             budget = self.engine.batch_tokens if batch_tokens is None else batch_tokens
-            for batch in pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids, types=types):
+            packed = pack(ids, batch_tokens=budget, batch_size=batch_size, lora_ids=lora_ids, types=types)
+            for batch in map(attach, packed):
                 started = self.engine.start(work, work.encoder.prepare(batch), select(batch), workspace)
                 behind.append((batch, started))
                 if len(behind) > self.engine.batches_ahead:
@@ -178,6 +186,12 @@ class Pipeline:
             while behind:
                 first, fetch = behind.popleft()
                 yield first, fetch()
+
+    def with_media(self, media: Sequence[MediaRow | None]) -> Attach:
+        """For `results` of rows of which some are no ids alone; None for those that are."""
+        if not any(row is not None for row in media):
+            return lambda batch: batch
+        return lambda batch: self._encoder.attach(batch, [media[index] for index in batch.indices])
 
     def for_adapter(self, number: int) -> Pipeline:
         """The same pipeline, where the adapter `number` (-1: none) is for every text of a call that names none."""

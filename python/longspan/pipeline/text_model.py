@@ -38,6 +38,7 @@ class TextModel(LoadedModel):
         local_files_only: bool = False,
         num_threads: int | None = None,
         cuda_graphs: bool = True,
+        modalities: Sequence[str] | None = None,
     ) -> None:
         """Open the checkpoint and load it; the class says what the arguments mean."""
         opened = open_model(
@@ -51,6 +52,7 @@ class TextModel(LoadedModel):
             local_files_only=local_files_only,
             num_threads=num_threads,
             cuda_graphs=cuda_graphs,
+            modalities=modalities,
         )
         checkpoint, spec = opened.checkpoint, opened.spec
         if checkpoint.query_modules or any(module.kind == "SpladePooling" for module in checkpoint.modules):
@@ -76,6 +78,8 @@ class TextModel(LoadedModel):
                 "max length": self.max_length,
             },
         )
+        if self._vision is not None:
+            self._vision.stand_in_text(self.tokenizer, checkpoint.tokenizer_file)
         dense = tuple(Dense.load(module, opened.engine) for module in checkpoint.dense)
         self._pipeline = Pipeline(self._encoder, dense, self.pooling, num_threads)
 

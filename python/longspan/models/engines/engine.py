@@ -136,6 +136,14 @@ class OpsEngine:
         assert weights.token_types is not None
         return weights.token_types
 
+    def put(self, values: np.ndarray, rows: np.ndarray | None, *, out: np.ndarray) -> None:
+        """out[rows] = values; all rows for None. Rows are different, (n,) int32."""
+        out[slice(None) if rows is None else rows] = values
+
+    def add_rows(self, table: np.ndarray, rows: np.ndarray, *, out: np.ndarray) -> None:
+        """out += table[rows], rows (n,) of integers."""
+        out += table[rows]
+
     def adapt_lookup(
         self, adapters: Sequence[TableAdapter], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray
     ) -> None:
@@ -317,4 +325,5 @@ class CpuEngine(OpsEngine):
         left, right = key_limits(options.causal, options.window)
         tables = (options.slopes, options.cos, options.sin, options.interleaved, options.bias_table)
         rest = (left, right, options.softmax_scale, out, self.attention_dtype)
-        _core.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *tables, *rest)
+        by_key = options.rotary_by_key
+        _core.attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, *tables, *rest, rotary_by_key=by_key)

@@ -20,12 +20,13 @@ BOUND: Final = ("x", "qkv", "context")
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """target = source W^T + each row's adapter + residual."""
+    """target = activation(source W^T + each row's adapter) + residual."""
 
     source: str
     product: Product
     target: str
     residual: str | None = None
+    activation: Activation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +110,30 @@ def _after_postnorm_attention(spec: ModelSpec, layer: LayerWeights) -> Iterator[
     else:
         yield Normalize("delta", layer.attention_norm, "delta", residual="x")
         yield Normalize("delta", layer.residual_norm, "x", residual="x")
-    yield _mlp(spec, layer, "x", "delta")
+    yield from _mlp(spec, layer, "x", "delta")
     yield Normalize("delta", layer.mlp_norm, "x", residual="x")
 
 
-def _mlp(spec: ModelSpec, layer: LayerWeights, source: str, target: str, residual: str | None = None) -> Step:
-    """The layer's MLP, or its experts."""
+def _mlp(spec: ModelSpec, layer: LayerWeights, source: str, target: str, residual: str | None = None) -> Iterator[Step]:
+    """The layer's MLP, with a norm in it where it has one, or its experts."""
     if layer.experts is not None:
         assert residual is None  # no pre-norm model has any
-        return Route(source, layer.experts, spec.activation, target)
+        yield Route(source, layer.experts, spec.activation, target)
+        return
     assert layer.up is not None and layer.down is not None
-    return Mlp(source, layer.up, spec.activation, layer.down, target, residual)
+    if layer.inner_norm is None:
+        yield Mlp(source, layer.up, spec.activation, layer.down, target, residual)
+        return
+    yield Multiply(source, layer.up, "inner", activation=spec.activation)
+    yield Normalize("inner", layer.inner_norm, "inner")
+    yield Multiply("inner", layer.down, target, residual=residual)
 
 
 def _after_prenorm_attention(spec: ModelSpec, layer: LayerWeights) -> Iterator[Step]:
-    """x = x + attention(norm(x)); x = x + mlp(norm(x)); where there are norms of what is added, they come between."""
+    """x = x + attention(norm(x)); x = x + mlp(norm(x)); where there are norms of what is added, they come between, and
+    one of what attention found before its product."""
+    if layer.context_norm is not None:
+        yield Normalize("context", layer.context_norm, "context")
     if layer.attention_post_norm is None:
         yield Multiply("context", layer.attention_out, "x", residual="x")
     else:
@@ -132,9 +142,9 @@ def _after_prenorm_attention(spec: ModelSpec, layer: LayerWeights) -> Iterator[S
         yield Add("delta", "x", "x")
     yield Normalize("x", layer.mlp_norm, "normed")
     if layer.mlp_post_norm is None:
-        yield _mlp(spec, layer, "normed", "x", residual="x")
+        yield from _mlp(spec, layer, "normed", "x", residual="x")
     else:
-        yield _mlp(spec, layer, "normed", "delta")
+        yield from _mlp(spec, layer, "normed", "delta")
         yield Normalize("delta", layer.mlp_post_norm, "delta")
         yield Add("delta", "x", "x")
 

@@ -78,12 +78,12 @@ class StepByStep:
                 source, target = _groups(source, step), _groups(target, step)
                 self._ops.norm(source, step.norm, *self._norm, residual=residual, out=target)
                 continue
-            last = step.down if isinstance(step, Mlp) else step.product
+            last, activation = (step.down, None) if isinstance(step, Mlp) else (step.product, step.activation)
             if isinstance(step, Mlp):
                 inner = workspace.take("inner", rows, step.up.weight.out_features)
                 self._ops.multiply(source, step.up, lora_ids, activation=step.activation, out=inner)
                 source = inner
-            self._ops.multiply(source, last, lora_ids, residual=residual, out=target)
+            self._ops.multiply(source, last, lora_ids, activation=activation, residual=residual, out=target)
 
 
 def _groups(value: np.ndarray, step: Normalize) -> np.ndarray:
@@ -108,7 +108,8 @@ class Chained:
                 self._chain.add(source, names.index(step.residual), target)
                 continue
             if isinstance(step, Multiply):
-                self._chain.multiply(source, step.product.weight, step.product.lora, residual, target)
+                product = step.product
+                self._chain.multiply(source, product.weight, product.lora, residual, target, step.activation)
                 continue
             if isinstance(step, Mlp):
                 up, down = step.up, step.down

@@ -111,7 +111,7 @@ class TorchEngine(OpsEngine):
 
     def start(self, work: Pass, batch: PackedBatch, selection: Selection, workspace: Workspace) -> Fetch:
         with self._plainly():
-            bucket = bucket_for(len(batch.ids), len(batch.indices)) if selection.fills else None
+            bucket = bucket_for(len(batch.ids), len(batch.indices)) if selection.fills and batch.fills else None
             if self._graphs is not None and bucket is not None:
                 fetch = self._replay(self._graphs, work, batch.filled(bucket), selection.filled(bucket))
                 if fetch is not None:
@@ -158,6 +158,9 @@ class TorchEngine(OpsEngine):
             out += self._token_types(weights)[batch.types]
         elif weights.token_type is not None:
             out += weights.token_type
+
+    def put(self, values: torch.Tensor, rows: torch.Tensor | None, *, out: torch.Tensor) -> None:
+        out[slice(None) if rows is None else rows] = values.to(out.dtype)
 
     def adapt_lookup(  # type: ignore[override]
         self, adapters: TableLora, ids: torch.Tensor, lora_ids: torch.Tensor, x: torch.Tensor

@@ -4,6 +4,7 @@ names. Pre-norm layers with RMS norms, RoPE, grouped heads, an MLP gated with Si
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from longspan.checkpoint.json_object import JsonObject
@@ -33,12 +34,14 @@ def llama_spec(
     default_normalize: bool,
     qk_norm: Literal["head"] | None = None,
     max_tokens: int | None = None,
+    sections: tuple[int, ...] = (),
 ) -> ModelSpec:
     """The spec.
 
     Args:
         rope_kinds: as `read_rotary`'s `plain`.
         max_tokens: a limit below what the positions allow, if there is one.
+        sections: how many of RoPE's angles go by each coordinate of a token, where tokens have several.
     """
     num_heads = read_size(config, "num_attention_heads")
     kv_heads = config.get_int("num_key_value_heads", num_heads)
@@ -48,6 +51,11 @@ def llama_spec(
         )
     positions = read_size(config, "max_position_embeddings")
     rotary = read_rotary(config, head_dim, head_dim, plain=rope_kinds, positions=positions)
+    if sections and 2 * sum(sections) != head_dim:
+        raise CheckpointError(
+            f"{config.source}: 'mrope_section' must add up to {head_dim // 2}, half of a head, got {sum(sections)}"
+        )
+    rotary = replace(rotary, sections=sections)
     positions = scaled_tokens(rotary, positions)
     return ModelSpec(
         family=family,

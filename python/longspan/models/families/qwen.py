@@ -1,20 +1,34 @@
-"""Qwen decoders as encoders: jina-code-embeddings (Qwen2), jina-embeddings-v5-text-small (Qwen3), the text side of
-jina-embeddings-v4 (Qwen2.5-VL), and others of model_type "qwen2" and "qwen3" whose attention is causal.
+"""Qwen decoders as encoders: jina-code-embeddings (Qwen2), jina-embeddings-v5-text-small (Qwen3), jina-embeddings-v4
+(Qwen2.5-VL, whose images have a tower of their own: `vision.py`), and others of model_type "qwen2" and "qwen3" whose
+attention is causal.
 
 Qwen2 has biases on q, k and v; Qwen3 has none, but norms q and k over each head. On text alone the three axes of
-Qwen2.5-VL's positions agree, and its RoPE is the plain one.
+Qwen2.5-VL's positions agree, and its RoPE is the plain one; tokens of an image have a row and a column.
 Source: arXiv:2407.10671, arXiv:2505.09388, arXiv:2502.13923.
 """
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import replace
 from typing import Final
 
 from longspan.checkpoint.checkpoint import Checkpoint
-from longspan.models.families.family import Family, read_dims, read_head_dim, read_names, read_size, require
+from longspan.checkpoint.json_object import JsonObject
+from longspan.errors import CheckpointError
+from longspan.models.families.family import (
+    Family,
+    find_prefix,
+    read_dims,
+    read_head_dim,
+    read_names,
+    read_size,
+    require,
+)
 from longspan.models.families.llama import llama_spec, llama_weight_map
-from longspan.models.spec import ModelSpec, PeftSource, TaskSpec, WeightMap
+from longspan.models.families.vision import area_pixels, qwen_tower_spec, qwen_tower_weight_map
+from longspan.models.spec import ModelSpec, PeftSource, TaskSpec, VisionSpec, WeightMap
+from longspan.models.vision_spec import ImageText
 
 JINA_V5: Final = "jina_embeddings_v5"  # the model_type of both sizes: small is a Qwen3, nano a EuroBERT
 V4_MAX_TOKENS: Final = 32768  # jina-embeddings-v4's own limit; its positions go to 128000
@@ -23,6 +37,10 @@ V4_PROMPTS: Final = (("query", "Query: "), ("passage", "Passage: "))
 V4_FIXED_PROMPTS: Final = (("text-matching", "query"),)
 RETRIEVAL: Final = "retrieval"
 VISION_PREFIXES: Final = ("model.", "model.language_model.", "")
+TOWER_PREFIXES: Final = ("visual.", "model.visual.")
+# What jina-embeddings-v4's code puts around an image, and the ids of its three tokens where the config is silent.
+V4_IMAGE_TEXT: Final = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
+TOKEN_IDS: Final = {"image_token_id": 151655, "vision_start_token_id": 151652, "vision_end_token_id": 151653}
 
 
 def is_v5_nano(checkpoint: Checkpoint) -> bool:
@@ -103,16 +121,18 @@ def _describe_qwen_vl(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     spec = llama_spec(
         config,
         names,
-        family="Qwen2.5-VL text side",
+        family="Qwen2.5-VL",
         head_dim=read_head_dim(config, read_size(config, "hidden_size"), read_size(config, "num_attention_heads")),
         rope_kinds=("default", "mrope"),
+        sections=_read_sections(config),
         causal=True,
         default_pooling="mean",
         default_normalize=True,
         max_tokens=V4_MAX_TOKENS,
     )
-    unused = ("visual.*", "model.visual.*", "multi_vector_projector.*")
+    unused = ("multi_vector_projector.*",)
     weights = llama_weight_map(names, spec, prefixes=VISION_PREFIXES, has_qkv_bias=True, unused=unused)
+    spec, weights = _seeing(checkpoint, spec, weights)
     if checkpoint.config.get("task_names") is None:  # as the repositories that have one task merged
         return spec, weights
     spec, weights = adapted_by_peft(checkpoint, spec, weights, shares_file=True)
@@ -125,8 +145,37 @@ def _describe_qwen_vl(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     ), weights
 
 
+def _read_sections(config: JsonObject) -> tuple[int, ...]:
+    """How many of RoPE's angles go by time, row and column. `llama_spec` holds them against the head."""
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = config.get_object(key, None)
+        if rope is not None and rope.get("mrope_section") is not None:
+            listed = rope.get_list("mrope_section")
+            sections = tuple(size for size in listed if isinstance(size, int) and size > 0)
+            if len(sections) != 3 or len(listed) != 3:
+                raise CheckpointError(f"{rope.source}: 'mrope_section' must be three sizes, got {reprlib.repr(listed)}")
+            return sections
+    return ()
+
+
+def _seeing(checkpoint: Checkpoint, spec: ModelSpec, weights: WeightMap) -> tuple[ModelSpec, WeightMap]:
+    """With the vision tower, if the checkpoint has one."""
+    config, names = checkpoint.config, checkpoint.tensor_names
+    prefix = find_prefix(names, "patch_embed.proj.weight", TOWER_PREFIXES)
+    if not any(name.startswith(prefix) for name in names):
+        return spec, weights
+    tower = qwen_tower_spec(config.get_object("vision_config"), names, spec.hidden_size)
+    if not spec.layers[0].rotary or not spec.layers[0].rotary.sections:
+        raise CheckpointError(f"{config.source}: 'mrope_section' is missing, the places of an image's tokens")
+    ids = [config.get_int(key, default) for key, default in TOKEN_IDS.items()]
+    if not all(0 <= token < spec.vocab_size for token in ids):
+        raise CheckpointError(f"{config.source}: {', '.join(TOKEN_IDS)} must be below 'vocab_size', got {ids}")
+    vision = VisionSpec(tower, area_pixels(checkpoint, tower), ImageText(V4_IMAGE_TEXT, *ids))
+    return replace(spec, vision=vision), replace(weights, tower=qwen_tower_weight_map(tower, prefix))
+
+
 QWEN2: Final = Family("Qwen2", "Qwen2 (jina-code-embeddings)", _matches_qwen2, _describe_qwen2)
 QWEN3: Final = Family("Qwen3", "Qwen3 (jina-embeddings-v5-text-small)", _matches_qwen3, _describe_qwen3)
 QWEN_VL: Final = Family(
-    "Qwen2.5-VL text side", "the text side of Qwen2.5-VL (jina-embeddings-v4)", _matches_qwen_vl, _describe_qwen_vl
+    "Qwen2.5-VL", "Qwen2.5-VL (jina-embeddings-v4), texts and images", _matches_qwen_vl, _describe_qwen_vl
 )

@@ -1,5 +1,6 @@
 """XLM-RoBERTa with RoPE, in the layout of Jina's flash-attention code: jina-embeddings-v3, the backbone of
-jina-colbert-v2, the text tower of jina-clip-v2; and with absolute positions instead, jina-reranker-v2.
+jina-colbert-v2, jina-clip-v2 (whose images have a tower of their own: `vision.py`); and with absolute positions
+instead, jina-reranker-v2.
 
 Post-norm layers with biases everywhere, one matrix for q, k and v. Files with adapters keep every product's and table's
 own weights at `….parametrizations.weight.original`, and all adapters of it, stacked, at `….0.lora_A` and `….0.lora_B`
@@ -33,6 +34,7 @@ from longspan.models.families.family import (
     require,
 )
 from longspan.models.families.rope import read_rotary
+from longspan.models.families.vision import EVA_UNUSED, clip_pixels, eva_spec, eva_weight_map
 from longspan.models.spec import (
     LayerMap,
     LayerSpec,
@@ -42,6 +44,7 @@ from longspan.models.spec import (
     PoolingMode,
     Rotary,
     TaskSpec,
+    VisionSpec,
     WeightMap,
 )
 
@@ -60,6 +63,7 @@ QUERY_TASK: Final = "retrieval.query"
 DOCUMENT_TASK: Final = "retrieval.passage"
 
 CLIP_PREFIX: Final = "text_model.transformer.roberta."
+CLIP_TOWER: Final = "vision_model."
 CLIP_MAX_TOKENS: Final = 512  # where upstream cuts a text; the positions go further
 # jina-clip-v2 takes its text tower's shape from the config of jina-embeddings-v3, which is not among its files.
 V3_CONFIG: Final[dict[str, object]] = {
@@ -102,14 +106,33 @@ def _matches_clip(checkpoint: Checkpoint) -> bool:
 
 def _describe_clip(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     config, names = _clip_text_config(checkpoint), checkpoint.tensor_names
-    spec = _spec(config, names, family="jina-clip-v2 text tower", default_max_tokens=CLIP_MAX_TOKENS)
+    spec = _spec(config, names, family="jina-clip-v2", default_max_tokens=CLIP_MAX_TOKENS)
     spec = replace(
         spec,
         matryoshka_dims=read_dims(checkpoint.config, "matryoshka_dimensions", spec.hidden_size),
         default_prompts=read_texts(config, "task_instructions"),
     )
-    unused = (*UNUSED, "vision_model.*", "logit_scale")
-    if not _is_adapted(names):
+    spec, weights = _adapted_clip(checkpoint, config, spec, (*UNUSED, "logit_scale"))
+    if not any(name.startswith(CLIP_TOWER) for name in names):  # as those who need texts alone may keep it
+        return spec, weights
+    tower = eva_spec(checkpoint.config.get_object("vision_config"), names)
+    if tower.hidden_size != spec.hidden_size:
+        raise CheckpointError(
+            f"{checkpoint.config.source}: both towers must have vectors of one size, got {tower.hidden_size} for "
+            f"images and {spec.hidden_size} for texts"
+        )
+    unused = (*weights.unused, *(CLIP_TOWER + pattern for pattern in EVA_UNUSED))
+    return (
+        replace(spec, vision=VisionSpec(tower, clip_pixels(checkpoint, tower))),
+        replace(weights, tower=eva_weight_map(tower, CLIP_TOWER), unused=unused),
+    )
+
+
+def _adapted_clip(
+    checkpoint: Checkpoint, config: JsonObject, spec: ModelSpec, unused: tuple[str, ...]
+) -> tuple[ModelSpec, WeightMap]:
+    """The text tower, with its adapters where it has them."""
+    if not _is_adapted(checkpoint.tensor_names):
         return spec, _weight_map(spec, CLIP_PREFIX, unused)
     text = checkpoint.config.get_object("text_config")
     default = text.get_str("default_lora_task", None)
@@ -240,6 +263,4 @@ XLM_ROBERTA_FLASH: Final = Family(
     _matches,
     _describe,
 )
-JINA_CLIP_TEXT: Final = Family(
-    "jina-clip-v2 text tower", "the text tower of jina-clip-v2", _matches_clip, _describe_clip
-)
+JINA_CLIP: Final = Family("jina-clip-v2", "jina-clip-v2, texts and images", _matches_clip, _describe_clip)
