@@ -59,7 +59,7 @@ class Vision:
 
     def read(self, caller: str, part: Part) -> Patches:
         """An image decoded, resized and cut. Raises: as `ImageReader.read`, naming the part."""
-        return self.reader.read(part.value, f"{caller}: {part.name}")  # type: ignore[arg-type]
+        return self.reader.read(part.value, f"{caller}: {part.name}")
 
     def encode(
         self, images: Sequence[Patches], *, tokens: bool = False, batch_tokens: int | None = None
