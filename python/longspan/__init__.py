@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from longspan.errors import BackendError, CheckpointError, IndexFileError, OriginWarning, TruncationWarning
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.reranker import Reranker
-    from longspan.search import BinaryIndex, MultiVectorStore
+    from longspan.search import BinaryIndex, MultiVectorStore, SparseIndex
     from longspan.sparse_encoder import SparseEncoder
     from longspan.vectors.sparse import SparseVectors
 
@@ -35,6 +35,7 @@ _HOMES = {
     "OriginWarning": "longspan.errors",
     "Reranker": "longspan.reranker",
     "SparseEncoder": "longspan.sparse_encoder",
+    "SparseIndex": "longspan.search",
     "SparseVectors": "longspan.vectors.sparse",
     "TruncationWarning": "longspan.errors",
 }
@@ -50,6 +51,7 @@ __all__ = [
     "OriginWarning",
     "Reranker",
     "SparseEncoder",
+    "SparseIndex",
     "SparseVectors",
     "TruncationWarning",
     "__version__",

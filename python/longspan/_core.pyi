@@ -109,6 +109,21 @@ def group_sums(
     vectors: np.ndarray, indptr: np.ndarray, indices: np.ndarray, scale: np.ndarray | None, out: np.ndarray
 ) -> None: ...
 def span_mean(hidden: np.ndarray, spans: np.ndarray, normalize: bool, out: np.ndarray) -> None: ...
+def invert(
+    offsets: np.ndarray, terms: np.ndarray, values: np.ndarray, dim: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]: ...
+def posting_rows(postings: tuple[object, ...], block: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+def posting_lists(postings: tuple[object, ...], terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+def postings_topk(
+    postings: tuple[object, ...],
+    offsets: np.ndarray,
+    terms: np.ndarray,
+    values: np.ndarray,
+    wanted: np.ndarray | None,
+    ranks: np.ndarray | None,
+    scores: np.ndarray,
+    rows: np.ndarray,
+) -> None: ...
 def maxsim(
     q: np.ndarray,
     d: np.ndarray,

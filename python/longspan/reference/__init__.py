@@ -9,6 +9,7 @@ from longspan.reference.maxsim import maxsim, maxsim_pairs, maxsim_topk
 from longspan.reference.multi_lora import multi_lora
 from longspan.reference.pool_logits import pool_logits
 from longspan.reference.pool_mean import pool_mean
+from longspan.reference.postings import sparse_scores, sparse_topk
 from longspan.reference.rescore import rescore
 from longspan.reference.retrofit_step import group_sums, retrofit_step
 from longspan.reference.span_mean import span_mean, span_mean_backward
@@ -32,4 +33,6 @@ __all__ = [
     "rms_norm",
     "span_mean",
     "span_mean_backward",
+    "sparse_scores",
+    "sparse_topk",
 ]

@@ -34,7 +34,8 @@ from longspan.search.file_checks import BLOCK, CheckedFile, FileChecks, num_bloc
 from longspan.search.header import HEADER, ROWS, FileEntry, Header, S_co, State, T, read_header, write_header
 from longspan.search.segment import C, Columns, Segment, deleted_bits, is_ascending
 
-_OURS: Final = re.compile(r"(codes|ids|vectors|scales|ends|tokens|deleted|checks)-\d{6,}\.bin|index\.json\.new")
+_COLUMNS: Final = "codes|ids|vectors|scales|ends|tokens|docends|termends|terms|peaks|docs|values"
+_OURS: Final = re.compile(rf"({_COLUMNS}|deleted|checks)-\d{{6,}}\.bin|index\.json\.new")
 _CHUNK: Final = 64 << 20  # bytes; a multiple of BLOCK
 
 Segments = Sequence[Segment[Columns]]

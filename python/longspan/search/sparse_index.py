@@ -1,0 +1,272 @@
+"""SparseIndex: exact search by dot product over sparse vectors, in inverted lists that live in mapped files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from longspan import _core
+from longspan.errors import IndexFileError
+from longspan.search import files
+from longspan.search.header import MAX_DIM
+from longspan.search.ids import Owner, check_filter, fresh_ids, live_ids, wanted_bits, without
+from longspan.search.posting_rows import (
+    BLOCK_DOCS,
+    LISTS,
+    TABLES,
+    Base,
+    PostingRows,
+    PostingSegment,
+    SparseState,
+    full_blocks,
+    live_blocks,
+    with_joined_tail,
+)
+from longspan.search.segment import Segment, rises
+from longspan.vectors.origin import Origin, check_added, check_asked
+from longspan.vectors.sparse import CsrLike, SparseInput, SparseVectors
+
+_OWNER: Final = Owner("SparseIndex", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class SparseResult:
+    """The best documents of each query, best first, (num_queries, k): id -1 and score 0 where there are no more."""
+
+    ids: np.ndarray  # int64
+    scores: np.ndarray  # f32, higher is better
+
+
+@dataclass(frozen=True, slots=True)
+class SparseInfo:
+    """What an index holds."""
+
+    documents: int  # without the deleted
+    deleted: int
+    dim: int
+    entries: int  # with those of the deleted
+    blocks: int
+    nbytes: int  # of all columns
+
+
+class SparseIndex:
+    """Sparse vectors with values above 0, such as SPLADE's, searched exactly by their dot product with a query.
+
+    score = sum over the dimensions that both have, rising, of query * document, in float32
+    Order: score falling, then id rising; documents without a dimension in common with the query are not found. A score
+    has the same bits whatever else is in the index, on any number of threads, in memory and from files. Any number of
+    threads may search while one adds, deletes or saves: a search sees the index as it was when it began. Writers wait
+    for each other.
+    """
+
+    def __init__(self, dim: int) -> None:
+        """An empty index.
+
+        Args:
+            dim: dimensions of the vectors, at least 1: the model's `SparseEncoder.dim`.
+        Raises: ValueError, an argument breaks a line above.
+        """
+        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
+            raise ValueError(f"SparseIndex: dim must be an integer from 1 to {MAX_DIM}, got {dim!r}")
+        self.dim = int(dim)
+        self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
+        self._segments: tuple[PostingSegment, ...] = ()
+        self._next_id = 0
+        self._lock = threading.RLock()  # held by writers
+        self._saved: dict[Path, files.Saved[SparseState]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(segment) - segment.num_deleted for segment in self._segments)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """(n,) int64: the documents' ids, in the order in which they were added."""
+        return live_ids(self._segments)
+
+    def add(self, documents: SparseInput, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> np.ndarray:
+        """Add documents; searches that begin after the return find them.
+
+        Args:
+            documents: what `SparseEncoder` gives, scipy's CSR, or for each document a dict from dimension to value;
+                values above 0 (zeros are left out). A document without values is kept, and found by no query.
+            ids: (n,) integers of 0 and above, none of them in the index or twice; None counts on from the highest.
+            origin: `SparseEncoder.origin` of the model that made them, which the index remembers; None is not checked.
+        Returns: (n,) int64, the ids.
+        Raises: TypeError or ValueError, an argument breaks a line above, or the index holds another model's; nothing is
+            added then.
+        """
+        vectors = self._checked("add", "documents", documents)
+        with self._lock:
+            new_ids = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(vectors))
+            check_added("SparseIndex.add", self.origin, origin)
+            segments = self._segments
+            for first in range(0, len(vectors), BLOCK_DOCS):
+                part = slice(first, first + BLOCK_DOCS)
+                base = segments[-1].rows.end if segments else Base()
+                rows = PostingRows.invert(vectors[part], new_ids[part].copy(), base)
+                segments = with_joined_tail((*segments, Segment(rows, is_ascending=rises(rows.ids))), self.dim)
+            self._segments = segments
+            self.origin = self.origin or origin
+            if len(new_ids):
+                self._next_id = max(self._next_id, int(new_ids.max()) + 1)
+        return new_ids
+
+    def delete(self, ids: np.ndarray) -> None:
+        """Delete documents. Their place is kept until `compact`.
+
+        Args:
+            ids: (n,) integers, each of them in the index.
+        Raises: ValueError, one is not; nothing is deleted then.
+        """
+        with self._lock:
+            self._segments = without(_OWNER, self._segments, ids)
+
+    def compact(self) -> None:
+        """Drop deleted documents for good and join blocks that are not full, in memory; the next `save` writes all of
+        it anew. Worth its time after many small saves: each leaves a block of its own."""
+        with self._lock:
+            blocks = (block for segment in self._segments for block in live_blocks(segment, self.dim))
+            segments: tuple[PostingSegment, ...] = ()
+            for ids, vectors in full_blocks(blocks, self.dim):
+                base = segments[-1].rows.end if segments else Base()
+                segments += (Segment(PostingRows.invert(vectors, ids, base), is_ascending=rises(ids)),)
+            self._segments = segments
+            self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
+
+    def search(
+        self, queries: SparseInput, k: int, *, filter: np.ndarray | None = None, origin: Origin | None = None
+    ) -> SparseResult:
+        """Find the k best documents of each query.
+
+        Args:
+            queries: as `documents` of `add`: one row a query, values of 0 and above.
+            k: at least 1.
+            filter: which ids may be found: (m,) integer ids, or (m,) bool, True at the ids that may; None for all.
+            origin: `SparseEncoder.origin` of the model that made them: an OriginWarning, if the index is of another.
+        Returns: `SparseResult`, with fewer than k columns where the index holds fewer documents.
+        Raises: TypeError or ValueError, an argument breaks a line above; IndexFileError, the files were altered.
+        """
+        if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
+            raise ValueError(f"SparseIndex.search: k must be an integer of at least 1, got {k!r}")
+        vectors = self._checked("search", "queries", queries)
+        check_asked("SparseIndex.search", self.origin, origin)
+        segments, allowed = self._segments, check_filter(_OWNER, filter)
+        columns = min(int(k), sum(len(segment) - segment.num_deleted for segment in segments))
+        found = [_search_in(segment, vectors, columns, allowed) for segment in segments if len(segment)]
+        if len(found) == 1:
+            return found[0]
+        none = np.zeros((len(vectors), 0))
+        ids = np.concatenate([none.astype(np.int64), *(part.ids for part in found)], axis=1)
+        scores = np.concatenate([none.astype(np.float32), *(part.scores for part in found)], axis=1)
+        order = np.lexsort((ids, -scores), axis=-1)[:, :columns]
+        return SparseResult(np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1))
+
+    def info(self) -> SparseInfo:
+        """What the index holds."""
+        segments = self._segments
+        deleted = sum(segment.num_deleted for segment in segments)
+        return SparseInfo(
+            documents=sum(map(len, segments)) - deleted,
+            deleted=deleted,
+            dim=self.dim,
+            entries=sum(len(segment.rows.docs) for segment in segments),
+            blocks=sum(len(segment.rows.docends) for segment in segments),
+            nbytes=sum(column.nbytes for segment in segments for column in segment.rows.columns().values()),
+        )
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the index to `folder`, all of it the first time, then only what was added; from then on it lies there.
+
+        The state on disk changes in one step: a process that dies here leaves the index as it was saved last. What has
+        been saved is read from the files, and its memory is let go: so an index may grow beyond the memory, by adding
+        and saving in turn.
+
+        Args:
+            folder: made if it is not there; its parent must be.
+            overwrite: replace another index that lies there.
+        Raises: IndexFileError, another index lies there, or this one was changed there by somebody else;
+            FileNotFoundError, the parent is missing; OSError, as from the disk.
+        """
+        with self._lock:
+            place = Path(os.path.realpath(folder))
+            state = SparseState(self.dim, self._next_id, self.origin)
+            saved = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
+            self._saved[place] = saved
+            try:
+                opened = files.open_columns(place, saved.header, is_mapped=True)
+            except FileNotFoundError:  # another process has saved since: what is in memory stays there
+                return
+            self._segments = _segments_of(opened, is_checked=False)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True, verify: bool = False) -> SparseIndex:
+        """Open a saved index.
+
+        Args:
+            mmap: leave the lists in their files, mapped; False reads them into memory, checked.
+            verify: check all bytes now. Otherwise each is checked when a search first needs it: a block that was
+                altered is an IndexFileError there, never a wrong answer.
+        Raises: FileNotFoundError, there is no index; IndexFileError, it is torn, altered, or of a newer version.
+        """
+        place = Path(os.path.realpath(folder))
+        opened = files.load(place, SparseState, is_mapped=mmap)
+        index = cls(opened.state.dim)
+        index._segments = _segments_of(opened, is_checked=verify or not mmap)
+        index._next_id = opened.state.next_id
+        index.origin = opened.state.origin
+        index._saved[place] = opened.saved
+        return index
+
+    def _checked(self, method: str, name: str, given: SparseInput) -> SparseVectors:
+        """As the kernels take it, without zeros."""
+        vectors = SparseVectors.of(given, None if isinstance(given, (SparseVectors, CsrLike)) else self.dim)
+        if vectors.dim != self.dim:
+            raise ValueError(f"SparseIndex.{method}: {name} must have {self.dim} dimensions, got {vectors.dim}")
+        offsets, indices = np.asarray(vectors.offsets, np.int64), np.asarray(vectors.indices, np.int32)
+        values = np.asarray(vectors.values, np.float32)
+        if not ((values >= 0) & np.isfinite(values)).all():
+            entry = int(np.argmin((values >= 0) & np.isfinite(values)))
+            row = int(np.searchsorted(offsets, entry, side="right")) - 1
+            raise ValueError(
+                f"SparseIndex.{method}: {name} must have finite values of 0 and above, {name}[{row}] has "
+                f"{values[entry]}"
+            )
+        if (values == 0).any():
+            kept = values > 0
+            offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
+            indices, values = indices[kept], values[kept]
+        return SparseVectors(offsets, indices, values, self.dim)
+
+
+def _segments_of(opened: files.Opened[SparseState], *, is_checked: bool) -> tuple[PostingSegment, ...]:
+    segment = opened.segment(PostingRows.of(opened.columns), is_checked=is_checked)
+    return (segment,) if len(segment) else ()
+
+
+def _search_in(segment: PostingSegment, queries: SparseVectors, k: int, allowed: np.ndarray | None) -> SparseResult:
+    """The k best documents of one segment; reads no list but those of the queries' dimensions."""
+    for name in TABLES:
+        segment.verify(name)
+    view = segment.rows.view()
+    if segment.checks is not None:
+        starts, stops = _core.posting_lists(view, np.unique(queries.indices))
+        if len(starts):
+            for name in LISTS:
+                segment.verify_spans(name, starts, stops)
+    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    wanted = wanted_bits(segment, allowed)
+    ranks = None if segment.is_ascending else segment.id_ranks()
+    try:
+        _core.postings_topk(view, queries.offsets, queries.indices, queries.values, wanted, ranks, scores, rows)
+    except ValueError as error:
+        if segment.checks is None:
+            raise
+        raise IndexFileError(f"the index's files contradict each other ({error}); restore them") from error
+    found = rows[rows >= 0]
+    segment.verify("ids", found)
+    return SparseResult(np.where(rows >= 0, segment.rows.ids[np.maximum(rows, 0)], -1), scores)

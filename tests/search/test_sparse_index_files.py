@@ -1,0 +1,84 @@
+"""A sparse index's folder: altered files are refused or unused; a killed writer leaves what it saved last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import damage
+import inputs
+from longspan import IndexFileError, SparseIndex, SparseVectors
+
+DIM = 3000
+
+
+def documents(count: int, seed: int) -> SparseVectors:
+    """Rows of 60 entries, of which nothing is known but the seed."""
+    rng = inputs.rng(seed)
+    terms = np.sort(rng.permuted(np.tile(np.arange(DIM), (count, 1)), axis=1)[:, :60], axis=1)
+    values = rng.random(count * 60, np.float32) + np.float32(0.1)
+    return SparseVectors(np.arange(0, 60 * count + 1, 60), terms.reshape(-1).astype(np.int32), values, DIM)
+
+
+def test_altered_files(tmp_path: Path) -> None:
+    """Every answer is the right one, or an error that names the file."""
+    index, queries = SparseIndex(DIM), documents(4, 2)
+    index.add(documents(400, 1))
+    index.delete(np.array([3, 7]))
+    index.save(tmp_path / "good")
+    want = index.search(queries, 20)
+    refused = 0
+    for _ in damage.altered_folders(tmp_path / "good", tmp_path / "bad", 300):
+        try:
+            got = SparseIndex.load(tmp_path / "bad").search(queries, 20)
+        except (IndexFileError, FileNotFoundError):
+            refused += 1
+        else:
+            np.testing.assert_array_equal(got.ids, want.ids)
+            np.testing.assert_array_equal(got.scores, want.scores)
+    assert refused > 150
+
+
+WRITER = """
+import sys
+import numpy as np
+from longspan import SparseIndex, SparseVectors
+
+folder, seed = sys.argv[1], int(sys.argv[2])
+try:
+    index = SparseIndex.load(folder)
+except FileNotFoundError:
+    index = SparseIndex(1000)
+print("ready", flush=True)
+for step in range(10_000):
+    n = 40 + (seed + step) % 50
+    first = len(index)
+    terms = (np.arange(first, first + n)[:, None] * 7 + np.arange(0, 1000, 100)) % 1000
+    terms.sort(axis=1)
+    ones = np.ones(10 * n, np.float32)
+    rows = SparseVectors(np.arange(0, 10 * n + 1, 10), terms.reshape(-1).astype(np.int32), ones, 1000)
+    index.add(rows)
+    if step % 5 == 4:
+        index.compact()
+    index.save(folder)
+    print(len(index), flush=True)
+"""
+
+
+def test_killed_writers(tmp_path: Path) -> None:
+    """What was said to be saved is there and whole, and nothing that was never added."""
+    folder, least = tmp_path / "index", 0
+    for said in damage.killed_writers(WRITER, folder, 12):
+        least = int(said or least)
+        if not (folder / "index.json").exists():
+            assert least == 0
+            continue
+        index = SparseIndex.load(folder, verify=True)
+        assert len(index) >= least
+        least = len(index)
+        for document in (0, least - 1):
+            terms = np.sort((document * 7 + np.arange(0, 1000, 100)) % 1000).astype(np.int32)
+            query = SparseVectors(np.array([0, 10]), terms, np.ones(10, np.float32), 1000)
+            found = index.search(query, least)
+            assert document in found.ids[0] and found.scores[0, 0] == 10
