@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -81,8 +82,23 @@ class TextEncoder:
             )
         return batch
 
-    def compute(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
-        """`forward` of a prepared batch that lies where the engine computes."""
+    def needs_one_token(self, by_row: Literal["first", "last"]) -> bool:
+        """Whether `compute` can leave out, in the last layer, what is not for the one token that is wanted of a row.
+        Its attention takes a row's last places for its queries, so the first one must not mind where it stands."""
+        if not self.engine.computes_on_host or not self.spec.layers:
+            return False
+        last, spec = self.spec.layers[-1], self.spec
+        minds = last.rotary is not None or last.window is not None or spec.alibi or spec.relative_bias is not None
+        if by_row == "first":
+            return not (minds or spec.causal)
+        return last.rotary is None or last.rotary.trained_tokens is None
+
+    def compute(self, batch: PackedBatch, workspace: Workspace, wanted: np.ndarray | None = None) -> np.ndarray:
+        """`forward` of a prepared batch that lies where the engine computes.
+
+        Args:
+            wanted: (rows,) the one token of each row that the result holds, where `needs_one_token`; None for all.
+        """
         spec, tokens = self.spec, len(batch.ids)
         x = workspace.take("x", tokens, spec.hidden_size)
         qkv = self.engine.take_qkv(workspace, tokens, spec)
@@ -90,9 +106,26 @@ class TextEncoder:
         bound = {"x": x, "qkv": qkv, "context": context}
         self._embed(batch, x, workspace)
         self._row_work[0].run(bound, batch.lora_ids, workspace)
-        for layer, work in zip(spec.layers, self._row_work[1:], strict=True):
+        num_whole = spec.num_layers - (wanted is not None)
+        for layer, work in zip(spec.layers[:num_whole], self._row_work[1:]):
             self._attend(layer, qkv, context, batch)
             work.run(bound, batch.lora_ids, workspace)
+        return x if wanted is None else self._last_layer(bound, batch, wanted, workspace)
+
+    def _last_layer(
+        self, bound: Mapping[str, np.ndarray], batch: PackedBatch, wanted: np.ndarray, workspace: Workspace
+    ) -> np.ndarray:
+        """The last layer for one token a row, (rows, hidden_size): the same bits, for a fraction of the work."""
+        layer, rows = self.spec.layers[-1], len(wanted)
+        q, k, v = self._heads(bound["qkv"])
+        tables = None if layer.rotary is None else self._tables(layer.rotary, batch.max_seqlen)
+        context = np.empty((rows, self.spec.q_width), np.float32)
+        each = np.arange(rows + 1, dtype=np.int32)
+        options = self._options(layer, tables)
+        self.engine.attend(q[wanted], k, v, each, batch.cu_seqlens, options, out=context.reshape(rows, *q.shape[1:]))
+        x = bound["x"][wanted]
+        lora_ids = None if batch.lora_ids is None else batch.lora_ids[wanted]
+        self._row_work[-1].run({"x": x, "qkv": bound["qkv"][:rows], "context": context}, lora_ids, workspace)
         return x
 
     def _embed(self, batch: PackedBatch, x: np.ndarray, workspace: Workspace) -> None:

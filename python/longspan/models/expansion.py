@@ -9,6 +9,7 @@ hence the bias table and the windows change sides; RoPE, which knows no places b
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +31,9 @@ class ExpansionEncoder(TextEncoder):
         self._turned_bias = (
             None if table is None else engine.place(np.ascontiguousarray(engine.to_host(table)[:, ::-1]))
         )
+
+    def needs_one_token(self, by_row: Literal["first", "last"]) -> bool:
+        return False
 
     def prepare(self, batch: PackedBatch) -> TurnedBatch:
         return turn_rows(batch, self._expansion_id)

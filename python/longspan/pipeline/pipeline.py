@@ -6,7 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -71,6 +71,9 @@ class EncoderPass:
 
     def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
         """See `Pass`."""
+        if selection.by_row is not None and self.encoder.needs_one_token(selection.by_row):
+            hidden = self.encoder.compute(batch, workspace, selection.tokens)
+            return self.tail(hidden, batch, replace(selection, tokens=None))
         return self.tail(self.encoder.compute(batch, workspace), batch, selection)
 
 
