@@ -65,6 +65,9 @@ class ReferenceEngine(OpsEngine):
             shift = np.concatenate([zero if part is None else part for part, zero in zip(parts, zeros, strict=True)])
         return _Weights(rounded(matrix, self.numerics, axis=1), shift, gate)
 
+    def pack_exactly(self, weight: np.ndarray, bias: np.ndarray | None) -> Any:
+        return self.pack([weight], [bias])
+
     def empty(self, *shape: int) -> np.ndarray:
         return np.empty(shape)
 

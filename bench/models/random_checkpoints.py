@@ -22,16 +22,16 @@ def write_v2_base(folder: Path) -> Path:
     shapes: Shapes = {
         "embeddings.word_embeddings.weight": (vocab, hidden),
         "embeddings.token_type_embeddings.weight": (2, hidden),
-        **_norm("embeddings.LayerNorm", hidden),
+        **norm_shapes("embeddings.LayerNorm", hidden),
     }
     for layer in range(layers):
         at = f"encoder.layer.{layer}"
         for name in ("self.query", "self.key", "self.value", "output.dense"):
-            shapes |= _linear(f"{at}.attention.{name}", hidden, hidden)
-        shapes |= _norm(f"{at}.attention.output.LayerNorm", hidden)
+            shapes |= linear_shapes(f"{at}.attention.{name}", hidden, hidden)
+        shapes |= norm_shapes(f"{at}.attention.output.LayerNorm", hidden)
         shapes[f"{at}.mlp.gated_layers.weight"] = (2 * inner, hidden)
-        shapes |= _linear(f"{at}.mlp.wo", hidden, inner)
-        shapes |= _norm(f"{at}.mlp.layernorm", hidden)
+        shapes |= linear_shapes(f"{at}.mlp.wo", hidden, inner)
+        shapes |= norm_shapes(f"{at}.mlp.layernorm", hidden)
     config = {
         "model_type": "bert",
         "architectures": ["JinaBertForMaskedLM"],
@@ -49,7 +49,7 @@ def write_v2_base(folder: Path) -> Path:
         "vocab_size": vocab,
         "pad_token_id": 0,
     }
-    return _write(folder, config, shapes)
+    return write_checkpoint(folder, config, shapes)
 
 
 def write_bert_base(folder: Path) -> Path:
@@ -59,15 +59,17 @@ def write_bert_base(folder: Path) -> Path:
         "embeddings.word_embeddings.weight": (vocab, hidden),
         "embeddings.position_embeddings.weight": (512, hidden),
         "embeddings.token_type_embeddings.weight": (2, hidden),
-        **_norm("embeddings.LayerNorm", hidden),
+        **norm_shapes("embeddings.LayerNorm", hidden),
     }
     for layer in range(layers):
         at = f"encoder.layer.{layer}"
         for name in ("self.query", "self.key", "self.value", "output.dense"):
-            shapes |= _linear(f"{at}.attention.{name}", hidden, hidden)
-        shapes |= _norm(f"{at}.attention.output.LayerNorm", hidden)
-        shapes |= _linear(f"{at}.intermediate.dense", inner, hidden) | _linear(f"{at}.output.dense", hidden, inner)
-        shapes |= _norm(f"{at}.output.LayerNorm", hidden)
+            shapes |= linear_shapes(f"{at}.attention.{name}", hidden, hidden)
+        shapes |= norm_shapes(f"{at}.attention.output.LayerNorm", hidden)
+        shapes |= linear_shapes(f"{at}.intermediate.dense", inner, hidden) | linear_shapes(
+            f"{at}.output.dense", hidden, inner
+        )
+        shapes |= norm_shapes(f"{at}.output.LayerNorm", hidden)
     config = {
         "model_type": "bert",
         "architectures": ["BertModel"],
@@ -82,8 +84,8 @@ def write_bert_base(folder: Path) -> Path:
         "vocab_size": vocab,
         "pad_token_id": 0,
     }
-    _write(folder, config, shapes)
-    _write_names(folder, 512)
+    write_checkpoint(folder, config, shapes)
+    write_names(folder, 512)
     return folder
 
 
@@ -94,13 +96,15 @@ def write_v3(folder: Path) -> Path:
     shapes: Shapes = {
         "embeddings.word_embeddings.weight": (VOCABULARY, hidden),
         "embeddings.token_type_embeddings.weight": (1, hidden),
-        **_norm("emb_ln", hidden),
+        **norm_shapes("emb_ln", hidden),
     }
     for layer in range(layers):
         at = f"encoder.layers.{layer}"
-        shapes |= _linear(f"{at}.mixer.Wqkv", 3 * hidden, hidden) | _linear(f"{at}.mixer.out_proj", hidden, hidden)
-        shapes |= _linear(f"{at}.mlp.fc1", inner, hidden) | _linear(f"{at}.mlp.fc2", hidden, inner)
-        shapes |= _norm(f"{at}.norm1", hidden) | _norm(f"{at}.norm2", hidden)
+        shapes |= linear_shapes(f"{at}.mixer.Wqkv", 3 * hidden, hidden) | linear_shapes(
+            f"{at}.mixer.out_proj", hidden, hidden
+        )
+        shapes |= linear_shapes(f"{at}.mlp.fc1", inner, hidden) | linear_shapes(f"{at}.mlp.fc2", hidden, inner)
+        shapes |= norm_shapes(f"{at}.norm1", hidden) | norm_shapes(f"{at}.norm2", hidden)
     config = {
         "architectures": ["XLMRobertaModel"],
         "position_embedding_type": "rotary",
@@ -116,7 +120,7 @@ def write_v3(folder: Path) -> Path:
         "vocab_size": VOCABULARY,
         "pad_token_id": 1,
     }
-    return _write(folder, config, shapes)
+    return write_checkpoint(folder, config, shapes)
 
 
 def write_v5_small(folder: Path) -> Path:
@@ -154,8 +158,8 @@ def write_v5_small(folder: Path) -> Path:
         "tie_word_embeddings": True,
         "vocab_size": VOCABULARY,
     }
-    _write(folder, config, shapes)
-    _write_names(folder, 32768)
+    write_checkpoint(folder, config, shapes)
+    write_names(folder, 32768)
     (folder / "1_Pooling").mkdir(exist_ok=True)
     pooling = {"word_embedding_dimension": hidden, "pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
@@ -177,7 +181,7 @@ def write_small_decoder(folder: Path) -> Path:
         at = f"layers.{layer}"
         shapes[f"{at}.input_layernorm.weight"] = shapes[f"{at}.post_attention_layernorm.weight"] = (hidden,)
         for name, width in (("q_proj", hidden), ("k_proj", kv_width), ("v_proj", kv_width)):
-            shapes |= _linear(f"{at}.self_attn.{name}", width, hidden)
+            shapes |= linear_shapes(f"{at}.self_attn.{name}", width, hidden)
         shapes[f"{at}.self_attn.o_proj.weight"] = (hidden, hidden)
         for name in ("gate_proj", "up_proj"):
             shapes[f"{at}.mlp.{name}.weight"] = (inner, hidden)
@@ -196,21 +200,23 @@ def write_small_decoder(folder: Path) -> Path:
         "rope_theta": 1e6,
         "vocab_size": vocab,
     }
-    return _write(folder, config, shapes)
+    return write_checkpoint(folder, config, shapes)
 
 
 SHAPES: Final[dict[str, Callable[[Path], Path]]] = {"v2-base": write_v2_base, "small decoder": write_small_decoder}
 
 
-def _linear(name: str, out: int, inputs: int) -> Shapes:
+def linear_shapes(name: str, out: int, inputs: int) -> Shapes:
+    """A product's weight and bias."""
     return {f"{name}.weight": (out, inputs), f"{name}.bias": (out,)}
 
 
-def _norm(name: str, dim: int) -> Shapes:
+def norm_shapes(name: str, dim: int) -> Shapes:
+    """A norm's scale and shift."""
     return {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
 
 
-def _write(folder: Path, config: Mapping[str, object], shapes: Shapes) -> Path:
+def write_checkpoint(folder: Path, config: Mapping[str, object], shapes: Shapes) -> Path:
     """The folder, with config.json, model.safetensors and tokenizer.json. Raises: ImportError, without safetensors."""
     from safetensors.numpy import save_file
 
@@ -226,7 +232,7 @@ def _write(folder: Path, config: Mapping[str, object], shapes: Shapes) -> Path:
     return folder
 
 
-def _write_names(folder: Path, max_length: int) -> None:
+def write_names(folder: Path, max_length: int) -> None:
     """What transformers wants to know of the tokenizer."""
     tokens = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     names = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_length, **tokens}
@@ -246,5 +252,7 @@ def _write_tokenizer(path: Path) -> None:
     trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=specials, show_progress=False)
     tokenizer.train_from_iterator([topics[name] for name in sorted(topics)], trainer)
     around = [(name, specials.index(name)) for name in specials[2:]]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=around
+    )
     tokenizer.save(str(path))

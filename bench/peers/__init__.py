@@ -46,9 +46,9 @@ PEERS: Final = (
     Peer("maxsim-cpu", ("maxsim-cpu",), ("maxsim",)),
     Peer("late-interaction-kernels", ("late-interaction-kernels", "torch"), ("maxsim",)),
     Peer("flash-maxsim", ("flash-maxsim", "torch"), ("maxsim",)),
-    Peer("sentence-transformers", ("sentence-transformers", "torch"), ("encode",)),
-    Peer("onnxruntime", ("onnxruntime", "onnx", "torch", "transformers"), ("encode",)),
-    Peer("openvino", ("openvino", "nncf", "onnx", "torch", "transformers"), ("encode",)),
+    Peer("sentence-transformers", ("sentence-transformers", "torch"), ("encode", "rerank")),
+    Peer("onnxruntime", ("onnxruntime", "onnx", "torch", "transformers"), ("encode", "rerank")),
+    Peer("openvino", ("openvino", "nncf", "onnx", "torch", "transformers"), ("encode", "rerank")),
     Peer("ctranslate2", ("ctranslate2", "torch", "transformers"), ("encode",)),
 )  # fmt: skip
 

@@ -13,8 +13,9 @@ from onnxruntime.transformers import optimizer
 
 from ..cache import kept
 from ..case import Contestant, Numerics, Setting
-from .exported import INPUTS, onnx_file
-from .subject import Forward, Subject, batched, fastest
+from .exported import onnx_file
+from .pairs import PairForward, PairSubject, onnx_pairs, padded, quickest
+from .subject import Subject, batched, fastest
 
 KINDS: Final[tuple[tuple[str, Numerics, str], ...]] = (
     ("onnxruntime", "float32", ""),
@@ -25,7 +26,7 @@ FLOAT: Final = 1  # onnx.TensorProto.FLOAT, which shape inference cannot see thr
 
 def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contestant]:
     """The faster of both graphs, in the best of a few batch sizes."""
-    folder = _graphs(subject)
+    folder = _graphs(subject, onnx_file(subject))
     contestants = []
     for name, numerics, suffix in KINDS:
         forwards = {graph: _forward(folder / f"{graph}{suffix}.onnx", setting.threads) for graph in ("traced", "fused")}
@@ -34,21 +35,34 @@ def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contest
     return contestants
 
 
+def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]]) -> list[Contestant]:
+    """As `encode`, of a cross-encoder's graph."""
+    folder = _graphs(subject, onnx_pairs(subject))
+    contestants = []
+    for name, numerics, suffix in KINDS:
+        graphs = {graph: folder / f"{graph}{suffix}.onnx" for graph in ("traced", "fused")}
+        forwards = {graph: _forward(path, setting.threads) for graph, path in graphs.items()}
+        note, score = quickest(padded(subject, forwards), pairs)
+        contestants.append(Contestant(name, lambda score=score: score(pairs), numerics, note=note))  # type: ignore[misc]
+    return contestants
+
+
 @cache
-def _forward(path: Path, threads: int) -> Forward:
+def _forward(path: Path, threads: int) -> PairForward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def forward(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return session.run(None, dict(zip(INPUTS, (ids, mask), strict=True)))[0]
+    names = [own.name for own in session.get_inputs()]
+
+    def forward(*inputs: np.ndarray) -> np.ndarray:
+        return session.run(None, dict(zip(names, inputs, strict=True)))[0]
 
     return forward
 
 
-def _graphs(subject: Subject) -> Path:
-    traced = onnx_file(subject)
+def _graphs(subject: Subject | PairSubject, traced: Path) -> Path:
 
     def make(folder: Path) -> None:
         (folder / "traced.onnx").symlink_to(traced)

@@ -13,6 +13,7 @@ from ..cache import kept
 from ..case import Contestant, Numerics, Setting
 from ..models.texts import Lengths, draw_texts
 from .exported import INPUTS, onnx_file
+from .pairs import PairSubject, onnx_pairs, padded, quickest
 from .subject import Embed, Padded, Subject, batched, fastest
 
 KINDS: Final[tuple[tuple[str, Numerics, str], ...]] = (
@@ -39,6 +40,25 @@ def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contest
         variants = _variants(subject, path, precision, setting.threads)
         note, embed = fastest(variants, texts)
         contestants.append(Contestant(name, lambda embed=embed: embed(texts), numerics, note=note))  # type: ignore[misc]
+    return contestants
+
+
+def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]]) -> list[Contestant]:
+    """A cross-encoder's graph in float32 and bfloat16, in the best of a few batch sizes."""
+    core, path = openvino.Core(), onnx_pairs(subject)
+    contestants = []
+    for name, numerics, precision in KINDS:
+        if numerics == "int8" or (
+            precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        ):
+            continue  # int8 by calibration is `encode`'s
+        request = _compiled(path, precision, setting.threads, 1).create_infer_request()
+
+        def forward(*inputs: np.ndarray, request: Any = request) -> np.ndarray:
+            return request.infer(dict(zip(subject.inputs, inputs, strict=True)))[0].copy()
+
+        note, score = quickest(padded(subject, {"": forward}), pairs)
+        contestants.append(Contestant(name, lambda score=score: score(pairs), numerics, note=note))  # type: ignore[misc]
     return contestants
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers.utils import logging
 
 from ..case import Contestant, Setting
+from .pairs import PairSubject, Score, quickest
 from .subject import BATCH_SIZES, Embed, Subject, fastest
 
 logging.disable_progress_bar()
@@ -26,6 +27,25 @@ def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contest
 
     note, best = fastest({f"batches of {size}": embed(size) for size in BATCH_SIZES}, texts)
     return [Contestant("sentence-transformers", lambda: best(texts), note=note)]
+
+
+def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]]) -> list[Contestant]:
+    """The CrossEncoder in float32, in the best of a few batch sizes."""
+    torch.set_num_threads(setting.threads)
+    model = _cross_encoder(str(subject.folder), subject.max_length)
+
+    def score(size: int) -> Score:
+        return lambda some: model.predict(
+            list(some), batch_size=size, activation_fn=torch.nn.Identity(), show_progress_bar=False
+        )
+
+    note, best = quickest({f"batches of {size}": score(size) for size in BATCH_SIZES}, pairs)
+    return [Contestant("sentence-transformers", lambda: best(pairs), note=note)]
+
+
+@cache
+def _cross_encoder(folder: str, max_length: int) -> CrossEncoder:
+    return CrossEncoder(folder, device="cpu", max_length=max_length, model_kwargs={"dtype": torch.float32})
 
 
 @cache

@@ -41,6 +41,7 @@ class CommandModule(Protocol):
 COMMANDS = (
     Command("embed", "longspan.cli.embed", "turn text, JSONL, CSV or Parquet into vectors in a file"),
     Command("chunk", "longspan.cli.chunk", "cut documents into chunks, with a vector each, in a file"),
+    Command("rerank", "longspan.cli.rerank", "order documents by how well they answer a query"),
     Command("search", "longspan.cli.search.command", "build an index of texts or vectors, and ask it"),
     Command("retro", "longspan.cli.retro.command", "vectors for a database's text values, from meaning and relations"),
     Command("serve", "longspan.cli.serve", "serve models over HTTP, for clients of OpenAI, Jina, Cohere, Ollama, TEI"),

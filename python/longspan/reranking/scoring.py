@@ -128,8 +128,8 @@ def _check_modules(checkpoint: Checkpoint) -> None:
     kinds = [module.kind for module in checkpoint.modules]
     if any(kind not in ("Transformer", "LogitScore") for kind in kinds):
         raise CheckpointError(
-            f"{checkpoint.folder}: a reranker's modules.json may list a Transformer and a LogitScore, got "
-            f"{', '.join(kinds)}; longspan.Encoder loads what makes vectors"
+            f"{checkpoint.folder} is no reranker: whose modules.json may list a Transformer and a LogitScore, and this "
+            f"has {', '.join(kinds)}; longspan.Encoder loads what makes vectors"
         )
 
 

@@ -14,6 +14,7 @@ from longspan.vectors.quantize import PRECISIONS
 if TYPE_CHECKING:
     from longspan.encoder import Encoder
     from longspan.multi_vector import MultiVectorEncoder
+    from longspan.reranker import Reranker
 
 Record = TypeVar("Record")
 
@@ -34,6 +35,20 @@ class ModelOptions:
         from longspan import Encoder
 
         return Encoder(
+            model,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            num_threads=self.threads,
+        )
+
+    def open_reranker(self, model: str) -> Reranker:
+        """Load a reranker. Raises: as `Reranker` does."""
+        from longspan import Reranker
+
+        return Reranker(
             model,
             device=self.device,
             dtype=self.dtype,

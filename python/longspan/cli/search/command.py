@@ -59,6 +59,7 @@ QUERY_EPILOG = """\
 examples:
   longspan search query notes.index how do I reset my password
   longspan search query notes.index --file questions.txt --top-k 5 --json > answers.jsonl
+  longspan search query notes.index opening hours --rerank BAAI/bge-reranker-base --candidates 100
   echo "opening hours" | longspan search query notes.index
 """
 _RAW = argparse.RawDescriptionHelpFormatter
@@ -209,6 +210,10 @@ def _configure_query(parser: argparse.ArgumentParser) -> None:
     )
     finding.add_argument(
         "--no-rescore", dest="rescore", action="store_false", help="order by the bits alone; scores are -distances"
+    )
+    finding.add_argument("--rerank", metavar="MODEL", help="a reranker, which orders the candidates by reading them")
+    finding.add_argument(
+        "--candidates", type=positive, default=50, metavar="N", help="documents that --rerank reads (default: 50)"
     )
     parser.add_argument("--full", action="store_true", help="print whole documents, not their beginnings")
     parser.add_argument("--json", action="store_true", help="print a JSON object a question")

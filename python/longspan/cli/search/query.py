@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from textwrap import shorten
@@ -31,6 +31,7 @@ from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
+    from longspan.reranker import Reranker
     from longspan.search import BinaryIndex, MultiVectorStore
 
 _AT_A_TIME = 256  # questions of a file
@@ -57,6 +58,8 @@ class QueryRequest:
     task: str | None
     prompt_name: str | None
     prompt: str | None
+    rerank: str | None
+    candidates: int
     full: bool
 
 
@@ -65,8 +68,9 @@ class Hit:
     """A document that answers a question."""
 
     rank: int  # from 1
-    score: float  # higher is better; without rescoring minus the number of bits that differ
+    score: float  # higher is better; without rescoring minus the number of bits that differ; a reranker's own
     document: Document
+    found_at: int | None = None  # its rank before a reranker's
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +95,25 @@ def query(request: QueryRequest, options: ModelOptions) -> Iterator[Answer]:
         raise CommandError(f"{request.index} holds nothing yet; its first run was stopped, and goes on with --resume")
     if not run.is_done:
         warnings.warn(f"the last run on {request.index} was stopped; --resume goes on with it", stacklevel=2)
+    if request.rerank and request.vectors:
+        raise CommandError("--rerank reads questions, which --vectors has none of; ask by words or by --file")
+    reranker = options.open_reranker(request.rerank) if request.rerank else None
     blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings, index)
     with closing(Documents(folder)) as documents:
         for texts, vectors in blocks:
-            yield from _found(request, index, documents, texts, vectors)
+            if reranker is None:
+                yield from _found(request, index, documents, texts, vectors)
+                continue
+            wide = replace(request, top_k=max(request.top_k, request.candidates))
+            yield from _reranked(request, reranker, list(_found(wide, index, documents, texts, vectors)))
 
 
 def as_json(answer: Answer) -> str:
     """One object a line: the query, and its hits with all that is known of each."""
-    hits = [{"rank": hit.rank, "score": hit.score, **asdict(hit.document)} for hit in answer.hits]
+    hits = []
+    for hit in answer.hits:
+        before = {} if hit.found_at is None else {"found_at": hit.found_at}
+        hits.append({"rank": hit.rank, "score": hit.score, **before, **asdict(hit.document)})
     return json.dumps({"query": answer.query, "hits": hits}, ensure_ascii=False)
 
 
@@ -188,6 +202,22 @@ def _found(
     for text, row, values in zip(texts, ids.tolist(), scores.tolist(), strict=True):
         hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(zip(row, values), 1)]
         yield Answer(text, hits)
+
+
+def _reranked(request: QueryRequest, reranker: Reranker, answers: list[Answer]) -> Iterator[Answer]:
+    """The best of the candidates as the reranker orders them, all answers' in one pass."""
+    texts: list[list[str]] = []
+    for answer in answers:
+        texts.append([hit.document.text for hit in answer.hits if hit.document.text is not None])
+        if len(texts[-1]) < len(answer.hits):
+            raise CommandError(f"{request.index} holds vectors without texts, and --rerank reads texts")
+    rankings = reranker.rank([answer.query for answer in answers], texts, request.top_k, on_truncate="ignore")
+    for answer, ranking in zip(answers, rankings, strict=True):
+        hits = [
+            Hit(rank, entry["score"], answer.hits[entry["corpus_id"]].document, entry["corpus_id"] + 1)
+            for rank, entry in enumerate(ranking, 1)
+        ]
+        yield Answer(answer.query, hits)
 
 
 def _by_tokens(request: QueryRequest, index: SearchIndex, vectors: TokenRows) -> tuple[np.ndarray, np.ndarray]:
