@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,7 @@ from .random_rerankers import SHAPES, reranker_folder
 from .texts import SEED, Lengths, draw_texts
 
 BUDGET: Final = 100  # seconds of the short form, about
-CHECKED: Final = 2  # pairs held against float64; the references are slow
+CHECKED: Final = 6  # pairs held against float64; the references are slow
 FLOAT32_LIMIT: Final = 1e-4  # of logits
 COARSER: Final[tuple[Numerics, ...]] = ("bfloat16", "int8")
 QUERY_WORDS: Final = 8
@@ -117,7 +118,7 @@ def _truth(folder: Path, rows: tuple[tuple[bytes, bytes], ...]) -> tuple[np.ndar
 def _logits(folder: Path, numerics: Numerics, ids: list[np.ndarray], types: list[np.ndarray] | None) -> np.ndarray:
     opened = open_model("bench", folder, None, "float32")
     engine = ReferenceEngine(numerics)
-    opened = type(opened)(opened.name, "cpu", None, opened.checkpoint, opened.spec, opened.names, engine)
+    opened = replace(opened, engine=engine)
     tokenizer = TextTokenizer.load(opened.checkpoint, max_length=512, vocab_size=opened.spec.vocab_size)
     scoring = read_scoring(opened, tokenizer, None)
     weights = load_weights(opened.checkpoint, opened.spec, opened.names, engine, beside=scoring.tensors)

@@ -17,6 +17,7 @@ def write_minilm(folder: Path) -> None:
     """cross-encoder/ms-marco-MiniLM-L6-v2: BERT of 6 x 384, token types, a pooler, one label."""
     config = _write(folder, "bert", "bert.", 384, 6, 1536, positions=MAX_LENGTH, types=2)
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForSequenceClassification"]}))
+    _name_inputs(folder, "input_ids", "token_type_ids", "attention_mask")
 
 
 def write_bge_base(folder: Path) -> None:
@@ -24,9 +25,13 @@ def write_bge_base(folder: Path) -> None:
     config = _write(folder, "xlm-roberta", "roberta.", 768, 12, 3072, positions=MAX_LENGTH + 1, types=1)
     architecture = {"architectures": ["XLMRobertaForSequenceClassification"]}
     (folder / "config.json").write_text(json.dumps({**config, **architecture}))
-    names = json.loads((folder / "tokenizer_config.json").read_text())
-    inputs = {"model_input_names": ["input_ids", "attention_mask"]}  # its tokenizer makes no token types
-    (folder / "tokenizer_config.json").write_text(json.dumps({**names, **inputs}))
+    _name_inputs(folder, "input_ids", "attention_mask")  # its tokenizer makes no token types
+
+
+def _name_inputs(folder: Path, *names: str) -> None:
+    """What transformers' tokenizer is to make."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_input_names": names}))
 
 
 def _write(

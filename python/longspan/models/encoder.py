@@ -82,16 +82,16 @@ class TextEncoder:
             )
         return batch
 
-    def needs_one_token(self, by_row: Literal["first", "last"]) -> bool:
+    def needs_one_token(self, batch: PackedBatch, by_row: Literal["first", "last"]) -> bool:
         """Whether `compute` can leave out, in the last layer, what is not for the one token that is wanted of a row.
         Its attention takes a row's last places for its queries, so the first one must not mind where it stands."""
-        if not self.engine.computes_on_host or not self.spec.layers:
+        if not self.engine.computes_on_host or not self.spec.layers or batch.angles is not None:
             return False
         last, spec = self.spec.layers[-1], self.spec
         minds = last.rotary is not None or last.window is not None or spec.alibi or spec.relative_bias is not None
         if by_row == "first":
-            return not (minds or spec.causal)
-        return last.rotary is None or last.rotary.trained_tokens is None
+            return not (minds or spec.causal or last.is_windowed)
+        return not last.is_windowed and (last.rotary is None or last.rotary.trained_tokens is None)
 
     def compute(self, batch: PackedBatch, workspace: Workspace, wanted: np.ndarray | None = None) -> np.ndarray:
         """`forward` of a prepared batch that lies where the engine computes.

@@ -32,7 +32,7 @@ class ExpansionEncoder(TextEncoder):
             None if table is None else engine.place(np.ascontiguousarray(engine.to_host(table)[:, ::-1]))
         )
 
-    def needs_one_token(self, by_row: Literal["first", "last"]) -> bool:
+    def needs_one_token(self, batch: PackedBatch, by_row: Literal["first", "last"]) -> bool:
         return False
 
     def prepare(self, batch: PackedBatch) -> TurnedBatch:

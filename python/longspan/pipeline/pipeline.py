@@ -71,7 +71,7 @@ class EncoderPass:
 
     def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
         """See `Pass`."""
-        if selection.by_row is not None and self.encoder.needs_one_token(selection.by_row):
+        if selection.by_row is not None and self.encoder.needs_one_token(batch, selection.by_row):
             hidden = self.encoder.compute(batch, workspace, selection.tokens)
             return self.tail(hidden, batch, replace(selection, tokens=None))
         return self.tail(self.encoder.compute(batch, workspace), batch, selection)
