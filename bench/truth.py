@@ -145,7 +145,7 @@ def limits_of(
 def truth_encoder(folder: Path, numerics: Numerics = "float32") -> TextEncoder:
     """The checkpoint's encoder in float64. Raises: CheckpointError, it cannot be read; ValueError, it has a head."""
     checkpoint = Checkpoint.open(folder)
-    if checkpoint.dense:
+    if checkpoint.head:
         raise ValueError(f"{folder}: the suite compares models that end with pooling, and this one has a dense layer")
     spec, names = detect_family(checkpoint).describe(checkpoint)
     engine = ReferenceEngine(numerics)

@@ -18,7 +18,7 @@ from longspan import Encoder
 from longspan.kernels.linear import DenseLinear
 from longspan.models.parts import LayerWeights, Norm
 from longspan.models.positions import alibi_slopes, rotary_tables
-from longspan.models.spec import PoolingMode, Rotary
+from longspan.models.spec import Rotary
 
 BATCH = 64  # texts; beyond it padded batches of ragged texts grow slower
 ACTIVATIONS = {
@@ -57,7 +57,7 @@ class PaddedModel:
         """(rows, dim) f32 of unit length from padded ids (rows, longest)."""
         is_real = torch.arange(ids.shape[1], device=self._device) < lengths[:, None]
         hidden = self._hidden(ids, is_real)
-        pooling: PoolingMode = self._encoder.pooling
+        pooling = self._encoder.pooling
         if pooling == "mean":
             vectors = (hidden * is_real[..., None]).sum(1, dtype=torch.float32) / lengths[:, None]
         else:

@@ -73,6 +73,8 @@ def _contest(setting: Setting, texts: list[str]) -> Contest:
         Contestant(our_name(dtype), _run(load_ours(setting.model, dtype, setting.threads), texts), dtype)  # type: ignore[arg-type]
         for dtype in setting.dtypes
     ]
+    if not isinstance(encoder.pooling, str):
+        raise ValueError(f"{setting.model}: the peers pool in one way, and this model joins {len(encoder.pooling)}")
     subject = Subject.of(model_folder(setting.model), encoder.pooling, encoder.max_length)
     entered, absent = enter("encode", setting, subject, texts)
     everyone = tuple(

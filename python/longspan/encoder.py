@@ -19,7 +19,6 @@ from longspan.pipeline.inputs import Input, read_inputs
 from longspan.pipeline.options import EncodeOptions, OnTruncate, OutputValue, check_choice
 from longspan.pipeline.peer_names import takes_peer_names
 from longspan.pipeline.pipeline import Finish
-from longspan.pipeline.pooling import after_prompt
 from longspan.pipeline.text_model import TextModel
 from longspan.progress import progress_bar
 from longspan.text.prompts import resolve_prompt
@@ -259,6 +258,9 @@ class Encoder(TextModel):
             before = resolve_prompt(self.prompts, prompt_name=prompt_name, prompt=prompt, default_prompt_name=None)
         limit = self._checked_max_length(window, "window")
         wanted = self._finish("sentence_embedding", truncate_dim, normalize_embeddings)
+        if mode == "late" and not isinstance(self.pooling, str):
+            joined = " + ".join(self.pooling)
+            raise ValueError(f"encode_chunks: late chunks are means, and this model joins {joined}; use mode='naive'")
         settings = ChunkSettings(
             chunks=chunks,
             chunk_tokens=None if chunk_tokens is None else checked_int("encode_chunks: chunk_tokens", chunk_tokens),
@@ -332,6 +334,7 @@ class Encoder(TextModel):
             lora_ids=[lora_ids[place] for place in places],
             attach=self._pipeline.with_media([images.get(place) for place in places]),
             progress=progress,
+            places=[block.part.start + place for place in places],
         )
         found |= zip(places, results, strict=True)
         return [found[place] for place in range(block.size)]
@@ -342,14 +345,11 @@ class Encoder(TextModel):
         return finished if wanted.tokens else finished[0]
 
     def _pooled(self, rows: list[TokenizedText | MediaRow], prompts: list[str]) -> list[np.ndarray] | None:
-        """Which tokens a mean counts: an image's own, and of a text what follows its prompt, if the pooling says so."""
-        if not any(isinstance(row, MediaRow) for row in rows) and (self.pools_prompt or not any(prompts)):
+        """Which tokens count for pooling: an image's own, and of a text those of `pooled_tokens`."""
+        texts = [row for row in rows if isinstance(row, TokenizedText)]
+        before = [prompt for row, prompt in zip(rows, prompts, strict=True) if isinstance(row, TokenizedText)]
+        kept = self.pooled_tokens(texts, before)
+        if kept is None and len(texts) == len(rows):
             return None
-        return [
-            row.pooled
-            if isinstance(row, MediaRow)
-            else np.ones(len(row.ids), bool)
-            if self.pools_prompt
-            else after_prompt(row.special_mask, row.num_prompt_tokens)
-            for row in rows
-        ]
+        of_texts = iter([np.ones(len(text.ids), bool) for text in texts] if kept is None else kept)
+        return [row.pooled if isinstance(row, MediaRow) else next(of_texts) for row in rows]

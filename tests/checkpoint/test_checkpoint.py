@@ -309,3 +309,9 @@ def test_no_tokenizer(model: Path) -> None:
     (model / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=rf"tokenizer\.json is missing; make it.*{re.escape(MAKE_TOKENIZER)}"):
         Checkpoint.open(model)
+
+
+def test_a_list_of_modules_without_end(model: Path) -> None:
+    write_json(model / "modules.json", [TRANSFORMER, *[POOLING] * 300_000])
+    with pytest.raises(CheckpointError, match="is larger than 16000000 bytes|lists 300001 modules; a model has 64"):
+        Checkpoint.open(model)

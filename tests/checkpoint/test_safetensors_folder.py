@@ -205,3 +205,31 @@ def test_close_lets_go_of_every_shard(tmp_path: Path) -> None:
     for name in folder.names:
         with pytest.raises(ValueError, match="is closed"):
             folder.read(name)
+
+
+# names that other tools give
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "model.fp16.safetensors", "model_v2.safetensors"])
+def test_the_only_file_has_another_name(name: str, tmp_path: Path) -> None:
+    save_file({"a": np.ones(3, np.float32)}, tmp_path / name)
+    assert SafetensorsFolder.open(tmp_path).names == ("a",)
+
+
+def test_shards_without_an_index(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        save_file({f"t{number}": np.ones(3, np.float32)}, tmp_path / f"model-{number:05}-of-00003.safetensors")
+    assert sorted(SafetensorsFolder.open(tmp_path).names) == ["t1", "t2", "t3"]
+    save_file({"t1": np.ones(3, np.float32)}, tmp_path / "model-00003-of-00003.safetensors")
+    with pytest.raises(CheckpointError, match="hold some tensors twice"):
+        SafetensorsFolder.open(tmp_path)
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
+        SafetensorsFolder.open(tmp_path)
+
+
+def test_no_choice_is_made_between_two(tmp_path: Path) -> None:
+    for name in ("model.fp16.safetensors", "model.bf16.safetensors"):
+        save_file({"a": np.ones(3, np.float32)}, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
+        SafetensorsFolder.open(tmp_path)

@@ -19,7 +19,15 @@ from longspan.errors import CheckpointError
 S = TypeVar("S", bound=np.generic)
 
 ModuleKind = Literal[
-    "Transformer", "Pooling", "Normalize", "Dense", "LogitScore", "SpladePooling", "SparseStaticEmbedding"
+    "Transformer",
+    "Pooling",
+    "Normalize",
+    "Dense",
+    "LayerNorm",
+    "Dropout",
+    "LogitScore",
+    "SpladePooling",
+    "SparseStaticEmbedding",
 ]
 MODULE_KINDS: Final[Mapping[str, ModuleKind]] = {
     **{kind: kind for kind in get_args(ModuleKind)},
@@ -42,6 +50,7 @@ POOLING_FLAGS: Final = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+MAX_MODULES: Final = 64
 UNLIMITED: Final = 1_000_000_000  # tokenizer configs write 1e30 for "no limit"
 MAKE_TOKENIZER: Final = (
     'python -c "from transformers import AutoTokenizer as A; '
@@ -128,6 +137,11 @@ class Checkpoint:
         return tuple(module for module in self.modules if module.kind == "Dense")
 
     @property
+    def head(self) -> tuple[ModuleEntry, ...]:
+        """The modules with weights behind the Pooling: Dense and LayerNorm."""
+        return tuple(module for module in self.modules if module.kind in ("Dense", "LayerNorm"))
+
+    @property
     def has_normalize(self) -> bool:
         """Whether a module brings the text's vector to unit length; one for token vectors does not count."""
         return any(
@@ -180,6 +194,8 @@ def _read_modules(folder: Path) -> tuple[tuple[ModuleEntry, ...], tuple[ModuleEn
     if not os.path.lexists(path):
         return (), ()
     listed = parse_json(read_bytes(path), str(path))
+    if isinstance(listed, list) and len(listed) > MAX_MODULES:
+        raise CheckpointError(f"{path} lists {len(listed)} modules; a model has {MAX_MODULES} at most")
     if not isinstance(listed, list) or not listed:
         raise CheckpointError(f"{path} must be a JSON list of modules that is not empty")
     entries = [JsonObject(item, f"{path}: module {i}") for i, item in enumerate(listed)]
@@ -241,7 +257,8 @@ def _module(type_name: str, own: Path, source: str) -> ModuleEntry:
         )
     if kind == "Transformer":
         return ModuleEntry(kind, own, _transformer_settings(own))
-    read = JsonObject.read_optional if kind == "Normalize" else JsonObject.read  # old Normalize folders are empty
+    # Old Normalize folders are empty, and nothing of a Dropout counts.
+    read = JsonObject.read_optional if kind in ("Normalize", "Dropout") else JsonObject.read
     return ModuleEntry(kind, own, read(own / "config.json"))
 
 

@@ -82,9 +82,9 @@ class Fingerprint:
         self._settings["tokenizer config"] = {key: config.get(key) for key in IN_TOKENIZER_CONFIG}
         self._settings["lower case"] = checkpoint.do_lower_case
         self._parts = {"model": Part(checkpoint.model_folder, "model", tuple(unused), {})}
-        for place, module in enumerate(checkpoint.dense):
-            self._parts[f"dense {place}"] = Part(module.folder, "model", (), dict(module.config))
-        self._stamps = _stamps([checkpoint.model_folder, *(module.folder for module in checkpoint.dense)])
+        for place, module in enumerate(checkpoint.head):
+            self._parts[f"head {place}"] = Part(module.folder, "model", (), dict(module.config))
+        self._stamps = _stamps([checkpoint.model_folder, *(module.folder for module in checkpoint.head)])
         self._stamps |= _stamps([checkpoint.tokenizer_file])
         self._lock = threading.Lock()
         self._value: str | None = None

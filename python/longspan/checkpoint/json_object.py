@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from longspan.errors import CheckpointError
 
-MAX_JSON_BYTES: Final = 100_000_000  # the safetensors format's limit for its header, ample for every other file
+MAX_JSON_BYTES: Final = 16_000_000  # ample for every config; an index of 100,000 tensors has less
 
 T = TypeVar("T")
 D = TypeVar("D")

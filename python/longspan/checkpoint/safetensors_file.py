@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from longspan.checkpoint.json_object import MAX_JSON_BYTES, JsonObject, parse_json
+from longspan.checkpoint.json_object import JsonObject, parse_json
 from longspan.errors import CheckpointError
 
 # How each dtype lies in the file. NumPy has no bfloat16, and its bool holds no byte but 0 and 1: read() converts both.
@@ -38,6 +38,8 @@ STORED: Final[Mapping[str, np.dtype[np.generic]]] = {
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
 }
+MAX_HEADER_BYTES: Final = 100_000_000  # the format's own limit
+MAX_TENSORS: Final = 200_000  # a model of a thousand experts in a hundred layers has fewer
 MAX_DIMS: Final = 32  # what every NumPy can hold
 
 
@@ -136,15 +138,17 @@ def _read_header(data: mmap.mmap, source: str) -> tuple[int, dict[str, TensorEnt
     if data[:20] == b"version https://git-":
         raise CheckpointError(f"{source} is a Git LFS pointer, not the weights; fetch them with `git lfs pull`")
     length = int.from_bytes(data[:8], "little")
-    if length > min(len(data) - 8, MAX_JSON_BYTES):
+    if length > min(len(data) - 8, MAX_HEADER_BYTES):
         raise CheckpointError(
             f"{source} is truncated or no safetensors file: its header claims {length} bytes, {len(data) - 8} follow, "
-            f"{MAX_JSON_BYTES} are allowed"
+            f"{MAX_HEADER_BYTES} are allowed"
         )
     text = data[8 : 8 + length]
     if not text.startswith(b"{"):
         raise CheckpointError(f"{source} is no safetensors file: its header must begin with '{{', got {text[:8]!r}")
     header = JsonObject(parse_json(text, f"{source}: the header", unique_keys=True), f"{source}: the header")
+    if len(header) > MAX_TENSORS:
+        raise CheckpointError(f"{source} has {len(header):,} tensors; a model has {MAX_TENSORS:,} at most")
     entries = {name: _read_entry(name, info, source) for name, info in header.items() if name != "__metadata__"}
     entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
     due = 0

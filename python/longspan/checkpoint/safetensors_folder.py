@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from longspan.errors import CheckpointError
 
 S = TypeVar("S", bound=np.generic)
 
+SHARD: Final = re.compile(r"-(?P<number>\d{5})-of-(?P<of>\d{5})\.safetensors")
 FINITE_BLOCK: Final = 1 << 16  # values; the mask of a block stays in the first-level cache
 
 
@@ -36,6 +38,13 @@ class SafetensorsFolder:
             return cls(folder, dict.fromkeys(file.names, file))
         if os.path.lexists(index):
             return cls(folder, _open_shards(folder, index))
+        others = _other_names(folder, stem)
+        if others:
+            files = [SafetensorsFile(path) for path in others]
+            held = {name: file for file in files for name in file.names}
+            if len(held) < sum(len(file.names) for file in files):
+                raise CheckpointError(f"{folder}: {', '.join(path.name for path in others)} hold some tensors twice")
+            return cls(folder, held)
         pickles = ", ".join(sorted(path.name for path in folder.glob(f"*{stem}*.bin")))
         raise CheckpointError(
             f"{folder} has no {single.name}{f', only {pickles}' if pickles else ''}; pickled weights (.bin, .pt) are "
@@ -93,6 +102,19 @@ class SafetensorsFolder:
         """Let go of every file's map; arrays already read stay valid."""
         for file in self.files.values():
             file.close()
+
+
+def _other_names(folder: Path, stem: str) -> list[Path]:
+    """Shards 1 to n of n without an index, or the only file whose name begins with the stem, such as
+    model.fp16.safetensors; empty where there is neither, or a choice."""
+    found = sorted(folder.glob(f"{stem}*.safetensors"))
+    numbers = [SHARD.fullmatch(path.name.removeprefix(stem)) for path in found]
+    if len(found) == 1 and numbers[0] is None:
+        return found
+    of = {match["of"] for match in numbers if match is not None}
+    shards = [int(match["number"]) for match in numbers if match is not None]
+    is_whole = len(of) == 1 and shards == [*range(1, int(next(iter(of))) + 1)] and len(shards) == len(found)
+    return found if is_whole else []
 
 
 def convert_command(stem: str) -> str:

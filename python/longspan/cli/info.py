@@ -143,7 +143,7 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo:
         family=encoder.spec.family,
         dim=encoder.dim,
         max_length=encoder.max_length,
-        pooling=encoder.pooling,
+        pooling=encoder.pooling if isinstance(encoder.pooling, str) else " + ".join(encoder.pooling),
         normalizes=encoder.normalizes,
         similarity=encoder.similarity_fn_name,
         prompts=encoder.prompts,

@@ -28,7 +28,6 @@ from longspan.integrations.sentence_transformers_module import (
     rows_of,
 )
 from longspan.pipeline.options import OnTruncate
-from longspan.pipeline.pooling import after_prompt
 from longspan.text.tasks import Role, role_prompts, text_prompts
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class EncoderModule(CheckpointModule):
             "attention_mask": padded(np.ones(len(row.ids), np.int64) for row in rows),
         }
         if prompt and not self.encoder.pools_prompt:
-            features["pooled"] = padded(after_prompt(row.special_mask, row.num_prompt_tokens) for row in rows)
+            features["pooled"] = padded(self.encoder.pooled_tokens(rows, [prompt] * len(rows)) or [])
         return features
 
     @classmethod

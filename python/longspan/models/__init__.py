@@ -9,7 +9,7 @@ from longspan.errors import CheckpointError
 from longspan.models.families.bert import BERT, ROBERTA
 from longspan.models.families.distilbert import DISTILBERT
 from longspan.models.families.eurobert import EUROBERT
-from longspan.models.families.family import Family
+from longspan.models.families.family import Family, check_numbers
 from longspan.models.families.gemma import EMBEDDING_GEMMA
 from longspan.models.families.gte import GTE
 from longspan.models.families.jina_bert import JINA_BERT
@@ -41,9 +41,11 @@ FAMILIES: Final[tuple[Family, ...]] = (
 
 
 def detect_family(checkpoint: Checkpoint) -> Family:
-    """The family of a checkpoint; CheckpointError, listing what is supported, if it is of none."""
+    """The family of a checkpoint; CheckpointError, listing what is supported, if it is of none, or naming a number in
+    its config that no model has."""
     for family in FAMILIES:
         if family.matches(checkpoint):
+            check_numbers(checkpoint.config)
             return family
     config = checkpoint.config
     supported = "; ".join(family.supports for family in FAMILIES)

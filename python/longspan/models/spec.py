@@ -16,7 +16,7 @@ from longspan.models.vision_spec import ImageText, PatchSpec, PixelSpec
 from longspan.ops.activations import Activation, Gate
 
 NormKind = Literal["layer_norm", "rms_norm"]
-PoolingMode = Literal["mean", "cls", "lasttoken"]
+PoolingMode = Literal["mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,18 @@
-"""What follows pooling: the checkpoint's own dense layers, truncation, normalisation, in that order."""
+"""What follows pooling: the checkpoint's own layers, truncation, normalisation, in that order."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
-from longspan.checkpoint.checkpoint import ModuleEntry
+from longspan.checkpoint.checkpoint import Checkpoint, ModuleEntry
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.errors import CheckpointError
 from longspan.models.engines.engine import OpsEngine
-from longspan.models.parts import Product
+from longspan.models.parts import Norm, Product
 from longspan.ops.activations import Activation
 
 DENSE_ACTIVATIONS: Final[dict[str, Activation | None]] = {
@@ -19,7 +20,20 @@ DENSE_ACTIVATIONS: Final[dict[str, Activation | None]] = {
     "Tanh": "tanh",
     "ReLU": "relu",
     "GELU": "gelu",
+    "SiLU": "silu",
+    "Sigmoid": "tanh",  # sigmoid(u) = tanh(u / 2) / 2 + 1 / 2
 }
+NORM_EPS: Final = 1e-5  # torch's LayerNorm
+
+
+class HeadLayer(Protocol):
+    """One module behind pooling."""
+
+    def width(self, before: int) -> int:
+        """Values of a vector that has gone through it."""
+
+    def apply(self, x: np.ndarray, engine: OpsEngine) -> np.ndarray:
+        """(rows, before) -> (rows, width) in new memory, where `engine` computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,7 @@ class Dense:
 
     product: Product
     activation: Activation | None
+    is_sigmoid: bool = False  # weights and bias are halved then, and the activation is tanh
 
     @classmethod
     def load(cls, module: ModuleEntry, engine: OpsEngine) -> Dense:
@@ -38,30 +53,90 @@ class Dense:
             known = ", ".join(DENSE_ACTIVATIONS)
             raise CheckpointError(f"{config.source}: 'activation_function' must be one of {known}, got {name!r}")
         shape = (config.get_int("out_features"), config.get_int("in_features"))
-        tensors = SafetensorsFolder.open(module.folder)
-        wanted = (
-            {"linear.weight": shape, "linear.bias": shape[:1]}
-            if config.get_bool("bias", True)
-            else {"linear.weight": shape}
-        )
-        if set(tensors.names) != set(wanted):
-            raise CheckpointError(f"{module.folder}: must hold {', '.join(wanted)}, got {', '.join(tensors.names)}")
-        for tensor, want in wanted.items():
-            if tensors.shape(tensor) != want:
-                raise CheckpointError(f"{module.folder}: {tensor} must be {want}, got {tensors.shape(tensor)}")
-        parts = {tensor: tensors.read(tensor) for tensor in wanted}
-        for tensor, values in parts.items():
-            tensors.require_finite(tensor, values)
+        wanted: dict[str, tuple[int, ...]] = {"linear.weight": shape}
+        if config.get_bool("bias", True):
+            wanted["linear.bias"] = shape[:1]
+        parts = _read_tensors(module, wanted)
+        is_sigmoid = name == "Sigmoid"
+        if is_sigmoid:
+            parts = {tensor: values * np.float32(0.5) for tensor, values in parts.items()}
         bias = [parts["linear.bias"]] if "linear.bias" in parts else None
-        return cls(Product(engine.pack([parts["linear.weight"]], bias)), DENSE_ACTIVATIONS[name])
+        return cls(Product(engine.pack([parts["linear.weight"]], bias)), DENSE_ACTIVATIONS[name], is_sigmoid)
+
+    def width(self, before: int) -> int:
+        """See `HeadLayer`."""
+        return self.product.weight.out_features
+
+    def apply(self, x: np.ndarray, engine: OpsEngine) -> np.ndarray:
+        """See `HeadLayer`."""
+        vectors = engine.empty(len(x), self.product.weight.out_features)
+        engine.multiply(x, self.product, None, activation=self.activation, out=vectors)
+        return vectors * 0.5 + 0.5 if self.is_sigmoid else vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadNorm:
+    """One LayerNorm module."""
+
+    norm: Norm
+
+    @classmethod
+    def load(cls, module: ModuleEntry, engine: OpsEngine) -> HeadNorm:
+        """Read it; CheckpointError where its files disagree."""
+        shape = (module.config.get_int("dimension"),)
+        parts = _read_tensors(module, {"norm.weight": shape, "norm.bias": shape})
+        return cls(Norm(engine.vector(parts["norm.weight"]), engine.vector(parts["norm.bias"])))
+
+    def width(self, before: int) -> int:
+        """See `HeadLayer`."""
+        return before
+
+    def apply(self, x: np.ndarray, engine: OpsEngine) -> np.ndarray:
+        """See `HeadLayer`."""
+        vectors = engine.empty(*x.shape)
+        engine.norm(x, self.norm, "layer_norm", NORM_EPS, out=vectors)
+        return vectors
+
+
+def load_head(checkpoint: Checkpoint, width: int, engine: OpsEngine) -> tuple[HeadLayer, ...]:
+    """The modules behind pooling, whose vectors are `width` wide.
+
+    Raises: CheckpointError, one takes vectors of another width, or its files are not right.
+    """
+    layers: list[HeadLayer] = []
+    for module in checkpoint.head:
+        is_norm = module.kind == "LayerNorm"
+        name = "dimension" if is_norm else "in_features"
+        if module.config.get_int(name) != width:
+            got = module.config.get_int(name)
+            raise CheckpointError(
+                f"{module.config.source}: {name!r} must be {width}, the width of what comes, got {got}"
+            )
+        layer: HeadLayer = HeadNorm.load(module, engine) if is_norm else Dense.load(module, engine)
+        width = layer.width(width)
+        layers.append(layer)
+    return tuple(layers)
+
+
+def _read_tensors(module: ModuleEntry, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The module's tensors, these and no others, of these shapes, finite."""
+    tensors = SafetensorsFolder.open(module.folder)
+    if set(tensors.names) != set(wanted):
+        raise CheckpointError(f"{module.folder}: must hold {', '.join(wanted)}, got {', '.join(tensors.names)}")
+    for tensor, want in wanted.items():
+        if tensors.shape(tensor) != want:
+            raise CheckpointError(f"{module.folder}: {tensor} must be {want}, got {tensors.shape(tensor)}")
+    parts = {tensor: tensors.read(tensor) for tensor in wanted}
+    for tensor, values in parts.items():
+        tensors.require_finite(tensor, values)
+    return parts
 
 
 def finish(
-    vectors: np.ndarray, dense: tuple[Dense, ...], engine: OpsEngine, *, truncate_dim: int | None, normalize: bool
+    vectors: np.ndarray, head: Sequence[HeadLayer], engine: OpsEngine, *, truncate_dim: int | None, normalize: bool
 ) -> np.ndarray:
     """(rows, dim) -> (rows, truncate_dim or the head's own width) in new memory, both where `engine` computes."""
-    for layer in dense:
-        x, vectors = vectors, engine.empty(len(vectors), layer.product.weight.out_features)
-        engine.multiply(x, layer.product, None, activation=layer.activation, out=vectors)
+    for layer in head:
+        vectors = layer.apply(vectors, engine)
     vectors = vectors[:, :truncate_dim]
     return engine.unit_length(vectors) if normalize else engine.copied(vectors)

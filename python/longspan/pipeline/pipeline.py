@@ -15,12 +15,11 @@ from longspan import _core
 from longspan.models.encoder import TextEncoder
 from longspan.models.engines.engine import Fetch, OpsEngine
 from longspan.models.engines.workspace import Workspace
-from longspan.models.spec import PoolingMode
 from longspan.packing.batch import PackedBatch, pack
 from longspan.packing.media import MediaRow
 from longspan.packing.selection import Selection, select_tokens
-from longspan.pipeline.head import Dense, finish
-from longspan.pipeline.pooling import pool, select_pooled
+from longspan.pipeline.head import HeadLayer, finish
+from longspan.pipeline.pooling import Pooling, num_parts, pool, select_pooled
 from longspan.text.tasks import NO_ADAPTER
 
 # What becomes of a batch's hidden states: (hidden, batch, selection) -> (num_results, dim) in new memory, all of it
@@ -43,18 +42,18 @@ class Finish:
 class Finished:
     """A tail: each row pooled (each token, where tokens are wanted), through the head, truncated, brought to length."""
 
-    pooling: PoolingMode
-    dense: tuple[Dense, ...]
+    pooling: Pooling
+    head: tuple[HeadLayer, ...]
     wanted: Finish
     engine: OpsEngine
 
     def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
-        wanted, dense = self.wanted, self.dense
+        wanted, head = self.wanted, self.head
         if wanted.tokens:
-            dense = ()
+            head = ()
         else:
             hidden = pool(hidden, batch, selection, self.pooling, self.engine)
-        return finish(hidden, dense, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+        return finish(hidden, head, self.engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,10 @@ class Pipeline:
     """Everything after the tokenizer. Threads may share one: each call works in a workspace of its own."""
 
     def __init__(
-        self, encoder: TextEncoder, dense: tuple[Dense, ...], pooling: PoolingMode, num_threads: int | None
+        self, encoder: TextEncoder, head: tuple[HeadLayer, ...], pooling: Pooling, num_threads: int | None
     ) -> None:
         self._encoder = encoder
-        self._dense = dense
+        self._head = head
         self._pooling = pooling
         self.engine: Final = encoder.engine
         self._num_threads = num_threads
@@ -94,7 +93,10 @@ class Pipeline:
     @property
     def dim(self) -> int:
         """Values of a text's vector, before truncation."""
-        return self._dense[-1].product.weight.out_features if self._dense else self._encoder.spec.hidden_size
+        width = self._encoder.spec.hidden_size * num_parts(self._pooling)
+        for layer in self._head:
+            width = layer.width(width)
+        return width
 
     @property
     def token_dim(self) -> int:
@@ -117,6 +119,7 @@ class Pipeline:
         lora_ids: Sequence[int] | None = None,
         attach: Attach = lambda batch: batch,
         progress: Callable[[int], object] = lambda _texts: None,
+        places: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """One (dim,) f32 a text, or one (tokens, dim) f32 with `wanted.tokens`, in the order of `ids`.
 
@@ -128,6 +131,7 @@ class Pipeline:
             batch_tokens: tokens in a batch at most; None for the engine's own number.
             lora_ids, attach: as `results`.
             progress: called with the number of texts of each batch when it is done.
+            places: as `results`, which may raise.
         """
         rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(ids)
 
@@ -137,10 +141,9 @@ class Pipeline:
             keep = None if pooled is None else np.concatenate([pooled[index] for index in batch.indices])
             return select_pooled(batch, self._pooling, keep)
 
-        tail = Finished(self._pooling, self._dense, wanted, self.engine)
-        given = self.results(
-            ids, tail, select, lora_ids=lora_ids, batch_size=batch_size, batch_tokens=batch_tokens, attach=attach
-        )
+        tail = Finished(self._pooling, self._head, wanted, self.engine)
+        sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens}
+        given = self.results(ids, tail, select, lora_ids=lora_ids, attach=attach, places=places, **sizes)  # type: ignore[arg-type]
         with closing(given) as results:
             for batch, values in results:
                 parts = np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values
@@ -160,6 +163,7 @@ class Pipeline:
         lora_ids: Sequence[int] | None = None,
         types: Sequence[np.ndarray] | None = None,
         attach: Attach = lambda batch: batch,
+        places: Sequence[int] | None = None,
     ) -> Generator[tuple[PackedBatch, np.ndarray], None, None]:
         """Each batch and what `tail` makes of its hidden states, on the host: (num_results, dim) f32.
 
@@ -169,6 +173,8 @@ class Pipeline:
             select: called once a batch, for the tokens that `tail` is to read.
             types: for each text the types of its tokens, as `pack`; None for type 0.
             attach: gives a batch what it has beside ids, by its `indices`; `select` and the caller see it with that.
+            places: each text's place in the caller's list, for messages; None where `ids` are that list.
+        Raises: ValueError, naming the text, if a result of it is NaN or infinite.
         """
         if lora_ids is None:
             lora_ids = [self._adapter] * len(ids)
@@ -184,11 +190,25 @@ class Pipeline:
                 started = self.engine.start(work, work.encoder.prepare(batch), select(batch), workspace)
                 behind.append((batch, started))
                 if len(behind) > self.engine.batches_ahead:
-                    first, fetch = behind.popleft()
-                    yield first, fetch()
+                    yield self._fetched(*behind.popleft(), places)
             while behind:
-                first, fetch = behind.popleft()
-                yield first, fetch()
+                yield self._fetched(*behind.popleft(), places)
+
+    def _fetched(
+        self, batch: PackedBatch, fetch: Fetch, places: Sequence[int] | None
+    ) -> tuple[PackedBatch, np.ndarray]:
+        values = fetch()
+        if not np.isfinite(values).all():
+            wrong = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            if len(values) != len(batch.indices):  # a row a token, of some tokens or of all
+                wrong = int(np.searchsorted(batch.cu_seqlens, wrong, side="right")) - 1
+            index = int(batch.indices[wrong])
+            name = f"texts[{index if places is None else places[index]}]"
+            raise ValueError(
+                f"{name} gives a vector that is not finite: what lies between the model's layers is out of the range "
+                f"of {self.engine.dtype}"
+            )
+        return batch, values
 
     def with_media(self, media: Sequence[MediaRow | None]) -> Attach:
         """For `results` of rows of which some are no ids alone; None for those that are."""
@@ -206,7 +226,7 @@ class Pipeline:
         """Pooled vectors (n, token_dim) f32 through the head, truncation and normalisation; (n, dim) f32."""
         engine, placed = self.engine, self.engine.place(vectors)
         return engine.to_host(
-            finish(placed, self._dense, engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
+            finish(placed, self._head, engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
         )
 
     @contextmanager

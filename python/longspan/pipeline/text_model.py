@@ -12,13 +12,13 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.models.weights import read_adapters
-from longspan.pipeline.head import Dense
+from longspan.pipeline.head import load_head
 from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.options import OutputValue, check_choice
 from longspan.pipeline.pipeline import Finish, Pipeline
-from longspan.pipeline.pooling import pooling_mode
+from longspan.pipeline.pooling import Pooling, num_parts, pooling_mode
 from longspan.text.tasks import Task, adapter_numbers
-from longspan.text.tokenizer import TextTokenizer, TokenizedText
+from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 from longspan.vectors.results import stack
 from longspan.vectors.similarity import SIMILARITIES, similarity
 
@@ -60,13 +60,13 @@ class TextModel(LoadedModel):
         longest = checkpoint.max_seq_length or spec.max_tokens
         if longest >= spec.max_tokens:  # no limit of their own
             longest = spec.default_max_tokens or spec.max_tokens
-        self.max_length: Final = min(longest, spec.max_tokens)
-        self.pooling: Final = pooling_mode(checkpoint, spec.default_pooling)
+        self._max_length = min(longest, spec.max_tokens)
+        self.pooling: Final[Pooling] = pooling_mode(checkpoint, spec.default_pooling)
         self.normalizes: Final = checkpoint.has_normalize or (checkpoint.pooling is None and spec.default_normalize)
         self.similarity_fn_name: Final = _similarity_name(checkpoint)
         self.pools_prompt: Final = checkpoint.pooling is None or checkpoint.pooling.get_bool("include_prompt", True)
         self.default_prompt_name: Final = (checkpoint if checkpoint.prompts else spec).default_prompt_name
-        self.tokenizer = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
+        self.tokenizer = TextTokenizer.load(checkpoint, max_length=self._max_length, vocab_size=spec.vocab_size)
         super().__init__(
             opened,
             opened.names,
@@ -75,13 +75,31 @@ class TextModel(LoadedModel):
                 "default prompt": self.default_prompt_name,
                 "pooling": [self.pooling, self.pools_prompt],
                 "normalizes": self.normalizes,
-                "max length": self.max_length,
+                "max length": self._max_length,
             },
         )
         if self._vision is not None:
             self._vision.stand_in_text(self.tokenizer, checkpoint.tokenizer_file)
-        dense = tuple(Dense.load(module, opened.engine) for module in checkpoint.dense)
-        self._pipeline = Pipeline(self._encoder, dense, self.pooling, num_threads)
+        head = load_head(checkpoint, spec.hidden_size * num_parts(self.pooling), opened.engine)
+        self._pipeline = Pipeline(self._encoder, head, self.pooling, num_threads)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text that count, special ones included. It may be set, up to `spec.max_tokens`."""
+        return self._max_length
+
+    @max_length.setter
+    def max_length(self, value: int) -> None:
+        self._max_length = self._checked_max_length(value)
+
+    @property
+    def max_seq_length(self) -> int:
+        """`max_length`, as sentence-transformers calls it."""
+        return self._max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        self.max_length = value
 
     @property
     def dim(self) -> int:
@@ -118,6 +136,23 @@ class TextModel(LoadedModel):
     def tokenize(self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None) -> list[TokenizedText]:
         """Ids and character offsets of each text, as `encode` would use them."""
         return self.tokenizer.encode(texts, prompt=prompt, max_length=self._checked_max_length(max_length))
+
+    def pooled_tokens(self, texts: Sequence[TokenizedText], prompts: Sequence[str]) -> list[np.ndarray] | None:
+        """For each text the (tokens,) bool of those that count for pooling, or None where all do.
+
+        Where the checkpoint leaves the prompt out, as many of the first tokens do not count as the prompt has by
+        itself, special ones included but for one at its end. That is sentence-transformers' rule, and models were
+        measured by it: a word of the text whose first piece joins the prompt's last one goes with it."""
+        if self.pools_prompt or not any(prompts):
+            return None
+        lengths = {prompt: self._prompt_length(prompt) for prompt in set(prompts)}
+        return [np.arange(len(text.ids)) >= lengths[prompt] for text, prompt in zip(texts, prompts, strict=True)]
+
+    def _prompt_length(self, prompt: str) -> int:
+        if not prompt:
+            return 0
+        [alone] = self.tokenizer.encode([prompt], max_length=UNCUT)
+        return len(alone.ids) - int(alone.special_mask[-1])
 
     def similarity(self, a: object, b: object) -> np.ndarray:
         """(len(a), len(b)) f32 by the model's own measure, cosine unless its files say otherwise; higher is closer."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from longspan.pipeline.pooling import after_prompt
 from longspan.serve.errors import RequestError
 from longspan.serve.tasks import Meaning
 
@@ -52,9 +51,9 @@ def prepare(
         tokenized = encoder.tokenizer.encode(texts, prompt=prompts, max_length=max_length, truncation_side=direction)
     except ValueError as error:
         raise RequestError("tokenization", str(error), field="input", status=400) from None
-    masks: list[np.ndarray | None] = [None] * len(texts)
-    if not encoder.pools_prompt and any(prompts):
-        masks = [after_prompt(text.special_mask, text.num_prompt_tokens) for text in tokenized]
+    masks: Sequence[np.ndarray | None] = [None] * len(texts)
+    if (kept := encoder.pooled_tokens(tokenized, prompts)) is not None:
+        masks = kept
     return [
         TextPayload(text.ids, each.task, mask, text.truncated, text.unread > 0)
         for text, each, mask in zip(tokenized, meanings, masks, strict=True)

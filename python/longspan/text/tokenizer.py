@@ -10,7 +10,6 @@ import functools
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,6 +25,7 @@ from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.text import long_texts
+from longspan.text.tokenizer_file import blaming, read_tokenizer
 
 if TYPE_CHECKING:
     from longspan.checkpoint.checkpoint import Checkpoint
@@ -83,7 +83,7 @@ class TextTokenizer:
         """
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        with _blaming(source):
+        with blaming(source):
             template_ids = tokenizer.encode("").ids
         largest = max(chain(tokenizer.get_vocab(with_added_tokens=False).values(), template_ids), default=-1)
         if largest >= vocab_size:
@@ -148,10 +148,7 @@ class TextTokenizer:
         Raises: CheckpointError, the file is missing or damaged, or its ids reach beyond `vocab_size`.
         """
         path = Path(path)
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing, or is not a file")
-        with _blaming(path):
-            tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = read_tokenizer(path)
         if config is not None:
             _apply_config(tokenizer, config)
         if do_lower_case:
@@ -194,7 +191,7 @@ class TextTokenizer:
         side = self.truncation_side if truncation_side is None else truncation_side
         for part in _slices([len(head) + len(text) for head, text in zip(prompts, texts, strict=True)]):
             whole = list(map(operator.add, prompts[part], texts[part]))
-            with _blaming(self._source):
+            with blaming(self._source):
                 if len(whole) == 1 and self._goes_by_pieces(whole[0]):
                     tokens = [self._by_pieces(whole[0], limit if side == "right" else UNCUT)]
                 else:
@@ -245,7 +242,7 @@ class TextTokenizer:
         encode = getattr(self._tokenizer, "encode_batch_fast", self._tokenizer.encode_batch)  # offsets are not needed
         results: list[np.ndarray] = []
         for part in _slices([*map(len, texts)]):
-            with _blaming(self._source):
+            with blaming(self._source):
                 if part.stop - part.start == 1 and self._goes_by_pieces(texts[part.start]):
                     results.append(np.asarray(long_texts.tokens_of(self._tokenizer, texts[part.start], UNCUT).ids))
                     continue
@@ -380,17 +377,6 @@ def _padding_token(config: JsonObject) -> str | None:
         if isinstance(spelled, str):
             return spelled
     return None
-
-
-@contextmanager
-def _blaming(source: Path) -> Iterator[None]:
-    """Turns whatever the library throws into a CheckpointError: texts were checked, so the file is at fault."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # the library is Rust, and a panic there is no Exception
-        raise CheckpointError(f"{source} is damaged, or needs a newer `tokenizers`: {error}") from error
 
 
 @functools.cache

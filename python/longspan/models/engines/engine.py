@@ -214,6 +214,22 @@ class OpsEngine:
         """`ops.pool_logits` of an output layer, (rows, out_features) f32 in new memory."""
         return np.asarray(pool_logits(x, product.weight, cu_seqlens, pooling=pooling, saturation=saturation))
 
+    def pool_max(self, hidden: np.ndarray, cu_seqlens: np.ndarray) -> np.ndarray:
+        """The largest of each value in each row of a pack, (rows, dim) f32; zeros for a row without tokens."""
+        largest = np.zeros((len(cu_seqlens) - 1, hidden.shape[1]), np.float32)
+        has_one = cu_seqlens[:-1] < cu_seqlens[1:]
+        if has_one.any():
+            largest[has_one] = np.maximum.reduceat(hidden, cu_seqlens[:-1][has_one], axis=0)
+        return largest
+
+    def side_by_side(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The columns of several arrays with as many rows, as one array."""
+        return np.concatenate(parts, axis=1)
+
+    def floats(self, values: np.ndarray) -> np.ndarray:
+        """Whole numbers as f32."""
+        return values.astype(np.float32)
+
     def span_mean(self, hidden: np.ndarray, spans: np.ndarray) -> np.ndarray:
         """The mean of each span, (n, 2) int32, over the rows of `hidden`: (n, dim) f32."""
         return np.asarray(span_mean(hidden, spans))

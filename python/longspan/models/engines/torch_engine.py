@@ -206,6 +206,18 @@ class TorchEngine(OpsEngine):
     def pool_mean(self, hidden: torch.Tensor, cu_seqlens: np.ndarray) -> torch.Tensor:
         return pool_mean(hidden, self.place(cu_seqlens))
 
+    def pool_max(self, hidden: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
+        lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
+        return torch.segment_reduce(hidden.float(), "max", lengths=lengths, axis=0, initial=-torch.inf).masked_fill(
+            lengths[:, None] == 0, 0
+        )
+
+    def side_by_side(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.cat([part.float() for part in parts], dim=1)
+
+    def floats(self, values: torch.Tensor) -> torch.Tensor:
+        return values.float()
+
     def span_mean(self, hidden: torch.Tensor, spans: np.ndarray) -> torch.Tensor:
         return span_mean(hidden, self.place(spans))
 

@@ -27,6 +27,41 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
 }
 
 
+EPS, THETA = (1e-20, 0.1), (1.0, 1e12)
+# What a number in a config may be, wherever it stands, in every family: outside, a model computes NaN or nonsense.
+NUMBERS: Final[dict[str, tuple[float, float]]] = {
+    "layer_norm_eps": EPS,
+    "layer_norm_epsilon": EPS,
+    "rms_norm_eps": EPS,
+    "norm_eps": EPS,
+    "rope_theta": THETA,
+    "rotary_emb_base": THETA,
+    "global_rope_theta": THETA,
+    "local_rope_theta": THETA,
+    "rope_local_base_freq": THETA,
+    "pad_token_id": (-1, 2**31),
+    "num_hidden_layers": (1, 100_000),
+    "num_attention_heads": (1, 100_000),
+    "num_key_value_heads": (1, 100_000),
+    "hidden_size": (1, 2**24),
+    "intermediate_size": (1, 2**24),
+    "head_dim": (1, 2**16),
+    "vocab_size": (1, 2**31),
+    "max_position_embeddings": (1, 2**31),
+}
+
+
+def check_numbers(config: JsonObject) -> None:
+    """CheckpointError where a number of the config, or of an object in it, is not in the range of `NUMBERS`."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            check_numbers(JsonObject(value, f"{config.source}: {key}"))
+        elif key in NUMBERS and isinstance(value, (int, float)) and not isinstance(value, bool):
+            low, high = NUMBERS[key]
+            if not low <= value <= high:
+                raise CheckpointError(f"{config.source}: {key!r} must be from {low:g} to {high:g}, got {value!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A family of checkpoints.
