@@ -30,7 +30,7 @@ from .table import report_end
 
 ROOT: Final = Path(__file__).resolve().parent
 PACKAGE: Final = __package__ or "bench"  # "longspan.bench" where it is installed
-FOLDERS: Final = ("ops", "models", "integrations")
+FOLDERS: Final = ("ops", "models", "integrations", "serve")
 PREFIX: Final = "bench_"
 RESULTS, HTML = "results.json", "report.html"
 LIMIT: Final = 570.0  # seconds of all benches in the short form, the page and the start of processes left aside

@@ -1,0 +1,1 @@
+"""The HTTP server under load: generator and server share this machine's cores."""

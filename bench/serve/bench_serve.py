@@ -1,0 +1,321 @@
+"""The HTTP server beside `Encoder` itself: what a request adds, throughput, overload, fairness, hang-ups, the end.
+
+    python -m bench.serve.bench_serve [--model FOLDER] [--full] [--cases REGEX] [--json FILE]
+
+Generator and server share the machine's cores. Every figure has a limit, which is the server's promise; less is better
+in all of them. `--full` runs each load longer and adds the soak: ten minutes, or LONGSPAN_BENCH_SOAK seconds. Beside
+the closed loop and the arrivals runs sentence-transformers behind an ASGI app, where it is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ..case import OURS, Setting
+from ..command import new_report, run_command
+from ..models.bench_startup import figure
+from ..models.encoding import load_ours, model_folder
+from ..models.texts import SEED, Lengths, draw_texts
+from ..results import Entry, Report, Result
+from ..table import result_text
+from ..watch import Watch
+from .client import Connection
+from .loads import (
+    Outcome,
+    arrivals,
+    body_of,
+    closed_loop,
+    hang_ups,
+    metric,
+    searches_under_bulk,
+    until_it_ends,
+    vectors_of,
+)
+from .process import ServerProcess, our_server, running
+
+if TYPE_CHECKING:
+    from longspan import Encoder
+
+BUDGET: Final = 110  # seconds of the short form, about
+PEER: Final = "sentence-transformers"
+MAX_ADDED: Final = 1e-3  # seconds that a query may take beside `encode`, p50
+MIN_BASE64, MIN_FLOAT = 0.85, 0.70  # of the encoder's tokens/s
+MAX_BATCHES: Final = 3.0  # that a search may take under a bulk job, p99
+MAX_GROWTH: Final = 1.05  # of the memory from the first fifth of a soak to its last
+PASSAGES: Final = Lengths(384, 90, 200, None)
+TEXTS: Final = 32  # a request of the closed loop
+QUEUE_TOKENS: Final = 16_384  # of the overloaded server: its queue bounds what is admitted
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all measurements share."""
+
+    setting: Setting
+    model: str
+    encoder: Encoder
+    texts: list[str]
+
+    def seconds(self, short: float, full: float) -> float:
+        """How long a load runs."""
+        return short if self.setting.is_short else full
+
+    def server(self, *options: str) -> AbstractContextManager[ServerProcess]:
+        """See `our_server`."""
+        return our_server(self.model, self.setting.threads, *options)
+
+    @property
+    def passages(self) -> list[bytes]:
+        """Bodies of TEXTS texts each, in base64."""
+        return [body_of(self.texts[start : start + TEXTS]) for start in range(0, len(self.texts) - TEXTS + 1, TEXTS)]
+
+
+def added_latency(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Of one short query, asked again and again: the server's p50 less that of `encode`, in turns."""
+    query = "which birds swim in cold water"
+    body, rounds = body_of(query), 5 if bench.setting.is_short else 15
+    served, alone = list[float](), list[float]()
+
+    async def ask(port: int) -> float:
+        outcome, connection = Outcome(), Connection(port)
+        for _ in range(100):
+            started = time.perf_counter()
+            answer = await connection.ask("/v1/embeddings", body)
+            outcome.note(answer, time.perf_counter() - started)
+        connection.close()
+        return outcome.quantile(0.5)
+
+    def encode() -> float:
+        took = []
+        for _ in range(100):
+            started = time.perf_counter()
+            bench.encoder.encode([query], normalize_embeddings=True, on_truncate="ignore")
+            took.append(time.perf_counter() - started)
+        return float(np.median(took))
+
+    with bench.server() as server:
+        for _ in range(rounds):
+            alone.append(encode())
+            served.append(asyncio.run(ask(server.port)))
+    added = [each - own for each, own in zip(served, alone, strict=True)]
+    whole = (figure(OURS, served, "s"), figure("Encoder.encode", alone, "s"))
+    return [("a query, p50", whole), ("what the server adds", (figure(OURS, added, "s", MAX_ADDED),))]
+
+
+def throughput(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Closed loop of four clients with 32 passages a request: how many times as long as `encode` a token takes."""
+    rounds, seconds = 3 if bench.setting.is_short else 7, bench.seconds(4, 15)
+    texts = bench.texts[:256]
+    floats = [body.replace(b'"base64"', b'"float"') for body in bench.passages]
+    tokens = sum(len(text.ids) for text in bench.encoder.tokenize(texts))
+    ratios: dict[str, list[float]] = {"base64": [], "float": []}
+    with bench.server() as server:
+        for _ in range(rounds):
+            started = time.perf_counter()
+            bench.encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore")
+            own = tokens / (time.perf_counter() - started)
+            for name, bodies in (("base64", bench.passages), ("float", floats)):
+                outcome = asyncio.run(closed_loop(server.port, bodies, 4, seconds))
+                ratios[name].append(own * outcome.wall / max(1, outcome.tokens))
+    limits = {"base64": 1 / MIN_BASE64, "float": 1 / MIN_FLOAT}
+    return [
+        (f"time of a token in {name}, of encode's", (figure(OURS, values, "x", limits[name]),))
+        for name, values in ratios.items()
+    ]
+
+
+def constant_arrival(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Fifty requests a second of one text of 400 words: failures, and the p99."""
+    body = body_of(" ".join(" ".join(bench.texts).split()[:400]))
+    with bench.server() as server:
+        outcome = asyncio.run(arrivals(server.port, [body], 50, bench.seconds(8, 30)))
+    failed = figure(OURS, [float(outcome.failures)], "failures", 0.0)
+    return [("50 a second of 400 words", (failed,)), ("their p99", (figure(OURS, [outcome.quantile(0.99)], "s"),))]
+
+
+def overload(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Twice what the server can do: p99 of what is admitted, against the time of a full queue; and other failures."""
+    with bench.server("--max-queue-tokens", str(QUEUE_TOKENS)) as server:
+        calm = asyncio.run(closed_loop(server.port, bench.passages, 4, bench.seconds(3, 10)))
+        rate = len(calm.seconds) / calm.wall
+        bound = (QUEUE_TOKENS + 4 * 2048) / (calm.tokens / calm.wall)
+        outcome = asyncio.run(arrivals(server.port, bench.passages, 2 * rate, bench.seconds(8, 30)))
+    refused, other = outcome.statuses[429], outcome.failures - outcome.statuses[429]
+    note = f"{refused} of {sum(outcome.statuses.values())} refused"
+    p99 = figure(OURS, [outcome.quantile(0.99)], "s", 1.5 * bound)
+    failed = figure(OURS, [float(other)], "failures", 0.0)
+    return [(f"twice the load, p99 of the admitted ({note})", (p99,)), ("failures but 429", (failed,))]
+
+
+def fairness(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Searches while two clients send 256 passages a request: their p99 in batches of the bulk job."""
+    bulk = [body_of(bench.texts[:256])]
+    queries = [body_of(f"which birds swim in water number {number}") for number in range(64)]
+    with bench.server() as server:
+        searches, heavy = asyncio.run(searches_under_bulk(server.port, queries, bulk, bench.seconds(10, 30)))
+    batch = 2048 / (heavy.tokens / heavy.wall)
+    ratio = searches.quantile(0.99) / batch
+    return [("searches under bulk, p99 in batches", (figure(OURS, [ratio], "x", MAX_BATCHES),))]
+
+
+def gone_clients(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Clients that hang up: what is left in the queue afterwards."""
+    count = int(bench.seconds(1000, 10_000))
+    bodies = [body_of([f"{number} {text}" for text in bench.texts[:4]]) for number in range(97)]
+
+    async def run(port: int) -> float:
+        await hang_ups(port, bodies, count)
+        for _ in range(200):
+            left = await metric(port, "longspan_queue_tokens") + await metric(port, "longspan_requests_in_flight")
+            if left == 0:
+                return 0.0
+            await asyncio.sleep(0.05)
+        return left
+
+    with bench.server() as server:
+        left = asyncio.run(run(server.port))
+    return [(f"left in the queue after {count} hang-ups", (figure(OURS, [left], "tokens", 0.0),))]
+
+
+def sameness(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Vectors under load: how many differ from `encode` in any bit."""
+    texts = bench.texts[:64]
+    truth = np.asarray(bench.encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore"))
+
+    async def run(port: int) -> int:
+        load = asyncio.create_task(closed_loop(port, bench.passages, 3, bench.seconds(5, 20)))
+        connection, wrong, turn = Connection(port), 0, 0
+        while not load.done():
+            part = slice(turn % 48, turn % 48 + 1 + turn % 16)
+            found = vectors_of(await connection.ask("/v1/embeddings", body_of(texts[part])))
+            wrong += int((found != truth[part]).any(axis=1).sum())
+            turn += 1
+        connection.close()
+        return wrong
+
+    with bench.server() as server:
+        wrong = asyncio.run(run(server.port))
+    return [("vectors under load that encode gives otherwise", (figure(OURS, [float(wrong)], "vectors", 0.0),))]
+
+
+def the_end(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """SIGTERM under load: requests that were sent whole and not answered, and the exit code."""
+
+    async def run(server: ServerProcess) -> tuple[int, int]:
+        load = asyncio.create_task(until_it_ends(server.port, bench.passages, 8))
+        await asyncio.sleep(2.0)
+        server.popen.send_signal(signal.SIGTERM)
+        return await load
+
+    with bench.server() as server:
+        answered, lost = asyncio.run(run(server))
+        code = server.popen.wait(60)
+    return [
+        (f"requests lost at SIGTERM, of {answered}", (figure(OURS, [float(lost)], "requests", 0.0),)),
+        ("exit code", (figure(OURS, [float(abs(code))], "", 0.0),)),
+    ]
+
+
+def soak(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Minutes of mixed load: the memory of the last fifth beside the first's, start left aside."""
+    seconds = float(os.environ.get("LONGSPAN_BENCH_SOAK", "600"))
+    mixed = [*bench.passages, *(body_of(f"query {number}") for number in range(50))]
+    seen: list[float] = []
+
+    async def run(server: ServerProcess) -> Outcome:
+        load = asyncio.create_task(closed_loop(server.port, mixed, 4, seconds))
+        while not load.done():
+            await asyncio.sleep(seconds / 200)
+            seen.append(server.resident_mb)
+        return await load
+
+    with bench.server() as server:
+        outcome = asyncio.run(run(server))
+    fifth = len(seen) // 5
+    growth = float(np.median(seen[-fifth:]) / np.median(seen[fifth // 2 : fifth + fifth // 2]))
+    return [
+        (f"memory after {seconds:.0f} s, of the beginning's", (figure(OURS, [growth], "x", MAX_GROWTH),)),
+        ("failures meanwhile", (figure(OURS, [float(outcome.failures)], "failures", 0.0),)),
+        ("memory at the end", (figure(OURS, [seen[-1]], "MB"),)),
+    ]
+
+
+def beside_peer(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+    """One text a request: the load of arrivals that each server answers within the same p99."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return []
+    bodies = [body_of(text) for text in bench.texts[:64]]
+    answers = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ours = [sys.executable, "-m", "longspan", "serve", bench.model, "--port", "0", "--no-log"]
+    theirs = [sys.executable, "-m", f"{__package__}.peer", bench.model, str(port)]
+    starts: dict[str, Callable[[], ServerProcess]] = {
+        OURS: lambda: ServerProcess(ours),
+        PEER: lambda: ServerProcess(theirs, port),
+    }
+    within = 0.25  # seconds, p99
+    for name, start in starts.items():
+        with running(start()) as server:
+            best = _most_within(server.port, bodies, within, bench.seconds(4, 10))
+        answers.append(figure(name, [1 / best], "s"))
+    return [(f"a request at the highest load whose p99 is {1000 * within:.0f} ms", tuple(answers))]
+
+
+def _most_within(port: int, bodies: list[bytes], within: float, seconds: float) -> float:
+    """The highest of rates, each a quarter above the one before, that is answered within the p99."""
+    best, rate = 1.0, 4.0
+    while True:
+        outcome = asyncio.run(arrivals(port, bodies, rate, seconds))
+        if outcome.failures or outcome.quantile(0.99) > within:
+            return best
+        best, rate = rate, rate * 1.25
+
+
+PARTS: Final[dict[str, Callable[[Bench], list[tuple[str, tuple[Entry, ...]]]]]] = {
+    "latency": added_latency,
+    "throughput": throughput,
+    "arrival": constant_arrival,
+    "overload": overload,
+    "fairness": fairness,
+    "hang-ups": gone_clients,
+    "sameness": sameness,
+    "end": the_end,
+    "peer": beside_peer,
+    "soak": soak,
+}
+
+
+def run(setting: Setting) -> Report:
+    """The parts in turn; the soak in the full form, or where `--cases` names it. Raises: OSError, a server fails."""
+    watch = Watch.now()
+    model = str(model_folder(setting.model))
+    encoder = load_ours(setting.model, "float32", setting.threads)
+    texts = draw_texts(PASSAGES, [SEED])
+    bench = Bench(setting, model, encoder, texts)
+    results: list[Result] = []
+    for name, part in PARTS.items():
+        wanted = re.search(setting.only, name) if setting.only else name != "soak" or not setting.is_short
+        if not wanted or (name == "peer" and setting.peers is not None and PEER not in setting.peers):
+            continue
+        for what, entries in part(bench):
+            results.append(Result("serve", {"figure": what}, entries))
+            print(result_text(results[-1]), flush=True)
+    return new_report(tuple(results), setting, watch)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("bench.serve.bench_serve", __doc__, run))
