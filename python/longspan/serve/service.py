@@ -46,7 +46,7 @@ log = logging.getLogger("longspan.serve")
 
 INLINE_CHARACTERS: Final = 4096  # of a request, up to which it is tokenized without a change of threads
 INLINE_VALUES: Final = 1 << 16  # of an answer, up to which vectors are finished without one
-WARM_UP_WORDS: Final = (1, 16, 64, 256)
+WARM_UP_TEXTS: Final = tuple("word " * count for count in (1, 16, 64, 256))
 # What a job's failure is to a client, and the status where it is not the kind's own.
 FAULTS: Final[Mapping[type[SchedulerError], tuple[ErrorKind, int | None]]] = {
     QueueFullError: ("overloaded", None),
@@ -104,6 +104,18 @@ class Service:
     def retire(self) -> None:
         """Be not ready any more, so that no new work is sent here; what comes all the same is done."""
         self.state, self.why = "draining", "the server is stopping"
+
+    def load_now(self) -> None:
+        """Load the models and run each once, in the caller's thread: for those who begin without a loop.
+
+        Raises: what `Encoder` raises; SchedulerError, a first pass failed.
+        """
+        for model in self.models.all:
+            model.load()
+            runner, works = warm_up_work(model, WARM_UP_TEXTS)
+            self.scheduler.submit(runner, works).future.result()
+            model.is_warm = True
+        self.state, self.why = "ready", ""
 
     async def stop(self) -> None:
         """Refuse what comes, finish what is here within the drain timeout, and end."""
@@ -267,8 +279,7 @@ class Service:
 
     async def _warm_up(self, model: ServedModel) -> None:
         """A real pass over texts from short to long."""
-        texts = ["word " * count for count in WARM_UP_WORDS]
-        runner, works = warm_up_work(model, texts)
+        runner, works = warm_up_work(model, WARM_UP_TEXTS)
         await asyncio.wrap_future(self.scheduler.submit(runner, works).future)
         model.is_warm = True
 
@@ -283,7 +294,7 @@ class Service:
                     log.info("%s was idle for %g s, and is let go", model.name, seconds)
 
 
-def warm_up_work(model: ServedModel, texts: list[str]) -> tuple[Runner, list[Work]]:
+def warm_up_work(model: ServedModel, texts: Sequence[str]) -> tuple[Runner, list[Work]]:
     """A job that runs every stage of a model."""
     if model.kind == "multi-vector":
         return TokenRunner(model, "document", None, None), [Work(text, len(text) // 4) for text in texts]
