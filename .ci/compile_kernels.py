@@ -37,6 +37,7 @@ ARCHITECTURE_OF = "longspan.kernels.attention_varlen_forward.architecture"
 # Bytes of shared memory that a block may have; what runs on sm_80 also runs on sm_86 and sm_89, which have least.
 SHARED = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TYPES = {
+    torch.float64: "*fp64",
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",

@@ -15,6 +15,7 @@ from longspan.kernels import (
     maxsim,
     multi_lora,
     pool_mean,
+    retrofit_step,
     span_mean,
 )
 
@@ -164,6 +165,24 @@ def attention_cases() -> list[Case]:
     return [*cases, attention_backward(64, BF16), attention_backward(128, BF16), attention_backward(64, F32)]
 
 
+def retrofit(dim: int, has_all: bool) -> Case:
+    def call() -> None:
+        indices, weights = rows(8192, dtype=torch.int32), rows(8192, dtype=F32)
+        indptr, vectors = torch.arange(0, 8193, 8), rows(TOKENS, dim, dtype=F32)
+        nothing = dict.fromkeys(("base", "anchor", "sums", "sum_indptr", "sum_indices", "sum_weights", "scale"))
+        if has_all:
+            one = rows(TOKENS, dtype=F32)
+            nothing = {"base": vectors, "anchor": one, "sums": rows(8, dim, dtype=F32), "sum_indptr": indptr}
+            nothing |= {"sum_indices": indices, "sum_weights": weights, "scale": one}
+        squares = rows(TOKENS, dtype=torch.float64) if has_all else None
+        divisor = None if has_all else rows(TOKENS, dtype=F32)
+        given = (vectors, indptr, indices, weights)
+        retrofit_step.retrofit_step(*given, **nothing, divisor=divisor, squares=squares, out=None)
+        retrofit_step.group_sums(vectors, indptr[:9], indices[:64], scale=nothing["scale"], out=None)
+
+    return Case(f"retrofit {dim} {'all' if has_all else 'plain'}", call)
+
+
 CASES: list[Case] = [
     *attention_cases(),
     *(norms(dim, dtype) for dim in (128, 768, 1024) for dtype in (F16, BF16, F32)),
@@ -178,5 +197,6 @@ CASES: list[Case] = [
     scores("", 768, F16, F16, 32),
     scores("backward", 128, F16, F16, 32),
     scores("", 128, F32, F16, 32),
+    *(retrofit(dim, has_all) for dim in (384, 768) for has_all in (False, True)),
     *(means(dim, dtype) for dim in (768, 1024) for dtype in (BF16, F32)),
 ]

@@ -1,0 +1,227 @@
+"""What RETRO costs on a made database: reading it, a step, the memory; beside scipy.sparse and the published loops.
+
+    python -m bench.relations.scale [--values 1000000] [--pairs 10000000] [--dim 384] [--peers] [--growth] [--json FILE]
+                                    [--plot FILE.svg]
+
+`--peers` takes turns with scipy at the whole size, and with the published code's structure at 10^4 values. `--growth`
+runs smaller databases too: time a step against values (pairs ten times as many) and against pairs (values the same).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.quality.plot import Line, line_chart
+from bench.relations.made import make
+from bench.relations.peers import published_step, scipy_step
+from longspan import _core
+from longspan.relations import Database
+from longspan.relations.graph import make_graph
+from longspan.relations.settings import make_settings
+from longspan.relations.solvers import run_series
+from longspan.relations.system import System, optimum_system, series_system
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one database took."""
+
+    values: int
+    pairs: int
+    nonzeros: int  # of P
+    group_members: int
+    dim: int
+    read_seconds: float
+    system_seconds: float
+    step_seconds: float  # median of the steps of RN
+    gathered_gb: float  # bytes of rows that a step reads
+    memory_ratio: float  # peak while solving over 2 n d floats and CSR
+    isa: str
+    threads: int
+
+
+def measure(path: Path, dim: int, steps: int) -> Cost:
+    """Read, make the system, run RN."""
+    started = time.perf_counter()
+    plan = Database(path).plan()
+    read = time.perf_counter() - started
+    before = _resident()
+    base = _vectors(len(plan.nodes), dim)
+    absent = np.zeros(len(base), bool)
+    how = make_settings("rn", 1, 0, 3, 1, steps, "anchor", 1e-6)
+    started = time.perf_counter()
+    system = series_system(make_graph(plan), base, absent, how.strengths)
+    made = time.perf_counter() - started
+    times = [time.perf_counter()]
+    _forget_peak()
+    run_series(system, base, absent, steps, lambda _: times.append(time.perf_counter()))
+    peak = _peak() - before
+    csr = system.product.indices.nbytes + system.product.weights.nbytes + system.product.indptr.nbytes
+    terms = len(system.product.indices) + len(system.group_indices) + len(system.corrections.indices)
+    return Cost(
+        values=len(plan.nodes),
+        pairs=sum(relation.count for relation in plan.relations),
+        nonzeros=len(system.product.indices),
+        group_members=len(system.group_indices),
+        dim=dim,
+        read_seconds=read,
+        system_seconds=made,
+        step_seconds=statistics.median(b - a for a, b in pairwise(times[:-1])),  # the last one measures itself
+        gathered_gb=terms * dim * 4 / 1e9,
+        memory_ratio=peak / (2 * base.nbytes + csr),
+        isa=_core.isa(),
+        threads=_core.num_threads(),
+    )
+
+
+def beside_scipy(path: Path, dim: int, rounds: int) -> dict[str, Any]:
+    """Medians of one RN step each, in turn, on the same system; both start from the same vectors."""
+    plan = Database(path).plan()
+    base = _vectors(len(plan.nodes), dim)
+    system = series_system(make_graph(plan), base, np.zeros(len(base), bool), _strengths("rn"))
+    out = np.empty_like(base)
+
+    def ours() -> np.ndarray:
+        for start in range(0, dim, 64):
+            columns = slice(start, min(start + 64, dim))
+            system.step(base[:, columns], base[:, columns], columns, out[:, columns])
+        return out
+
+    return _contest({"longspan": ours, "scipy": scipy_step(system, base, base)}, rounds)
+
+
+def beside_published(folder: Path, dim: int) -> dict[str, Any]:
+    """The same of RO at 10^4 values against the published structure."""
+    plan = Database(make(folder / "small.db", 10_000, 100_000)).plan()
+    base, graph = _vectors(len(plan.nodes), dim), make_graph(plan)
+    how = _strengths("ro")
+    system: System = optimum_system(graph, base, np.zeros(len(base), bool), how, "anchor")
+    out = np.empty_like(base)
+
+    def ours() -> np.ndarray:
+        system.step(base, base, slice(0, dim), out)
+        return out
+
+    return _contest({"longspan": ours, "published": published_step(graph, how, base, base)}, 5)
+
+
+def _contest(runs: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[str, Any]:
+    """Medians in seconds and the ratio, after both have given the same."""
+    ours, other = runs
+    expected = runs[other]()
+    apart = float(np.abs(runs[ours]() - expected).max() / np.abs(expected).max())
+    if apart > 1e-5:
+        raise AssertionError(f"{ours} and {other} differ by {apart:.1e} of the largest value")
+    del expected
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    return {**medians, "ratio": medians[other] / medians[ours], "difference": apart}
+
+
+def _strengths(solver: str) -> Any:
+    return make_settings(solver, 1, 0, 3, None, 1, "anchor", 1e-6).strengths
+
+
+def _vectors(rows: int, dim: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    found = rng.standard_normal((rows, dim), np.float32)
+    found /= np.sqrt(np.float32(dim))
+    return found
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def growth(folder: Path, dim: int, values: int, pairs: int) -> dict[str, list[Cost]]:
+    """Smaller ones: by values with as many pairs a value, and by pairs with the same values."""
+    by_values, by_pairs = [], []
+    for part in (16, 8, 4, 2):
+        path = make(folder / f"v{part}.db", values // part, pairs // part)
+        by_values.append(measure(path, dim, 4))
+        path.unlink()
+        path = make(folder / f"p{part}.db", values // 4, pairs // part)
+        by_pairs.append(measure(path, dim, 4))
+        path.unlink()
+    return {"values": by_values, "pairs": by_pairs}
+
+
+def plot(costs: dict[str, list[Cost]]) -> str:
+    """Time a step over what it should grow with; a level line is linear."""
+    panels = {}
+    for name, found in costs.items():
+        points = [(float(getattr(c, name)), 1e6 * c.step_seconds / c.gathered_gb / 1e3) for c in found]
+        panels[f"by {name}"] = [Line("ms a GB", points)]
+    return line_chart(panels, x_label="values or pairs", y_label="ms of a step a GB of rows gathered")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser("bench.relations.scale", description=__doc__)
+    parser.add_argument("--values", type=int, default=1_000_000)
+    parser.add_argument("--pairs", type=int, default=10_000_000)
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--database", type=Path, help="one that was made before; it is made here if it is not there")
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args(argv)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as place:
+        path = args.database or Path(place) / "made.db"
+        if not path.exists():
+            started = time.perf_counter()
+            make(path, args.values, args.pairs)
+            print(f"made in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        found["whole"] = asdict(measure(path, args.dim, args.steps))
+        print(json.dumps(found["whole"]), flush=True)
+        if args.peers:
+            found["scipy"] = beside_scipy(path, args.dim, 3)
+            print(json.dumps(found["scipy"]), flush=True)
+            found["published"] = beside_published(Path(place), args.dim)
+            print(json.dumps(found["published"]), flush=True)
+        if args.growth:
+            costs = growth(Path(place), args.dim, args.values, args.pairs)
+            found["growth"] = {name: [asdict(cost) for cost in each] for name, each in costs.items()}
+            print(json.dumps(found["growth"]), flush=True)
+            if args.plot:
+                args.plot.write_text(plot(costs), encoding="utf-8")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
