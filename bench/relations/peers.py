@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def scipy_step(system: System, base: np.ndarray, vectors: np.ndarray) -> Callable[[], np.ndarray]:
     """One step by the best that scipy has: three products of float32 CSR and dense rows, then the epilogue in NumPy."""
-    import scipy.sparse
+    import scipy.sparse  # type: ignore[import-untyped]
 
     size, groups = len(base), len(system.group_indptr) - 1
 
