@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from answerable import ANSWERS, DOCUMENT, QUESTIONS, TEXTS
-from longspan import Encoder
+from longspan import Encoder, Reranker
 
 haystack = pytest.importorskip("haystack", reason="needs longspan[haystack]")
 adapter = pytest.importorskip("longspan.integrations.haystack")
@@ -116,3 +116,21 @@ def test_wrong_use(golden: Path, encoder: Encoder) -> None:
         adapter.LongspanDocumentEmbedder(encoder).run([haystack.Document(meta={"a": 1})])
     with pytest.raises(TypeError, match=r"encode: texts\[0\] must be a str, got int"):
         adapter.LongspanTextEmbedder(encoder).run(5)
+
+
+def test_a_ranker_keeps_the_best_documents(golden: Path) -> None:
+    reranker = Reranker(golden / "rerank-bert" / "model")
+    given = [haystack.Document(content=text, meta={"title": "t"}) for text in TEXTS]
+    ranker = adapter.LongspanRanker(reranker, top_k=3)
+    kept = ranker.run(QUESTIONS[0], given)["documents"]
+    expected = reranker.rank(QUESTIONS[0], TEXTS, 3)
+    assert [one.score for one in kept] == [entry["score"] for entry in expected]
+    assert [one.content for one in kept] == [TEXTS[entry["corpus_id"]] for entry in expected]
+    assert len(ranker.run(QUESTIONS[0], given, top_k=2)["documents"]) == 2
+    assert asyncio.run(ranker.run_async(QUESTIONS[0], given))["documents"] == kept
+    titled = adapter.LongspanRanker(reranker, meta_fields_to_embed=["title"]).run(QUESTIONS[0], given)["documents"]
+    assert titled[0].score == reranker.rank(QUESTIONS[0], [f"t\n{text}" for text in TEXTS])[0]["score"]
+    again = adapter.LongspanRanker.from_dict(ranker.to_dict())
+    assert again.run(QUESTIONS[0], given)["documents"] == kept
+    few = adapter.LongspanRanker(reranker, score_threshold=expected[1]["score"]).run(QUESTIONS[0], given)
+    assert len(few["documents"]) == 2

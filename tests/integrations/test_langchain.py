@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from answerable import ANSWERS, DOCUMENT, QUESTIONS, TEXTS
-from longspan import Encoder
+from longspan import Encoder, Reranker
 
 pytest.importorskip("langchain_core", reason="needs longspan[langchain]")
 documents = pytest.importorskip("langchain_core.documents")
@@ -78,3 +78,19 @@ def test_wrong_use(golden: Path, encoder: Encoder) -> None:
         store.embedding.embed_documents(["a", 2])
     with pytest.raises(TypeError, match=r"encode: texts\[0\] must be a str, got NoneType"):
         store.similarity_search(None)
+
+
+def test_a_reranker_keeps_the_best_documents(golden: Path) -> None:
+    reranker = Reranker(golden / "rerank-bert" / "model")
+    given = [documents.Document(page_content=text, metadata={"place": place}) for place, text in enumerate(TEXTS)]
+    compressor = adapter.LongspanReranker(reranker, top_n=3)
+    kept = compressor.compress_documents(given, QUESTIONS[0])
+    expected = reranker.rank(QUESTIONS[0], TEXTS, 3)
+    assert [one.metadata for one in kept] == [
+        {"place": entry["corpus_id"], "relevance_score": entry["score"]} for entry in expected
+    ]
+    assert asyncio.run(compressor.acompress_documents(given, QUESTIONS[0])) == kept
+    assert "relevance_score" not in given[0].metadata
+    assert compressor.compress_documents([], QUESTIONS[0]) == []
+    with pytest.raises(ValueError, match="top_k must be 1 or more"):
+        adapter.LongspanReranker(reranker, top_n=0)

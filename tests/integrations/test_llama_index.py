@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from answerable import ANSWERS, DOCUMENT, QUESTIONS, TEXTS
-from longspan import Encoder
+from longspan import Encoder, Reranker
 
 core = pytest.importorskip("llama_index.core", reason="needs longspan[llama-index]")
 adapter = pytest.importorskip("longspan.integrations.llama_index")
@@ -73,3 +73,17 @@ def test_wrong_use(golden: Path, encoder: Encoder) -> None:
         adapter.LateChunkNodeParser(encoder, chunk_tokens=0)
     with pytest.raises(TypeError, match=r"encode: texts\[1\] must be a str, got int"):
         adapter.LongspanEmbedding(encoder).get_text_embedding_batch(["a", 2])
+
+
+def test_a_reranker_keeps_the_best_nodes(golden: Path) -> None:
+    schema = pytest.importorskip("llama_index.core.schema")
+    reranker = Reranker(golden / "rerank-bert" / "model")
+    nodes = [schema.NodeWithScore(node=schema.TextNode(text=text), score=0.5) for text in TEXTS]
+    postprocessor = adapter.LongspanRerank(reranker, top_n=3, keep_retrieval_score=True)
+    kept = postprocessor.postprocess_nodes(nodes, query_str=QUESTIONS[0])
+    expected = reranker.rank(QUESTIONS[0], TEXTS, 3)
+    assert [one.score for one in kept] == [entry["score"] for entry in expected]
+    assert [one.node.get_content() for one in kept] == [TEXTS[entry["corpus_id"]] for entry in expected]
+    assert {one.node.metadata["retrieval_score"] for one in kept} == {0.5}
+    with pytest.raises(ValueError, match="a query is needed"):
+        postprocessor.postprocess_nodes(nodes)

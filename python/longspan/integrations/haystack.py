@@ -1,4 +1,4 @@
-"""longspan under Haystack 3: embedders for queries and for documents, and late chunking.
+"""longspan under Haystack 3: embedders for queries and for documents, a ranker, and late chunking.
 
 from longspan.integrations.haystack import LongspanDocumentEmbedder
 pipeline.add_component("embedder", LongspanDocumentEmbedder("jinaai/jina-embeddings-v3"))
@@ -7,6 +7,7 @@ pipeline.add_component("embedder", LongspanDocumentEmbedder("jinaai/jina-embeddi
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +17,10 @@ from longspan.encoder import Encoder
 from longspan.integrations import missing
 from longspan.integrations.late_chunks import LateChunking
 from longspan.integrations.text_embedding import TextEmbedding
+from longspan.integrations.text_reranking import Activation, TextReranking
 from longspan.late_chunking.document_chunks import ChunkRule
 from longspan.pipeline.options import OnTruncate
+from longspan.reranker import Reranker
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -32,7 +35,7 @@ class _Component:
 
     _arguments: Mapping[str, object]
 
-    def _keep(self, encoder: Encoder, arguments: Mapping[str, object]) -> None:
+    def _keep(self, encoder: Encoder | Reranker, arguments: Mapping[str, object]) -> None:
         kept = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
         self._arguments = {**kept, "model": encoder.name}
 
@@ -138,7 +141,10 @@ class LongspanDocumentEmbedder(_Component):
 
         Raises: ValueError, a document has no text.
         """
-        texts = [self._text(place, document) for place, document in enumerate(documents)]
+        texts = [
+            _joined("LongspanDocumentEmbedder", place, document, self._fields, self._separator)
+            for place, document in enumerate(documents)
+        ]
         vectors = self._embedding.documents(texts, show_progress_bar=self._progress_bar)
         return {"documents": [replace(one, embedding=vector) for one, vector in zip(documents, vectors, strict=True)]}
 
@@ -147,9 +153,61 @@ class LongspanDocumentEmbedder(_Component):
         """The same, in a thread."""
         return await asyncio.to_thread(self.run, documents)
 
-    def _text(self, place: int, document: Document) -> str:
-        fields = [str(document.meta[name]) for name in self._fields if document.meta.get(name) is not None]
-        return self._separator.join([*fields, _content("LongspanDocumentEmbedder", place, document)])
+
+@component
+class LongspanRanker(_Component):
+    """A Reranker as Haystack's ranker: the best documents of a query, best first, with its scores.
+
+    Args:
+        model: a Reranker, or what it opens.
+        top_k: documents to keep; None for all.
+        activation_fn, max_length, on_truncate: as `Reranker.predict`.
+        meta_fields_to_embed: fields of a document's meta that go before its content, where it has them.
+        embedding_separator: what stands between these parts.
+        score_threshold: leave out documents with a lower score.
+    Raises: TypeError or ValueError, an argument is wrong for this model, and what `Reranker` raises; at once.
+    """
+
+    def __init__(
+        self,
+        model: Reranker | str | os.PathLike[str],
+        *,
+        top_k: int | None = 10,
+        activation_fn: Activation | None = None,
+        max_length: int | None = None,
+        on_truncate: OnTruncate = "warn",
+        meta_fields_to_embed: Sequence[str] = (),
+        embedding_separator: str = "\n",
+        score_threshold: float | None = None,
+    ) -> None:
+        arguments = {**locals(), "meta_fields_to_embed": list(meta_fields_to_embed)}
+        options = {"activation_fn": activation_fn, "max_length": max_length, "on_truncate": on_truncate}
+        self._reranking = TextReranking(model, "LongspanRanker", top_k=top_k, **options)  # type: ignore[arg-type]
+        self._fields = list(meta_fields_to_embed)
+        self._separator = embedding_separator
+        self._threshold = score_threshold
+        self._keep(self._reranking.reranker, arguments)
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:
+        """The documents that are kept, each with its score; those given stay as they are.
+
+        Raises: ValueError, a document has no text.
+        """
+        texts = [
+            _joined("LongspanRanker", place, document, self._fields, self._separator)
+            for place, document in enumerate(documents)
+        ]
+        ranking = self._reranking.rank(query, texts, top_k)
+        least = -math.inf if self._threshold is None else self._threshold
+        return {"documents": [replace(documents[place], score=score) for place, score in ranking if score >= least]}
+
+    @component.output_types(documents=list[Document])
+    async def run_async(
+        self, query: str, documents: list[Document], top_k: int | None = None
+    ) -> dict[str, list[Document]]:
+        """The same, in a thread."""
+        return await asyncio.to_thread(self.run, query, documents, top_k)
 
 
 @component
@@ -208,6 +266,12 @@ class LongspanLateChunkSplitter(_Component):
     async def run_async(self, documents: list[Document]) -> dict[str, list[Document]]:
         """The same, in a thread."""
         return await asyncio.to_thread(self.run, documents)
+
+
+def _joined(function: str, place: int, document: Document, fields: Sequence[str], separator: str) -> str:
+    """The content behind these fields of the meta, where it has them."""
+    given = [str(document.meta[name]) for name in fields if document.meta.get(name) is not None]
+    return separator.join([*given, _content(function, place, document)])
 
 
 def _content(function: str, place: int, document: Document) -> str:

@@ -1,4 +1,4 @@
-"""longspan under LangChain: an Embeddings, and late chunking.
+"""longspan under LangChain: an Embeddings, a reranker, and late chunking.
 
 from longspan.integrations.langchain import LongspanEmbeddings
 store = InMemoryVectorStore(LongspanEmbeddings("jinaai/jina-embeddings-v3"))
@@ -14,12 +14,16 @@ from longspan.encoder import Encoder
 from longspan.integrations import missing
 from longspan.integrations.late_chunks import LateChunking
 from longspan.integrations.text_embedding import TextEmbedding
+from longspan.integrations.text_reranking import Activation, TextReranking
 from longspan.late_chunking.document_chunks import ChunkRule
 from longspan.pipeline.options import OnTruncate
+from longspan.reranker import Reranker
 
 try:
-    from langchain_core.documents import BaseDocumentTransformer, Document
+    from langchain_core.callbacks import Callbacks
+    from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
     from langchain_core.embeddings import Embeddings
+    from pydantic import ConfigDict, PrivateAttr
 except ImportError as error:
     raise missing("langchain", error) from error
 
@@ -63,6 +67,42 @@ class LongspanEmbeddings(Embeddings):
     def embed_query(self, text: str) -> list[float]:
         """The vector of a query."""
         return self._embedding.query(text)
+
+
+class LongspanReranker(BaseDocumentCompressor):
+    """A Reranker as LangChain's document compressor, which ContextualCompressionRetriever takes: the best documents of
+    a query, best first, each with its score as `relevance_score` in its metadata.
+
+    Args:
+        model: a Reranker, or what it opens.
+        top_n: documents to keep; None for all.
+        activation_fn, max_length, on_truncate: as `Reranker.predict`.
+    Raises: TypeError or ValueError, an argument is wrong for this model, and what `Reranker` raises; at once.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    _reranking: TextReranking = PrivateAttr()
+
+    def __init__(
+        self,
+        model: Reranker | str | os.PathLike[str],
+        *,
+        top_n: int | None = 3,
+        activation_fn: Activation | None = None,
+        max_length: int | None = None,
+        on_truncate: OnTruncate = "warn",
+    ) -> None:
+        super().__init__()
+        options = {"activation_fn": activation_fn, "max_length": max_length, "on_truncate": on_truncate}
+        self._reranking = TextReranking(model, "LongspanReranker", top_k=top_n, **options)  # type: ignore[arg-type]
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None
+    ) -> list[Document]:
+        """The documents that are kept; those given stay as they are."""
+        ranking = self._reranking.rank(query, [document.page_content for document in documents])
+        kept = ((documents[place], score) for place, score in ranking)
+        return [one.model_copy(update={"metadata": {**one.metadata, "relevance_score": score}}) for one, score in kept]
 
 
 class LateChunkEmbeddings(Embeddings, BaseDocumentTransformer):

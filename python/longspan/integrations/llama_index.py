@@ -1,4 +1,4 @@
-"""longspan under LlamaIndex: an embedding model, and late chunking as a node parser.
+"""longspan under LlamaIndex: an embedding model, a reranker, and late chunking as a node parser.
 
 from longspan.integrations.llama_index import LongspanEmbedding
 Settings.embed_model = LongspanEmbedding("jinaai/jina-embeddings-v3")
@@ -15,15 +15,18 @@ from longspan.encoder import Encoder
 from longspan.integrations import missing
 from longspan.integrations.late_chunks import LateChunking
 from longspan.integrations.text_embedding import TextEmbedding
+from longspan.integrations.text_reranking import Activation, TextReranking
 from longspan.late_chunking.document_chunks import ChunkRule
 from longspan.pipeline.options import OnTruncate
+from longspan.reranker import Reranker
 
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.bridge.pydantic import PrivateAttr
     from llama_index.core.node_parser import NodeParser
     from llama_index.core.node_parser.node_utils import build_nodes_from_splits
-    from llama_index.core.schema import BaseNode
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 except ImportError as error:
     raise missing("llama-index", error) from error
 
@@ -90,6 +93,57 @@ class LongspanEmbedding(BaseEmbedding):
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return await asyncio.to_thread(self._get_text_embeddings, texts)
+
+
+class LongspanRerank(BaseNodePostprocessor):
+    """A Reranker as LlamaIndex's node postprocessor: the best nodes of a query, best first, with its scores.
+
+    Args:
+        model: a Reranker, or what it opens.
+        top_n: nodes to keep; None for all.
+        keep_retrieval_score: put the score that a node came with into its metadata, as "retrieval_score".
+        activation_fn, max_length, on_truncate: as `Reranker.predict`.
+        settings: of LlamaIndex's BaseNodePostprocessor, such as callback_manager.
+    Raises: TypeError or ValueError, an argument is wrong for this model, and what `Reranker` raises; at once.
+    """
+
+    _reranking: TextReranking = PrivateAttr()
+    _keeps_score: bool = PrivateAttr()
+
+    def __init__(
+        self,
+        model: Reranker | str | os.PathLike[str],
+        *,
+        top_n: int | None = 2,
+        keep_retrieval_score: bool = False,
+        activation_fn: Activation | None = None,
+        max_length: int | None = None,
+        on_truncate: OnTruncate = "warn",
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        options = {"activation_fn": activation_fn, "max_length": max_length, "on_truncate": on_truncate}
+        self._reranking = TextReranking(model, "LongspanRerank", top_k=top_n, **options)  # type: ignore[arg-type]
+        self._keeps_score = keep_retrieval_score
+
+    @classmethod
+    def class_name(cls) -> str:
+        """What LlamaIndex calls it."""
+        return "LongspanRerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        if query_bundle is None:
+            raise ValueError("LongspanRerank: a query is needed: give query_str or query_bundle")
+        texts = [node.node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+        kept: list[NodeWithScore] = []
+        for place, score in self._reranking.rank(query_bundle.query_str, texts):
+            node = nodes[place]
+            if self._keeps_score:
+                node.node.metadata["retrieval_score"] = node.score
+            kept.append(NodeWithScore(node=node.node, score=score))
+        return kept
 
 
 class LateChunkNodeParser(NodeParser):

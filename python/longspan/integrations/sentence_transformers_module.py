@@ -18,6 +18,7 @@ from longspan.integrations import engine_options, missing
 from longspan.integrations.checkpoint_copy import copy_checkpoint
 from longspan.multi_vector import MultiVectorEncoder
 from longspan.pipeline.options import OnTruncate
+from longspan.reranker import Reranker
 
 try:
     import torch
@@ -39,7 +40,7 @@ class CheckpointModule(InputModule):
     forward_kwargs: ClassVar[set[str]] = {"task"}
     save_in_root = False  # what is saved is a whole checkpoint with a modules.json of its own
 
-    def __init__(self, encoder: Encoder | MultiVectorEncoder, on_truncate: OnTruncate) -> None:
+    def __init__(self, encoder: Encoder | MultiVectorEncoder | Reranker, on_truncate: OnTruncate) -> None:
         super().__init__()
         if on_truncate not in ON_TRUNCATE:
             raise ValueError(f"on_truncate must be one of {', '.join(ON_TRUNCATE)}, got {on_truncate!r}")
@@ -48,8 +49,8 @@ class CheckpointModule(InputModule):
         self._has_warned = False
 
     def get_embedding_dimension(self) -> int:
-        """Values of a vector."""
-        return self.encoder.dim
+        """Values of a vector, or of a pair's logits."""
+        return self.encoder.num_labels if isinstance(self.encoder, Reranker) else self.encoder.dim
 
     def save(self, output_path: str, *args: object, **kwargs: object) -> None:
         """Copy the checkpoint's files, which are safetensors always, and these settings to `output_path`. Adapters that
