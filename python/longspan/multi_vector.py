@@ -15,6 +15,7 @@ from longspan.integers import checked_int
 from longspan.late_interaction.colbert import ColbertTokenizer
 from longspan.late_interaction.colbert_rules import SKIP_RULES, override, read_rules
 from longspan.late_interaction.token_head import STANFORD, load_projection
+from longspan.late_interaction.token_places import TokenPlaces, token_places
 from longspan.late_interaction.token_vectors import TokenInput, TokenJob, encode_tokens
 from longspan.models.encoder import TextEncoder
 from longspan.models.expansion import ExpansionEncoder
@@ -28,7 +29,7 @@ from longspan.pipeline.pipeline import Pipeline
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
-from longspan.text.tasks import Task, adapter_numbers, role_prompts, role_task, spread
+from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread
 from longspan.text.tokenizer import TextTokenizer
 from longspan.vectors.origin import Origin
 
@@ -210,6 +211,23 @@ class MultiVectorEncoder(LoadedModel):
             on_truncate=on_truncate,
         )
         return self._encode(job, texts, task, show_progress_bar, modality)
+
+    def token_places(
+        self, inputs: Input | Sequence[Input], role: Role = "document", *, modality: str | None = None
+    ) -> list[TokenPlaces]:
+        """What each vector of `encode_queries` or `encode_documents` stands for, by their default arguments: characters
+        of a text, or a cell of an image. No model is run.
+
+        Raises: as they do.
+        """
+        check_choice("token_places", "role", role, ("query", "document"))
+        given = read_inputs("token_places", inputs, modality, self.modalities)
+        tasks = spread(role_task(None, role, self.spec.tasks), len(given.items))
+        prompts = role_prompts(tasks, role, self.prompts, self.spec.tasks)
+        limit = self.query_maxlen if role == "query" else self.doc_maxlen
+        rule = self._tokenizer.rules.skip_rule
+        parts = (role, rule, limit, self._tokenizer, self._vision)
+        return token_places("token_places", given.items, prompts, *parts)
 
     def score(self, queries: TokenArrays, documents: TokenArrays | MultiVectorStore) -> np.ndarray:
         """(num_queries, num_docs) f32 by MaxSim of what `encode_*` gave; see `late_interaction.score`.

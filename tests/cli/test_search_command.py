@@ -366,7 +366,7 @@ def test_info_of_a_store_of_token_vectors(tmp_path: Path, capsys: pytest.Capture
         (["build", "i", "-", "--model", "m", "--resume"], "--resume needs input files"),
         (["build", "i", "absent.txt", "--model", "m"], "absent.txt: no such file"),
         (["build", "i", "v.npy", "--model", "m"], "v.npy holds vectors; give --vectors"),
-        (["build", "i", "in.pdf", "--model", "m"], ".parquet .pq .md .markdown .rst); say it with --format"),
+        (["build", "i", "in.odd", "--model", "m"], ".rst .pdf .avif .bmp .gif .jp2 .jpeg"),
         (["build", "no/i", "in.txt", "--model", "m"], "does not exist"),
         (["build", "i", "in.txt", "--vectors"], "in.txt: vectors are read from .npy and .parquet files"),
         (["build", "i", "cube.npy", "--vectors"], r"cube.npy must hold vectors, (n, dim) of floats, or (n, dim / 8)"),
@@ -390,7 +390,7 @@ def test_errors_are_one_sentence(
     monkeypatch.chdir(lines.parent)
     for name, shape in {"v": (3, 16), "cube": (2, 2, 2), "long": (200, 16), "other": (3, 8)}.items():
         np.save(f"{name}.npy", np.ones(shape, np.float32))
-    Path("in.pdf").touch()
+    Path("in.odd").touch()
     assert main(["search", *words]) == 1
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
@@ -23,6 +23,7 @@ from longspan.cli.embedding.options import (
 )
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
+from longspan.cli.embedding.stream import Given
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
 from longspan.late_chunking.chunking import ChunkUnit
@@ -180,8 +181,8 @@ def _work(encoder: Encoder, request: ChunkRequest) -> Work[Chunks]:
         assert isinstance(found, list), "encode_chunks of a list gives a list"
         return found
 
-    def make(documents: list[str]) -> tuple[Vectors, list[Chunks]]:
-        found = chunked(documents)
+    def make(documents: Sequence[Given]) -> tuple[Vectors, list[Chunks]]:
+        found = chunked([str(document) for document in documents])  # pictures are not read here
         return np.concatenate([np.empty((0, dim), np.float32), *(chunks.embeddings for chunks in found)]), found
 
     def kept(number: int, record: Record, chunks: Chunks) -> list[str]:

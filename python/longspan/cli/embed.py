@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from longspan.cli.embedding.options import (
 )
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
-from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with
+from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Given, Role, encode_with
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
 from longspan.pipeline.options import OnTruncate
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
     from longspan.encoder import Encoder
 
 DESCRIPTION = """\
-Turn each text of the inputs into a vector, in order.
+Turn each text, image or page of the inputs into a vector, in order.
 
 Inputs are read as a stream and may be larger than memory. Their format is told by the suffix, or by --format:
   text      .txt .text        a text a line, an empty line too; with --whole-file, of any suffix, a text a file
   jsonl     .jsonl .ndjson    an object a line
   csv, tsv  .csv .tsv         a header line, quotes as spreadsheets write them
   parquet   .parquet .pq      needs pip install 'longspan[parquet]'
-All but Parquet may be gzipped (.gz). `-` is standard input. Texts are UTF-8.
+  image     .png .jpg .webp   and others: one vector each, by a model that reads images; pip install 'longspan[images]'
+  pdf       .pdf              a vector a page, drawn at 150 dots an inch
+All files of text but Parquet may be gzipped (.gz). `-` is standard input. Texts are UTF-8.
 
 The output is written aside and renamed when it is whole: an error, Ctrl-C or a full disk leaves none.
   .npy      an array (texts, dim)
@@ -47,6 +50,7 @@ examples:
   longspan embed sentence-transformers/all-MiniLM-L6-v2 notes.txt -o notes.npy
   longspan embed BAAI/bge-small-en-v1.5 corpus.jsonl.gz --field body --keep id --document -o corpus.parquet --resume
   longspan embed ./my-model questions.csv --column question --query --precision ubinary -o questions.npy
+  longspan embed jinaai/jina-clip-v2 pictures/*.jpg report.pdf --keep file --keep page -o pictures.parquet
   sort -u words.txt | longspan embed ./my-model - --format text -o - | head -1
 
 int8 and uint8 codes depend on the least and greatest value of each dimension. These are taken from all texts of the
@@ -79,7 +83,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_vector_options(parser)
     writing = parser.add_argument_group("writing")
-    add_writing_options(writing, "write this field too, as often as wanted; text has the fields text, file and line")
+    add_writing_options(
+        writing,
+        "write this field too, as often as wanted; text has text, file and line, an image file, a page these and page",
+    )
     add_model_options(parser)
 
 
@@ -110,7 +117,7 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
     """A row a text."""
     encode = encode_with(encoder, request)
 
-    def make(texts: list[str]) -> tuple[Vectors, list[None]]:
+    def make(texts: Sequence[Given]) -> tuple[Vectors, list[None]]:
         return encode(texts), [None] * len(texts)
 
     def kept(_number: int, record: Record, _: None) -> list[str]:
@@ -136,7 +143,7 @@ def _summary(request: EmbedRequest, done: Done) -> tuple[EmbedSummary, str]:
 
 
 def _layout(request: EmbedRequest) -> Layout:
-    return Layout(whole="all" if request.whole_file else "none")
+    return Layout(whole="all" if request.whole_file else "none", takes_pictures=True)
 
 
 run = RowsCommand(EmbedRequest, _layout, _work, _summary).run

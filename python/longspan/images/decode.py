@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
+from longspan.images.pages import PdfPage
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What an image may be given as: pixels, an image of Pillow's, a file, or a file's contents.
-ImageInput: TypeAlias = "np.ndarray | Image | str | os.PathLike[str] | bytes"
+# What an image may be given as: pixels, an image of Pillow's, a page, a file, or a file's contents.
+ImageInput: TypeAlias = "np.ndarray | Image | PdfPage | str | os.PathLike[str] | bytes"
 
 # What Pillow reads for us: formats of pixels alone. Others call programs (EPS), or draw (WMF).
-FORMATS: Final = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-SUFFIXES: Final = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
-)
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS: Final = 89_000_000  # of one image: 267 MB as bytes. Pillow itself begins to warn just above
 WIDE_MODES: Final = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits; "I" has 32, of which files use 16
 ALPHA_MODES: Final = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -38,18 +37,20 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
 
     Args:
         image: (height, width, 3) uint8, or (height, width) for grey, or with a fourth channel of opacity; an image of
-            Pillow's; the path of a file; the contents of one.
+            Pillow's; a page of a PDF; the path of a file; the contents of one.
         name: what the caller calls it, for messages.
     Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, of another format or shape, empty or
         too large; FileNotFoundError; ImportError, Pillow is needed and not installed.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, name)
+    if isinstance(image, PdfPage):
+        return image.read(name)
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
         if not path.is_file():
             raise FileNotFoundError(f"{name}: {path} is missing, or is not a file")
-        return _decode(path, f"{name}: {path}")
+        return _decode(path, name if name == str(image) else f"{name}: {path}")
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(image), name)
     if hasattr(image, "getexif") and hasattr(image, "convert"):  # without an import of Pillow
@@ -90,7 +91,9 @@ def _decode(source: Path | io.BytesIO, name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that is wrong, and of sizes, which are checked
-            with Pillow.open(source, formats=FORMATS) as opened:
+            Pillow.init()
+            known = [format for format in FORMATS if format in Pillow.OPEN]
+            with Pillow.open(source, formats=known) as opened:
                 return _from_pillow(opened, name)
     except (MemoryError, ValueError) as error:
         if isinstance(error, ValueError) and str(error).startswith(name):

@@ -25,6 +25,7 @@ class TokenRow:
     """One text's tokens."""
 
     ids: np.ndarray  # (n,) int32
+    offsets: np.ndarray  # (n, 2) int32, characters of the text, (0, 0) of what is none of its
     truncated: int  # tokens of the text that were cut off
 
 
@@ -53,7 +54,15 @@ class ColbertTokenizer:
         rows = self._rows(texts, max_length, prompts, self._query_marker)
         if self.expansion_id is None:
             return rows
-        return [TokenRow(self._expanded(row.ids, max_length, self.expansion_id), row.truncated) for row in rows]
+        added = [max_length - len(row.ids) for row in rows]
+        return [
+            TokenRow(
+                self._expanded(row.ids, max_length, self.expansion_id),
+                np.concatenate([row.offsets, np.zeros((count, 2), np.int32)]),
+                row.truncated,
+            )
+            for row, count in zip(rows, added, strict=True)
+        ]
 
     def documents(self, texts: Sequence[str], max_length: int, prompts: str | Sequence[str] = "") -> list[TokenRow]:
         """The ids of each prompt and document, cut to `max_length`."""
@@ -99,9 +108,12 @@ class ColbertTokenizer:
     ) -> list[TokenRow]:
         if marker is None:
             encoded = self._tokenizer.encode(texts, prompt=prompts, max_length=max_length)
-            return [TokenRow(text.ids, text.truncated) for text in encoded]
+            return [TokenRow(text.ids, text.offsets, text.truncated) for text in encoded]
         encoded = self._tokenizer.encode(texts, prompt=prompts, max_length=max_length - 1)
-        return [TokenRow(np.insert(text.ids, 1, marker), text.truncated) for text in encoded]
+        return [
+            TokenRow(np.insert(text.ids, 1, marker), np.insert(text.offsets, 1, 0, axis=0), text.truncated)
+            for text in encoded
+        ]
 
     def _expanded(self, ids: np.ndarray, length: int, filler: int) -> np.ndarray:
         filled = np.full(length, filler, np.int32)

@@ -74,6 +74,11 @@ def is_late_interaction(checkpoint: Checkpoint) -> bool:
     return STANFORD in checkpoint.tensor_names
 
 
+def makes_both(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is made for token vectors as well as for one vector, as jina-embeddings-v4 is."""
+    return not checkpoint.modules and V4 in checkpoint.tensor_names
+
+
 def load_projection(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -> Projection:
     """The layers from (tokens, hidden_size) to (tokens, dim), without adapters, packed for `engine`.
 

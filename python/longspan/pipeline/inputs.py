@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from longspan.images.pages import PdfPage
 from longspan.text.tokenizer import checked_texts
 
 Modality = Literal["text", "image", "audio", "video"]
@@ -103,7 +104,7 @@ def _is_image(value: object) -> bool:
     """Whether it is an image by its type: pixels, or an image of Pillow's, which need not be installed."""
     if isinstance(value, np.ndarray):
         return value.dtype == np.uint8 and value.ndim in (2, 3)
-    return hasattr(value, "getexif") and hasattr(value, "convert")
+    return isinstance(value, PdfPage) or (hasattr(value, "getexif") and hasattr(value, "convert"))
 
 
 def _parts(caller: str, item: object, name: str, modality: str | None) -> tuple[Part, ...]:

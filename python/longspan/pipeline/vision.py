@@ -101,6 +101,14 @@ class Vision:
             for found, image in zip(features, images, strict=True)
         ]
 
+    def row_ids(self, image: Patches) -> tuple[np.ndarray, int, tuple[int, int]]:
+        """Of the row in which the language side reads an image: its ids, the place of the first of the image's tokens,
+        and how many rows and columns of them there are."""
+        assert self._template is not None
+        grid = image.grid[1] // self.patches.merge, image.grid[2] // self.patches.merge
+        row = self._template.row(np.empty((grid[0] * grid[1], 0), np.float32), grid)
+        return row.ids, int(row.feature_places[0]), grid
+
     def _tail(self, tokens: bool) -> tuple[Tail, Select]:
         if self._merger is not None:
             cell = self.patches.cell

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from longspan.ops.maxsim_tokens import Int8Tokens, Tokens
 from longspan.search import files
 from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids, live_ids, without
 from longspan.search.late_interaction import Ranked, TokenArrays, checked_top_k, token_arrays
@@ -25,6 +26,7 @@ from longspan.search.token_rows import (
     TokenStore,
     concatenate,
     live,
+    spans,
     stored,
     with_joined_tail,
 )
@@ -209,6 +211,20 @@ class MultiVectorStore:
         is_single = isinstance(queries, np.ndarray) and queries.ndim == 2
         return StoreResult(ids[0], scores[0]) if is_single else StoreResult(ids, scores)
 
+    def vectors(self, id: int) -> np.ndarray:
+        """What the store holds of a document: (tokens, dim) f32, of sign bits +1 and -1.
+
+        Raises: ValueError, there is no document of that id; IndexFileError, its part of the files is damaged.
+        """
+        wanted = check_ids(_OWNER, "vectors", np.array([id]))
+        for segment in self._segments:
+            rows = segment.find(wanted)
+            rows = rows[rows >= 0]
+            if len(rows):
+                [start], [stop] = spans(segment, rows)
+                return _floats(segment.rows.vectors(int(start), int(stop)), self.store)
+        raise ValueError(f"MultiVectorStore.vectors: there is no document {id}")
+
     def info(self) -> StoreInfo:
         """What the store holds."""
         segments = self._segments
@@ -306,3 +322,12 @@ def _segments_of(opened: files.Opened[TokenState], *, is_checked: bool) -> tuple
 
 def _num_tokens(segments: Sequence[TokenSegment]) -> int:
     return sum(len(segment.rows.tokens) for segment in segments)
+
+
+def _floats(tokens: Tokens, store: TokenStore) -> np.ndarray:
+    if isinstance(tokens, Int8Tokens):
+        return np.asarray(tokens.values, np.float32) * np.asarray(tokens.scales)[:, None]
+    rows = np.asarray(tokens)
+    if store == "binary":
+        return 2 * np.unpackbits(rows, axis=1).astype(np.float32) - 1
+    return rows.astype(np.float32)

@@ -28,13 +28,13 @@ class Pace:
         wanted = texts * _SECONDS / max(seconds, 1e-6)
         self.texts = int(min(max(wanted, self.texts / 2, self._fewest), self.texts * 2, _MOST))
 
-    def blocks(self, items: Iterable[Item], text_of: Callable[[Item], str]) -> Iterator[list[Item]]:
-        """`items` in order, in blocks of the size that holds when each begins."""
+    def blocks(self, items: Iterable[Item], weight: Callable[[Item], int]) -> Iterator[list[Item]]:
+        """`items` in order, in blocks of the size that holds when each begins; `weight`: its characters."""
         block: list[Item] = []
         characters = 0
         for item in items:
             block.append(item)
-            characters += len(text_of(item))
+            characters += weight(item)
             if len(block) >= self.texts or characters >= _MOST_CHARACTERS:
                 yield block
                 block, characters = [], 0

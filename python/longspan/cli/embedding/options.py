@@ -58,18 +58,18 @@ class ModelOptions:
             num_threads=self.threads,
         )
 
-    def open_either(self, model: str) -> Encoder | MultiVectorEncoder:
-        """The same, of a late-interaction model its own kind of encoder."""
+    def open_either(self, model: str, *, prefers_tokens: bool = False) -> Encoder | MultiVectorEncoder:
+        """The same, of a late-interaction model its own kind of encoder; `prefers_tokens`: of one that is both too."""
         from longspan import MultiVectorEncoder
         from longspan.checkpoint import hub
         from longspan.checkpoint.checkpoint import Checkpoint
-        from longspan.late_interaction.token_head import is_late_interaction
+        from longspan.late_interaction.token_head import is_late_interaction, makes_both
 
         folder = hub.resolve(
             model, revision=self.revision, cache_dir=self.cache_dir, local_files_only=self.local_files_only
         )
         with closing(Checkpoint.open(folder)) as checkpoint:
-            has_tokens = is_late_interaction(checkpoint)
+            has_tokens = is_late_interaction(checkpoint) or (prefers_tokens and makes_both(checkpoint))
         if not has_tokens:
             return self.open(model)
         return MultiVectorEncoder(

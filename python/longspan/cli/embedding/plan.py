@@ -51,6 +51,7 @@ class Layout:
         whole: which files are one text.
         before, after: columns of its own, before and behind those that the user keeps.
         has_file: the name of a file that is one text is kept unasked.
+        takes_pictures: images and pages of PDF files are read too.
         is_beside: a .npy output has its rows' fields in a file beside it, .jsonl.
     """
 
@@ -59,6 +60,7 @@ class Layout:
     after: tuple[str, ...] = ()
     has_file: bool = False
     is_beside: bool = False
+    takes_pictures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
         format=request.format,
         whole_file=layout.whole == "all",
         takes_prose=layout.whole == "text",
+        takes_pictures=layout.takes_pictures,
     )
     to = output_format(request.output, request.to)
     _check_options(request, layout, to, as_json=as_json)

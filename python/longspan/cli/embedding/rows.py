@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -23,7 +23,7 @@ from longspan.cli.console.terminal import count, rate, tell
 from longspan.cli.embedding.options import ModelOptions, from_args
 from longspan.cli.embedding.plan import Layout, Plan, RowsRequest, make_plan
 from longspan.cli.embedding.precision import calibration_ranges, needs_ranges, ranges_of
-from longspan.cli.embedding.stream import Made, Tally, embedded, good_records
+from longspan.cli.embedding.stream import Given, Made, Tally, embedded, good_records
 from longspan.cli.files.readers import BadRow, Record, Selection, read_records
 from longspan.cli.files.stage import Stage, Vectors, stage_folder
 from longspan.cli.files.writers import STDOUT, publish, write_jsonl
@@ -52,7 +52,7 @@ class Work(Generic[Made]):
         fewest: texts of a block at least.
     """
 
-    make: Callable[[list[str]], tuple[Vectors, list[Made]]]
+    make: Callable[[Sequence[Given]], tuple[Vectors, list[Made]]]
     kept: Callable[[int, Record, Made], list[str]]
     dim: int
     noun: str
@@ -162,7 +162,7 @@ def _made(
     request = plan.request
     good = good_records(_records(plan), tally, keep=request.keep, skip_bad=request.skip_bad)
 
-    def make(texts: list[str]) -> tuple[Vectors, list[Made]]:
+    def make(texts: Sequence[Given]) -> tuple[Vectors, list[Made]]:
         vectors, made = work.make(texts)
         return quantize(vectors), made
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Role = Literal["query", "document"]
 Made = TypeVar("Made")  # what a block of texts becomes
 TEXTS_A_BLOCK = 32  # at least: enough to keep the kernels busy
+PICTURE_CHARACTERS = 1_000_000  # what an image counts for in a block: a few of them keep the kernels busy for seconds
+Given = str | dict[str, object]  # what an encoder takes: a text, or {"image": ...}
 
 
 class EncodeOptions(Protocol):
@@ -53,12 +55,12 @@ class EncodeOptions(Protocol):
     def batch_tokens(self) -> int | None: ...
 
 
-def encode_with(encoder: Encoder, options: EncodeOptions) -> Callable[[list[str]], Vectors]:
-    """Texts to (n, dim) float32, by the encoder's method for the role and with the other options."""
+def encode_with(encoder: Encoder, options: EncodeOptions) -> Callable[[Sequence[Given]], Vectors]:
+    """Texts and images to (n, dim) float32, by the encoder's method for the role and with the other options."""
     methods = {None: encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
     method = methods[options.role]
 
-    def encode(texts: list[str]) -> Vectors:
+    def encode(texts: Sequence[Given]) -> Vectors:
         vectors = method(
             texts,
             task=options.task,
@@ -132,7 +134,7 @@ def good_records(
 
 def embedded(
     records: Iterator[Record],
-    encode: Callable[[list[str]], Made],
+    encode: Callable[[Sequence[Given]], Made],
     tally: Tally,
     *,
     inputs: Sequence[Input],
@@ -162,14 +164,19 @@ def embedded(
     with progress_bar(total, "B" if in_bytes else noun, show=None) as advance:
         for record in islice(records, done):
             advance(record.size if in_bytes else 1)
-        for block in pace.blocks(records, lambda record: record.text):
+        for block in pace.blocks(records, _weight):
             started = time.perf_counter()
             try:
                 with tally.truncation():
-                    vectors = encode([record.text for record in block])
+                    vectors = encode([record.input for record in block])
             except ValueError as error:
                 raise CommandError(f"{error} (in the {noun}s from {block[0].place} to {block[-1].place})") from error
             yield vectors, block
             pace.took(len(block), time.perf_counter() - started)
             tally.rows += len(block)
             advance(sum(record.size for record in block) if in_bytes else len(block))
+
+
+def _weight(record: Record) -> int:
+    """Characters, or what stands for them."""
+    return len(record.text) if record.picture is None else PICTURE_CHARACTERS

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from longspan.cli.console.failures import CommandError
+from longspan.images.suffixes import SUFFIXES
 
-Format = Literal["text", "jsonl", "csv", "tsv", "parquet"]
+Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "image", "pdf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 STDIN = "-"
 
@@ -28,6 +29,7 @@ _BY_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+PICTURES: tuple[Format, ...] = ("image", "pdf")  # for commands that embed them
 _PROSE = (".md", ".markdown", ".rst")  # text, for commands that read files whole
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -60,9 +62,15 @@ class Input:
 
 
 def find_inputs(
-    names: Sequence[str], *, format: Format | None = None, whole_file: bool = False, takes_prose: bool = False
+    names: Sequence[str],
+    *,
+    format: Format | None = None,
+    whole_file: bool = False,
+    takes_prose: bool = False,
+    takes_pictures: bool = False,
 ) -> list[Input]:
-    """Check that every input can be read, before any slow work; `takes_prose`: Markdown and the like are text.
+    """Check that every input can be read, before any slow work; `takes_prose`: Markdown and the like are text;
+    `takes_pictures`: images and PDF files are taken.
 
     Raises: FileNotFoundError, no such file; CommandError, a folder, an input named twice, or a format that neither
         the suffix nor `format` tells.
@@ -79,7 +87,12 @@ def find_inputs(
             raise FileNotFoundError(f"{name}: no such file")
         if path is not None and path.is_dir():
             raise CommandError(f"{name} is a folder; name the files in it, for example {name.rstrip('/')}/*.txt")
-        inputs.append(Input(name, path, "text" if whole_file else format or _format_of(name, takes_prose)))
+        found = format or _picture_of(name)
+        if found is None or (whole_file and found not in PICTURES):
+            found = "text" if whole_file else _format_of(name, takes_prose, takes_pictures)
+        if found in PICTURES:
+            _check_picture(name, found, takes_pictures)
+        inputs.append(Input(name, path, found))
     return inputs
 
 
@@ -111,7 +124,19 @@ def _without_mark(source: Input, handle: Iterable[bytes]) -> Iterator[bytes]:
     yield from lines
 
 
-def _format_of(name: str, takes_prose: bool) -> Format:
+def _picture_of(name: str) -> Format | None:
+    suffix = Path(name).suffix.lower()
+    return "pdf" if suffix == ".pdf" else "image" if suffix in SUFFIXES else None
+
+
+def _check_picture(name: str, format: Format, takes_pictures: bool) -> None:
+    if not takes_pictures:
+        raise CommandError(f"{name} is {'an image' if format == 'image' else 'a PDF file'}; here texts are read")
+    if name == STDIN:
+        raise CommandError("standard input cannot be an image or a PDF file; name a file")
+
+
+def _format_of(name: str, takes_prose: bool, takes_pictures: bool) -> Format:
     if name == STDIN:
         raise CommandError(f"standard input has no suffix; say what it is with --format {'|'.join(FORMATS)}")
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
@@ -121,7 +146,8 @@ def _format_of(name: str, takes_prose: bool) -> Format:
         return "text"
     found = _BY_SUFFIX.get(suffixes[-1]) if suffixes else None
     if found is None:
-        known = " ".join((*_BY_SUFFIX, *(_PROSE if takes_prose else ())))
+        pictures = (".pdf", *sorted(SUFFIXES)) if takes_pictures else ()
+        known = " ".join((*_BY_SUFFIX, *(_PROSE if takes_prose else ()), *pictures))
         raise CommandError(f"{name}: the suffix does not tell the format ({known}); say it with --format")
     return found
 

@@ -12,11 +12,17 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count
-from longspan.cli.files.inputs import Input, check_column, named, read_lines, read_whole
+from longspan.cli.files.inputs import PICTURES, Input, check_column, named, read_lines, read_whole
 from longspan.cli.files.parquet import read_rows
+from longspan.cli.files.pictures import read_pictures
+
+if TYPE_CHECKING:
+    from longspan.images.pages import PdfPage
 
 _MAX_CSV_FIELD = 2**31 - 1  # the most that the csv module takes everywhere; its own default is 128 kB
 
@@ -32,12 +38,19 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One text. `place` is its file and line; `kept` its kept fields as one JSON object; `size` its bytes of input."""
+    """One text, or one image. `place` is its file and line or page; `kept` its kept fields as one JSON object; `size`
+    its bytes of input; `picture` the image, whose `text` is what is known to stand in it."""
 
     text: str
     kept: str
     place: str
     size: int
+    picture: Path | PdfPage | None = None
+
+    @property
+    def input(self) -> str | dict[str, object]:
+        """What an encoder takes."""
+        return self.text if self.picture is None else {"image": self.picture}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,9 @@ def read_records(inputs: Sequence[Input], selection: Selection) -> Iterator[Reco
     Raises: CommandError, a file that cannot be read as its format at all (no such column, damaged, UTF-16).
     """
     for source in inputs:
-        if selection.whole_file:
+        if source.format in PICTURES:
+            yield from _pictures(source, selection)
+        elif selection.whole_file:
             yield _whole_file(source, selection)
         elif source.format == "text":
             yield from _text_lines(source, selection)
@@ -65,6 +80,18 @@ def read_records(inputs: Sequence[Input], selection: Selection) -> Iterator[Reco
                 yield _record(row, selection, place, size)
         else:
             yield from _csv_rows(source, selection, delimiter="\t" if source.format == "tsv" else ",")
+
+
+def _pictures(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
+    """The image, or the pages."""
+    for row, picture, place, size in read_pictures(source):
+        if picture is None:
+            yield BadRow(place, size)
+            continue
+        kept = {name: row[name] for name in selection.keep if name in row}
+        text = row.get("text")
+        kept_json = json.dumps(kept, ensure_ascii=False)
+        yield Record(text if isinstance(text, str) else "", kept_json, place, size, picture)
 
 
 def _whole_file(source: Input, selection: Selection) -> Record | BadRow:

@@ -36,6 +36,7 @@ from longspan.cli.search.tokens import (
     check_build,
     check_kind,
     encode_either,
+    has_tokens,
     is_late_interaction,
     new_store,
 )
@@ -78,7 +79,10 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
     texts = find_inputs([request.texts], format=request.format) if request.texts else []
     settings, about = make_settings(request, folder, options), describe_run(request, inputs)
     index, first = find_present(request, folder, about)
-    encoder = None if request.vectors else options.open_either(settings.model or "")
+    wants_tokens = request.token_vectors or (index is not None and has_tokens(index))
+    encoder = None if request.vectors else options.open_either(settings.model or "", prefers_tokens=wants_tokens)
+    if request.token_vectors and (encoder is None or not is_late_interaction(encoder)):
+        raise CommandError("--token-vectors is for models that make them; this one makes one vector a text")
     if encoder is not None and is_late_interaction(encoder):
         check_build(request)
     elif encoder is not None and index is None:  # documents are ranked by the dot product, which is the cosine then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from longspan.cli.embedding.options import ModelOptions, add_model_options, from
 from longspan.cli.files.inputs import FORMATS
 from longspan.cli.search.build import BuildSummary, build
 from longspan.cli.search.plan import BuildRequest
-from longspan.cli.search.query import QueryRequest, as_json, as_text, query
+from longspan.cli.search.query import QueryRequest, Sources, as_json, as_text, query
+from longspan.cli.search.show import Shown, check_show, page_of
 from longspan.cli.search.sources import FILE_CHUNK_TOKENS, VECTORS_COLUMN
 
 DESCRIPTION = """\
@@ -36,8 +38,10 @@ BUILD_DESCRIPTION = f"""\
 Add documents to an index.
 
 Texts, with --model: files of text (.txt .md .rst) are cut into passages of at most {FILE_CHUNK_TOKENS} tokens, at
-paragraphs and sentences; rows of .jsonl, .csv, .tsv and .parquet stay whole. Blank texts are left out. All but Parquet
-may be gzipped. `-` is standard input.
+paragraphs and sentences; rows of .jsonl, .csv, .tsv and .parquet stay whole. Blank texts are left out. All of these but
+Parquet may be gzipped. `-` is standard input.
+
+Images (.png .jpg .webp and others) and pages of .pdf, by a model that reads images: each is a document.
 
 Vectors, with --vectors: .npy (n, dim) of floats, or of uint8 codes; or .parquet with a column {VECTORS_COLUMN!r}, as
 `longspan embed` writes them, and the texts in its column --field.
@@ -49,6 +53,7 @@ examples:
   longspan search build notes.index notes/*.md --model sentence-transformers/all-MiniLM-L6-v2
   longspan search build corpus.index corpus.jsonl.gz --field body --keep id --model BAAI/bge-small-en-v1.5
   longspan search build notes.index more.md --append
+  longspan search build papers.index papers/*.pdf figures/*.png --model jinaai/jina-embeddings-v4 --token-vectors
   longspan search build big.index vectors.npy --vectors --texts texts.jsonl --model BAAI/bge-small-en-v1.5
 """
 QUERY_DESCRIPTION = """\
@@ -60,6 +65,7 @@ examples:
   longspan search query notes.index how do I reset my password
   longspan search query notes.index --file questions.txt --top-k 5 --json > answers.jsonl
   longspan search query notes.index opening hours --rerank BAAI/bge-reranker-base --candidates 100
+  longspan search query papers.index which curve falls first --show answers.html
   echo "opening hours" | longspan search query notes.index
 """
 _RAW = argparse.RawDescriptionHelpFormatter
@@ -110,6 +116,9 @@ def run(args: argparse.Namespace) -> None:
         return
     args.words = tuple(args.words)
     request = from_args(QueryRequest, args)
+    if request.show is not None:
+        _show(request, from_args(ModelOptions, args), as_json=args.json)
+        return
     for number, answer in enumerate(query(request, from_args(ModelOptions, args))):
         if args.json:
             print(as_json(answer), flush=True)
@@ -117,6 +126,21 @@ def run(args: argparse.Namespace) -> None:
             print(
                 "\n" * (number > 0) + as_text(answer, is_full=request.full, shows_query=not request.words), flush=True
             )
+
+
+def _show(request: QueryRequest, options: ModelOptions, *, as_json: bool) -> None:
+    """Write the page aside, then put it in its place; a person is told where it is."""
+    assert request.show is not None
+    check_show(request.show, as_json=as_json)
+    sources = Sources()
+    answers = list(query(request, options, sources))
+    page = page_of(Shown(answers, sources.index, sources.encoder))
+    beside = f"{request.show}.new"
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(page)
+    os.replace(beside, request.show)
+    if is_terminal(sys.stderr):
+        print(f"{request.show}: {count(len(answers), 'answer')}; open it in a browser", file=sys.stderr)
 
 
 def _report(summary: BuildSummary, *, as_json: bool) -> None:
@@ -165,6 +189,9 @@ def _configure_build(parser: argparse.ArgumentParser) -> None:
         "--on-truncate", choices=("warn", "error", "ignore"), default="warn", help="for longer texts (default: warn)"
     )
     meaning.add_argument("--batch-tokens", type=positive, metavar="N", help="tokens to compute on at a time")
+    meaning.add_argument(
+        "--token-vectors", action="store_true", help="a vector of each token, of a model that makes both kinds"
+    )
 
     index = parser.add_argument_group("index")
     index.add_argument(
@@ -214,6 +241,11 @@ def _configure_query(parser: argparse.ArgumentParser) -> None:
     finding.add_argument("--rerank", metavar="MODEL", help="a reranker, which orders the candidates by reading them")
     finding.add_argument(
         "--candidates", type=positive, default=50, metavar="N", help="documents that --rerank reads (default: 50)"
+    )
+    parser.add_argument(
+        "--show",
+        metavar="FILE.html",
+        help="write a page instead: hits with pictures and, of token vectors, which word of the question matched where",
     )
     parser.add_argument("--full", action="store_true", help="print whole documents, not their beginnings")
     parser.add_argument("--json", action="store_true", help="print a JSON object a question")

@@ -73,6 +73,8 @@ class Document:
     start: int | None  # characters of the source's text, where it is a part of it
     end: int | None
     fields: Mapping[str, object]  # those of --keep
+    file: str | None = None  # of an image or a page: where it lies
+    page: int | None = None  # from 1
 
 
 def read_settings(folder: Path) -> tuple[Settings, Run]:
@@ -129,7 +131,8 @@ class Documents:
             if line["id"] != id:
                 raise ValueError
             start, end, fields = line.get("start"), line.get("end"), line.get("fields", {})
-            return Document(id, line["text"], line["source"], start, end, fields)
+            picture = line.get("file"), line.get("page")
+            return Document(id, line["text"], line["source"], start, end, fields, *picture)
         except (ValueError, KeyError, TypeError) as error:
             raise IndexFileError(f"{self._path} was altered: there is no document at byte {id}; restore it") from error
 

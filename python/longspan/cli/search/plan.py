@@ -50,6 +50,7 @@ class BuildRequest:
     max_length: int | None
     on_truncate: Literal["warn", "error", "ignore"]
     batch_tokens: int | None
+    token_vectors: bool
     store: Store | TokenStore
     center: Center
     query_sample: str | None
@@ -81,7 +82,7 @@ def checked_inputs(request: BuildRequest) -> list[Input]:
     if not request.vectors:
         if (array := next((name for name in request.inputs if name.endswith(".npy")), None)) is not None:
             raise CommandError(f"{array} holds vectors; give --vectors")
-        return find_inputs(request.inputs, format=request.format, takes_prose=True)
+        return find_inputs(request.inputs, format=request.format, takes_prose=True, takes_pictures=True)
     for name in request.inputs:
         if not name.endswith((".npy", ".parquet", ".pq")):
             raise CommandError(f"{name}: vectors are read from .npy and .parquet files")

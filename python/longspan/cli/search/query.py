@@ -26,11 +26,19 @@ from longspan.cli.files.stage import Vectors
 from longspan.cli.search.index_folder import Document, Documents, Settings, load_index, read_settings
 from longspan.cli.search.plan import Encoding
 from longspan.cli.search.sources import open_vectors
-from longspan.cli.search.tokens import TokenRows, check_kind, check_prompts, encode_either, is_late_interaction
+from longspan.cli.search.tokens import (
+    TokenRows,
+    check_kind,
+    check_prompts,
+    encode_either,
+    has_tokens,
+    is_late_interaction,
+)
 from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
+    from longspan.cli.search.tokens import AnyEncoder
     from longspan.reranker import Reranker
     from longspan.search import BinaryIndex, MultiVectorStore
 
@@ -61,6 +69,7 @@ class QueryRequest:
     rerank: str | None
     candidates: int
     full: bool
+    show: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +88,18 @@ class Answer:
 
     query: str
     hits: list[Hit]
+    vectors: np.ndarray | None = None  # the question's: (dim,), or (tokens, dim)
 
 
-def query(request: QueryRequest, options: ModelOptions) -> Iterator[Answer]:
-    """The answers, in the order of the questions, as they come.
+class Sources:
+    """What `query` opened to answer; a page shows more of it than the answers."""
+
+    index: SearchIndex
+    encoder: AnyEncoder | None = None
+
+
+def query(request: QueryRequest, options: ModelOptions, sources: Sources | None = None) -> Iterator[Answer]:
+    """The answers, in the order of the questions, as they come; `sources` is told what they are made from.
 
     Raises: CommandError, FileNotFoundError, IndexFileError: what is wrong with the request or the index.
     """
@@ -98,7 +115,9 @@ def query(request: QueryRequest, options: ModelOptions) -> Iterator[Answer]:
     if request.rerank and request.vectors:
         raise CommandError("--rerank reads questions, which --vectors has none of; ask by words or by --file")
     reranker = options.open_reranker(request.rerank) if request.rerank else None
-    blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings, index)
+    sources = Sources() if sources is None else sources
+    sources.index = index
+    blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings, sources)
     with closing(Documents(folder)) as documents:
         for texts, vectors in blocks:
             if reranker is None:
@@ -131,8 +150,9 @@ def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
     return "\n".join(line for line in lines if line) if answer.hits else "\n".join([*lines, "  nothing was found"])
 
 
-def _asked(request: QueryRequest, options: ModelOptions, settings: Settings, index: SearchIndex) -> Iterator[Questions]:
+def _asked(request: QueryRequest, options: ModelOptions, settings: Settings, sources: Sources) -> Iterator[Questions]:
     """Questions and their vectors. The model is loaded before the first question is asked for."""
+    index = sources.index
     model = request.model or settings.model
     if model is None:
         raise CommandError(f"{request.index} was built from vectors, and no model is known; give --model or --vectors")
@@ -145,7 +165,8 @@ def _asked(request: QueryRequest, options: ModelOptions, settings: Settings, ind
         prompt=request.prompt,
     )
     options = options.with_revision(settings.revision) if request.model is None else options
-    encoder = options.open_either(model)
+    encoder = options.open_either(model, prefers_tokens=has_tokens(index))
+    sources.encoder = encoder
     check_kind(request.index, index, is_late_interaction(encoder))
     if index.origin is not None:
         check_asked(request.index, index.origin, encoder.origin)
@@ -199,9 +220,9 @@ def _found(
         ids, scores = _by_tokens(request, index, vectors)
     else:
         ids, scores = _by_vectors(request, index, vectors)
-    for text, row, values in zip(texts, ids.tolist(), scores.tolist(), strict=True):
+    for number, (text, row, values) in enumerate(zip(texts, ids.tolist(), scores.tolist(), strict=True)):
         hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(zip(row, values), 1)]
-        yield Answer(text, hits)
+        yield Answer(text, hits, vectors[number])
 
 
 def _reranked(request: QueryRequest, reranker: Reranker, answers: list[Answer]) -> Iterator[Answer]:
@@ -217,7 +238,7 @@ def _reranked(request: QueryRequest, reranker: Reranker, answers: list[Answer]) 
             Hit(rank, entry["score"], answer.hits[entry["corpus_id"]].document, entry["corpus_id"] + 1)
             for rank, entry in enumerate(ranking, 1)
         ]
-        yield Answer(answer.query, hits)
+        yield Answer(answer.query, hits, answer.vectors)
 
 
 def _by_tokens(request: QueryRequest, index: SearchIndex, vectors: TokenRows) -> tuple[np.ndarray, np.ndarray]:

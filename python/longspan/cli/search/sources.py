@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +56,9 @@ def text_records(request: BuildRequest, inputs: Sequence[Input], split: Split, t
 
 def _passages(record: Record, split: Split, most: int | None) -> Iterator[Record]:
     """The record's parts of at most so many tokens, or the record; each with its share of the bytes read."""
+    if record.picture is not None:
+        yield _page(record)
+        return
     text, told = record.text, 0
     spans = [(0, len(text))] if most is None else split(text, most)
     fields = {} if record.kept == "{}" else {"fields": json.loads(record.kept)}
@@ -66,6 +71,20 @@ def _passages(record: Record, split: Split, most: int | None) -> Iterator[Record
         size = record.size * end // len(text) - told
         told += size
         yield Record(passage, line, record.place, size)
+
+
+def _page(record: Record) -> Record:
+    """The record of an image, with its line: where it lies, and what text is known to stand in it."""
+    from longspan.images.pages import PdfPage
+
+    picture = record.picture
+    if isinstance(picture, PdfPage):
+        where: dict[str, object] = {"file": os.path.realpath(picture.path), "page": picture.number}
+    else:
+        where = {"file": os.path.realpath(str(picture))}
+    fields = {} if record.kept == "{}" else {"fields": json.loads(record.kept)}
+    told = {"text": record.text or None, "source": record.place, **where, **fields}
+    return replace(record, kept=json.dumps(told, ensure_ascii=False))
 
 
 def vector_blocks(request: BuildRequest, inputs: Sequence[Input], texts: Sequence[Input]) -> Iterator[DocumentBlock]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.embedding.stream import encode_with
+from longspan.cli.embedding.stream import Given, encode_with
 from longspan.cli.files.stage import Vectors
 from longspan.cli.search.plan import BuildRequest, Encoding
 
@@ -32,27 +32,32 @@ def is_late_interaction(encoder: AnyEncoder) -> TypeIs[MultiVectorEncoder]:
     return isinstance(encoder, MultiVectorEncoder)
 
 
-def check_kind(name: str, index: SearchIndex, has_tokens: bool) -> None:
-    """Raises: CommandError, the index does not hold what the model makes."""
+def has_tokens(index: SearchIndex) -> bool:
+    """Whether it holds token vectors."""
     from longspan.search import MultiVectorStore
 
-    if isinstance(index, MultiVectorStore) != has_tokens:
-        held, made = ("one vector a text", "token vectors") if has_tokens else ("token vectors", "one vector a text")
+    return isinstance(index, MultiVectorStore)
+
+
+def check_kind(name: str, index: SearchIndex, makes_tokens: bool) -> None:
+    """Raises: CommandError, the index does not hold what the model makes."""
+    if has_tokens(index) != makes_tokens:
+        held, made = ("one vector a text", "token vectors") if makes_tokens else ("token vectors", "one vector a text")
         raise CommandError(f"{name} holds {held}, but these are {made}; take the model it was built with")
 
 
-def encode_either(encoder: AnyEncoder, options: Encoding) -> Callable[[list[str]], Vectors | TokenRows]:
-    """Texts to what the encoder makes of them."""
+def encode_either(encoder: AnyEncoder, options: Encoding) -> Callable[[Sequence[Given]], Vectors | TokenRows]:
+    """Texts and images to what the encoder makes of them."""
     if is_late_interaction(encoder):
         return _encode_tokens_with(encoder, options)
     return encode_with(encoder, options)
 
 
-def _encode_tokens_with(encoder: MultiVectorEncoder, options: Encoding) -> Callable[[list[str]], TokenRows]:
-    """Texts to token vectors, by the encoder's method for the role and with the other options."""
+def _encode_tokens_with(encoder: MultiVectorEncoder, options: Encoding) -> Callable[[Sequence[Given]], TokenRows]:
+    """Texts and images to token vectors, by the encoder's method for the role and with the other options."""
     method = encoder.encode_queries if options.role == "query" else encoder.encode_documents
 
-    def encode(texts: list[str]) -> TokenRows:
+    def encode(texts: Sequence[Given]) -> TokenRows:
         vectors = method(
             texts,
             task=options.task,

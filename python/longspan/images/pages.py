@@ -1,0 +1,83 @@
+"""Pages of PDF files as images, drawn by PDFium (pypdfium2), and the text that lies in them."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pypdfium2
+
+DPI: Final = 150
+POINTS_AN_INCH: Final = 72
+MAX_PAGE_PIXELS: Final = 8_000_000  # a larger page is drawn with fewer dots an inch
+MAX_PAGES: Final = 100_000  # of one file; damaged ones claim more
+_pdfium: Final = threading.Lock()  # the library is one thread's at a time
+
+
+@dataclass(frozen=True, slots=True)
+class PdfPage:
+    """A page of a PDF file; `number` counts from 1."""
+
+    path: Path
+    number: int
+
+    def read(self, name: str = "page") -> np.ndarray:
+        """The page at 150 dots an inch on white, (height, width, 3) uint8; at most 8 million pixels.
+
+        Raises: ValueError, naming it, the file is damaged, or has no such page; FileNotFoundError; ImportError,
+            pypdfium2 is not installed.
+        """
+        with _opened(self.path, name) as document:
+            page = self._page(document, name)
+            width, height = page.get_size()
+            if not (0 < width < 1e6 and 0 < height < 1e6):
+                raise ValueError(f"{name}: page {self.number} of {self.path} has no size that can be drawn")
+            scale = DPI / POINTS_AN_INCH
+            scale = min(scale, (MAX_PAGE_PIXELS / (width * height)) ** 0.5)
+            pixels = page.render(scale=scale, rev_byteorder=True).to_numpy()
+        return np.array(np.broadcast_to(pixels[:, :, :3], (*pixels.shape[:2], 3)))
+
+    def text(self, most: int = 2000) -> str:
+        """The beginning of the text that lies in it; "" where there is none, as in a scan. Raises: as `read`."""
+        with _opened(self.path, str(self.path)) as document:
+            text: str = self._page(document, str(self.path)).get_textpage().get_text_range(0, -1)
+        return " ".join(text.replace("\x00", "").split())[:most].encode("utf-8", "replace").decode()
+
+    def _page(self, document: pypdfium2.PdfDocument, name: str) -> pypdfium2.PdfPage:
+        if not 1 <= self.number <= len(document):
+            raise ValueError(f"{name}: {self.path} has {len(document)} pages, and no page {self.number}")
+        return document[self.number - 1]
+
+
+def count_pages(path: Path) -> int:
+    """How many pages a PDF file has. Raises: as `PdfPage.read`."""
+    with _opened(path, str(path)) as document:
+        return min(len(document), MAX_PAGES)
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[pypdfium2.PdfDocument]:
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise ImportError(f"PDF files need pypdfium2 ({error}); pip install 'longspan[images]'") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: {path} is missing, or is not a file")
+    with _pdfium:
+        try:
+            document = pypdfium2.PdfDocument(path)
+            try:
+                yield document
+            finally:
+                document.close()
+        except (pypdfium2.PdfiumError, ctypes.ArgumentError, MemoryError, OverflowError) as error:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{name}: {path} is no PDF file that can be read: {said}") from error
