@@ -3,8 +3,8 @@
     python -m bench.serve.bench_serve [--model FOLDER] [--full] [--cases REGEX] [--json FILE]
 
 Generator and server share the machine's cores. Every figure has a limit, which is the server's promise; less is better
-in all of them. `--full` runs each load longer and adds the soak: ten minutes, or LONGSPAN_BENCH_SOAK seconds. Beside
-the closed loop and the arrivals runs sentence-transformers behind an ASGI app, where it is installed.
+in all of them. `--full` runs each load longer and adds what the short form leaves out and `--cases` names alone: the
+soak, of ten minutes or LONGSPAN_BENCH_SOAK seconds; and sentence-transformers behind an ASGI app, if it is installed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -49,7 +48,7 @@ from .process import ServerProcess, our_server, running
 if TYPE_CHECKING:
     from longspan import Encoder
 
-BUDGET: Final = 110  # seconds of the short form, about
+BUDGET: Final = 28  # seconds of the short form, about
 PEER: Final = "sentence-transformers"
 MAX_ADDED: Final = 1e-3  # seconds that a query may take beside `encode`, p50
 MIN_BASE64, MIN_FLOAT = 0.85, 0.70  # of the encoder's tokens/s
@@ -73,20 +72,16 @@ class Bench:
         """How long a load runs."""
         return short if self.setting.is_short else full
 
-    def server(self, *options: str) -> AbstractContextManager[ServerProcess]:
-        """See `our_server`."""
-        return our_server(self.model, self.setting.threads, *options)
-
     @property
     def passages(self) -> list[bytes]:
         """Bodies of TEXTS texts each, in base64."""
         return [body_of(self.texts[start : start + TEXTS]) for start in range(0, len(self.texts) - TEXTS + 1, TEXTS)]
 
 
-def added_latency(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def added_latency(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Of one short query, asked again and again: the server's p50 less that of `encode`, in turns."""
     query = "which birds swim in cold water"
-    body, rounds = body_of(query), 5 if bench.setting.is_short else 15
+    body, rounds = body_of(query), 3 if bench.setting.is_short else 15
     served, alone = list[float](), list[float]()
 
     async def ask(port: int) -> float:
@@ -106,30 +101,28 @@ def added_latency(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
             took.append(time.perf_counter() - started)
         return float(np.median(took))
 
-    with bench.server() as server:
-        for _ in range(rounds):
-            alone.append(encode())
-            served.append(asyncio.run(ask(server.port)))
+    for _ in range(rounds):
+        alone.append(encode())
+        served.append(asyncio.run(ask(server.port)))
     added = [each - own for each, own in zip(served, alone, strict=True)]
     whole = (figure(OURS, served, "s"), figure("Encoder.encode", alone, "s"))
     return [("a query, p50", whole), ("what the server adds", (figure(OURS, added, "s", MAX_ADDED),))]
 
 
-def throughput(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def throughput(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Closed loop of four clients with 32 passages a request: how many times as long as `encode` a token takes."""
-    rounds, seconds = 3 if bench.setting.is_short else 7, bench.seconds(4, 15)
+    rounds, seconds = 1 if bench.setting.is_short else 7, bench.seconds(2, 15)
     texts = bench.texts[:256]
     floats = [body.replace(b'"base64"', b'"float"') for body in bench.passages]
     tokens = sum(len(text.ids) for text in bench.encoder.tokenize(texts))
     ratios: dict[str, list[float]] = {"base64": [], "float": []}
-    with bench.server() as server:
-        for _ in range(rounds):
-            started = time.perf_counter()
-            bench.encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore")
-            own = tokens / (time.perf_counter() - started)
-            for name, bodies in (("base64", bench.passages), ("float", floats)):
-                outcome = asyncio.run(closed_loop(server.port, bodies, 4, seconds))
-                ratios[name].append(own * outcome.wall / max(1, outcome.tokens))
+    for _ in range(rounds):
+        started = time.perf_counter()
+        bench.encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore")
+        own = tokens / (time.perf_counter() - started)
+        for name, bodies in (("base64", bench.passages), ("float", floats)):
+            outcome = asyncio.run(closed_loop(server.port, bodies, 4, seconds))
+            ratios[name].append(own * outcome.wall / max(1, outcome.tokens))
     limits = {"base64": 1 / MIN_BASE64, "float": 1 / MIN_FLOAT}
     return [
         (f"time of a token in {name}, of encode's", (figure(OURS, values, "x", limits[name]),))
@@ -137,22 +130,20 @@ def throughput(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
     ]
 
 
-def constant_arrival(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def constant_arrival(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Fifty requests a second of one text of 400 words: failures, and the p99."""
     body = body_of(" ".join(" ".join(bench.texts).split()[:400]))
-    with bench.server() as server:
-        outcome = asyncio.run(arrivals(server.port, [body], 50, bench.seconds(8, 30)))
+    outcome = asyncio.run(arrivals(server.port, [body], 50, bench.seconds(3, 30)))
     failed = figure(OURS, [float(outcome.failures)], "failures", 0.0)
     return [("50 a second of 400 words", (failed,)), ("their p99", (figure(OURS, [outcome.quantile(0.99)], "s"),))]
 
 
-def overload(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def overload(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Twice what the server can do: p99 of what is admitted, against the time of a full queue; and other failures."""
-    with bench.server("--max-queue-tokens", str(QUEUE_TOKENS)) as server:
-        calm = asyncio.run(closed_loop(server.port, bench.passages, 4, bench.seconds(3, 10)))
-        rate = len(calm.seconds) / calm.wall
-        bound = (QUEUE_TOKENS + 4 * 2048) / (calm.tokens / calm.wall)
-        outcome = asyncio.run(arrivals(server.port, bench.passages, 2 * rate, bench.seconds(8, 30)))
+    calm = asyncio.run(closed_loop(server.port, bench.passages, 4, bench.seconds(1.5, 10)))
+    rate = len(calm.seconds) / calm.wall
+    bound = (QUEUE_TOKENS + 4 * 2048) / (calm.tokens / calm.wall)
+    outcome = asyncio.run(arrivals(server.port, bench.passages, 2 * rate, bench.seconds(3, 30)))
     refused, other = outcome.statuses[429], outcome.failures - outcome.statuses[429]
     note = f"{refused} of {sum(outcome.statuses.values())} refused"
     p99 = figure(OURS, [outcome.quantile(0.99)], "s", 1.5 * bound)
@@ -160,20 +151,19 @@ def overload(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
     return [(f"twice the load, p99 of the admitted ({note})", (p99,)), ("failures but 429", (failed,))]
 
 
-def fairness(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
-    """Searches while two clients send 256 passages a request: their p99 in batches of the bulk job."""
-    bulk = [body_of(bench.texts[:256])]
+def fairness(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+    """Searches while two clients send 192 passages a request: their p99 in batches of the bulk job."""
+    bulk = [body_of(bench.texts[:192]), body_of(bench.texts[192:])]  # one a client: equal texts would be computed once
     queries = [body_of(f"which birds swim in water number {number}") for number in range(64)]
-    with bench.server() as server:
-        searches, heavy = asyncio.run(searches_under_bulk(server.port, queries, bulk, bench.seconds(10, 30)))
+    searches, heavy = asyncio.run(searches_under_bulk(server.port, queries, bulk, bench.seconds(4, 30)))
     batch = 2048 / (heavy.tokens / heavy.wall)
     ratio = searches.quantile(0.99) / batch
     return [("searches under bulk, p99 in batches", (figure(OURS, [ratio], "x", MAX_BATCHES),))]
 
 
-def gone_clients(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def gone_clients(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Clients that hang up: what is left in the queue afterwards."""
-    count = int(bench.seconds(1000, 10_000))
+    count = int(bench.seconds(300, 10_000))
     bodies = [body_of([f"{number} {text}" for text in bench.texts[:4]]) for number in range(97)]
 
     async def run(port: int) -> float:
@@ -185,18 +175,17 @@ def gone_clients(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
             await asyncio.sleep(0.05)
         return left
 
-    with bench.server() as server:
-        left = asyncio.run(run(server.port))
+    left = asyncio.run(run(server.port))
     return [(f"left in the queue after {count} hang-ups", (figure(OURS, [left], "tokens", 0.0),))]
 
 
-def sameness(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def sameness(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Vectors under load: how many differ from `encode` in any bit."""
     texts = bench.texts[:64]
     truth = np.asarray(bench.encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore"))
 
     async def run(port: int) -> int:
-        load = asyncio.create_task(closed_loop(port, bench.passages, 3, bench.seconds(5, 20)))
+        load = asyncio.create_task(closed_loop(port, bench.passages, 3, bench.seconds(1.5, 20)))
         connection, wrong, turn = Connection(port), 0, 0
         while not load.done():
             part = slice(turn % 48, turn % 48 + 1 + turn % 16)
@@ -206,30 +195,28 @@ def sameness(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
         connection.close()
         return wrong
 
-    with bench.server() as server:
-        wrong = asyncio.run(run(server.port))
+    wrong = asyncio.run(run(server.port))
     return [("vectors under load that encode gives otherwise", (figure(OURS, [float(wrong)], "vectors", 0.0),))]
 
 
-def the_end(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def the_end(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """SIGTERM under load: requests that were sent whole and not answered, and the exit code."""
 
     async def run(server: ServerProcess) -> tuple[int, int]:
         load = asyncio.create_task(until_it_ends(server.port, bench.passages, 8))
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(1.0)
         server.popen.send_signal(signal.SIGTERM)
         return await load
 
-    with bench.server() as server:
-        answered, lost = asyncio.run(run(server))
-        code = server.popen.wait(60)
+    answered, lost = asyncio.run(run(server))
+    code = server.popen.wait(60)
     return [
         (f"requests lost at SIGTERM, of {answered}", (figure(OURS, [float(lost)], "requests", 0.0),)),
         ("exit code", (figure(OURS, [float(abs(code))], "", 0.0),)),
     ]
 
 
-def soak(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def soak(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Minutes of mixed load: the memory of the last fifth beside the first's, start left aside."""
     seconds = float(os.environ.get("LONGSPAN_BENCH_SOAK", "600"))
     mixed = [*bench.passages, *(body_of(f"query {number}") for number in range(50))]
@@ -242,8 +229,7 @@ def soak(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
             seen.append(server.resident_mb)
         return await load
 
-    with bench.server() as server:
-        outcome = asyncio.run(run(server))
+    outcome = asyncio.run(run(server))
     fifth = len(seen) // 5
     growth = float(np.median(seen[-fifth:]) / np.median(seen[fifth // 2 : fifth + fifth // 2]))
     return [
@@ -285,35 +271,51 @@ def _most_within(port: int, bodies: list[bytes], within: float, seconds: float) 
         best, rate = rate, rate * 1.25
 
 
-PARTS: Final[dict[str, Callable[[Bench], list[tuple[str, tuple[Entry, ...]]]]]] = {
-    "latency": added_latency,
-    "throughput": throughput,
-    "arrival": constant_arrival,
-    "overload": overload,
-    "fairness": fairness,
-    "hang-ups": gone_clients,
-    "sameness": sameness,
-    "end": the_end,
-    "peer": beside_peer,
-    "soak": soak,
-}
+Part: TypeAlias = Callable[[Bench, ServerProcess], list[tuple[str, tuple[Entry, ...]]]]
+# Each group on one server, with these options of its own.
+GROUPS: Final[tuple[tuple[tuple[str, ...], dict[str, Part]], ...]] = (
+    (
+        (),
+        {
+            "latency": added_latency,
+            "throughput": throughput,
+            "arrival": constant_arrival,
+            "fairness": fairness,
+            "hang-ups": gone_clients,
+            "sameness": sameness,
+            "soak": soak,
+            "end": the_end,
+        },
+    ),
+    (("--max-queue-tokens", str(QUEUE_TOKENS)), {"overload": overload}),
+)
+LONG: Final = ("soak", "peer")  # parts that the short form leaves out, unless --cases names them
 
 
 def run(setting: Setting) -> Report:
-    """The parts in turn; the soak in the full form, or where `--cases` names it. Raises: OSError, a server fails."""
+    """The parts in turn. Raises: OSError, a server fails."""
     watch = Watch.now()
     model = str(model_folder(setting.model))
     encoder = load_ours(setting.model, "float32", setting.threads)
-    texts = draw_texts(PASSAGES, [SEED])
-    bench = Bench(setting, model, encoder, texts)
+    bench = Bench(setting, model, encoder, draw_texts(PASSAGES, [SEED]))
     results: list[Result] = []
-    for name, part in PARTS.items():
-        wanted = re.search(setting.only, name) if setting.only else name != "soak" or not setting.is_short
-        if not wanted or (name == "peer" and setting.peers is not None and PEER not in setting.peers):
-            continue
-        for what, entries in part(bench):
+
+    def wants(name: str) -> bool:
+        return bool(re.search(setting.only, name)) if setting.only else name not in LONG or not setting.is_short
+
+    def note(found: list[tuple[str, tuple[Entry, ...]]]) -> None:
+        for what, entries in found:
             results.append(Result("serve", {"figure": what}, entries))
             print(result_text(results[-1]), flush=True)
+
+    for options, parts in GROUPS:
+        wanted = [part for name, part in parts.items() if wants(name)]
+        if wanted:
+            with our_server(model, setting.threads, *options) as server:
+                for part in wanted:
+                    note(part(bench, server))
+    if wants("peer") and (setting.peers is None or PEER in setting.peers):
+        note(beside_peer(bench))
     return new_report(tuple(results), setting, watch)
 
 
