@@ -111,8 +111,8 @@ def added_latency(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[
 
 def throughput(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
     """Closed loop of four clients with 32 passages a request: how many times as long as `encode` a token takes."""
-    rounds, seconds = 1 if bench.setting.is_short else 7, bench.seconds(2, 15)
-    texts = bench.texts[:256]
+    rounds, seconds = 3 if bench.setting.is_short else 7, bench.seconds(1.5, 10)
+    texts = bench.texts[:96]
     floats = [body.replace(b'"base64"', b'"float"') for body in bench.passages]
     tokens = sum(len(text.ids) for text in bench.encoder.tokenize(texts))
     ratios: dict[str, list[float]] = {"base64": [], "float": []}

@@ -21,6 +21,7 @@ MODELS = {
     "colbert": "jina-colbert-v2",
     "cross": "rerank-bert",
     "listwise": "rerank-jina-v3",
+    "clip": "jina-clip-v2",
 }
 
 

@@ -85,15 +85,31 @@ class ChunkRunner:
 
 
 @dataclass(frozen=True)
+class ImageRunner:
+    """Images to vectors (dim,), neither cut nor brought to length."""
+
+    model: ServedModel
+    task: str | None
+    prompt: str
+
+    def __call__(self, payloads: Sequence[np.ndarray]) -> Rows:
+        """See `jobs.Runner`."""
+        rows = self.model.text_encoder.encode(
+            list(payloads), task=self.task, prompt=self.prompt, normalize_embeddings=False, show_progress_bar=False
+        )
+        return _finite(list(np.asarray(rows)))
+
+
+@dataclass(frozen=True)
 class TokenRunner:
-    """Texts to token vectors (tokens, dim) by late interaction's rules."""
+    """Texts and images to token vectors (tokens, dim) by late interaction's rules."""
 
     model: ServedModel
     role: Role
     dim: int | None
     max_length: int | None
 
-    def __call__(self, payloads: Sequence[str]) -> Rows:
+    def __call__(self, payloads: Sequence[str | np.ndarray]) -> Rows:
         """See `jobs.Runner`."""
         encoder = self.model.token_encoder
         encode = encoder.encode_queries if self.role == "query" else encoder.encode_documents

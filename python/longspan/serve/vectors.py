@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from longspan.serve.http import Request
 from longspan.serve.inputs import InputItem, Picture, TokenIds
 from longspan.serve.jobs import Work
 from longspan.serve.models import Found, ServedModel
-from longspan.serve.runners import ChunkPayload, ChunkRunner, TokenRunner
+from longspan.serve.pictures import Image, decoded
+from longspan.serve.runners import ChunkPayload, ChunkRunner, ImageRunner, TokenRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import ROLES, Meaning, meaning
 from longspan.serve.texts import Direction, TextPayload, prepare
@@ -37,6 +38,7 @@ class EmbedCall:
     max_length: int | None = None  # tokens of an item; None for the model's own limit
     takes_ids: bool = False  # whether token ids may be the model's own
     field: str = "input"  # where the items stood
+    places: Sequence[int] | None = None  # and at which places; None: all of them
 
 
 async def embed(service: Service, request: Request, call: EmbedCall) -> tuple[np.ndarray, list[int]]:
@@ -44,10 +46,63 @@ async def embed(service: Service, request: Request, call: EmbedCall) -> tuple[np
     async with service.using(call.found, request, ("embedding",)) as model:
         encoder = model.text_encoder
         _check_dimensions(call, encoder.dim)
-        payloads = await prepared(service, request, model, call)
-        computed = await service.compute_texts(request, model, payloads, "sentence_embedding")
-        rows = await service.finish(computed.rows, truncate_dim=call.dimensions, normalize=call.normalize)
-        return rows, computed.tokens
+        pictures = [place for place, item in enumerate(call.items) if isinstance(item, Picture)]
+        if pictures:
+            rows, tokens = await _embed_mixed(service, request, model, call, pictures)
+        else:
+            payloads = await prepared(service, request, model, call)
+            computed = await service.compute_texts(request, model, payloads, "sentence_embedding")
+            rows, tokens = computed.rows, computed.tokens
+        return await service.finish(rows, truncate_dim=call.dimensions, normalize=call.normalize), tokens
+
+
+async def _embed_mixed(
+    service: Service, request: Request, model: ServedModel, call: EmbedCall, pictures: Sequence[int]
+) -> tuple[list[np.ndarray], list[int]]:
+    """Images, and texts beside them."""
+    images = await decode_pictures(service, request, model, call, pictures)
+    meanings = _meanings(encoder_of(model), call, len(call.items))
+    rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(call.items)
+    tokens = [0] * len(call.items)
+    others = [place for place in range(len(call.items)) if place not in images]
+    if others:
+        tasks = call.tasks if len(call.tasks) == 1 else [call.tasks[place] for place in others]
+        texts = replace(call, items=[call.items[place] for place in others], tasks=tasks, places=others)
+        computed = await service.compute_texts(
+            request, model, await prepared(service, request, model, texts), "sentence_embedding"
+        )
+        for place, row, count in zip(others, computed.rows, computed.tokens, strict=True):
+            rows[place], tokens[place] = row, count
+    for each in dict.fromkeys(meanings[place] for place in images):
+        same = [place for place in images if meanings[place] == each]
+        works = [Work(images[place].pixels, images[place].tokens, images[place].digest) for place in same]
+        service.note(request, model, [work.tokens for work in works])
+        found = await service.compute(request, ImageRunner(model, each.task, each.prompt), works)
+        for place, row in zip(same, found, strict=True):
+            rows[place], tokens[place] = row, images[place].tokens
+    return rows, tokens
+
+
+async def decode_pictures(
+    service: Service, request: Request, model: ServedModel, call: EmbedCall, pictures: Sequence[int]
+) -> dict[int, Image]:
+    """The images by their places. Raises: RequestError, the model reads none, or one is damaged."""
+    if "image" not in model.encoder.modalities:
+        message = f"{call.field}[{pictures[0]}]: {model.short_name} reads no images or pages"
+        raise RequestError("model_type", message, field=call.field)
+
+    def work() -> dict[int, Image]:
+        found = {}
+        for place in pictures:
+            item = call.items[place]
+            assert isinstance(item, Picture)
+            found[place] = decoded(f"{call.field}[{place}]", item)
+        return found
+
+    started = time.monotonic()
+    images = await service.in_pool(work, is_large=True)
+    request.notes.tokenize += time.monotonic() - started
+    return images
 
 
 async def embed_chunks(service: Service, request: Request, call: EmbedCall) -> tuple[np.ndarray, list[int]]:
@@ -83,23 +138,30 @@ async def embed_chunks(service: Service, request: Request, call: EmbedCall) -> t
         return await service.finish(list(rows), truncate_dim=call.dimensions, normalize=call.normalize), tokens
 
 
-async def embed_tokens(
-    service: Service, request: Request, call: EmbedCall, *, needs_tokens: bool = False
-) -> tuple[list[np.ndarray], list[int]]:
+async def embed_tokens(service: Service, request: Request, call: EmbedCall) -> tuple[list[np.ndarray], list[int]]:
     """A vector a token: (tokens, dim) f32 of each item, of unit length, and the tokens of each item."""
     async with service.using(call.found, request, ("multi-vector",)) as model:
         encoder = model.token_encoder
         _check_dimensions(call, encoder.dim)
-        texts = _only_texts(call, "multi-vector")
         role = token_role(call)
         limit = token_limit(model, role, call.max_length)
-        tokens = await count_tokens(service, request, model, texts, role, limit)
-        check_truncation(request, call, [max(0, count - limit) for count in tokens], tokens, limit)
-        kept = [limit if role == "query" and encoder.rules.expansion_token else min(count, limit) for count in tokens]
-        service.note(request, model, kept)
+        pictures = [place for place, item in enumerate(call.items) if isinstance(item, Picture)]
+        images = await decode_pictures(service, request, model, call, pictures) if pictures else {}
+        others = [place for place in range(len(call.items)) if place not in images]
+        texts = _only_texts(replace(call, items=[call.items[place] for place in others]), "multi-vector")
+        counts = await count_tokens(service, request, model, texts, role, limit)
+        placed = replace(call, places=others)
+        check_truncation(request, placed, [max(0, count - limit) for count in counts], counts, limit)
+        is_filled = role == "query" and encoder.rules.expansion_token
+        works: list[Work] = [Work(None, 0)] * len(call.items)
+        for place, text, count in zip(others, texts, counts, strict=True):
+            works[place] = Work(text, limit if is_filled else min(count, limit), text)
+        for place, image in images.items():
+            works[place] = Work(image.pixels, image.tokens, image.digest)
+        tokens = [work.tokens for work in works]
+        service.note(request, model, tokens)
         runner = TokenRunner(model, role, call.dimensions, call.max_length)
-        works = [Work(text, count, text) for text, count in zip(texts, kept, strict=True)]
-        return await service.compute(request, runner, works), kept
+        return await service.compute(request, runner, works), tokens
 
 
 def token_role(call: EmbedCall) -> Role:
@@ -139,9 +201,6 @@ async def count_tokens(
 
 async def prepared(service: Service, request: Request, model: ServedModel, call: EmbedCall) -> list[TextPayload]:
     """The items as token ids, cut where that is allowed. Raises: RequestError."""
-    if pictures := [place for place, item in enumerate(call.items) if isinstance(item, Picture)]:
-        message = f"{call.field}[{pictures[0]}]: {model.short_name} reads no images or pages"
-        raise RequestError("model_type", message, field=call.field)
     encoder = model.text_encoder
     limit = call.max_length or encoder.max_length
     least = encoder.tokenizer.num_special_tokens + 1
@@ -170,14 +229,14 @@ async def prepared(service: Service, request: Request, model: ServedModel, call:
 
 def check_truncation(request: Request, call: EmbedCall, cut: Sequence[int], tokens: Sequence[int], limit: int) -> None:
     """Note which items are cut. Raises: RequestError, one would be, and that is not allowed."""
-    indices = [place for place, number in enumerate(cut) if number > 0]
+    at_fault = [place for place, number in enumerate(cut) if number > 0]
+    indices = at_fault if call.places is None else [call.places[place] for place in at_fault]
     if indices and not call.truncate:
         first = indices[0]
         which = call.field if len(call.items) == 1 else f"{call.field}[{first}]"
         more = f" (and {len(indices) - 1} more)" if len(indices) > 1 else ""
-        message = (
-            f"{which} has {tokens[first]} tokens, and the limit is {limit}{more}; shorten it, or send truncate: true"
-        )
+        has = f"{which} has {tokens[at_fault[0]]} tokens, and the limit is {limit}{more}"
+        message = f"{has}; shorten it, or send truncate: true"
         raise RequestError("too_long", message, field=call.field)
     request.notes.truncated += indices
 

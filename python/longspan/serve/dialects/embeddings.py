@@ -196,7 +196,7 @@ async def multi_vector(service: Service, request: Request, fields: Fields) -> Re
     if output.form != "json":
         raise invalid("embedding_type", "must be float, base64, binary or ubinary here", None)
     call = read_call(service, request, fields, found, items)
-    vectors, tokens = await embed_tokens(service, request, call, needs_tokens=True)
+    vectors, tokens = await embed_tokens(service, request, call)
     large = sum(matrix.size for matrix in vectors) > 1 << 16
     return await service.in_pool(lambda: multi_answer(request, vectors, tokens, output, None), is_large=large)
 

@@ -1,0 +1,111 @@
+"""Images in `/v1/embeddings` and `/v2/embed`: base64 and data URIs, beside texts, of models that read them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+from live_server import Live, golden
+from longspan import Encoder
+
+pytest.importorskip("PIL", reason="pip install 'longspan[images]'")
+
+
+@pytest.fixture(scope="module")
+def files() -> list[bytes]:
+    from PIL import Image
+
+    rng = np.random.default_rng(5)
+    made = []
+    for size, kind in (((40, 60, 3), "PNG"), ((90, 30, 3), "PNG"), ((64, 64, 3), "WEBP")):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(file, kind, lossless=True)
+        made.append(file.getvalue())
+    return made
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(golden("jina-clip-v2"))
+
+
+def coded(file: bytes, prefix: str = "") -> str:
+    return prefix + base64.b64encode(file).decode()
+
+
+def vectors(answer: Any) -> np.ndarray:
+    assert answer.status == 200, answer.body
+    return np.array([item["embedding"] for item in answer.json["data"]], np.float32)
+
+
+def test_images_beside_texts(live: Live, encoder: Encoder, files: list[bytes]) -> None:
+    items = [
+        {"image": coded(files[0])},
+        "a text",
+        {"image": coded(files[1], "data:image/png;base64,")},
+        {"text": "another"},
+        {"bytes": coded(files[2])},
+        {"type": "image_url", "image_url": {"url": coded(files[0], "data:image/png;base64,")}},
+    ]
+    answer = live.post("/v1/embeddings", {"model": "clip", "input": items})
+    images = np.asarray(encoder.encode(files, modality="image", normalize_embeddings=True))
+    texts = np.asarray(encoder.encode(["a text", "another"], normalize_embeddings=True))
+    truth = np.stack([images[0], texts[0], images[1], texts[1], images[2], images[0]])
+    assert np.array_equal(vectors(answer), truth)
+    assert answer.json["usage"]["total_tokens"] > 10
+    short = live.post("/v1/embeddings", {"model": "clip", "input": items, "dimensions": 8})
+    cut = np.asarray(encoder.encode(files[:1], modality="image", normalize_embeddings=True, truncate_dim=8))
+    assert np.array_equal(vectors(short)[:1], cut)
+    alone = live.post("/v1/embeddings", {"model": "clip", "input": {"image": coded(files[1])}})
+    assert np.array_equal(vectors(alone), images[1:2])
+
+
+def test_cohere_images(live: Live, encoder: Encoder, files: list[bytes]) -> None:
+    uris = [coded(file, "data:image/png;base64,") for file in files]
+    answer = live.post("/v2/embed", {"model": "clip", "input_type": "image", "images": uris}).json
+    truth = np.asarray(encoder.encode(files, modality="image", normalize_embeddings=True))
+    assert np.array_equal(np.array(answer["embeddings"]["float"], np.float32), truth) and answer["texts"] == []
+
+
+def test_what_is_cut_is_named_by_its_place(live: Live, files: list[bytes]) -> None:
+    body = {"model": "clip", "input": [{"image": coded(files[0])}, "x", "word " * 20_000]}
+    refused = live.post("/v1/embeddings", body)
+    assert refused.status == 400 and "input[2] has" in refused.json["error"]["message"]
+    cut = live.post("/v1/embeddings", {**body, "truncate": True})
+    assert cut.headers["x-longspan-truncated"] == "1; first=2"
+
+
+@pytest.mark.parametrize(
+    "item, words",
+    [
+        ({"image": "no base64!"}, "is no base64"),
+        ({"image": "aGVsbG8="}, "input[0]"),
+        ({"image": ""}, "input[0]"),
+        ({"pdf": "aGVsbG8="}, "pages of documents are not read"),
+        ({"image": "https://a.example/b.png"}, "no URL is fetched"),
+        ({"url": "file:///etc/passwd"}, "no URL is fetched"),
+        ({"image": "/etc/passwd"}, "input[0]"),
+    ],
+    ids=str,
+)
+def test_bad_images(live: Live, item: Any, words: str) -> None:
+    answer = live.post("/v1/embeddings", {"model": "clip", "input": [item]})
+    assert answer.status == 400 and words in answer.json["error"]["message"]
+
+
+def test_an_image_too_large_is_refused(live: Live) -> None:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("L", (30_000, 30_000)).save(file, "PNG")
+    answer = live.post("/v1/embeddings", {"model": "clip", "input": [{"image": coded(file.getvalue())}]})
+    assert answer.status == 400 and "pixels" in answer.json["error"]["message"]
+
+
+def test_models_without_a_tower_say_so(live: Live, files: list[bytes]) -> None:
+    answer = live.post("/v1/embeddings", {"model": "minilm", "input": [{"image": coded(files[0])}]})
+    assert answer.status == 400 and "reads no images" in answer.json["error"]["message"]
