@@ -40,6 +40,7 @@ PEERS: Final = (
     Peer("torch", ("torch",), ("linear", "linear_lora", "attention", "maxsim", "span_mean")),
     Peer("flex-attention", ("torch",), ("attention",)),
     Peer("peft", ("peft", "torch"), ("linear_lora", "multi_lora")),
+    Peer("scipy", ("scipy",), ("retrofit_step",)),
     Peer("faiss", ("faiss-cpu",), ("hamming_topk",)),
     Peer("usearch", ("usearch",), ("hamming_topk",)),
     Peer("numkong", ("numkong",), ("hamming_topk", "maxsim")),

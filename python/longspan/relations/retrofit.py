@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 
 from longspan.progress import progress_bar
-from longspan.relations.blocks import WIDTH
+from longspan.relations.blocks import WIDTH, row_blocks
 from longspan.relations.graph import Graph, make_graph
 from longspan.relations.plan import Plan
 from longspan.relations.result import Retrofitted
@@ -114,7 +115,7 @@ def solve(
     with progress_bar(int(total), "block" if is_exact else "step", show_progress_bar) as advance:
         solved = _run(system, settings, base, absent, start, advance)
     if settings.solver == "ro":
-        _tell_of_growth(solved.vectors, base, absent)
+        _tell_of_growth(solved.vectors, base)
     return solved
 
 
@@ -167,9 +168,8 @@ def _run(
     return run(system, base, absent, settings.iterations, advance)
 
 
-def _tell_of_growth(vectors: np.ndarray, base: np.ndarray, absent: np.ndarray) -> None:
-    longest = _longest(base[~absent]) if absent.any() else _longest(base)
-    grown = _longest(vectors)
+def _tell_of_growth(vectors: np.ndarray, base: np.ndarray) -> None:
+    longest, grown = _longest(base), _longest(vectors)
     if grown > _GREW * longest > 0:
         warnings.warn(
             f"retrofit: the longest vector is {grown / longest:.0f} times the longest base vector: RO's steps diverge "
@@ -179,8 +179,6 @@ def _tell_of_growth(vectors: np.ndarray, base: np.ndarray, absent: np.ndarray) -
 
 
 def _longest(rows: np.ndarray) -> float:
-    return max((float(np.sqrt(np.einsum("ij,ij->i", part, part).max())) for part in _parts(rows)), default=0.0)
-
-
-def _parts(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[start : start + 8192] for start in range(0, len(rows), 8192)]
+    """The largest length of a row, of those that are not NaN."""
+    lengths = (np.einsum("ij,ij->i", rows[part], rows[part]) for part in row_blocks(len(rows)))
+    return max((math.sqrt(np.nan_to_num(each).max()) for each in lengths), default=0.0)

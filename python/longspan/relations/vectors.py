@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from longspan.progress import progress_bar
+from longspan.relations.blocks import row_blocks
 from longspan.vectors.origin import Origin
 
 _TEXTS_AT_A_TIME = 4096
@@ -37,9 +38,10 @@ def base_vectors(texts: Sequence[str], given: Vectors, show_progress_bar: bool |
     if rows.ndim != 2 or len(rows) != len(texts) or rows.shape[1] == 0:
         raise ValueError(f"retrofit: vectors must be ({len(texts)}, d), a row a node of the plan, got {rows.shape}")
     absent = np.isnan(rows[:, 0])
-    if absent.any():
-        absent &= np.isnan(rows).all(axis=1)
-    bad = ~np.isfinite(rows).all(axis=1) & ~absent
+    bad = np.zeros(len(rows), bool)
+    for part in row_blocks(len(rows)):
+        absent[part] &= np.isnan(rows[part]).all(axis=1)
+        bad[part] = ~np.isfinite(rows[part]).all(axis=1) & ~absent[part]
     if bad.any():
         raise ValueError(
             f"retrofit: vectors[{int(np.flatnonzero(bad)[0])}] is not finite; NaN throughout stands for no vector"

@@ -38,7 +38,7 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> '
 """
 _COLUMNS: Final = """
 SELECT a.attrelid::bigint, a.attnum, a.attname::text,
-       coalesce(nullif(t.typcategory, 'Z'), 'S') IN ('S', 'E') AND t.typname NOT IN ('pg_node_tree', 'unknown')
+       t.typcategory IN ('S', 'E')
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = ANY(%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
 """
@@ -76,7 +76,7 @@ def told(place: str, doing: str) -> Iterator[None]:
     psycopg = driver()
     try:
         yield
-    except psycopg.Error as error:
+    except (psycopg.Error, UnicodeError) as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise DatabaseError(f"{place}: {what} (while {doing})") from error
 
@@ -137,10 +137,11 @@ class PostgresReader:
             texts, moves = [], []
             for column in columns:
                 values = self._texts(table, column)
-                good = [value for value in values if value.strip()]
+                # In order already, where the database is in UTF-8; other encodings' bytes have an order of their own.
+                good = sorted((place for place, value in enumerate(values) if value.strip()), key=values.__getitem__)
                 move = np.full(len(values) + 1, -1, np.int32)
-                move[[place for place, value in enumerate(values, 1) if value.strip()]] = np.arange(len(good))
-                texts.append(good)
+                move[1 + np.array(good, np.int64)] = np.arange(len(good))
+                texts.append([values[place] for place in good])
                 moves.append(move)
             ranks = (
                 f"CASE WHEN t.{quoted(c)} IS NULL THEN 0 ELSE "
