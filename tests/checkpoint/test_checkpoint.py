@@ -151,7 +151,7 @@ def test_module_path_stays_inside(model: Path, path: str) -> None:
         ([7], r"modules\.json: module 0 must be a JSON object, got 7"),
         ([{"path": ""}], "module 0: 'type' is missing"),
         ([{"type": "x.Transformer"}], "module 0: 'path' is missing"),
-        ([POOLING], "must begin with its one Transformer and have at most one Pooling, got Pooling"),
+        ([POOLING], "must begin with its one Transformer or StaticEmbedding and have at most one Pooling, got Pooling"),
         ([TRANSFORMER, TRANSFORMER], "must begin with its one Transformer"),
         ([TRANSFORMER, POOLING, POOLING], "at most one Pooling, got Transformer, Pooling, Pooling"),
         ([TRANSFORMER, POOLING | {"path": "3_Pooling"}], r"config\.json is missing, or is not a file"),

@@ -26,6 +26,7 @@ ModuleKind = Literal[
     "LayerNorm",
     "Dropout",
     "LogitScore",
+    "StaticEmbedding",
     "SpladePooling",
     "SparseStaticEmbedding",
 ]
@@ -98,12 +99,14 @@ class Checkpoint:
             raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the model's config.json")
         modules, query_modules = _read_modules(folder)
         model_folder = modules[0].folder if modules else folder
-        if not os.path.lexists(model_folder / "config.json"):
+        is_static = bool(modules) and modules[0].kind == "StaticEmbedding"  # which needs no settings
+        if not is_static and not os.path.lexists(model_folder / "config.json"):
             raise CheckpointError(f"{folder} is no model: {model_folder / 'config.json'} is missing")
         tokenizer_config = JsonObject.read_optional(model_folder / "tokenizer_config.json")
         settings = modules[0].config if modules else _transformer_settings(folder)
         published = JsonObject.read_optional(folder / "config_sentence_transformers.json")
-        config = JsonObject.read(model_folder / "config.json")
+        read = JsonObject.read_optional if is_static else JsonObject.read
+        config = read(model_folder / "config.json")
         return cls(
             folder=folder,
             model_folder=model_folder,
@@ -237,9 +240,11 @@ def _read_routes(folder: Path) -> tuple[tuple[ModuleEntry, ...], tuple[ModuleEnt
 
 def _check_order(modules: Sequence[ModuleEntry], path: Path) -> None:
     kinds = [module.kind for module in modules]
-    if kinds[:1] != ["Transformer"] or kinds.count("Transformer") > 1 or kinds.count("Pooling") > 1:
+    whole = [kind for kind in kinds if kind in ("Transformer", "StaticEmbedding")]
+    if kinds[:1] != whole or kinds.count("Pooling") > 1:
         raise CheckpointError(
-            f"{path} must begin with its one Transformer and have at most one Pooling, got {', '.join(kinds) or 'none'}"
+            f"{path} must begin with its one Transformer or StaticEmbedding and have at most one Pooling, got "
+            f"{', '.join(kinds) or 'none'}"
         )
 
 
@@ -255,7 +260,7 @@ def _module(type_name: str, own: Path, source: str) -> ModuleEntry:
         raise CheckpointError(
             f"{source}: the type {type_name!r} is not supported; those that are: {', '.join(MODULE_KINDS)}"
         )
-    if kind == "Transformer":
+    if kind in ("Transformer", "StaticEmbedding"):
         return ModuleEntry(kind, own, _transformer_settings(own))
     # Old Normalize folders are empty, and nothing of a Dropout counts.
     read = JsonObject.read_optional if kind in ("Normalize", "Dropout") else JsonObject.read

@@ -17,6 +17,7 @@ from longspan.models.families.modernbert import MODERNBERT
 from longspan.models.families.mpnet import MPNET
 from longspan.models.families.nomic_bert import NOMIC_BERT
 from longspan.models.families.qwen import QWEN2, QWEN3, QWEN_VL
+from longspan.models.families.static import STATIC
 from longspan.models.families.t5 import T5
 from longspan.models.families.xlm_roberta_flash import JINA_CLIP, XLM_ROBERTA_FLASH
 
@@ -33,6 +34,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     NOMIC_BERT,
     GTE,
     EMBEDDING_GEMMA,
+    STATIC,
     QWEN2,
     QWEN3,
     QWEN_VL,

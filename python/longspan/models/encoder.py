@@ -101,6 +101,9 @@ class TextEncoder:
         """
         spec, tokens = self.spec, len(batch.ids)
         x = workspace.take("x", tokens, spec.hidden_size)
+        if not spec.layers:
+            self._embed(batch, x, workspace)
+            return x
         qkv = self.engine.take_qkv(workspace, tokens, spec)
         context = workspace.take("context", tokens, spec.q_width)
         bound = {"x": x, "qkv": qkv, "context": context}

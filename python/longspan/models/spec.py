@@ -84,6 +84,15 @@ class ExpertSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StaticSpec:
+    """A model that is a table: its rows, and what its tokenizer leaves out."""
+
+    num_rows: int  # of the table, where tokens share some fewer than tokens
+    drops_unknown: bool  # the unknown token does not count, after the cut
+    cuts_characters: bool  # a text is cut first, to `max_length` tokens of the vocabulary's median length
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSpec:
     """The adapters that a checkpoint comes with, one a task, and how it wants them used."""
 
@@ -113,6 +122,7 @@ class ModelSpec:
     activation: Activation
     num_kv_heads: int | None = None  # None: as num_heads; each serves num_heads / num_kv_heads query heads
     gate: Gate | None = None  # None: up, activation, down; "first" or "second": which half of a gated MLP is activated
+    static: StaticSpec | None = None  # of a model without layers
     experts: ExpertSpec | None = None  # of the layers whose map has some
     embedding_scale: float | None = None  # what a token's embedding is multiplied by
     token_types: int = 0  # rows of the token type table, 0 if there is none; row 0 is added to every token
@@ -299,6 +309,8 @@ class WeightMap:
     relative_bias: str | None = None
     embedding_norm: NormMap | None = None
     final_norm: NormMap | None = None
+    word_mapping: str | None = None  # (vocab_size,) the row of each token; None: its own number
+    word_weights: str | None = None  # (vocab_size,) what a token's row is multiplied by
     word_lora: LoraMap | None = None
     token_type_lora: LoraMap | None = None
     peft: tuple[PeftSource, ...] = ()  # adapters in files of their own
@@ -312,7 +324,8 @@ class WeightMap:
     def names(self) -> Iterator[str]:
         """Every tensor that the model reads."""
         tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.relative_bias)
-        yield from (name for name in (*tables, self.class_token) if name)
+        words = (self.word_mapping, self.word_weights)
+        yield from (name for name in (*tables, *words, self.class_token) if name)
         parts = (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora)
         for part in (*parts, self.patches, self.merger, self.tower, *self.layers):
             if part is not None:

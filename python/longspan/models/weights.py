@@ -171,7 +171,7 @@ class _Reader:
             buckets = self._tensor(names.relative_bias, (spec.relative_bias.num_buckets, spec.num_heads))
             bias_table = relative_bias_table(buckets, spec.relative_bias)
         return EncoderWeights(
-            word_embeddings=self._words(names.word_embeddings),
+            word_embeddings=self._words(names),
             position_embeddings=position_embeddings,
             token_type=None if token_types is None else self._engine.vector(token_types[0]),
             token_types=None if token_types is None else self._engine.vector(token_types),
@@ -186,10 +186,32 @@ class _Reader:
             merger=None if names.merger is None else self._merger(names.merger),
         )
 
-    def _words(self, name: str) -> np.ndarray:
-        """The table of words, without rows where there is none."""
-        shape = (self._spec.vocab_size, self._spec.hidden_size)
-        return self._engine.empty(0, shape[1]) if not name else self._table(name, shape)
+    def _words(self, names: WeightMap) -> np.ndarray:
+        """The table of words, without rows where there is none; in its file where a token's row is as it lies there."""
+        spec, name = self._spec, names.word_embeddings
+        shape = (spec.vocab_size if spec.static is None else spec.static.num_rows, spec.hidden_size)
+        if not name:
+            return self._engine.empty(0, shape[1])
+        if spec.static is None or (self._checkpoint.is_float(name) and not (names.word_mapping or names.word_weights)):
+            return self._table(name, shape)
+        self._check_shape(name, shape)
+        # Integers have no scale: only a vector's direction matters, and they are exact in float32.
+        rows = self._checkpoint.tensors.file(name).read(name).astype(np.float32)
+        self._checkpoint.require_finite(name, rows)
+        if names.word_mapping is not None:
+            rows = rows[self._mapping(names.word_mapping, len(rows))]
+        if names.word_weights is not None:
+            rows = rows * self._tensor(names.word_weights, (spec.vocab_size,))[:, None]
+        return self._engine.table(rows)
+
+    def _mapping(self, name: str, num_rows: int) -> np.ndarray:
+        self._check_shape(name, (self._spec.vocab_size,))
+        mapping = self._checkpoint.tensors.file(name).read(name)
+        if mapping.dtype.kind not in "iu" or (len(mapping) and not 0 <= mapping.min() <= mapping.max() < num_rows):
+            raise CheckpointError(
+                f"{self._checkpoint.folder}: tensor {name} must hold rows from 0 to {num_rows - 1} as integers"
+            )
+        return mapping
 
     def _patches(self, names: LinearMap) -> Product:
         """The convolution whose step is its width, as a product: one row of weights for all axes of a patch."""

@@ -66,7 +66,9 @@ class TextModel(LoadedModel):
         self.similarity_fn_name: Final = _similarity_name(checkpoint)
         self.pools_prompt: Final = checkpoint.pooling is None or checkpoint.pooling.get_bool("include_prompt", True)
         self.default_prompt_name: Final = (checkpoint if checkpoint.prompts else spec).default_prompt_name
-        self.tokenizer = TextTokenizer.load(checkpoint, max_length=self._max_length, vocab_size=spec.vocab_size)
+        self.tokenizer = TextTokenizer.load(
+            checkpoint, max_length=self._max_length, vocab_size=spec.vocab_size, static=spec.static
+        )
         super().__init__(
             opened,
             opened.names,
@@ -143,6 +145,8 @@ class TextModel(LoadedModel):
         Where the checkpoint leaves the prompt out, as many of the first tokens do not count as the prompt has by
         itself, special ones included but for one at its end. That is sentence-transformers' rule, and models were
         measured by it: a word of the text whose first piece joins the prompt's last one goes with it."""
+        if self.spec.static is not None and any(text.special_mask.all() for text in texts):
+            return [~text.special_mask for text in texts]  # a text of nothing: what stands for it does not count
         if self.pools_prompt or not any(prompts):
             return None
         lengths = {prompt: self._prompt_length(prompt) for prompt in set(prompts)}

@@ -7,10 +7,11 @@ and nothing is padded. Nothing changes after loading, so threads may share one T
 from __future__ import annotations
 
 import functools
+import json
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
@@ -20,6 +21,7 @@ from tokenizers import Encoding, Tokenizer
 from tokenizers.normalizers import BertNormalizer, Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
 
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
@@ -29,6 +31,7 @@ from longspan.text.tokenizer_file import blaming, read_tokenizer
 
 if TYPE_CHECKING:
     from longspan.checkpoint.checkpoint import Checkpoint
+    from longspan.models.spec import StaticSpec
 
 Side: TypeAlias = Literal["left", "right"]
 UNCUT: Final = 2**31 - 1  # tokens: no limit
@@ -64,6 +67,37 @@ class TokenizedText:
     unread: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StaticRules:
+    """What of a text counts for a static model, by model2vec's rules."""
+
+    unknown_id: int | None  # the token that is left out after the cut
+    token_chars: int | None  # characters of a token of the vocabulary, their median; None cuts by tokens alone
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, spec: StaticSpec) -> StaticRules:
+        """Read off the tokenizer, whose special tokens are taken away."""
+        tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+        model = json.loads(tokenizer.to_str())["model"]
+        unknown = model.get("unk_id")
+        if unknown is None and isinstance(model.get("unk_token"), str):
+            unknown = tokenizer.token_to_id(model["unk_token"])
+        lengths = sorted(map(len, tokenizer.get_vocab(with_added_tokens=True)))
+        middle = (lengths[(len(lengths) - 1) // 2] + lengths[len(lengths) // 2]) // 2 if lengths else 1
+        return cls(unknown if spec.drops_unknown else None, max(1, middle) if spec.cuts_characters else None)
+
+    def cut(self, text: str, limit: int) -> str:
+        """The characters that can hold the first `limit` tokens, by the median."""
+        return text if self.token_chars is None else text[: limit * self.token_chars]
+
+    def counted(self, text: TokenizedText) -> TokenizedText:
+        """Without unknown tokens."""
+        if self.unknown_id is None or not (text.ids == self.unknown_id).any():
+            return text
+        kept = text.ids != self.unknown_id
+        return replace(text, ids=text.ids[kept], offsets=text.offsets[kept], special_mask=text.special_mask[kept])
+
+
 class TextTokenizer:
     """A checkpoint's tokenizer, with a limit of `max_length` tokens a text, special tokens included."""
 
@@ -76,6 +110,7 @@ class TextTokenizer:
         vocab_size: int,
         truncation_side: Side = "right",
         padding: str | None = None,
+        static: StaticRules | None = None,
     ) -> None:
         """Takes over `tokenizer`, read from `source`; use `load` or `from_file`.
 
@@ -100,7 +135,10 @@ class TextTokenizer:
         self.num_special_tokens: int = tokenizer.num_special_tokens_to_add(False)
         self.max_length = self._checked_length(max_length)
         self.truncation_side: Final[Side] = truncation_side
+        self._static = static
         self._stand_in = None if padding is None else self.token_id(padding)
+        if static is not None:
+            self._stand_in = 0  # any token: a text of nothing counts none, and has a vector of zeros
         if self._stand_in is not None and self._stand_in >= vocab_size:
             self._stand_in = None
         _stay_serial_in_forks()
@@ -116,7 +154,9 @@ class TextTokenizer:
         return self._source
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, *, max_length: int, vocab_size: int) -> TextTokenizer:
+    def load(
+        cls, checkpoint: Checkpoint, *, max_length: int, vocab_size: int, static: StaticSpec | None = None
+    ) -> TextTokenizer:
         """The tokenizer of `checkpoint`; see `from_file`."""
         return cls.from_file(
             checkpoint.tokenizer_file,
@@ -124,6 +164,7 @@ class TextTokenizer:
             vocab_size=vocab_size,
             do_lower_case=checkpoint.do_lower_case,
             config=checkpoint.tokenizer_config,
+            static=static,
         )
 
     @classmethod
@@ -135,6 +176,7 @@ class TextTokenizer:
         vocab_size: int,
         do_lower_case: bool = False,
         config: JsonObject | None = None,
+        static: StaticSpec | None = None,
     ) -> TextTokenizer:
         """Read a tokenizer.json.
 
@@ -145,6 +187,7 @@ class TextTokenizer:
             do_lower_case: lower the text's case first (sentence_bert_config.json). The library does it, and keeps the
                 offsets right where a length changes.
             config: tokenizer_config.json, which overrides some of tokenizer.json, as in transformers.
+            static: of a static model: no special tokens, and what does not count.
         Raises: CheckpointError, the file is missing or damaged, or its ids reach beyond `vocab_size`.
         """
         path = Path(path)
@@ -162,6 +205,7 @@ class TextTokenizer:
             vocab_size=vocab_size,
             truncation_side=_truncation_side(settings),
             padding=_padding_token(settings),
+            static=None if static is None else StaticRules.of(tokenizer, static),
         )
 
     def encode(
@@ -191,12 +235,16 @@ class TextTokenizer:
         side = self.truncation_side if truncation_side is None else truncation_side
         for part in _slices([len(head) + len(text) for head, text in zip(prompts, texts, strict=True)]):
             whole = list(map(operator.add, prompts[part], texts[part]))
+            if self._static is not None:
+                whole = [self._static.cut(text, limit) for text in whole]
             with blaming(self._source):
                 if len(whole) == 1 and self._goes_by_pieces(whole[0]):
                     tokens = [self._by_pieces(whole[0], limit if side == "right" else UNCUT)]
                 else:
                     tokens = list(map(_Tokens.of, self._tokenizer.encode_batch(whole)))
             results += (_cut(one, len(head), limit, side) for one, head in zip(tokens, prompts[part], strict=True))
+        if self._static is not None:
+            results = list(map(self._static.counted, results))
         for index, result in enumerate(results):
             if not len(result.ids):
                 results[index] = self._nothing(index)

@@ -68,7 +68,8 @@ class OpsEngine:
 
     def describe(self, weights: EncoderWeights) -> str:
         """Which kernels run: the instruction set is that of the layers' products."""
-        return f"cpu kernels ({weights.layers[0].qkv.weight.isa}), {self.dtype}"
+        isa = weights.layers[0].qkv.weight.isa if weights.layers else _core.isa()
+        return f"cpu kernels ({isa}), {self.dtype}"
 
     def pack(
         self, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None] | None = None, gate: Gate | None = None
