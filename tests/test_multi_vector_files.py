@@ -127,7 +127,7 @@ def test_damaged_v4(change: Callable[[Tensors], object], message: str, golden: P
 @pytest.mark.parametrize(
     "config, dense, message",
     [
-        ({}, {"use_residual": True}, "'use_residual' must be false"),
+        ({}, {"use_residual": True}, "must hold linear.weight, residual.weight, got linear.weight"),
         ({}, {"in_features": 32}, "'in_features' must be 64, the width of what comes in, got 32"),
         ({}, {"out_features": 47}, r"linear.weight must be \(47, 64\), got \(48, 64\)"),
         ({"query_length": 0}, {}, "'query_length' must be from 1 to 8194, got 0"),

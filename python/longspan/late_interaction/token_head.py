@@ -128,8 +128,6 @@ def _load_modules(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -
 
 def _check_module(module: ModuleEntry, width: int) -> None:
     config = module.config
-    if config.get_bool("use_residual", False):
-        raise CheckpointError(f"{config.source}: 'use_residual' must be false, residual projections are not supported")
     if config.get_int("in_features") != width:
         raise CheckpointError(
             f"{config.source}: 'in_features' must be {width}, the width of what comes in, "

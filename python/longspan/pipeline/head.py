@@ -38,11 +38,13 @@ class HeadLayer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """One Dense module: activation(x W^T + bias)."""
+    """One Dense module: activation(x W^T + bias), and with a residual + x R^T, or + x where the widths agree."""
 
     product: Product
     activation: Activation | None
     is_sigmoid: bool = False  # weights and bias are halved then, and the activation is tanh
+    residual: Product | None = None
+    adds_input: bool = False
 
     @classmethod
     def load(cls, module: ModuleEntry, engine: OpsEngine) -> Dense:
@@ -56,12 +58,22 @@ class Dense:
         wanted: dict[str, tuple[int, ...]] = {"linear.weight": shape}
         if config.get_bool("bias", True):
             wanted["linear.bias"] = shape[:1]
+        has_residual, keeps_width = config.get_bool("use_residual", False), shape[0] == shape[1]
+        if has_residual and not keeps_width:
+            wanted["residual.weight"] = shape
         parts = _read_tensors(module, wanted)
+        residual = parts.pop("residual.weight", None)
         is_sigmoid = name == "Sigmoid"
         if is_sigmoid:
             parts = {tensor: values * np.float32(0.5) for tensor, values in parts.items()}
         bias = [parts["linear.bias"]] if "linear.bias" in parts else None
-        return cls(Product(engine.pack([parts["linear.weight"]], bias)), DENSE_ACTIVATIONS[name], is_sigmoid)
+        return cls(
+            Product(engine.pack([parts["linear.weight"]], bias)),
+            DENSE_ACTIVATIONS[name],
+            is_sigmoid,
+            None if residual is None else Product(engine.pack([residual])),
+            has_residual and keeps_width,
+        )
 
     def width(self, before: int) -> int:
         """See `HeadLayer`."""
@@ -70,8 +82,16 @@ class Dense:
     def apply(self, x: np.ndarray, engine: OpsEngine) -> np.ndarray:
         """See `HeadLayer`."""
         vectors = engine.empty(len(x), self.product.weight.out_features)
+        added = x if self.adds_input else None
+        if self.residual is not None:
+            added = engine.empty(*vectors.shape)
+            engine.multiply(x, self.residual, None, out=added)
+        if not self.is_sigmoid:
+            engine.multiply(x, self.product, None, activation=self.activation, residual=added, out=vectors)
+            return vectors
         engine.multiply(x, self.product, None, activation=self.activation, out=vectors)
-        return vectors * 0.5 + 0.5 if self.is_sigmoid else vectors
+        vectors = vectors * 0.5 + 0.5
+        return vectors if added is None else vectors + added
 
 
 @dataclass(frozen=True, slots=True, eq=False)
