@@ -22,6 +22,7 @@ MODELS = {
     "cross": "rerank-bert",
     "listwise": "rerank-jina-v3",
     "clip": "jina-clip-v2",
+    "splade": "splade-bert",
 }
 
 

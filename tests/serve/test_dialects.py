@@ -10,6 +10,7 @@ import pytest
 
 from live_server import Live, golden
 from longspan import Encoder
+from longspan.sparse_encoder import SparseEncoder
 
 TEXTS = ["a text about birds", "", "Zwei Sätze."]
 LONG = "birds swim in the sea and " * 200
@@ -99,6 +100,20 @@ def test_tei_errors(live: Live, path: str, body: dict[str, Any], status: int, ki
     answer = live.post(path, {"model": "minilm", **body})
     assert answer.status == status and set(answer.json) == {"error", "error_type"}
     assert answer.json["error_type"] == kind
+
+
+def test_tei_embed_sparse(live: Live) -> None:
+    encoder = SparseEncoder(golden("splade-bert"))
+    answer = live.post("/embed_sparse", {"model": "splade", "inputs": TEXTS}).json
+    truth = encoder.encode(TEXTS)
+    for place, row in enumerate(answer):
+        own = truth[place : place + 1]
+        assert [entry["index"] for entry in row] == own.indices.tolist()
+        assert np.array_equal(np.array([entry["value"] for entry in row], np.float32), own.values)
+    assert live.post("/embed_sparse", {"model": "splade", "inputs": LONG}).headers["x-longspan-truncated"]
+    assert live.post("/embed_sparse", {"model": "splade", "inputs": LONG, "truncate": False}).status == 422
+    assert live.post("/embed", {"model": "splade", "inputs": "x"}).status == 424
+    assert live.post("/embed_sparse", {"model": "splade", "inputs": []}).status == 400
 
 
 def test_tei_headers(live: Live) -> None:

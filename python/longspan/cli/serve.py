@@ -45,6 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="serve it as a reranker: needed of decoders that judge pairs (Qwen3, mxbai), as their files do not say so",
     )
+    parser.add_argument(
+        "--sparse",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="serve its sparse vectors: needed of models whose files do not say that they are sparse (bge-m3)",
+    )
     names = parser.add_argument_group("names")
     names.add_argument(
         "--alias",
@@ -251,7 +258,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         if not name or not target:
             raise CommandError(f"--alias must be NAME=MODEL or NAME=MODEL:TASK, got {entry!r}")
         aliases[name] = target
-    count = len(args.models) + len(args.rerank)
+    count = len(args.models) + len(args.rerank) + len(args.sparse)
     if args.served_name and count > 1:
         raise CommandError("--served-name is for one model; --alias gives names to several")
     if args.any_model and count > 1:
@@ -284,6 +291,7 @@ def models_from(args: argparse.Namespace) -> list[ModelSettings]:
     """The models as they are to be loaded."""
     kinds: list[tuple[str, Kind]] = [(name, "auto") for name in args.models]
     kinds += [(name, "reranker") for name in args.rerank]
+    kinds += [(name, "sparse") for name in args.sparse]
     if not kinds:
         raise CommandError("there is no model to serve; name one")
     return [

@@ -201,7 +201,7 @@ class App:
             headers += [
                 ("x-compute-tokens", str(notes.tokens)),
                 ("x-compute-characters", str(notes.characters)),
-                ("x-compute-type", "cpu"),
+                ("x-compute-type", notes.device),
             ]
         if notes.fingerprint:
             headers.append(("x-longspan-fingerprint", notes.fingerprint))

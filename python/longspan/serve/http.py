@@ -59,6 +59,7 @@ class Notes:
 
     model: str = ""
     fingerprint: str = ""
+    device: str = ""
     items: int = 0
     tokens: int = 0
     characters: int = 0

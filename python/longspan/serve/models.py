@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.pipeline.loaded_model import LoadOptions
     from longspan.reranker import Reranker
+    from longspan.sparse_encoder import SparseEncoder
 
-    AnyModel = Encoder | MultiVectorEncoder | Reranker
+    AnyModel = Encoder | MultiVectorEncoder | Reranker | SparseEncoder
 
-Kind = Literal["embedding", "multi-vector", "reranker"]
+Kind = Literal["embedding", "multi-vector", "reranker", "sparse"]
 KIND_NAMES: Final[Mapping[Kind, str]] = {
     "embedding": "embeddings",
     "multi-vector": "token vectors",
     "reranker": "scores of pairs",
+    "sparse": "sparse vectors",
 }
+SPARSE_MODULES: Final = ("SpladePooling", "SparseStaticEmbedding")
 RERANKERS: Final = ("ForSequenceClassification", "ForRanking")  # how the names of their classes end
 PREFIXES: Final = ("openai/", "jina_ai/", "huggingface/", "hosted_vllm/", "ollama/", "cohere/")
 OWNER: Final = "longspan"
@@ -93,14 +96,25 @@ class ServedModel:
         return encoder
 
     @property
+    def sparse_encoder(self) -> SparseEncoder:
+        """The loaded encoder, of a model of sparse vectors."""
+        from longspan.sparse_encoder import SparseEncoder
+
+        encoder = self.encoder
+        assert isinstance(encoder, SparseEncoder), "its kind was checked"
+        return encoder
+
+    @property
     def kind(self) -> Kind:
         """What it makes; known when it is loaded."""
-        from longspan.multi_vector import MultiVectorEncoder
-        from longspan.reranker import Reranker
-
-        if isinstance(self.encoder, Reranker):
-            return "reranker"
-        return "multi-vector" if isinstance(self.encoder, MultiVectorEncoder) else "embedding"
+        names: Mapping[str, Kind] = {
+            "MultiVectorEncoder": "multi-vector",
+            "Reranker": "reranker",
+            "SparseEncoder": "sparse",
+        }
+        return next(
+            (names[each.__name__] for each in type(self.encoder).__mro__ if each.__name__ in names), "embedding"
+        )
 
     @property
     def created(self) -> int:
@@ -151,6 +165,7 @@ def open_model(settings: ModelSettings) -> AnyModel:
     from longspan.late_interaction.token_head import is_late_interaction
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.reranker import Reranker
+    from longspan.sparse_encoder import SparseEncoder
 
     where: LoadOptions = {
         "revision": settings.revision,
@@ -166,8 +181,10 @@ def open_model(settings: ModelSettings) -> AnyModel:
     )
     with closing(Checkpoint.open(folder)) as checkpoint:
         kind: type[AnyModel] = MultiVectorEncoder if is_late_interaction(checkpoint) else Encoder
-        if settings.kind == "reranker" or is_reranker(checkpoint):
+        if settings.kind == "reranker" or (settings.kind == "auto" and is_reranker(checkpoint)):
             kind = Reranker
+        elif settings.kind == "sparse" or any(module.kind in SPARSE_MODULES for module in checkpoint.modules):
+            kind = SparseEncoder
     return kind(
         settings.name,
         settings.device,

@@ -119,6 +119,26 @@ class TokenRunner:
 
 
 @dataclass(frozen=True)
+class SparseRunner:
+    """(prompt, text) to a sparse vector each: (2, entries) f64, its dimensions and its values."""
+
+    model: ServedModel
+    max_length: int | None
+
+    def __call__(self, payloads: Sequence[tuple[str, str]]) -> Rows:
+        """See `jobs.Runner`."""
+        found = self.model.sparse_encoder.encode(
+            [text for _, text in payloads],
+            prompt=[prompt for prompt, _ in payloads],
+            max_length=self.max_length,
+            on_truncate="ignore",
+            show_progress_bar=False,
+        )
+        rows = [found[place : place + 1] for place in range(len(found))]
+        return _finite([np.stack([row.indices.astype(np.float64), row.values.astype(np.float64)]) for row in rows])
+
+
+@dataclass(frozen=True)
 class PairRunner:
     """(query, document) to a logit each, by a cross-encoder; of a listwise one (query, documents) to (documents,)."""
 

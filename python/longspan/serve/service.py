@@ -34,7 +34,7 @@ from longspan.serve.jobs import (
 )
 from longspan.serve.metrics import Metrics
 from longspan.serve.models import KIND_NAMES, Found, Kind, Models, ServedModel
-from longspan.serve.runners import BadInputError, PairRunner, TokenRunner, VectorRunner
+from longspan.serve.runners import BadInputError, PairRunner, SparseRunner, TokenRunner, VectorRunner
 from longspan.serve.scheduler import Limits, Scheduler
 from longspan.serve.settings import Settings
 from longspan.serve.tasks import meaning
@@ -145,6 +145,7 @@ class Service:
                 raise RequestError("model_type", message, field="model", value=model.short_name)
             request.notes.model = model.short_name
             request.notes.fingerprint = model.encoder.fingerprint
+            request.notes.device = model.encoder.device
             yield model
         finally:
             model.release()
@@ -298,6 +299,8 @@ def warm_up_work(model: ServedModel, texts: Sequence[str]) -> tuple[Runner, list
     """A job that runs every stage of a model."""
     if model.kind == "multi-vector":
         return TokenRunner(model, "document", None, None), [Work(text, len(text) // 4) for text in texts]
+    if model.kind == "sparse":
+        return SparseRunner(model, None), [Work(("", text), len(text) // 4) for text in texts]
     if model.kind == "reranker":
         lists = [("word", (text,) if model.reranker.is_listwise else text) for text in texts]
         return PairRunner(model, None), [Work(each, 64) for each in lists]

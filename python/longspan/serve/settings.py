@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 TokenIds = Literal["refuse", "model"]
-Kind = Literal["auto", "reranker"]
+Kind = Literal["auto", "reranker", "sparse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ModelSettings:
     revision: str | None = None
     cache_dir: str | None = None
     local_files_only: bool = False
-    kind: Kind = "auto"  # "reranker" where the files do not say so: decoders that judge pairs look like any other
+    kind: Kind = "auto"  # or what it is where the files do not say so: decoders that judge pairs look like any other
     served_name: str | None = None  # the name in answers; None: the last part of `name`
 
 

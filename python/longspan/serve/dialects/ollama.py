@@ -6,6 +6,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any, Final
 
+from longspan.reranker import Reranker
 from longspan.serve.encodings import nested_text
 from longspan.serve.errors import RequestError
 from longspan.serve.fields import Fields
@@ -79,7 +80,7 @@ async def show(service: Service, request: Request, fields: Fields) -> Response:
         about = {
             "general.architecture": family,
             f"{family}.context_length": encoder.max_length,
-            f"{family}.embedding_length": 0 if model.kind == "reranker" else _dim(model),
+            f"{family}.embedding_length": _dim(model),
             "longspan.fingerprint": encoder.fingerprint,
         }
     body = {"details": entry["details"], "model_info": about, "capabilities": ["embedding"]}
@@ -92,7 +93,8 @@ async def version(service: Service, request: Request, fields: Fields) -> Respons
 
 
 def _dim(model: ServedModel) -> int:
-    return model.text_encoder.dim if model.kind == "embedding" else model.token_encoder.dim
+    encoder = model.encoder
+    return 0 if isinstance(encoder, Reranker) else encoder.dim
 
 
 def _listed(model: ServedModel) -> dict[str, Any]:

@@ -10,13 +10,16 @@ from longspan.serve.errors import Kind, RequestError, invalid
 from longspan.serve.fields import Fields, is_ids, shown, text_list
 from longspan.serve.http import Request, Response
 from longspan.serve.inputs import InputItem, TokenIds
+from longspan.serve.jobs import Work
 from longspan.serve.models import Found, ServedModel
 from longspan.serve.reranking import RerankCall, rerank
 from longspan.serve.routing import Route, plain
-from longspan.serve.service import Service
+from longspan.serve.runners import SparseRunner
+from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import meaning, spellings
 from longspan.serve.texts import Direction
-from longspan.serve.vectors import EmbedCall, embed, prepared
+from longspan.serve.vectors import EmbedCall, check_truncation, embed, prepared
+from longspan.text.tokenizer import TokenizedText
 
 DIRECTIONS: Final[dict[str, Direction]] = {"Right": "right", "right": "right", "Left": "left", "left": "left"}
 ERRORS: Final[dict[Kind, tuple[int, str]]] = {
@@ -139,7 +142,7 @@ async def tokenize(service: Service, request: Request, fields: Fields) -> Respon
     adds = bool(fields.boolean("add_special_tokens", default=True))
     prompt_name = fields.string("prompt_name")
     found = service.models.find(fields.any("model"))
-    async with service.using(found, request, ("embedding", "multi-vector", "reranker")) as model:
+    async with service.using(found, request, ("embedding", "multi-vector", "reranker", "sparse")) as model:
         backend = model.encoder.tokenizer.backend
         before = ""
         if prompt_name is not None:
@@ -170,15 +173,53 @@ async def decode(service: Service, request: Request, fields: Fields) -> Response
     skips = bool(fields.boolean("skip_special_tokens", default=True))
     service.check_items(len(lists), "ids")
     found = service.models.find(fields.any("model"))
-    async with service.using(found, request, ("embedding", "multi-vector", "reranker")) as model:
+    async with service.using(found, request, ("embedding", "multi-vector", "reranker", "sparse")) as model:
         size, backend = model.encoder.spec.vocab_size, model.encoder.tokenizer.backend
         if any(not 0 <= number < size for each in lists for number in each):
             raise invalid("ids", f"must be from 0 to {size - 1}", None)
         return Response.json([backend.decode(each, skip_special_tokens=skips) for each in lists])
 
 
+async def embed_sparse(service: Service, request: Request, fields: Fields) -> Response:
+    """`POST /embed_sparse`: of each input the dimensions that are not zero, with their values."""
+    texts = text_list("inputs", fields.required("inputs"))
+    if not texts:
+        raise RequestError("empty", "inputs must not be empty", field="inputs")
+    service.check_items(len(texts), "inputs")
+    service.check_texts(texts, "inputs")
+    call = EmbedCall(
+        service.models.find(fields.any("model")),
+        texts,
+        truncate=bool(fields.boolean("truncate", default=True)),
+        direction=_direction(fields),
+        field="inputs",
+    )
+    prompt_name = fields.string("prompt_name")
+    async with service.using(call.found, request, ("sparse",)) as model:
+        encoder = model.sparse_encoder
+        if prompt_name is not None and prompt_name not in encoder.prompts:
+            raise invalid("prompt_name", f"must be one of {', '.join(encoder.prompts) or 'none'}", prompt_name)
+        name = prompt_name if prompt_name is not None else encoder.default_prompt_name
+        prompt = "" if name is None else encoder.prompts[name]
+
+        def tokenize() -> list[TokenizedText]:
+            return encoder.tokenizer.encode(texts, prompt=prompt)
+
+        tokenized = await service.in_pool(tokenize, is_large=sum(map(len, texts)) > INLINE_CHARACTERS)
+        lengths = [len(text.ids) for text in tokenized]
+        cut = [max(text.truncated, int(text.unread > 0)) for text in tokenized]
+        whole = [count + each for count, each in zip(lengths, cut, strict=True)]
+        check_truncation(request, call, cut, whole, encoder.max_length)
+        request.notes.characters += sum(map(len, texts))
+        service.note(request, model, lengths)
+        works = [Work((prompt, text), count, (prompt, text)) for text, count in zip(texts, lengths, strict=True)]
+        rows = await service.compute(request, SparseRunner(model, None), works)
+    entries = [[{"index": int(at), "value": value} for at, value in zip(*row.tolist(), strict=True)] for row in rows]
+    return Response.json(entries)
+
+
 async def unsupported(service: Service, request: Request, fields: Fields) -> Response:
-    """`POST /predict`, `/embed_sparse`: what no model here does."""
+    """`POST /predict`: what no model here does."""
     raise RequestError("model_type", f"no model that is served here answers {request.path}")
 
 
@@ -210,6 +251,8 @@ async def info(service: Service, request: Request, fields: Fields) -> Response:
 def _model_type(model: ServedModel) -> dict[str, Any]:
     if not model.is_loaded:
         return {}
+    if model.kind == "sparse":
+        return {"embedding": {"pooling": "splade"}}
     if model.kind != "embedding":
         return {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
     return {"embedding": {"pooling": model.text_encoder.pooling}}
@@ -232,6 +275,8 @@ def describe(model: ServedModel) -> dict[str, Any]:
     if model.kind == "embedding":
         known["dimensions"] = model.text_encoder.dim
         known["tasks"] = list(spellings(model.text_encoder))
+    elif model.kind == "sparse":
+        known["dimensions"] = model.sparse_encoder.dim
     elif model.kind == "multi-vector":
         known["dimensions"] = model.token_encoder.dim
         known["score"] = "maxsim"
@@ -291,6 +336,6 @@ ROUTES: Final = (
     Route("POST", "/tokenize", tokenize, tei_error),
     Route("POST", "/decode", decode, tei_error),
     Route("POST", "/predict", unsupported, tei_error, computes=True),
-    Route("POST", "/embed_sparse", unsupported, tei_error, computes=True),
+    Route("POST", "/embed_sparse", embed_sparse, tei_error, computes=True),
     Route("GET", "/info", info, tei_error),
 )
