@@ -320,4 +320,5 @@ def run(setting: Setting) -> Report:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server outlives a run that is stopped
     sys.exit(run_command("bench.serve.bench_serve", __doc__, run))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -23,10 +22,11 @@ class ServerProcess:
     """It is ready when `GET /ready` says so."""
 
     def __init__(self, command: Sequence[str], port: int | None = None) -> None:
-        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.lines: list[str] = []
         self.port = port or self._read_port()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         asyncio.run(self._until_ready())
 
     def _read_port(self) -> int:
@@ -63,10 +63,11 @@ class ServerProcess:
             return 0.0
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
-    def end(self, sig: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal. Returns: the exit code."""
-        self.popen.send_signal(sig)
-        return self.popen.wait(60)
+    def close(self) -> None:
+        """Let go of a process that has ended."""
+        self._reader.join(10)
+        if self.popen.stderr is not None:
+            self.popen.stderr.close()
 
 
 @contextlib.contextmanager
@@ -86,3 +87,4 @@ def running(server: ServerProcess) -> Iterator[ServerProcess]:
         if server.popen.poll() is None:
             server.popen.kill()
             server.popen.wait(10)
+        server.close()

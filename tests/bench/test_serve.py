@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,10 @@ def test_loads(golden: Path) -> None:
         closed = asyncio.run(closed_loop(server.port, bodies, 2, 0.3))
         assert closed.failures == 0 and closed.tokens > 10 and server.resident_mb > 10
         asyncio.run(hang_ups(server.port, bodies, 20))
+        for _ in range(100):
+            if asyncio.run(metric(server.port, "longspan_queue_tokens")) == 0:
+                break
+            time.sleep(0.05)
         assert asyncio.run(metric(server.port, "longspan_queue_tokens")) == 0
         assert np.isnan(asyncio.run(metric(server.port, "no_such_metric")))
 
