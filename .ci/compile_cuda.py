@@ -5,8 +5,9 @@
 Registers, stack and spills are the assembler's own words (nvcc -Xptxas -v). A kernel that spills registers fails: too
 many for the blocks that its launch bounds ask for are spilled too. So does one whose tensor-core products are made to
 wait for each other, or whose setmaxnreg is ignored. Where nvdisasm is (in a toolkit, or beside Triton), the kernels in
-INSTRUCTIONS must hold what stands there. Exit status 1 if one fails, or does not compile; 0 with a line that says so
-where there is no nvcc. Files named *_sm90* are for sm_90a alone.
+INSTRUCTIONS must hold what stands there, and no path may write what an asynchronous product still reads. Exit status 1
+if one fails, or does not compile; 0 with a line that says so where there is no nvcc. Files named *_sm90* are for sm_90a
+alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from machine_code import hazards, products
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("80", "90a", "100")
@@ -107,7 +111,8 @@ def compile_file(nvcc: str, path: Path, arch: str) -> list[Report]:
         wrong = losses(done.stdout + done.stderr)
         if name in INSTRUCTIONS and (tool := find_disassembler()) is not None:
             code = subprocess.run([tool, "-c", binary], capture_output=True, text=True, check=True).stdout
-            wrong += missing(code, INSTRUCTIONS[name])
+            wrong += missing(code, INSTRUCTIONS[name]) + hazards(code)
+            wrong += [] if products(code) else ["no product with an operand in registers in the machine code"]
     if wrong:
         raise RuntimeError(f"{name} for sm_{arch}:\n" + "\n".join(wrong))
     return parse(done.stdout + done.stderr, name, arch)

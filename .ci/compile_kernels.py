@@ -5,7 +5,8 @@
 Each case below calls a launcher on CPU tensors of a real model's shapes; launches are caught before they start, so that
 what is compiled is what a GPU would be given: dtypes, which integers are multiples of 16, tile sizes. Registers, stack
 and shared memory are cuobjdump's. A kernel without arrays of its own has a stack only for spilled registers: a case
-that is hot fails if it has one. Exit status 1 if one does, or does not compile.
+that is hot fails if it has one, and so does one for sm_90 in which something may be written that an asynchronous
+product still reads (machine_code.py). Exit status 1 if one does, or does not compile.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from triton.runtime.jit import JITFunction
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from kernel_launches import CASES, Case
+from machine_code import hazards
 
 ARCHITECTURES = (80, 90, 100)
 ARCHITECTURE_OF = "longspan.kernels.attention_varlen_forward.architecture"
@@ -138,11 +140,28 @@ def compile_for(launch: Launch, arch: int) -> Report:
     except Exception as error:
         return Report(**about, registers=0, stack=0, shared=0, warps=0, seconds=0, hot=True, error=repr(error)[:300])
     registers, stack = _resources(compiled.asm["cubin"])
+    found = hazards(_machine_code(compiled.asm["cubin"])) if arch == 90 else []
     shared, warps = compiled.metadata.shared, compiled.metadata.num_warps
     seconds = round(time.perf_counter() - started, 1)
     return Report(
-        **about, registers=registers, stack=stack, shared=shared, warps=warps, seconds=seconds, hot=launch.case.hot
+        **about,
+        registers=registers,
+        stack=stack,
+        shared=shared,
+        warps=warps,
+        seconds=seconds,
+        hot=launch.case.hot,
+        error="; ".join(found)[:300],
     )
+
+
+def _machine_code(cubin: bytes) -> str:
+    """As nvdisasm prints it."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return subprocess.run([tool, "-c", file.name], check=True, capture_output=True, text=True).stdout
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

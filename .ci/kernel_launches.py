@@ -10,12 +10,14 @@ import torch
 from longspan.kernels import (
     attention_varlen,
     attention_varlen_forward,
+    embed,
     gated,
     layer_norm,
     maxsim,
     multi_lora,
     pool_mean,
     retrofit_step,
+    rope,
     span_mean,
 )
 
@@ -112,10 +114,53 @@ def adapters(rank: int, dtype: torch.dtype) -> Case:
         x, out, ids = rows(TOKENS, 1024, dtype=dtype), rows(TOKENS, 3072, dtype=dtype), rows(TOKENS, dtype=torch.int32)
         lora_a, lora_b = rows(5, rank, 1024, dtype=dtype), rows(5, 3072, rank, dtype=dtype)
         multi_lora.launch_multi_lora(out, x, lora_a, lora_b, ids, rows(5, dtype=F32))
-        tables, expand = rows(5, 1000, rank, dtype=dtype), rows(5, 1024, rank, dtype=dtype)
-        multi_lora.launch_table_lora(x, ids, ids, tables, expand, rows(5, 1024, dtype=dtype))
+        added = -(-5 * rank // 16) * 16
+        wide = rows(TOKENS, 1024 + added, dtype=dtype)
+        multi_lora.launch_shrink(wide[:, :1024], rows(added, 1024, dtype=dtype), rank, ids, wide[:, 1024:])
+        tables = embed.TableLora(
+            rows(5, 1000, rank, dtype=dtype), rows(5, rank, 1024, dtype=dtype), rows(5, 1024, dtype=dtype)
+        )
+        norm, word = (rows(1024, dtype=F32), rows(1024, dtype=F32)), rows(1000, 1024, dtype=dtype)
+        embed.embed(ids, word, x, token_type=norm[0], lora_ids=ids, adapters=tables, norm=norm, eps=1e-5)
 
     return Case(f"adapters {rank} {str(dtype)[6:]}", call, hot=dtype != F32)
+
+
+def embeddings(dim: int, dtype: torch.dtype) -> Case:
+    def call() -> None:
+        ids, table = rows(TOKENS, dtype=torch.int32), rows(1000, dim, dtype=dtype)
+        out, norm = rows(TOKENS, dim, dtype=dtype), (rows(dim, dtype=F32), rows(dim, dtype=F32))
+        embed.embed(ids, table, out, positions=ids, places=table, token_type=norm[0], norm=norm, eps=1e-12)
+        embed.embed(ids, table, out)
+
+    return Case(f"embed {dim} {str(dtype)[6:]}", call)
+
+
+def rotations(head_dim: int, interleaved: bool) -> Case:
+    def call() -> None:
+        tables, ids = rope_tables(head_dim // 2), rows(TOKENS, dtype=torch.int32)
+        qkv = rows(TOKENS, 36, head_dim)
+        rope.rotate(qkv[:, :24], ids, tables["cos"], tables["sin"], interleaved=interleaved)
+
+    return Case(f"rotate {head_dim} {'interleaved ' if interleaved else ''}bfloat16", call)
+
+
+def listed(name: str, head_dim: int, dtype: torch.dtype = BF16, **options: object) -> Case:
+    """As the engine calls attention: tiles listed, several sequences in some of them."""
+
+    def call() -> None:
+        arch = attention_varlen_forward.architecture(torch.device("cpu"))
+        window = options.get("window_left") is not None
+        for is_short in (False, True):
+            config = attention_varlen_forward.tile_config(dtype, head_dim, arch, is_short, False, window)
+            spans = rows(TOKENS, 2, dtype=torch.int32) if is_short else None
+            tiles = attention_varlen_forward.Tiles(rows(24, 4, dtype=torch.int32), spans, config.block_m)
+            q, out = rows(TOKENS, 24, head_dim, dtype=dtype), rows(TOKENS, 8, head_dim, dtype=dtype)
+            given = attention_varlen_forward.Options(0.125, **options)
+            parts = (q[:, :8], q[:, 8:16], q[:, 16:], OFFSETS, OFFSETS)
+            attention_varlen_forward.prepared_attention(*parts, given, out, None, config, tiles)()
+
+    return Case(f"attention {head_dim} listed {name} {str(dtype)[6:]}", call)
 
 
 def scores(name: str, dim: int, q_dtype: torch.dtype, d_dtype: torch.dtype, num_queries: int) -> Case:
@@ -127,6 +172,8 @@ def scores(name: str, dim: int, q_dtype: torch.dtype, d_dtype: torch.dtype, num_
         scales = rows(4096, dtype=F32) if d_dtype == torch.int8 else None
         maxsim._run(q, d, scales, *offsets, None)
         maxsim._run(q, d, scales, *offsets, rows(64, 2, dtype=torch.int32))
+        if name == "":
+            maxsim.block_keys(rows(num_queries, 100_000, dtype=F32))
         if name == "backward":
             maxsim.launch_backward(rows(num_queries, 16, dtype=F32), q, d, scales, *offsets)
 
@@ -148,6 +195,17 @@ def attention_cases() -> list[Case]:
             attention("window", head_dim, window=(128, 128)),
         ]
     cases += [
+        *(
+            listed(name, dim, **more)
+            for dim in (32, 64, 96, 128)
+            for name, more in (
+                ("plain", {}),
+                ("alibi", {"slopes": slopes}),
+                ("window", {"window_left": 64, "window_right": 64}),
+                ("causal", {"window_right": 0}),
+                ("table", {"bias_table": table}),
+            )
+        ),
         attention("alibi, short", 64, slopes=slopes, offsets=short),
         attention("table", 64, bias_table=table),
         attention("interleaved on load", 64, offsets=short, interleaved=True, **rope_tables(16)),
@@ -187,6 +245,8 @@ CASES: list[Case] = [
     *attention_cases(),
     *(norms(dim, dtype) for dim in (128, 768, 1024) for dtype in (F16, BF16, F32)),
     *(activations(3072, gate, dtype) for gate in (None, "first", "second") for dtype in (BF16, F32)),
+    *(embeddings(dim, dtype) for dim in (768, 1024) for dtype in (BF16, F32)),
+    *(rotations(dim, interleaved) for dim in (64, 128) for interleaved in (False, True)),
     *(adapters(rank, dtype) for rank in (4, 32) for dtype in (F16, BF16, F32)),
     *(
         scores("", 128, dtype, other, n)

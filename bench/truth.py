@@ -92,7 +92,16 @@ class ReferenceEngine(OpsEngine):
             out[...] = reference.rms_norm(x, weight, eps=eps, residual=residual)
 
     def attend(
-        self, q: Any, k: Any, v: Any, cu_seqlens_q: Any, cu_seqlens_k: Any, options: AttentionOptions, *, out: Any
+        self,
+        q: Any,
+        k: Any,
+        v: Any,
+        cu_seqlens_q: Any,
+        cu_seqlens_k: Any,
+        options: AttentionOptions,
+        *,
+        out: Any,
+        batch: Any = None,
     ) -> None:
         double: dict[str, Any] = {
             name: value.astype(np.float64) if isinstance(value, np.ndarray) else value

@@ -39,6 +39,7 @@ def _weights_and_slopes(
         tl.dot(q, tl.trans(k), input_precision="ieee") * scale,
         i,
         j,
+        None,
         len_k,
         slope,
         table_ptr,

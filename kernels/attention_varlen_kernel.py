@@ -43,15 +43,19 @@ def edge_block(turn, first, full, near, far, full_end):
 
 
 @triton.jit
-def edge_scores(scores, i, j, len_k, slope, table_ptr, reach, window_left, window_right):
-    """Base-2 scores (queries, keys) with the bias of each pair; -inf where a query does not see a key."""
+def edge_scores(scores, i, j, lowest, limit, slope, table_ptr, reach, window_left, window_right):
+    """Base-2 scores (queries, keys) with the bias of each pair; -inf where a query does not see a key: one outside of
+    lowest .. limit, a number or one for each query, or of its window. `lowest` may be None."""
     ahead = j[None, :] - i[:, None]
     if slope is not None:
         scores -= slope * tl.abs(ahead).to(tl.float32)
     if table_ptr is not None:
         entry = tl.minimum(tl.maximum(ahead, -reach), reach) + reach
         scores += tl.load(table_ptr + entry).to(tl.float32) * 1.4426950408889634
-    visible = (j < len_k)[None, :]
+    if lowest is None:
+        visible = (j < limit)[None, :]
+    else:
+        visible = (j[None, :] >= lowest[:, None]) & (j[None, :] < limit[:, None])
     if window_left is not None:
         visible &= ahead >= -window_left
     if window_right is not None:
@@ -61,7 +65,10 @@ def edge_scores(scores, i, j, len_k, slope, table_ptr, reach, window_left, windo
 
 # attention_varlen: softmax(q k^T * scale + bias) v within each packed sequence; see longspan/ops/attention_varlen.py.
 #   q, out (total_q, heads, head_dim) T   k, v (total_k, heads / GROUP, head_dim) T   lse (heads, total_q) f32, base 2
-# Grid (tiles of BLOCK_M queries, heads), tiles of a head next to each other: they share its keys in the L2 cache.
+# Grid (tiles of BLOCK_M queries, heads), tiles of a head next to each other: they share its keys in the L2 cache. A
+# tile finds its sequence by counting offsets; or a list says it, (tiles, 4) int32: first query and their number, first
+# key and their number, of packed rows; no queries where there is no tile. Negative: the tile holds several whole
+# sequences, whose queries see the keys from spans[query, 0] to spans[query, 1], packed rows too (block-diagonal).
 # Scores stay in registers in base 2 and f32; a block of keys that all see needs no mask, and one that lies wholly
 # before or behind the queries takes ALiBi as a term of the key, its other half being a term of the query that joins
 # the row's maximum: one multiply-add a score instead of three operations.
@@ -80,6 +87,8 @@ def attention_varlen_kernel(
     table_ptr,
     cos_ptr,
     sin_ptr,
+    tiles_ptr,
+    spans_ptr,
     num_sequences,
     scale,  # softmax_scale * log2(e)
     window_left,
@@ -113,18 +122,40 @@ def attention_varlen_kernel(
     tile = tl.program_id(0)
     if LAST_FIRST:
         tile = tl.num_programs(0) - 1 - tile
-    sequence, tile = find_sequence(cu_seqlens_q_ptr, num_sequences, tile, BLOCK_M)
-    start_q = tl.load(cu_seqlens_q_ptr + sequence)
-    len_q = tl.load(cu_seqlens_q_ptr + sequence + 1) - start_q
-    if tile * BLOCK_M >= len_q:
-        return
-    start_k = tl.load(cu_seqlens_k_ptr + sequence)
-    len_k = tl.load(cu_seqlens_k_ptr + sequence + 1) - start_k
+    lowest, limit = None, None
+    if tiles_ptr is not None:
+        start_q = tl.load(tiles_ptr + tile * 4)
+        len_q = tl.load(tiles_ptr + tile * 4 + 1)
+        if len_q == 0:
+            return
+        start_k = tl.load(tiles_ptr + tile * 4 + 2)
+        len_k = tl.load(tiles_ptr + tile * 4 + 3)
+        is_group = len_k < 0
+        len_k = tl.abs(len_k)
+        rows = tl.arange(0, BLOCK_M)
+        low = start_q - start_k
+        i = rows + low
+        limit = len_k
+        if spans_ptr is not None:
+            span = spans_ptr + (start_q + rows) * 2
+            in_group = rows < tl.where(is_group, len_q, 0)
+            lowest = tl.load(span, mask=in_group, other=0) - tl.where(in_group, start_k, 0)
+            limit = tl.load(span + 1, mask=in_group, other=0) - tl.where(in_group, start_k, 0)
+            limit = tl.where(in_group, limit, len_k)
+    else:
+        sequence, tile = find_sequence(cu_seqlens_q_ptr, num_sequences, tile, BLOCK_M)
+        start_q = tl.load(cu_seqlens_q_ptr + sequence)
+        len_q = tl.load(cu_seqlens_q_ptr + sequence + 1) - start_q
+        if tile * BLOCK_M >= len_q:
+            return
+        start_k = tl.load(cu_seqlens_k_ptr + sequence)
+        len_k = tl.load(cu_seqlens_k_ptr + sequence + 1) - start_k
+        rows = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+        low = tile * BLOCK_M + len_k - len_q
+        i = rows + len_k - len_q
+        limit = len_k
     head = tl.program_id(1).to(tl.int64)
-    rows = tile * BLOCK_M + tl.arange(0, BLOCK_M)
-    low = tile * BLOCK_M + len_k - len_q
     high = tl.minimum(low + BLOCK_M, len_k) - 1
-    i = rows + len_k - len_q
     q_ptr += start_q.to(tl.int64) * stride_q_t + head * stride_q_h
     k_ptr += start_k.to(tl.int64) * stride_k_t + head // GROUP * stride_k_h
     v_ptr += start_k.to(tl.int64) * stride_v_t + head // GROUP * stride_v_h
@@ -159,6 +190,11 @@ def attention_varlen_kernel(
     first, full, near, far, full_end, end = bounds_of(
         low, high, len_k, window_left, window_right, reach, BIASED, BLOCK_N
     )
+    if spans_ptr is not None:  # each block of a group's keys needs masks
+        full = tl.where(is_group, first, full)
+        near = tl.where(is_group, first, near)
+        far = tl.where(is_group, first, far)
+        full_end = tl.where(is_group, first, full_end)
     d = tl.arange(0, BLOCK_D)
     in_head = (d < HEAD_DIM)[None, :]
     best = tl.full((BLOCK_M,), float("-inf"), tl.float32)
@@ -242,7 +278,7 @@ def attention_varlen_kernel(
             v_ptr + j.to(tl.int64)[:, None] * stride_v_t + d[None, :], mask=(j < len_k)[:, None] & in_head, other=0.0
         )
         products = tl.dot(q, tl.trans(k), input_precision="ieee")
-        scores = edge_scores(products * scale, i, j, len_k, slope, table_ptr, reach, window_left, window_right)
+        scores = edge_scores(products * scale, i, j, lowest, limit, slope, table_ptr, reach, window_left, window_right)
         best_now = tl.maximum(best, tl.max(scores, axis=1))
         shift = tl.where(best_now == float("-inf"), 0.0, best_now)  # no key seen so far: all weights are 0
         weights = tl.exp2(scores - shift[:, None])

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan.kernels.launch import LAUNCH, fill, needs_dispatcher, on_device, rows_readable
+from longspan.kernels.launch import Launcher, divided_up, fill, needs_dispatcher, on_device, rows_readable
 
 BLOCK = 1024  # columns of a program
 
@@ -66,6 +66,24 @@ def _gated_kernel(
     tl.store(out_ptr + row * stride_out_r + column, value.to(out_ptr.dtype.element_ty), mask=mask)
 
 
+GATED = Launcher(_gated_kernel)
+
+
+def launch_gated(
+    u: torch.Tensor,
+    bias: torch.Tensor | None,
+    activation: str | None,
+    gate: str | None,
+    residual: torch.Tensor | None,
+    out: torch.Tensor,
+) -> None:
+    """On the current device, into `out`, (rows, width) and not empty; all last axes are contiguous."""
+    rows, width = out.shape
+    numbers = (width, u.stride(0), 0 if residual is None else residual.stride(0), out.stride(0))
+    grid = (rows, divided_up(width, BLOCK))
+    GATED(grid, (u, bias, residual, out), (), numbers, (activation, gate, BLOCK), num_warps=4)
+
+
 def _run(
     u: torch.Tensor,
     bias: torch.Tensor | None,
@@ -80,21 +98,7 @@ def _run(
     u, target = rows_readable(u), rows_readable(out)
     residual = None if residual is None else rows_readable(residual)
     with on_device(u):
-        _gated_kernel[(rows, triton.cdiv(width, BLOCK))](
-            u,
-            None if bias is None else bias.contiguous(),
-            residual,
-            target,
-            width,
-            u.stride(0),
-            0 if residual is None else residual.stride(0),
-            target.stride(0),
-            ACTIVATION=activation,
-            GATE=gate,
-            BLOCK=BLOCK,
-            num_warps=4,
-            **LAUNCH,
-        )
+        launch_gated(u, None if bias is None else bias.contiguous(), activation, gate, residual, target)
     return out if target is out else out.copy_(target)
 
 

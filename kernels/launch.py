@@ -7,7 +7,9 @@ Triton compiles a kernel anew for a number that is 1, one that is a multiple of 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 import triton
@@ -38,6 +40,11 @@ def num_tiles(total: int, num_sequences: int, block: int) -> int:
     return total // block + num_sequences
 
 
+def divided_up(n: int, by: int) -> int:
+    """ceil(n / by): Triton's own cdiv costs the host microseconds."""
+    return -(-n // by)
+
+
 def power_of_2(n: int, least: int = 1) -> int:
     """The smallest power of 2 that is at least `n` and `least`."""
     return max(least, 1 << max(n - 1, 0).bit_length())
@@ -53,12 +60,103 @@ def on_device(x: torch.Tensor) -> contextlib.AbstractContextManager[object]:
     return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
-def architecture(x: torch.Tensor) -> int:
-    """The compute capability of the device of `x`, as 90 for 9.0; 90 too where kernels are interpreted."""
-    if not x.is_cuda:
+@functools.cache
+def architecture(device: torch.device) -> int:
+    """The compute capability of a device, as 90 for 9.0; 90 too where kernels are interpreted."""
+    if device.type != "cuda":
         return 90
-    major, minor = torch.cuda.get_device_capability(x.device)
+    major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+class Launcher:
+    """Launches a kernel past Triton's own binding of its arguments, which costs the host 20 to 80 microseconds a call.
+
+    What Triton compiles anew for is looked up here: dtypes, what is None, numbers that are not named in
+    `do_not_specialize`, constants, and pointers that are no multiples of 16. The first launch of a kind is Triton's,
+    which gives out the compiled kernel; later ones hand it addresses. Kernels list their parameters in the order of
+    `__call__`'s arguments.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self._compiled: dict[Hashable, Any] = {}
+
+    def __call__(
+        self,
+        grid: tuple[int, ...],
+        tensors: tuple[torch.Tensor | None, ...],
+        varying: tuple[int, ...],
+        fixed: tuple[float | None, ...],
+        constants: tuple[Hashable, ...],
+        num_warps: int,
+        num_stages: int = 3,
+    ) -> None:
+        """Launch on the current stream of the current device, which the tensors lie on.
+
+        Args:
+            tensors: or None, which kernels test for; the first is one.
+            varying: what is named in `do_not_specialize`.
+            fixed: the kernel's other numbers, or None; few combinations ever come.
+            constants: its constexpr parameters.
+        """
+        self.prepared(grid, tensors, varying, fixed, constants, num_warps, num_stages)()
+
+    def prepared(
+        self,
+        grid: tuple[int, ...],
+        tensors: tuple[torch.Tensor | None, ...],
+        varying: tuple[int, ...],
+        fixed: tuple[float | None, ...],
+        constants: tuple[Hashable, ...],
+        num_warps: int,
+        num_stages: int = 3,
+    ) -> Callable[[], object]:
+        """The launch, to be made as often as wanted while the tensors live; arguments as there."""
+        first = tensors[0]
+        assert first is not None
+        if not launches_fast(first):
+            options = {"num_warps": num_warps, "num_stages": num_stages, **LAUNCH}
+            return lambda: self.kernel[grid](*tensors, *varying, *fixed, *constants, **options)
+        addresses = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+        low = 0
+        for address in addresses:
+            if address is not None:
+                low |= address
+        aligned = True if low & 15 == 0 else tuple([address is None or address & 15 == 0 for address in addresses])
+        device = first.get_device()
+        kinds = tuple([None if tensor is None else tensor.dtype for tensor in tensors])
+        is_large = len(varying) > 0 and max(varying) > INT32_MAX
+        key = device, aligned, is_large, num_warps, num_stages, kinds, fixed, constants
+        found = self._compiled.get(key)
+        if found is None:
+            options = {"num_warps": num_warps, "num_stages": num_stages, **LAUNCH}
+            compiled = self.kernel.run(*tensors, *varying, *fixed, *constants, grid=grid, warmup=True, **options)
+            run = compiled.run  # loads it
+            found = self._compiled[key] = run, compiled.function, compiled.packed_metadata
+        run, function, metadata = found
+        width, height, depth = grid if len(grid) == 3 else (*grid, 1, 1)[:3]
+
+        arguments = *addresses, *varying, *fixed, *constants
+
+        def launch(_keep: object = tensors) -> None:
+            run(width, height, depth, stream_of(device), function, metadata, None, None, None, *arguments)
+
+        return launch
+
+
+INT32_MAX = 2**31 - 1
+
+
+def launches_fast(tensor: torch.Tensor) -> bool:
+    """Whether compiled kernels run on it."""
+    return tensor.is_cuda
+
+
+def stream_of(device: int) -> int:
+    """The address of torch's current stream there."""
+    stream: int = torch._C._cuda_getCurrentRawStream(device)
+    return stream
 
 
 def needs_dispatcher(tensors: Sequence[torch.Tensor | None]) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
-from longspan.kernels.launch import LAUNCH, fill, needs_dispatcher, on_device, power_of_2, rows_readable
+from longspan.kernels.launch import Launcher, divided_up, fill, needs_dispatcher, on_device, power_of_2, rows_readable
 
 TILE = 4096  # values a program holds, unless one row alone has more
 MAX_ROWS = 16
@@ -59,6 +61,10 @@ def _layer_norm_kernel(
     tl.store(out_ptr + place, normed.to(out_ptr.dtype.element_ty), mask=mask)
 
 
+NORM = Launcher(_layer_norm_kernel)
+
+
+@functools.cache
 def tile_of(dim: int) -> tuple[int, int, int]:
     """(rows, columns) of a program's tile for rows of `dim` values, and its warps."""
     block = power_of_2(dim, 16)
@@ -76,39 +82,40 @@ def _run(
     centred: bool,
 ) -> torch.Tensor:
     """Launch into `out`."""
-    dim = x.shape[-1]
-    groups = x.shape[1] if x.ndim == 3 else 1
-    num_rows = x.shape[0] * groups
-    if num_rows == 0 or dim == 0:
+    if x.numel() == 0:
         return out
     x, target = rows_readable(x), rows_readable(out)
     residual = None if residual is None else rows_readable(residual)
-    rows, block, warps = tile_of(dim)
-
-    def strides(array: torch.Tensor | None) -> tuple[int, int]:
-        return (0, 0) if array is None else (array.stride(0), array.stride(1) if array.ndim == 3 else 0)
-
     with on_device(x):
-        _layer_norm_kernel[(triton.cdiv(num_rows, rows),)](
-            x,
-            residual,
-            weight.contiguous(),
-            None if bias is None else bias.contiguous(),
-            target,
-            num_rows,
-            groups,
-            dim,
-            eps,
-            *strides(x),
-            *strides(residual),
-            *strides(target),
-            CENTRED=centred,
-            ROWS=rows,
-            BLOCK_DIM=block,
-            num_warps=warps,
-            **LAUNCH,
+        launch_norm(
+            x, weight.contiguous(), None if bias is None else bias.contiguous(), eps, residual, target, centred=centred
         )
     return out if target is out else out.copy_(target)
+
+
+def launch_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    eps: float,
+    residual: torch.Tensor | None,
+    out: torch.Tensor,
+    *,
+    centred: bool,
+) -> None:
+    """On the current device, into `out`; all last axes are contiguous."""
+    num_rows, groups, dim = x.shape if x.ndim == 3 else (x.shape[0], 1, x.shape[1])
+    num_rows *= groups
+    rows, block, warps = tile_of(dim)
+    numbers = (groups, dim, eps, *_strides(x), *((0, 0) if residual is None else _strides(residual)), *_strides(out))
+    grid, tensors = (divided_up(num_rows, rows),), (x, residual, weight, bias, out)
+    NORM(grid, tensors, (num_rows,), numbers, (centred, rows, block), warps)
+
+
+def _strides(array: torch.Tensor) -> tuple[int, int]:
+    """From row to row, and from group to group."""
+    row, group, *rest = array.stride()
+    return (row, group) if rest else (row, 0)
 
 
 @torch.library.custom_op("longspan::layer_norm", mutates_args=())

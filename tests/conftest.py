@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_process import device_is_lost, settle, write_line
 from longspan import _core
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +34,41 @@ def find_minilm() -> Path | None:
         if file.name == "model.safetensors":
             return Path(str(file.locate())).parent
     return None
+
+
+if "LONGSPAN_TEST_THREADS" in os.environ:  # where many processes share a machine
+    _core.set_num_threads(int(os.environ["LONGSPAN_TEST_THREADS"]))
+
+# Fixtures that build the emulator of CUDA's kernels with a C++ compiler.
+EMULATOR = frozenset({"emulated", "emulated_attention", "fake"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs in the emulator, by fixtures: their names are in no test's."""
+    for item in items:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if EMULATOR & {*getattr(item, "fixturenames", ()), params.get("kernels")}:
+            item.add_marker(pytest.mark.emulator)
+
+
+@pytest.fixture(autouse=True)
+def errors_of_the_device_are_this_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Kernels fail when they run, not when they are launched: wait for them, and keep how close the test came."""
+    yield
+    settle(request.node)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A line for each test as it ends: `gpu_process.py`."""
+    write_line(report)
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """A CUDA error fails whatever the process does next. pytest-xdist starts another worker, and the rest goes on."""
+    if device_is_lost(nodeid):
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            os._exit(1)
+        pytest.exit(f"{nodeid} has lost the CUDA device: every later test would fail with its error", returncode=3)
 
 
 @pytest.fixture(scope="session")

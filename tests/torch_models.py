@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpu_process import MARGINS
 from kernel_cases import ON_GPU
 from longspan import Encoder
 from longspan.models.engines.engine import OpsEngine
@@ -40,10 +41,13 @@ def on_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type = Encoder) 
 def assert_agree(found: np.ndarray, truth: np.ndarray, dtype: str, name: str) -> None:
     if dtype in LIMITS:
         scale = max(1.0, float(np.abs(truth).max()))
+        MARGINS.append(float(np.abs(found - truth).max()) / (LIMITS[dtype] * scale))
         np.testing.assert_allclose(found, truth, rtol=0, atol=LIMITS[dtype] * scale, err_msg=name)
         return
     lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(truth, axis=-1)
-    assert ((found * truth).sum(-1) / lengths).min() >= LEAST[dtype], name
+    least = float(((found * truth).sum(-1) / lengths).min())
+    MARGINS.append((1 - least) / (1 - LEAST[dtype]))
+    assert least >= LEAST[dtype], name
 
 
 def short_cases(folder: Path) -> dict[str, list[list[int]]]:

@@ -4,6 +4,9 @@
     python -m bench.gpu --dry           tiny sizes in Triton's interpreter: tries the plumbing, gives no figures
     longspan bench report FILE          the page; `longspan bench compare` reads these files, too
 
+Each part is a process of its own, since a CUDA error would fail whatever its process does next; their figures are
+joined in FILE, beside which each part's own grow row by row. The CUDA kernel for sm_90a has its part last.
+
 Each contestant is held against a result in f32 first; its error is |out - truth| / |truth|. Then all take turns, each
 call with a cold L2 cache, timed by events on the device. Rates count the operation's own FLOPs or bytes, no matter what
 a contestant does for it; shares are of the rate of torch's matrix products and of a plain copy, measured in the same
@@ -14,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.command import failures, new_report
 from bench.contest import with_shares
-from bench.results import Report, write_report
+from bench.results import Report, joined_reports, write_report
 from bench.table import report_end, result_text
 from bench.watch import Watch
 
@@ -35,7 +40,16 @@ if TYPE_CHECKING:
 ASKED: Final = ("driver_version", "clocks.sm", "clocks.mem", "memory.total", "power.limit")
 # The parts in their order, and how many seconds are meant for each, compiling included: with the build, all of it fits
 # eight minutes. What one leaves over the later ones have; a case that would begin too late is left out.
-PARTS: Final = {"streams": 20, "codes": 45, "late_interaction": 25, "adapters": 30, "attention": 95, "encode": 145}
+PARTS: Final = {
+    "encode": 145,
+    "streams": 20,
+    "codes": 45,
+    "late_interaction": 25,
+    "adapters": 30,
+    "attention": 70,
+    "attention_sm90": 40,
+}
+PATIENCE: Final = 30  # seconds beyond a part's own time, after which it hangs
 
 
 def about(device: str) -> dict[str, object]:
@@ -74,28 +88,79 @@ def main(argv: list[str] | None = None) -> int:
     if not options.dry and not torch.cuda.is_available():
         print("error: no CUDA device; --dry tries the plumbing without one", file=sys.stderr)
         return 2
+    given = sys.argv[1:] if argv is None else argv
+    if options.only is None:
+        return run_parts(options, given)
     from bench.gpu.contest import Setting
 
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("highest")  # what the truths are computed in
     setting = Setting("cpu" if options.dry else "cuda", options.dry)
     facts = about(setting.device)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
-    return measure(options, setting, facts, " ".join(sys.argv[1:] if argv is None else argv))
+    return measure(options, setting, facts, " ".join(given))
+
+
+def run_parts(options: argparse.Namespace, given: Sequence[str]) -> int:
+    """Each part in a process of its own, their reports joined. Returns: the worst of their statuses."""
+    worst, files = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        base = options.json or Path(folder) / "gpu.json"
+        for name in PARTS:
+            file = base.with_name(f"{base.stem}.{name}.json")
+            file.unlink(missing_ok=True)
+            kept = without_json(given)
+            command = [sys.executable, "-m", "bench.gpu", "--only", name, "--json", str(file), *kept]
+            limit = None if options.dry else options.slower * PARTS[name] + PATIENCE
+            status = run_limited(command, limit)
+            if status != 0:
+                print(f"failed: {name} ended with {status}", file=sys.stderr)
+            worst = max(worst, abs(status))
+            if file.exists():
+                files.append(file)
+        if files and options.json is not None:
+            report = replace(joined_reports(files), command=f"python -m bench.gpu {' '.join(kept)}".rstrip())
+            write_report(options.json, report)
+    return min(worst, 1) if worst != 2 else 2
+
+
+def without_json(given: Sequence[str]) -> list[str]:
+    """The arguments but for --json and its file."""
+    kept = list(given)
+    if "--json" in kept:
+        place = kept.index("--json")
+        del kept[place : place + 2]
+    return [each for each in kept if not each.startswith("--json=")]
+
+
+def run_limited(command: Sequence[str], seconds: float | None) -> int:
+    """Run a command with its children as long as that; then all of them are ended. Returns: its status, 124 if so."""
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return 124
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, object], given: str) -> int:
     """All parts, or the one of the options. Returns: the command's status."""
-    from bench.gpu import adapters, attention, codes, encode, late_interaction, streams
+    from bench.gpu import adapters, attention, attention_sm90, codes, encode, late_interaction, streams
     from bench.gpu.ceilings import gpu_meter
     from bench.gpu.clock import OutOfTimeError
     from bench.gpu.contest import Row
 
-    modules = (streams, codes, late_interaction, adapters, attention, encode)
+    modules = (encode, streams, codes, late_interaction, adapters, attention, attention_sm90)
     parts = {module.__name__.rpartition(".")[2]: module for module in modules}
     rows: list[Row] = []
     failed: list[str] = []
     absent: dict[str, str] = {}
     meter, watch = gpu_meter(setting), Watch.now()
+    frame_report = new_report((), setting.frame, watch)  # asks git and the packages, once
     if options.json is not None:
         given = given.replace(str(options.json), options.json.name)
     form = {"form": "dry" if options.dry else "full", "errors": "|out - truth| / |truth|, not the largest"}
@@ -104,11 +169,13 @@ def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, o
         """What there is by now, into the file as well, so that a run that is stopped loses nothing."""
         ceilings = meter.ceilings
         results = tuple(with_shares(row, ceilings) for row in rows)
-        report = new_report(results, setting.frame, watch, ceilings=ceilings.rates, absent=absent)
         report = replace(
-            report,
-            machine={**report.machine, **facts, **form},
-            warnings=(*report.warnings, *meter.warnings(), *(f"failed: {each}" for each in failed)),
+            frame_report,
+            results=results,
+            ceilings=ceilings.rates,
+            absent={**frame_report.absent, **absent},
+            machine={**frame_report.machine, **facts, **form},
+            warnings=(*frame_report.warnings, *meter.warnings(), *(f"failed: {each}" for each in failed)),
             command=f"python -m bench.gpu {given}".rstrip(),
         )
         if options.json is not None:
@@ -117,7 +184,7 @@ def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, o
 
     meter.take() if options.dry else meter.settle()
     until = time.monotonic()
-    for name in [options.only] if options.only else PARTS:
+    for name in [options.only]:
         until += options.slower * PARTS[name]
         try:
             for row in parts[name].rows(replace(setting, until=until)):

@@ -1,6 +1,6 @@
 """attention_varlen beside torch's SDPA and FlexAttention: uniform and ragged batches, ALiBi, causal grouped heads.
 
-On a Hopper GPU the CUDA kernel ("longspan sm_90a") is a contestant beside the Triton kernel, which is the default.
+On a Hopper GPU the CUDA kernel ("longspan sm_90a") is a contestant in a part of its own, `attention_sm90`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from longspan import ops
 from longspan.kernels.attention_varlen import attention_varlen
 from longspan.kernels.attention_varlen_forward import CONFIGS, Config
 
-TARGETS = {512: 340, 4096: 420, 16384: 460}  # TFLOP/s on an H100, head_dim 64, ALiBi
+try:  # torch 2.10 and newer
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:
+    varlen_attn = None
+
+TARGETS = {512: 340, 4096: 400, 16384: 430}  # TFLOP/s on an H100, head_dim 64, ALiBi
+FLEX = 4096  # the one length that FlexAttention is compiled for: it takes half a minute
 LIMIT = 1e-2  # of bf16, relative to the truth's norm
 BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -57,8 +63,9 @@ def sm90(
     slopes: torch.Tensor | None = None,
     causal: bool = False,
 ) -> dict[str, Call]:
-    """The CUDA kernel on the same rows; nothing in the interpreter. Where it refuses, its reason is printed."""
-    if setting.dry:
+    """The CUDA kernel on the same rows; nothing in the interpreter, or where another part has it. Where it refuses, its
+    reason is printed."""
+    if setting.dry or not setting.is_last:
         return {}
     offsets = torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32, device=rows[0].device)
     options = {"slopes": slopes, "causal": causal, "backend": "cuda_sm90"}
@@ -121,7 +128,7 @@ def uniform(setting: Setting) -> Iterator[Row]:
         with_bias = {
             OURS: ours(rows, [length] * (total // length), slopes),
             **sm90(setting, rows, [length] * (total // length), slopes),
-            "FlexAttention": flex(setting, wide, slopes),
+            **({"FlexAttention": flex(setting, wide, slopes)} if real == FLEX and not setting.is_last else {}),
         }
         goal = f"H100: >= {target} TFLOP/s and 1.3x FlexAttention"
         yield from contest(
@@ -138,8 +145,7 @@ def ragged(setting: Setting) -> Iterator[Row]:
     """Lognormal lengths beside 256 for all: what raggedness costs per FLOP."""
     heads, total = setting.size(12, 2), setting.size(16384, 300)
     slopes = 2.0 ** -torch.arange(1, heads + 1, device=setting.device)
-    drawn = np.clip(np.random.default_rng(0).lognormal(4.7, 0.9, 1000), 16, 512).astype(int)
-    lengths = drawn[: int(np.searchsorted(np.cumsum(drawn), total)) + 1].tolist()
+    lengths = ragged_lengths(total)
     for name, of in (("256", [setting.size(256, 64)] * max(1, total // 256)), ("16..512", lengths)):
         rows = tuple(setting.normal(sum(of), heads, 64) for _ in range(3))
         pairs = float(np.square(np.array(of, float)).sum())
@@ -165,6 +171,30 @@ def causal(setting: Setting) -> Iterator[Row]:
         yield from contest(setting, f"attention 128 causal grouped {real}", calls, truth_of(wide, None, True), **how)
 
 
+def varlen(setting: Setting) -> Iterator[Row]:
+    """Ragged lengths without a bias beside torch's own packed attention, which has none."""
+    heads, total = setting.size(12, 2), setting.size(16384, 300)
+    lengths = ragged_lengths(total)
+    rows = tuple(setting.normal(sum(lengths), heads, 64) for _ in range(3))
+    bounds = np.cumsum([0, *lengths])
+    truths = [truth_of(padded(tuple(x[a:b] for x in rows), b - a), None, False) for a, b in pairwise(bounds)]
+    calls = {OURS: ours(rows, lengths)}
+    if not setting.dry and varlen_attn is not None:
+        offsets = torch.tensor(bounds, dtype=torch.int32, device=rows[0].device)
+        longest = max(lengths)
+        calls["torch varlen_attn"] = lambda: varlen_attn(*rows, offsets, offsets, longest, longest)
+    work = 4 * float(np.square(np.array(lengths, float)).sum()) * heads * 64
+    how = {"work": work, "unit": "TFLOP/s", "limit": LIMIT, "target": ">= torch's"}
+    yield from contest(setting, "attention 64 lengths 16..512, no bias", calls, torch.cat(truths), **how)
+
+
+def ragged_lengths(total: int) -> list[int]:
+    """Lognormal ones from 16 to 512, of some more tokens in all."""
+    drawn = np.clip(np.random.default_rng(0).lognormal(4.7, 0.9, 1000), 16, 512).astype(int)
+    found: list[int] = drawn[: int(np.searchsorted(np.cumsum(drawn), total)) + 1].tolist()
+    return found
+
+
 def configs(setting: Setting) -> Iterator[Row]:
     """Every tile size for ALiBi at length 4k: the first is the default, a faster one should take its place."""
     total, heads = setting.size(16384, 128), setting.size(12, 2)
@@ -184,5 +214,5 @@ def configs(setting: Setting) -> Iterator[Row]:
 
 def rows(setting: Setting) -> Iterator[Row]:
     """All of it."""
-    for part in (uniform, ragged, causal, configs):
+    for part in (uniform, ragged, varlen, causal, configs):
         yield from part(setting)

@@ -43,6 +43,7 @@ class Setting:
     seconds: float = 3.0  # of a contest's rounds; fewer fit where a round takes long
     on_host: bool = False  # the host's clock, for calls whose results come back to it
     until: float = math.inf  # on time.monotonic: no contest begins later
+    is_last: bool = False  # what may take the device with it takes part
 
     def size(self, real: int, tiny: int) -> int:
         """A size for this setting."""

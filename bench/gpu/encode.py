@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from bench.gpu.clock import OutOfTimeError
 from bench.gpu.contest import OURS, Call, Row, Setting, contest
 from bench.gpu.padded import BATCH, PaddedModel
 from bench.models.random_checkpoints import (
@@ -44,10 +46,10 @@ class Model:
 
 
 MODELS: Final = (
+    Model("BERT base", write_bert_base, True),
     Model("v2-base", write_v2_base, False),
     Model("v3", write_v3, False),
     Model("v5-small", write_v5_small, True),
-    Model("BERT base", write_bert_base, True),
 )
 DRY: Final = (Model("small decoder", write_small_decoder, False),)
 Make = Callable[[Sequence[str]], Call]  # texts to a contestant
@@ -84,6 +86,8 @@ def peer(setting: Setting, folder: Path) -> Make:
 def rows(setting: Setting) -> Iterator[Row]:
     """Each model in bf16. The rate counts the texts' tokens, in thousands a second, special ones included."""
     for model in DRY if setting.dry else MODELS:
+        if time.monotonic() > setting.until:  # before gigabytes are written and read
+            raise OutOfTimeError(f"encode {model.name}")
         with tempfile.TemporaryDirectory() as folder:
             yield from model_rows(setting, model, model.write(Path(folder) / "model"))
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from bench.case import Work
-from bench.gpu.contest import OURS, Row, Setting, contest
+from bench.gpu.contest import OURS, Call, Row, Setting, contest
 from longspan.kernels.maxsim import maxsim, maxsim_topk
 
+PEERS = (
+    ("late-interaction-kernels", "late_interaction_kernels", "maxsim", False),
+    ("flash-maxsim", "flash_maxsim", "flash_maxsim", True),
+)
 DIM = 128
 QUERY = 32  # tokens
 DOC = 300
@@ -42,9 +47,18 @@ def rows(setting: Setting) -> Iterator[Row]:
                 for part in halves.split(500 * doc)
             ]
         ).T
+
+        def by_peer(run: Callable[..., torch.Tensor], alone: bool, q=q) -> Call:
+            asked, docs = q.unflatten(0, (-1, QUERY)), halves.unflatten(0, (-1, doc))
+            if alone:  # it takes one query at a time
+                return lambda: torch.stack([run(one, docs) for one in asked]).float()
+            return lambda: run(asked, docs).float()
+
+        peers = {name: by_peer(run, alone) for name, (run, alone) in installed(setting).items()}
         flops = 2.0 * len(q) * len(d) * DIM
         how: dict[str, Any] = {"work": Work(flops, 2.0 * d.numel()), "limit": 1e-2}
         calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, halves, at, offsets_d), "torch, 1000 at once": by_torch}
+        calls |= peers
         yield from contest(setting, f"maxsim {num_queries} x {QUERY} half", calls, truth, **how)
         calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, Quantized(whole, scales), at, offsets_d)}
         narrow = Work(flops, d.numel() + 4.0 * len(d))
@@ -57,6 +71,19 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield from contest(
             setting, f"maxsim_topk {k}, {num_queries} x {QUERY} half", calls, truth.topk(k, dim=1).values, **how
         )
+
+
+def installed(setting: Setting) -> dict[str, tuple[Callable[..., torch.Tensor], bool]]:
+    """Peers' scoring functions, and whether they take one query at a time; nothing without a GPU, which they need."""
+    found: dict[str, tuple[Callable[..., torch.Tensor], bool]] = {}
+    if setting.dry:
+        return found
+    for name, module, function, alone in PEERS:
+        try:
+            found[name] = getattr(importlib.import_module(module), function), alone
+        except (ImportError, AttributeError) as error:
+            print(f"late_interaction: {name} left out, {error}")
+    return found
 
 
 class Quantized:

@@ -52,9 +52,10 @@ def write_v2_base(folder: Path) -> Path:
     return write_checkpoint(folder, config, shapes)
 
 
-def write_bert_base(folder: Path) -> Path:
-    """BERT base: 12 x 768, learned positions, 512 tokens; with the files that transformers wants beside ours."""
-    hidden, inner, layers, vocab = 768, 3072, 12, 30522
+def write_bert_base(folder: Path, *, hidden: int = 768, inner: int = 3072, layers: int = 12, heads: int = 12) -> Path:
+    """BERT base: 12 x 768, learned positions, 512 tokens; with the files that transformers wants beside ours. Or the
+    same in other sizes."""
+    vocab = 30522
     shapes: Shapes = {
         "embeddings.word_embeddings.weight": (vocab, hidden),
         "embeddings.position_embeddings.weight": (512, hidden),
@@ -77,7 +78,7 @@ def write_bert_base(folder: Path) -> Path:
         "layer_norm_eps": 1e-12,
         "hidden_size": hidden,
         "intermediate_size": inner,
-        "num_attention_heads": 12,
+        "num_attention_heads": heads,
         "num_hidden_layers": layers,
         "max_position_embeddings": 512,
         "type_vocab_size": 2,
@@ -89,10 +90,9 @@ def write_bert_base(folder: Path) -> Path:
     return folder
 
 
-def write_v3(folder: Path) -> Path:
+def write_v3(folder: Path, *, hidden: int = 1024, inner: int = 4096, layers: int = 24, heads: int = 16) -> Path:
     """jina-embeddings-v3 without its adapters: 24 x 1024, RoPE, 8192 tokens, 302 M numbers in the layers; words as few
-    as our tokenizer's, since a text reads a row for each token whatever their number."""
-    hidden, inner, layers = 1024, 4096, 24
+    as our tokenizer's, since a text reads a row for each token whatever their number. Or the same in other sizes."""
     shapes: Shapes = {
         "embeddings.word_embeddings.weight": (VOCABULARY, hidden),
         "embeddings.token_type_embeddings.weight": (1, hidden),
@@ -113,7 +113,7 @@ def write_v3(folder: Path) -> Path:
         "layer_norm_eps": 1e-5,
         "hidden_size": hidden,
         "intermediate_size": inner,
-        "num_attention_heads": 16,
+        "num_attention_heads": heads,
         "num_hidden_layers": layers,
         "max_position_embeddings": 8194,
         "type_vocab_size": 1,

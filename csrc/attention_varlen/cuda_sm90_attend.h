@@ -37,10 +37,10 @@ __device__ __forceinline__ void multiply_keys(float (&scores)[kCount], uint32_t 
 
 // Adds the weighted values of a block's first kKeys, still to be waited for.
 template <class T, class S, int kKeys, int kCount, int kWords>
-__device__ __forceinline__ void multiply_values(float (&sums)[kCount], const uint32_t (&weights)[kWords],
-                                                uint32_t values) {
+__device__ __forceinline__ void multiply_values(float (&sums)[kCount], uint32_t (&weights)[kWords], uint32_t values) {
     const uint64_t b = describe(values, S::kKeyPart, kPatternBytes);
     touch(sums);
+    touch(weights);
     start_products();
 #pragma unroll
     for (int step = 0; step < kKeys / 16; ++step) {
@@ -134,6 +134,7 @@ struct Attend {
     __device__ __forceinline__ void finish_sums(const Keys& values) {
         wait_for_products<0>();
         touch(sums);
+        touch(weights);
         warp_arrives(&shared.barriers->values_empty[values.stage()]);
     }
 

@@ -5,6 +5,10 @@
 
 #if !LONGSPAN_CUDA_EMULATED
 #include <cuda_fp16.h>
+
+#include <map>
+#include <mutex>
+#include <utility>
 #endif
 
 namespace longspan::cuda {
@@ -100,16 +104,34 @@ __device__ __forceinline__ void add_common_bits(int32_t (&sums)[4], const uint32
           "r"(start[3]));
 }
 
+// Once for each kernel and device: loads the kernel, and lets its blocks have `shared` bytes. CUDA loads a kernel when
+// it is first wanted, which may be while the caller captures a graph; relaxed, this thread may do so even then.
+inline void prepare(const char* what, const void* kernel, size_t shared) {
+    constexpr size_t kFreeShared = 48 * 1024;  // what a block may have without asking
+    static std::mutex mutex;
+    static std::map<std::pair<const void*, int>, size_t> prepared;  // the bytes that its blocks may have
+    int device = 0;
+    require(cudaGetDevice(&device), what);
+    const std::lock_guard<std::mutex> lock(mutex);
+    const auto place = prepared.find({kernel, device});
+    if (place != prepared.end() && shared <= place->second) return;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    require(cudaThreadExchangeStreamCaptureMode(&mode), what);
+    cudaFuncAttributes attributes;
+    cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+    if (status == cudaSuccess && shared > kFreeShared) {
+        status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    }
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    require(status, what);
+    prepared[{kernel, device}] = shared;
+}
+
 // Puts kernel(args) on the stream; waits for nothing. `shared` counts bytes of dynamic shared memory.
 template <class Args>
 void launch(const char* what, void (*kernel)(Args), dim3 grid, int threads, size_t shared, Stream stream,
             const Args& args) {
-    constexpr size_t kFreeShared = 48 * 1024;  // what a block may have without asking
-    if (shared > kFreeShared) {
-        require(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared)),
-                what);
-    }
+    prepare(what, reinterpret_cast<const void*>(kernel), shared);
     kernel<<<grid, static_cast<unsigned>(threads), shared, stream>>>(args);
     require(cudaGetLastError(), what);
 }

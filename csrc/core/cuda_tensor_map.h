@@ -64,23 +64,30 @@ inline TensorMapPlan plan_tensor_map(const char* name, const PackedRows& rows, F
 
 #if !LONGSPAN_CUDA_EMULATED
 
-// Throws std::runtime_error where the driver has no tensor maps or refuses this one. The driver's function is looked up
-// at run time: the module links no libcuda, so that it can be imported where there is none.
-inline TensorMap encode_tensor_map(const char* what, const TensorMapPlan& plan) {
-    using Encode = decltype(&cuTensorMapEncodeTiled);
+// The driver's function, looked up when it is first wanted: the module links no libcuda, so that it can be imported
+// where there is none. Throws std::runtime_error where there is no such function; the next call looks again.
+inline decltype(&cuTensorMapEncodeTiled) tensor_map_encoder(const char* what) {
     constexpr unsigned kSince = 12000;  // the CUDA version that brought the function as it is called here
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    require(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, kSince, cudaEnableDefault, &result),
-            what);
-    if (result != cudaDriverEntryPointSuccess || found == nullptr) {
-        throw std::runtime_error(std::string(what) + ": the driver has no cuTensorMapEncodeTiled");
-    }
+    static const auto encoder = [&] {
+        void* found = nullptr;
+        cudaDriverEntryPointQueryResult result{};
+        require(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, kSince, cudaEnableDefault, &result),
+                what);
+        if (result != cudaDriverEntryPointSuccess || found == nullptr) {
+            throw std::runtime_error(std::string(what) + ": the driver has no cuTensorMapEncodeTiled");
+        }
+        return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
+    }();
+    return encoder;
+}
+
+// Throws std::runtime_error where the driver has no tensor maps or refuses this one.
+inline TensorMap encode_tensor_map(const char* what, const TensorMapPlan& plan) {
     const cuuint64_t sizes[] = {plan.sizes[0], plan.sizes[1], plan.sizes[2]};
     const cuuint64_t strides[] = {plan.strides[0], plan.strides[1]};
     const cuuint32_t each[] = {1, 1, 1};
     TensorMap map;
-    const CUresult status = reinterpret_cast<Encode>(found)(
+    const CUresult status = tensor_map_encoder(what)(
         &map, plan.dtype == Float::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3,
         const_cast<void*>(plan.data), sizes, strides, plan.box, each, CU_TENSOR_MAP_INTERLEAVE_NONE,
         CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);

@@ -7,7 +7,9 @@
 //   wait_for_products<n>();            all but the last n groups are done
 //   touch(sums);                       the compiler may not read them before
 //
-// Until then neither the sums nor operands in registers may be looked at or written.
+// Until then neither the sums nor operands in registers may be looked at or written. The compiler does not know that an
+// operand in registers is still read, so it is touched twice: before start_products, so that what makes it is not moved
+// behind the fence, and after the wait, so that its registers are nobody else's until then. .ci/machine_code.py looks.
 //
 // Where values lie: with w = warp of the four, g = lane / 4 and t = lane % 4, a thread holds sums of rows 16 w + g and
 // 16 w + g + 8, columns 8 n + 2 t and 8 n + 2 t + 1: sums[4 n + 2 * (lower row) + (right column)]. A first operand in
@@ -70,6 +72,11 @@ template <int kCount>
 __device__ __forceinline__ void touch(float (&sums)[kCount]) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+}
+template <int kCount>
+__device__ __forceinline__ void touch(uint32_t (&operand)[kCount]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(operand[i])::"memory");
 }
 
 // Only asm's own literals can name registers and types, hence macros; none of them leaves this file.

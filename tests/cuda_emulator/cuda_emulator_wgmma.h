@@ -117,8 +117,8 @@ void wait_for_products() {
     this_fiber().may_multiply = false;
     this_fiber().unwaited = std::min<size_t>(this_fiber().unwaited, kPending);
 }
-template <int kCount>
-void touch(float (&)[kCount]) {}
+template <class T, int kCount>
+void touch(T (&)[kCount]) {}
 
 template <class T, bool kAdds, int kCount>
 void multiply_shared(float (&sums)[kCount], uint64_t a, uint64_t b) {

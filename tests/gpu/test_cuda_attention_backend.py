@@ -90,6 +90,7 @@ def test_only_who_names_it_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     options = {"slopes": None, "causal": False, "softmax_scale": None, "out": None, **NOTHING}
     assert "cuda_sm90: only on request" in explain(ATTENTION_VARLEN, good, good, good, offsets, offsets, **options)
+    monkeypatch.setattr(ATTENTION_VARLEN, "_loaded", {})  # another test of this process may have loaded it
     monkeypatch.delitem(sys.modules, "longspan.ops.cuda", raising=False)
     monkeypatch.delitem(sys.modules, "longspan.ops.cuda_attention", raising=False)
     monkeypatch.setitem(sys.modules, "longspan._cuda", None)

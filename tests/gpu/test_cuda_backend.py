@@ -18,6 +18,26 @@ from longspan.ops.dispatch import unless_plain_cuda
 from longspan.ops.hamming import HAMMING_TOPK
 
 
+def test_tensors_of_a_device_that_is_not_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Tensor.__dlpack__` refuses them; the module's own guard makes their device the current one."""
+    monkeypatch.setitem(sys.modules, "longspan._cuda", ModuleType("longspan._cuda"))
+    monkeypatch.setattr("longspan._cuda", sys.modules["longspan._cuda"], raising=False)
+    monkeypatch.delitem(sys.modules, "longspan.ops.cuda", raising=False)
+    capsule = importlib.import_module("longspan.ops.cuda").capsule
+
+    def refuses(self: torch.Tensor, **options: object) -> object:
+        raise BufferError("Can't export tensors on a different CUDA device index")
+
+    monkeypatch.setattr(torch.Tensor, "__dlpack__", refuses)
+    for rows in (
+        torch.arange(6.0).view(2, 3),
+        torch.arange(12.0).view(2, 6)[:, ::2],
+        torch.ones(2, requires_grad=True),
+    ):
+        np.testing.assert_array_equal(array_of(capsule(rows)), rows.detach().numpy())
+    monkeypatch.delitem(sys.modules, "longspan.ops.cuda")
+
+
 class FakeModule(ModuleType):
     """longspan._cuda's functions on CPU tensors, by the emulator."""
 

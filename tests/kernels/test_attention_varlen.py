@@ -12,6 +12,10 @@ from gpu_errors import EXP2, matrix_sum, sums_error
 from kernel_cases import FLOATS, HALVES, ON_GPU, ROUNDING, assert_within, cu_seqlens, normal, plain, tensor, torch
 from longspan import ops, reference
 from longspan.kernels import attention_varlen_forward as forward
+from longspan.kernels.rope import rope as rope_of
+from longspan.kernels.rope import rotate as rotate_in_place
+from longspan.ops.attention_varlen import key_limits
+from longspan.packing.tiles import list_tiles
 
 HEADS = 2
 LOG2_E = float(np.log2(np.e))
@@ -135,6 +139,46 @@ def test_blocks_far_from_the_diagonal(kind: str) -> None:
     lengths = (1500, 700) if ON_GPU else (520,)
     check(case(lengths, 16, kind, torch.float16))
     check(case((1, 260), 16, kind, torch.float32))
+
+
+LISTED = ((0, 1, 63, 64, 65, 3, 0, 1, 100), (130, 20, 20, 20, 20, 20, 5, 1, 1), (40,) * 5)
+
+
+@pytest.mark.parametrize("kind", ["plain", "alibi", "table", "causal", "window", "causal window", "alibi table window"])
+@pytest.mark.parametrize("lengths", LISTED, ids=str)
+def test_listed_tiles(kind: str, lengths: tuple[int, ...]) -> None:
+    """Tiles that the host has listed, with several short sequences in some of them, and empty ones behind."""
+    batch = case(lengths, 32, kind, torch.float16)
+    truth = check(batch).float()
+    given = {"slopes": None, "bias_table": None, "causal": False, "window": None, **batch.options}
+    left, right = key_limits(given["causal"], given["window"])
+    options = forward.Options(32**-0.5, given["slopes"], given["bias_table"], window_left=left, window_right=right)
+    for rows, fixed in ((64, {}), (128, {"count": 20, "groups": True}), (64, {"groups": False})):
+        listed = list_tiles(batch.offsets[0].cpu().numpy(), rows, **fixed)
+        spans = None if listed.spans is None else tensor(listed.spans)
+        tiles, got = forward.Tiles(tensor(listed.tiles), spans, rows), torch.full_like(batch.rows[0], torch.nan)
+        forward.attend(*batch.rows, *batch.offsets, options, got, tiles=tiles)
+        # Two ways to sum the same weights: each is within the bound that `check` holds the first to.
+        assert (got.float() - truth).abs().max() <= 4 * ROUNDING[torch.float16] * batch.rows[2].abs().max()
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize(
+    "half, head_dim, interleaved", [(16, 32, False), (3, 32, False), (8, 32, True), (48, 96, False)]
+)
+def test_rotated_in_place(half: int, head_dim: int, interleaved: bool, dtype: torch.dtype) -> None:
+    """As the kernel that rotates into new memory, which attention's own test holds against float64; v stays."""
+    lengths, tables = (70, 0, 1, 130), rope(half)
+    fused = normal((201, 5, head_dim), 1, dtype=dtype)
+    before, offsets = fused.clone(), cu_seqlens(lengths)
+    positions = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
+    part = fused[:, :4]
+    rotate_in_place(part, tensor(positions), tables["cos"], tables["sin"], interleaved=interleaved)
+    expected = rope_of(before[:, :4], offsets, offsets, tables["cos"], tables["sin"], interleaved=interleaved)
+    u = ROUNDING[dtype]
+    assert (part.float() - expected.float()).abs().max() <= 2 * u * before.abs().max() * 2**0.5
+    assert torch.equal(fused[:, 4], before[:, 4]) and torch.equal(part[..., 2 * half :], before[:, :4, 2 * half :])
+    assert torch.equal(part[0, :, : 2 * half], before[0, :4, : 2 * half]), "place 0 is not turned"
 
 
 def test_every_config() -> None:

@@ -50,7 +50,7 @@ def test_the_suites_commands_read_its_file(tmp_path: Path) -> None:
 
 
 def test_without_a_device(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
+    assert main([]) == 2 and main(["--only", "codes"]) == 2
     assert "error: no CUDA device; --dry tries the plumbing without one" in capsys.readouterr().err
 
 

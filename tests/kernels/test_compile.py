@@ -83,10 +83,6 @@ def test_registrations() -> None:
             multi_lora.add_multi_lora,
             (x.clone(), x, x[:8].view(4, 2, 32).clone(), x[:8].view(4, 32, 2).clone(), IDS, scales[:4]),
         ),
-        (
-            multi_lora.add_table_lora,
-            (x.clone(), IDS, IDS, x[:8].view(4, 32, 2).clone(), x[:8].view(4, 32, 2).clone(), None),
-        ),
     ]
     assert pool_mean.pool_mean(x, offsets).shape == (3, 32)
     for op, args in cases:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import inputs
 from gpu_errors import matrix_sum
 from kernel_cases import FLOATS, HALVES, assert_rounded_once, cu_seqlens, normal, plain, tensor, torch
 from longspan import ops, reference
@@ -71,6 +72,23 @@ def test_mixed_dtypes() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("num_docs", [1, 64, 500, 1000, 3001])
+@pytest.mark.parametrize("k", [1, 3, 60])
+def test_the_best_of_blocks(num_docs: int, k: int) -> None:
+    """The very keys that sorting all of them gives: with few different scores, so that ties are everywhere, and NaN."""
+    values = inputs.rng(num_docs, k).integers(-2, 3, (5, num_docs)).astype(np.float32)
+    values[1] = np.nan
+    values[2, ::3] = np.nan
+    values[3, ::2], values[3, 1::7] = -np.inf, -0.0
+    values[4] = inputs.normal((num_docs,), k)
+    scores = tensor(values)
+    k = min(k, num_docs)
+    found, truth = kernels.best_keys(scores, 7, k), kernels.sort_keys(scores, 7)
+    assert torch.equal(found.topk(k, dim=1).values, truth.topk(k, dim=1).values)
+    if num_docs >= 1000 and k < 4:
+        assert found.shape[1] == k * kernels.BLOCK_DOCS, "or it reads all of them"
+
+
 def test_topk(monkeypatch: pytest.MonkeyPatch) -> None:
     lens_d = tuple(1 + number % 9 for number in range(24))
     q, d = unit_rows(12, 16, 1, torch.float16), unit_rows(sum(lens_d), 16, 2, torch.float16)

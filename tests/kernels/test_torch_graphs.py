@@ -19,7 +19,7 @@ from longspan.models.engines.torch_engine import TorchEngine
 from longspan.models.engines.torch_graphs import CudaRecorder, Graphs, Launch
 from torch_models import assert_agree, open_with
 
-pytestmark = pytest.mark.filterwarnings("error:capturing a CUDA graph failed:RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("error:capturing a CUDA graph:RuntimeWarning")
 FAMILIES = ["jina-v3", "mpnet", "jina-code/model"]  # adapters and RoPE, a bias table, a causal model
 if ON_GPU:
     FAMILIES += [
@@ -50,9 +50,15 @@ class Rerun:
         return replay, result.fill_(torch.nan)  # as after a capture, which computes nothing
 
 
-class Broken:
+class Fickle(Rerun):
+    """Fails while it is told to."""
+
+    fails = False
+
     def record(self, launch: Launch) -> tuple[Callable[[], None], torch.Tensor]:
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        return super().record(launch)
 
 
 def texts_of(*lengths: int, first: int = 3) -> list[np.ndarray]:
@@ -64,7 +70,7 @@ def plain(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type = Encoder, *
     return open_with(TorchEngine(DEVICE, "float32", cuda_graphs=False), folder, monkeypatch, kind, **options)
 
 
-def engine(recorder: Rerun | Broken | CudaRecorder) -> TorchEngine:
+def engine(recorder: Rerun | CudaRecorder) -> TorchEngine:
     return TorchEngine(DEVICE, "float32", recorder=recorder)
 
 
@@ -130,13 +136,63 @@ def test_tables_that_grow_stay_where_a_capture_reads_them(golden: Path, monkeypa
     assert text_encoder._outgrown_tables == [short]
 
 
-def test_capturing_that_fails_is_told_once(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = open_with(engine(Broken()), golden / "bert-minilm", monkeypatch)
-    message = r"capturing a CUDA graph failed, so small .* \(RuntimeError: operation .* when stream is capturing\)$"
-    with pytest.warns(RuntimeWarning, match=message):
-        found = np.asarray(encoder.encode_ids(texts_of(4)))
-    np.testing.assert_array_equal(np.asarray(encoder.encode_ids(texts_of(4))), found)  # without a warning
-    np.testing.assert_array_equal(np.asarray(plain(golden / "bert-minilm", monkeypatch).encode_ids(texts_of(4))), found)
+def test_capturing_that_fails_is_tried_again_and_then_given_up(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its own size alone: what runs as a graph goes on doing so, and other sizes are captured."""
+    recorder = Fickle()
+    encoder = open_with(engine(recorder), golden / "bert-minilm", monkeypatch)
+    truth = np.asarray(plain(golden / "bert-minilm", monkeypatch).encode_ids(texts_of(4)))
+    before = np.asarray(encoder.encode_ids(texts_of(20)))
+    recorder.fails = True
+    for until in ("this time", "this time", "from now on"):
+        message = (
+            rf"graph of 16 tokens in 2 rows failed, so {until} it runs without \(RuntimeError: operation [a-z ]*\)$"
+        )
+        with pytest.warns(RuntimeWarning, match=message):
+            assert_agree(np.asarray(encoder.encode_ids(texts_of(4))), truth, "float32", until)
+    recorder.fails = False
+    records = recorder.records
+    assert_agree(np.asarray(encoder.encode_ids(texts_of(4))), truth, "float32", "given up")  # without a warning
+    np.testing.assert_array_equal(np.asarray(encoder.encode_ids(texts_of(20))), before)
+    assert recorder.records == records == 1
+    encoder.encode_ids(texts_of(40))
+    assert recorder.records == 2
+
+
+def test_a_failure_that_passes_is_forgotten(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Fickle()
+    encoder = open_with(engine(recorder), golden / "bert-minilm", monkeypatch)
+    recorder.fails = True
+    with pytest.warns(RuntimeWarning, match="this time it runs without"):
+        encoder.encode_ids(texts_of(4))
+    recorder.fails = False
+    encoder.encode_ids(texts_of(4))
+    assert recorder.records == 1
+
+
+def test_large_passes_are_captured_when_they_come_again(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Rerun()
+    encoder = open_with(engine(recorder), golden / "bert-minilm", monkeypatch)
+    monkeypatch.setattr("longspan.models.engines.torch_engine.AT_ONCE", 16)
+    first = np.asarray(encoder.encode_ids(texts_of(20, 3)))
+    assert recorder.records == 0
+    for _ in range(2):
+        np.testing.assert_array_equal(np.asarray(encoder.encode_ids(texts_of(20, 3))), first)
+    assert (recorder.records, recorder.replays) == (1, 2)
+
+
+def test_warm_up(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both kinds of sizes; nothing is left to capture then."""
+    recorder = Rerun()
+    encoder = open_with(engine(recorder), golden / "bert-minilm", monkeypatch)
+    monkeypatch.setattr("longspan.models.engines.torch_engine.AT_ONCE", 16)
+    encoder.warm_up([5, (3, 8)])
+    assert recorder.records == 2
+    encoder.encode_ids(texts_of(11))
+    encoder.encode_ids(texts_of(12, 7, 4))
+    assert recorder.records == 2
+    for wrong in (0, 10**6, (0, 5)):
+        with pytest.raises(ValueError, match="warm_up: sizes must be 1 or more texts of 1 to 512 tokens, got"):
+            encoder.warm_up([wrong])
 
 
 def test_threads_share_recordings(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:

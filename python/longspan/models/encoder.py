@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from longspan.models.positions import alibi_slopes, rotary_rows, rotary_tables
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
 from longspan.packing.batch import PackedBatch
 from longspan.packing.media import FeatureBatch, MediaRow, of_batch
+
+Heads: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # q, k and v, (total_tokens, heads, head_dim) each
 
 
 class TextEncoder:
@@ -39,8 +42,12 @@ class TextEncoder:
 
     @weights.setter
     def weights(self, weights: EncoderWeights) -> None:
-        spec = self.spec
-        self._row_work = [self.engine.row_work(steps, spec.norm, spec.norm_eps) for steps in row_steps(spec, weights)]
+        spec, engine = self.spec, self.engine
+        self._row_work = [engine.row_work(steps, spec.norm, spec.norm_eps) for steps in row_steps(spec, weights)]
+        self._behind_norm = None
+        if engine.has_embed_whole:
+            opening = row_steps(spec, replace(weights, embedding_norm=None))[0]
+            self._behind_norm = engine.row_work(opening, spec.norm, spec.norm_eps)
         self._weights = weights
 
     def forward(self, batch: PackedBatch, workspace: Workspace) -> np.ndarray:
@@ -80,7 +87,7 @@ class TextEncoder:
                 f"encode: a text has {batch.max_seqlen} tokens, and this model's RoPE goes by a text's length beyond "
                 f"{trained}, which runs on the CPU alone; set max_length to {trained} or less"
             )
-        return batch
+        return self.engine.planned(batch, self.spec)
 
     def needs_one_token(self, batch: PackedBatch, by_row: Literal["first", "last"]) -> bool:
         """Whether `compute` can leave out, in the last layer, what is not for the one token that is wanted of a row.
@@ -99,19 +106,26 @@ class TextEncoder:
         Args:
             wanted: (rows,) the one token of each row that the result holds, where `needs_one_token`; None for all.
         """
-        spec, tokens = self.spec, len(batch.ids)
-        x = workspace.take("x", tokens, spec.hidden_size)
+        spec, engine, tokens = self.spec, self.engine, batch.ids.shape[0]
+        x = engine.take(workspace, "x", tokens, spec.hidden_size)
         if not spec.layers:
             self._embed(batch, x, workspace)
             return x
-        qkv = self.engine.take_qkv(workspace, tokens, spec)
-        context = workspace.take("context", tokens, spec.q_width)
+        qkv = engine.take_qkv(workspace, tokens, spec)
+        context = engine.take(workspace, "context", tokens, spec.q_width)
         bound = {"x": x, "qkv": qkv, "context": context}
-        self._embed(batch, x, workspace)
-        self._row_work[0].run(bound, batch.lora_ids, workspace)
+        heads = self._heads(qkv)
+        attended = context.reshape(heads[0].shape)
+        opening = self._row_work[0]
+        if self._behind_norm is not None and engine.embeds_whole(batch, spec):
+            engine.embed_whole(batch, self.weights, spec, out=x)
+            opening = self._behind_norm
+        else:
+            self._embed(batch, x, workspace)
+        opening.run(bound, batch.lora_ids, workspace)
         num_whole = spec.num_layers - (wanted is not None)
         for layer, work in zip(spec.layers[:num_whole], self._row_work[1:]):
-            self._attend(layer, qkv, context, batch)
+            self._attend(layer, heads, attended, batch)
             work.run(bound, batch.lora_ids, workspace)
         return x if wanted is None else self._last_layer(bound, batch, wanted, workspace)
 
@@ -142,17 +156,16 @@ class TextEncoder:
         if isinstance(batch, FeatureBatch):
             engine.put(batch.features, batch.feature_rows, out=x)
 
-    def _attend(self, layer: LayerSpec, qkv: np.ndarray, context: np.ndarray, batch: PackedBatch) -> None:
-        """context = the attended values, all heads side by side."""
-        q, k, v = self._heads(qkv)
-        out = context.reshape(q.shape)
+    def _attend(self, layer: LayerSpec, heads: Heads, out: np.ndarray, batch: PackedBatch) -> None:
+        """out = the attended values, (total_tokens, heads, head_dim)."""
+        q, k, v = heads
         trained = None if layer.rotary is None else layer.rotary.trained_tokens
         if layer.rotary is None or trained is None or batch.max_seqlen <= trained or not self.engine.computes_on_host:
             offsets, tables = batch.offsets(layer.is_windowed), None
             if layer.rotary is not None:
                 tables = batch.angles or self._tables(layer.rotary, batch.max_seqlen)
             options = self._options(layer, tables, rotary_by_key=batch.angles is not None)
-            self.engine.attend(q, k, v, offsets, offsets, options, out=out)
+            self.engine.attend(q, k, v, offsets, offsets, options, out=out, batch=batch)
             return
         # Texts beyond the trained length, which come first, each by themselves: their frequencies go by their length.
         starts = batch.cu_seqlens.tolist()
@@ -183,17 +196,17 @@ class TextEncoder:
             rotary_by_key=rotary_by_key and tables is not None,
         )
 
-    def _heads(self, qkv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _heads(self, qkv: np.ndarray) -> Heads:
         """q, k and v, (total_tokens, heads, head_dim) each, in the memory of qkv."""
         k_start, v_start = self.spec.q_width, self.spec.q_width + self.spec.kv_width
         parts = (qkv[:, :k_start], qkv[:, k_start:v_start], qkv[:, v_start:])
-        q, k, v = (part.reshape(len(part), -1, self.spec.head_dim) for part in parts)
+        q, k, v = (part.reshape(part.shape[0], -1, self.spec.head_dim) for part in parts)
         return q, k, v
 
     def _tables(self, rotary: Rotary, length: int) -> tuple[np.ndarray, np.ndarray]:
         """RoPE's cos and sin for at least `length` places; they grow by doubling and are kept."""
         tables = self._rotary_tables.get(rotary)
-        if tables is None or len(tables[0]) < length:
+        if tables is None or tables[0].shape[0] < length:
             grown = max(512, 1 << (length - 1).bit_length())
             cos, sin = rotary_tables(rotary, grown)
             if tables is not None:

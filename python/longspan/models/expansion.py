@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from longspan.models.encoder import TextEncoder
+from longspan.models.encoder import Heads, TextEncoder
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.parts import AttentionOptions, EncoderWeights
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
@@ -38,8 +38,8 @@ class ExpansionEncoder(TextEncoder):
     def prepare(self, batch: PackedBatch) -> TurnedBatch:
         return turn_rows(batch, self._expansion_id)
 
-    def _attend(self, layer: LayerSpec, qkv: np.ndarray, context: np.ndarray, batch: PackedBatch) -> None:
-        q, k, v = self._heads(qkv)
+    def _attend(self, layer: LayerSpec, heads: Heads, context: np.ndarray, batch: PackedBatch) -> None:
+        q, k, v = heads
         assert isinstance(batch, TurnedBatch)
         if layer.rotary is not None:
             tables = self._tables(layer.rotary, batch.max_seqlen)
@@ -58,7 +58,7 @@ class ExpansionEncoder(TextEncoder):
         )
         rows = (q[batch.turned], k[batch.seen], v[batch.seen])
         self.engine.attend(*rows, batch.cu_seqlens, batch.cu_seqlens_seen, options, out=found)
-        context[batch.turned] = found.reshape(context.shape)
+        context[batch.turned] = found
 
     def _turned_window(self, layer: LayerSpec) -> tuple[int, int] | None:
         """What was before a query is behind it now; a causal model sees nothing on the other side."""

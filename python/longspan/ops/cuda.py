@@ -73,7 +73,9 @@ def capsule(tensor: torch.Tensor) -> object:
     """The DLPack capsule of a tensor, of a copy where its last axis is not contiguous. A copy lives no longer than the
     capsule: torch's allocator hands its memory out again in the stream's order, behind the kernel that reads it."""
     readable = tensor if tensor.shape[-1] <= 1 or tensor.stride(-1) == 1 else tensor.contiguous()
-    return readable.detach().__dlpack__(stream=-1)  # -1: no event between streams, the kernels go to the same one
+    # Not `__dlpack__`, which refuses tensors of other devices than the current one: the kernels make theirs current,
+    # and run on torch's stream there, so that no event between streams is wanted either.
+    return torch.utils.dlpack.to_dlpack(readable.detach())
 
 
 def stream_of(tensor: torch.Tensor) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from longspan.integers import checked_int
 from longspan.packing.buckets import Bucket, fill, fill_offsets
+from longspan.packing.tiles import list_tiles, most_tiles
 
 INT32_MAX: Final = int(np.iinfo(np.int32).max)
 
@@ -26,6 +27,10 @@ class PackedBatch:
         indices: (rows,) int64, each row's place in the caller's order.
         lora_ids: (total_tokens,) int32, each token's adapter, -1 for the base weights; None if there are no adapters.
         types: (total_tokens,) int32, each token's type, where the texts of a pair are told apart; None: type 0.
+        adapter: the number in all of `lora_ids`; None if they differ or there are none.
+        tile_rows: queries of a tile of attention, where an engine wants its tiles listed; 0 where it does not.
+        groups_rows: whether a tile may hold several rows.
+        tiles, spans: that list, as `longspan.packing.tiles` has it; None before an engine makes it.
     """
 
     ids: np.ndarray
@@ -49,6 +54,23 @@ class PackedBatch:
     def offsets(self, is_windowed: bool) -> np.ndarray:
         """(sequences + 1,) int32: which tokens see each other in a layer."""
         return self.cu_seqlens
+
+    adapter: int | None = field(default=None, kw_only=True)
+    tile_rows: int = field(default=0, kw_only=True)
+    groups_rows: bool = field(default=False, kw_only=True)
+    tiles: np.ndarray | None = field(default=None, kw_only=True)
+    spans: np.ndarray | None = field(default=None, kw_only=True)
+
+    def tiled(self, *, fixed_size: bool) -> PackedBatch:
+        """With its tiles listed, where they are wanted. Batches of one size have lists of one size if that is fixed."""
+        if self.tile_rows == 0:
+            return self
+        if fixed_size:
+            most = most_tiles(len(self.ids), len(self.cu_seqlens) - 1, self.tile_rows)
+            listed = list_tiles(self.cu_seqlens, self.tile_rows, count=most, groups=self.groups_rows)
+        else:
+            listed = list_tiles(self.cu_seqlens, self.tile_rows, groups=None if self.groups_rows else False)
+        return replace(self, tiles=listed.tiles, spans=listed.spans)
 
     def filled(self, bucket: Bucket) -> PackedBatch:
         """The same batch with tokens added up to the bucket's size: all of id 0, at position 0, without an adapter."""
@@ -122,14 +144,16 @@ def _packed(
     lengths = np.array([len(row) for row in chosen])
     cu_seqlens = np.zeros(len(chosen) + 1, np.int32)
     np.cumsum(lengths, out=cu_seqlens[1:])
+    own = None if adapters is None else adapters[indices]
     return PackedBatch(
         ids=np.concatenate(chosen).astype(np.int32, copy=False),
         positions=np.arange(cu_seqlens[-1], dtype=np.int32) - np.repeat(cu_seqlens[:-1], lengths),
         cu_seqlens=cu_seqlens,
         max_seqlen=int(lengths.max()),
         indices=indices,
-        lora_ids=None if adapters is None else np.repeat(adapters[indices], lengths),
+        lora_ids=None if own is None else np.repeat(own, lengths),
         types=None if types is None else np.concatenate([types[index] for index in indices]).astype(np.int32),
+        adapter=None if own is None or (own != own[0]).any() else int(own[0]),
     )
 
 

@@ -11,15 +11,18 @@ from typing import Final
 
 import numpy as np
 
-# From 32 tokens on, at most half as much again is computed in vain: at these sizes launching costs more than computing.
-TOKENS: Final = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-ROWS: Final = (1, 4, 16, 64)  # coarse: an empty row costs a program that ends at once
+# From 32 tokens on, at most half as much again is computed in vain, where launching costs more than computing; beyond
+# AT_ONCE at most a third.
+SMALL: Final = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+TOKENS: Final = (*SMALL, 1280, 1536, 2048, 2560, 3072, 4096, 5120, 6144, 8192)
+ROWS: Final = (1, 4, 16, 64, 256, 1024)  # coarse: an empty row costs a program that ends at once
+AT_ONCE: Final = SMALL[-1]  # a larger pass is worth capturing only where its size comes again
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A size that batches are filled up to: `tokens` in all, and `rows` + 1 rows, the last of which takes what is left
-    of the tokens. Rows between a batch's own and the last are empty."""
+    """A size that batches are filled up to: `tokens` in all, and `rows` + 1 rows. What is left of the tokens is shared
+    out among the rows behind the batch's own, at least one: attention costs the square of a row's length."""
 
     tokens: int
     rows: int
@@ -40,7 +43,8 @@ def fill(values: np.ndarray, size: int, value: int = 0) -> np.ndarray:
 
 
 def fill_offsets(cu_seqlens: np.ndarray, bucket: Bucket) -> np.ndarray:
-    """(bucket.rows + 2,) int32: the offsets, then empty rows, then one that ends with the last of bucket.tokens."""
-    filled = fill(cu_seqlens, bucket.rows + 2, int(cu_seqlens[-1]))
-    filled[-1] = bucket.tokens
+    """(bucket.rows + 2,) int32: the offsets, then rows that share what is left of bucket.tokens evenly."""
+    filled = fill(cu_seqlens, bucket.rows + 2)
+    end, spare = int(cu_seqlens[-1]), bucket.rows + 2 - len(cu_seqlens)
+    filled[len(cu_seqlens) :] = end + (bucket.tokens - end) * np.arange(1, spare + 1, dtype=np.int64) // spare
     return filled

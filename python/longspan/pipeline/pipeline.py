@@ -15,6 +15,7 @@ from longspan import _core
 from longspan.models.encoder import TextEncoder
 from longspan.models.engines.engine import Fetch, OpsEngine
 from longspan.models.engines.workspace import Workspace
+from longspan.models.parts import EncoderWeights
 from longspan.packing.batch import PackedBatch, pack
 from longspan.packing.media import MediaRow
 from longspan.packing.selection import Selection, select_tokens
@@ -67,6 +68,17 @@ class EncoderPass:
     def key(self) -> Hashable:
         """See `Pass`."""
         return type(self.encoder), self.encoder.weights, self.tail
+
+    @property
+    def weights(self) -> EncoderWeights:
+        """See `Pass`."""
+        return self.encoder.weights
+
+    def with_weights(self, weights: EncoderWeights) -> EncoderPass:
+        """See `Pass`."""
+        encoder = copy.copy(self.encoder)
+        encoder.weights = weights
+        return replace(self, encoder=encoder)
 
     def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
         """See `Pass`."""
@@ -234,6 +246,7 @@ class Pipeline:
         """A workspace that no other call uses meanwhile."""
         try:
             workspace = self._idle_workspaces.pop()
+            self.engine.adopt(workspace)
         except IndexError:
             workspace = Workspace(self.engine.empty)
         yield workspace

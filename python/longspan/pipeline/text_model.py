@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.models.weights import read_adapters
+from longspan.packing.buckets import AT_ONCE, TOKENS
 from longspan.pipeline.head import load_head
 from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.options import OutputValue, check_choice
@@ -134,6 +135,28 @@ class TextModel(LoadedModel):
             raise ValueError("encode_ids: pooled must have one bool for each token of each text")
         rows = self._pipeline.run(checked, wanted, pooled=pooled, lora_ids=lora_ids)
         return rows if wanted.tokens else stack(rows, self._width(wanted))
+
+    def warm_up(self, sizes: Iterable[int | tuple[int, int]] | None = None, *, task: Task = None) -> None:
+        """Run batches of these sizes once, so that no later call waits for what a first one does: on a GPU kernels are
+        compiled and loaded, and passes captured as CUDA graphs; on the CPU memory is set aside.
+
+        Args:
+            sizes: (texts, tokens of each) pairs, or a number of tokens for one text; None for one text of each size
+                that graphs are captured of, up to `max_length`: what queries need.
+            task: as `encode`; adapters have passes of their own.
+        Raises: ValueError, a size is not from 1 text and token up to `spec.max_tokens` tokens a text.
+        """
+        if sizes is None:
+            sizes = [size for size in TOKENS if size <= min(self.max_length, AT_ONCE)] or [self.max_length]
+        for size in sizes:
+            pair = size if isinstance(size, tuple) else (1, size)
+            texts, tokens = (checked_int("warm_up: sizes", count) for count in pair)
+            if texts < 1 or not 1 <= tokens <= self.spec.max_tokens:
+                raise ValueError(
+                    f"warm_up: sizes must be 1 or more texts of 1 to {self.spec.max_tokens} tokens, got {size!r}"
+                )
+            for _ in range(2):  # large passes are captured when they come again
+                self.encode_ids([np.zeros(tokens, np.int32)] * texts, task=task)
 
     def tokenize(self, texts: Sequence[str], *, prompt: str = "", max_length: int | None = None) -> list[TokenizedText]:
         """Ids and character offsets of each text, as `encode` would use them."""

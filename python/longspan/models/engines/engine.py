@@ -47,12 +47,21 @@ class Pass(Protocol):
     def key(self) -> Hashable:
         """Passes of equal keys compute the same of the same arrays. It keeps alive what the pass reads beside them."""
 
+    @property
+    def weights(self) -> EncoderWeights:
+        """The encoder's."""
+
+    def with_weights(self, weights: EncoderWeights) -> Pass:
+        """The same pass with other weights of its encoder, which then stay what they are."""
+
     def run(self, batch: PackedBatch, selection: Selection, workspace: Workspace) -> np.ndarray:
         """(num_results, dim) in new memory; all arrays lie where the engine computes. It waits for nothing."""
 
 
 class OpsEngine:
     """Computes by the public ops, on NumPy arrays."""
+
+    has_embed_whole = False  # whether `embed_whole` can stand for `embed`, `adapt_lookup` and the norm behind them
 
     # Tokens of a batch where the caller names no number: enough rows for the products to run at their full rate; with
     # more, the activations only leave the cache.
@@ -103,6 +112,14 @@ class OpsEngine:
         """An array of the host, where the engine computes: an index, a table of positions."""
         return values
 
+    def planned(self, batch: PackedBatch, spec: ModelSpec) -> PackedBatch:
+        """A batch of the host with what the engine wants to know of this model's attention."""
+        return batch
+
+    def take(self, workspace: Workspace, name: str, rows: int, columns: int) -> np.ndarray:
+        """Memory for activations that products read."""
+        return workspace.take(name, rows, columns)
+
     def place_batch(self, batch: Batch) -> Batch:
         """A batch of the host with its arrays where the engine computes."""
         return batch
@@ -111,6 +128,9 @@ class OpsEngine:
         """Begin `work` on a prepared batch and a selection, both of the host; `workspace` is its own until fetched."""
         result = work.run(batch, selection, workspace)
         return lambda: result
+
+    def adopt(self, workspace: Workspace) -> None:
+        """Called when a call takes a workspace that another one has used, maybe on another stream."""
 
     def to_host(self, values: np.ndarray) -> np.ndarray:
         """An engine's tensor as a NumPy array, f32."""
@@ -153,6 +173,14 @@ class OpsEngine:
             tokens = np.flatnonzero(lora_ids == number)
             if tokens.size:
                 x[tokens] += linear(adapter.rows[ids[tokens]], adapter.expand)
+
+    def embeds_whole(self, batch: PackedBatch, spec: ModelSpec) -> bool:
+        """Whether it does so for this batch."""
+        return False
+
+    def embed_whole(self, batch: PackedBatch, weights: EncoderWeights, spec: ModelSpec, *, out: np.ndarray) -> None:
+        """out = the embeddings of a batch's tokens, with their adapters and the norm of embeddings."""
+        raise NotImplementedError
 
     def multiply(
         self,
@@ -269,8 +297,10 @@ class OpsEngine:
         options: AttentionOptions,
         *,
         out: np.ndarray,
+        batch: PackedBatch | None = None,
     ) -> None:
-        """`ops.attention_varlen` into `out`."""
+        """`ops.attention_varlen` into `out`. `batch` is the one that q and k are the rows of, if they are: an engine
+        may then rotate them in place."""
         dtype = self.attention_dtype
         attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, **options._asdict(), dtype=dtype, out=out)
 
@@ -338,6 +368,7 @@ class CpuEngine(OpsEngine):
         options: AttentionOptions,
         *,
         out: np.ndarray,
+        batch: PackedBatch | None = None,
     ) -> None:
         left, right = key_limits(options.causal, options.window)
         tables = (options.slopes, options.cos, options.sin, options.interleaved, options.bias_table)

@@ -26,6 +26,8 @@ class RowWork(Protocol):
 class StepOps(Protocol):
     """What of an engine runs single steps."""
 
+    def take(self, workspace: Workspace, name: str, rows: int, columns: int) -> np.ndarray: ...
+
     def multiply(
         self,
         x: np.ndarray,
@@ -61,8 +63,10 @@ class StepByStep:
         self._temporaries = temporaries(steps)
 
     def run(self, bound: Mapping[str, np.ndarray], lora_ids: np.ndarray | None, workspace: Workspace) -> None:
-        rows = len(bound["x"])
-        values = {**bound, **{name: workspace.take(name, rows, width) for name, width in self._temporaries.items()}}
+        rows = bound["x"].shape[0]  # not len(), which costs microseconds of a torch tensor
+        values = {**bound}
+        for name, width in self._temporaries.items():
+            values[name] = self._ops.take(workspace, name, rows, width)
         for step in self._steps:
             source, target = values[step.source], values[step.target]
             if isinstance(step, Route):
@@ -80,7 +84,7 @@ class StepByStep:
                 continue
             last, activation = (step.down, None) if isinstance(step, Mlp) else (step.product, step.activation)
             if isinstance(step, Mlp):
-                inner = workspace.take("inner", rows, step.up.weight.out_features)
+                inner = self._ops.take(workspace, "inner", rows, step.up.weight.out_features)
                 self._ops.multiply(source, step.up, lora_ids, activation=step.activation, out=inner)
                 source = inner
             self._ops.multiply(source, last, lora_ids, activation=activation, residual=residual, out=target)
@@ -88,9 +92,9 @@ class StepByStep:
 
 def _groups(value: np.ndarray, step: Normalize) -> np.ndarray:
     """The columns that a norm works on: (rows, dim), or (rows, groups, dim) where there are several groups."""
-    dim = len(step.norm.weight)
+    dim = step.norm.weight.shape[0]
     part = value if step.columns is None else value[:, slice(*step.columns)]
-    return part if part.shape[1] == dim else part.reshape(len(part), -1, dim)
+    return part if part.shape[1] == dim else part.reshape(part.shape[0], -1, dim)
 
 
 class Chained:

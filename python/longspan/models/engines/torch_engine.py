@@ -7,44 +7,41 @@ next. Weights are copied before anything runs, and waited for: any stream may us
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Final
 
 import numpy as np
 import torch
 
-from longspan.kernels.linear import DenseLinear, DenseLora, dense_linear
-from longspan.kernels.multi_lora import launch_table_lora
+from longspan.kernels.attention_varlen_forward import Options, Tiles, prepared_attention, tile_config
+from longspan.kernels.embed import TableLora, embed
+from longspan.kernels.launch import architecture
+from longspan.kernels.layer_norm import launch_norm
+from longspan.kernels.linear import DenseLinear, DenseLora, dense_linear, widened
+from longspan.kernels.rope import prepared_rotation
 from longspan.models.engines.engine import Batch, Fetch, OpsEngine, Pass
 from longspan.models.engines.torch_copies import copies_for
 from longspan.models.engines.torch_graphs import CudaRecorder, Graphs, Recorder
+from longspan.models.engines.torch_merged import merged_weights
+from longspan.models.engines.torch_streams import numbered
 from longspan.models.engines.workspace import Workspace
-from longspan.models.parts import EncoderWeights, Experts, Product
+from longspan.models.parts import AttentionOptions, EncoderWeights, Experts, Norm, Product
+from longspan.models.spec import ModelSpec, NormKind
 from longspan.ops import pool_mean, span_mean
 from longspan.ops.activations import Activation, Gate
+from longspan.ops.attention_varlen import key_limits
 from longspan.packing.batch import PackedBatch
-from longspan.packing.buckets import bucket_for
+from longspan.packing.buckets import AT_ONCE, bucket_for
 from longspan.packing.selection import Selection
 from longspan.vectors.unit_length import SMALLEST_NORM
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TableLora:
-    """All tasks' adapters of the word embeddings: rows (n, vocab_size, rank), expand (n, hidden, rank), its scaling
-    within, and token_type (n, hidden), which every token gets."""
-
-    rows: torch.Tensor
-    expand: torch.Tensor
-    token_type: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
+SHORT = 64  # mean tokens of a row up to which tiles of attention have as few rows
 
 
 class TorchEngine(OpsEngine):
-    """Computes on one device, on torch's current stream.
+    """Computes on one device, on torch's current stream, by the kernels' launchers: shapes are right by construction.
 
     Args:
         device: such as "cuda" or "cuda:1"; "cpu" runs the kernels in Triton's interpreter, for tests.
@@ -56,13 +53,19 @@ class TorchEngine(OpsEngine):
     computes_on_host = False
     batches_ahead = 2
     batch_tokens = 16384  # what fills a large GPU
+    has_embed_whole = True
 
     def __init__(self, device: str, dtype: str, *, cuda_graphs: bool = True, recorder: Recorder | None = None) -> None:
         super().__init__()
-        self.device: Final = _numbered(torch.device(device))
+        self.device: Final = numbered(torch.device(device))
         self.dtype = dtype
         self._type: Final[torch.dtype] = getattr(torch, dtype)
         self._copies: Final = copies_for(self.device)
+        self._merged: Final = merged_weights(self.device)
+        # Of the pass that a thread has begun last: what its launches are of, and they themselves.
+        self._last_pass: tuple[tuple[object, ...] | None, dict[Hashable, list[Callable[[], object]]]] = (None, {})
+        self._wide: dict[tuple[int, int], tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._room = 0  # columns behind each row of activations that products read, for their adapters
         if recorder is None and self.device.type == "cuda":
             recorder = CudaRecorder(self.device)
         self._graphs: Graphs | None = None
@@ -92,10 +95,16 @@ class TorchEngine(OpsEngine):
 
     def pack_lora(self, lora_a: np.ndarray, lora_b: np.ndarray, scaling: float, base: DenseLinear) -> DenseLora:
         a, b = self._upload(lora_a * np.float32(scaling), self._type), self._upload(lora_b, self._type)
-        return DenseLora(a, b, self._upload(np.ones(len(lora_a), np.float32)))
+        lora = DenseLora(a, b, self._upload(np.ones(len(lora_a), np.float32)))
+        lora.fold(base)
+        self._room = max(self._room, lora.added)
+        return lora
 
-    def table_adapters(self, rows: np.ndarray, expand: np.ndarray, token_type: np.ndarray) -> TableLora:  # type: ignore[override]  # `adapt_lookup` gets it back
-        return TableLora(*(self._upload(part, self._type) for part in (rows, expand, token_type)))
+    def table_adapters(
+        self, rows: np.ndarray, expand: np.ndarray, token_type: np.ndarray
+    ) -> TableLora:  # `embed_whole` gets it back
+        turned = np.ascontiguousarray(expand.transpose(0, 2, 1))
+        return TableLora(*(self._upload(part, self._type) for part in (rows, turned, token_type)))
 
     def table(self, values: np.ndarray) -> torch.Tensor:
         return self._upload(values, self._type)
@@ -111,13 +120,18 @@ class TorchEngine(OpsEngine):
 
     def start(self, work: Pass, batch: PackedBatch, selection: Selection, workspace: Workspace) -> Fetch:
         with self._plainly():
+            if batch.adapter is not None and batch.adapter >= 0:
+                work = self._merged.pass_for(work, batch.adapter)
             bucket = bucket_for(len(batch.ids), len(batch.indices)) if selection.fills and batch.fills else None
-            if self._graphs is not None and bucket is not None:
-                fetch = self._replay(self._graphs, work, batch.filled(bucket), selection.filled(bucket))
+            if self._graphs is None or bucket is None:
+                batch = batch.tiled(fixed_size=False)
+            else:
+                batch, selection = batch.filled(bucket).tiled(fixed_size=True), selection.filled(bucket)
+                fetch = self._replay(self._graphs, work, batch, selection)
                 if fetch is not None:
                     return fetch
             batch, selection = self._placed(batch, selection, self._copies.send(_all_arrays(batch, selection)))
-            return self._copies.fetch(work.run(batch, selection, workspace))
+            return self._copies.fetch(work.run(batch, selection, workspace)[: selection.num_results])
 
     def _replay(self, graphs: Graphs, work: Pass, batch: PackedBatch, selection: Selection) -> Fetch | None:
         """`start` of a batch that was filled up, as a graph."""
@@ -125,8 +139,11 @@ class TorchEngine(OpsEngine):
         def launch(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
             return work.run(*self._placed(batch, selection, tensors), Workspace(self.empty))
 
-        kind = type(batch), *_arrays(batch), *_arrays(selection)
-        return graphs.start((work.key, kind), _all_arrays(batch, selection), launch, selection.num_results)
+        kind = type(batch), batch.tile_rows, batch.groups_rows, *_arrays(batch), *_arrays(selection)
+        tokens, rows = len(batch.ids), len(batch.cu_seqlens) - 1
+        name, at_once = f"{tokens} tokens in {rows} rows", tokens <= AT_ONCE
+        arrays, num = _all_arrays(batch, selection), selection.num_results
+        return graphs.start((work.key, kind), arrays, launch, num, name=name, at_once=at_once)
 
     def _placed(self, batch: Batch, selection: Selection, tensors: Sequence[torch.Tensor]) -> tuple[Batch, Selection]:
         """Both with `tensors` in the place of their arrays, which `_all_arrays` has listed."""
@@ -143,6 +160,14 @@ class TorchEngine(OpsEngine):
                 return
             with torch.cuda.device(self.device):
                 yield
+
+    def adopt(self, workspace: Workspace) -> None:
+        """The caller's stream may be another than the one on which the buffers were allocated, and to which their
+        memory would return at once when they grow, while kernels of this stream still use it."""
+        if self.device.type == "cuda":
+            current = torch.cuda.current_stream(self.device)
+            for buffer in workspace.buffers():
+                buffer.record_stream(current)  # type: ignore[attr-defined]  # torch tensors here
 
     def to_host(self, values: np.ndarray | torch.Tensor) -> np.ndarray:
         return values.float().cpu().numpy() if isinstance(values, torch.Tensor) else values
@@ -162,11 +187,44 @@ class TorchEngine(OpsEngine):
     def put(self, values: torch.Tensor, rows: torch.Tensor | None, *, out: torch.Tensor) -> None:
         out[slice(None) if rows is None else rows] = values.to(out.dtype)
 
-    def adapt_lookup(  # type: ignore[override]
-        self, adapters: TableLora, ids: torch.Tensor, lora_ids: torch.Tensor, x: torch.Tensor
-    ) -> None:
-        of_table = torch.where(lora_ids < len(adapters.rows), lora_ids, -1)  # later ones adapt no table
-        launch_table_lora(x, ids, of_table, adapters.rows, adapters.expand, adapters.token_type)
+    def adapt_lookup(self, adapters: TableLora, ids: torch.Tensor, lora_ids: torch.Tensor, x: torch.Tensor) -> None:
+        """Where `embed_whole` does not."""
+        adapts = (lora_ids >= 0) & (lora_ids < len(adapters))  # later ones adapt no table
+        task = torch.where(adapts, lora_ids, 0).long()
+        part = torch.einsum("nr,nrd->nd", adapters.rows[task, ids.long()].float(), adapters.expand[task].float())
+        x += (part + adapters.token_type[task].float()) * adapts[:, None]
+
+    def take(self, workspace: Workspace, name: str, rows: int, columns: int) -> torch.Tensor:
+        """With room behind each row for what adapters add to a product's depth."""
+        return workspace.take(name, rows, columns, self._room)
+
+    def planned(self, batch: PackedBatch, spec: ModelSpec) -> PackedBatch:
+        if batch.offsets(False) is not batch.cu_seqlens:  # not every row sees all of its own
+            return batch
+        is_short = len(batch.ids) <= SHORT * (len(batch.cu_seqlens) - 1)
+        config = tile_config(self._type, spec.head_dim, architecture(self.device), is_short)
+        return replace(batch, tile_rows=config.block_m, groups_rows=is_short)
+
+    def embeds_whole(self, batch: PackedBatch, spec: ModelSpec) -> bool:
+        return batch.fills and batch.types is None and spec.embedding_scale is None
+
+    def embed_whole(self, batch: PackedBatch, weights: EncoderWeights, spec: ModelSpec, *, out: torch.Tensor) -> None:
+        norm, adapters, places = weights.embedding_norm, weights.word_adapters, weights.position_embeddings
+        adapts = batch.lora_ids is not None and len(adapters) > 0
+        embed(
+            batch.ids,
+            weights.word_embeddings,
+            out,
+            positions=None if places is None else batch.positions,
+            places=places,
+            offset=spec.position_offset or 0,
+            token_type=weights.token_type,
+            lora_ids=batch.lora_ids if adapts else None,
+            adapters=adapters if adapts else None,
+            norm=None if norm is None else (norm.weight, norm.bias if spec.norm == "layer_norm" else None),
+            eps=spec.norm_eps,
+            centred=spec.norm == "layer_norm",
+        )
 
     def multiply(
         self,
@@ -178,9 +236,121 @@ class TorchEngine(OpsEngine):
         activation: Activation | None = None,
         residual: torch.Tensor | None = None,
     ) -> None:
+        if x.dtype != self._type:  # pooled vectors
+            x = x.to(self._type)
         lora = None if lora_ids is None else product.lora
-        how = {"activation": activation, "residual": residual, "lora": lora, "lora_ids": lora_ids}
-        dense_linear(x.to(self._type), product.weight, **how, out=out)
+        added: int = 0 if lora is None else lora.added  # type: ignore[attr-defined]  # a DenseLora here
+        wide = None if added == 0 else self._widened(x, added)
+        dense_linear(
+            x,
+            product.weight,
+            activation=activation,
+            residual=residual,
+            lora=lora,
+            lora_ids=lora_ids,
+            out=out,
+            wide=wide,
+        )
+
+    def _widened(self, x: torch.Tensor, added: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """See `dense_linear`; None for rows that `take` did not give. All layers have the same ones, which are kept."""
+        kept = self._wide.get((id(x), added))
+        if kept is not None and kept[0] is x:
+            return kept[1]
+        if x.stride(0) != x.shape[1] + self._room or added > self._room:
+            return None
+        if len(self._wide) > 32:  # of workspaces that are no more, or of other sizes
+            self._wide = {}
+        found = widened(x, added)
+        self._wide[id(x), added] = x, found
+        return found
+
+    def norm(
+        self,
+        x: torch.Tensor,
+        norm: Norm,
+        kind: NormKind,
+        eps: float,
+        *,
+        out: torch.Tensor,
+        residual: torch.Tensor | None = None,
+    ) -> None:
+        is_centred = kind == "layer_norm"
+        launch_norm(x, norm.weight, norm.bias if is_centred else None, eps, residual, out, centred=is_centred)
+
+    def attend(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        cu_seqlens_k: torch.Tensor,
+        options: AttentionOptions,
+        *,
+        out: torch.Tensor,
+        batch: PackedBatch | None = None,
+    ) -> None:
+        """As `OpsEngine.attend`; q and k of a batch are rotated in place before, which the next layer does not see.
+
+        Layers have their rows in the same memory, so that a pass prepares its launches once, and each kind of layer its
+        own: what differs between layers is in the key."""
+        rows, prepared = self._last_pass
+        if batch is None or rows is None or rows[0] is not q or rows[1] is not out or rows[2] is not batch:
+            prepared = {}
+            self._last_pass = (q, out, batch), prepared
+        key = id(options.cos), id(cu_seqlens_q), options.causal, options.window, options.softmax_scale
+        launches = prepared.get(key)
+        if launches is None:
+            prepared[key] = launches = [*self._launches(q, k, v, cu_seqlens_q, cu_seqlens_k, options, out, batch)]
+        for launch in launches:
+            launch()
+
+    def _launches(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        cu_seqlens_k: torch.Tensor,
+        options: AttentionOptions,
+        out: torch.Tensor,
+        batch: PackedBatch | None,
+    ) -> Iterator[Callable[[], object]]:
+        """What an attention launches: the rotation of q and k, where that can be in place, and the attention."""
+        cos, sin, interleaved, by_key = options.cos, options.sin, options.interleaved, options.rotary_by_key
+        is_whole = batch is not None and cu_seqlens_q is batch.cu_seqlens  # each row sees all of its own
+        if cos is not None and sin is not None and batch is not None and (is_whole or by_key):
+            for part in _to_rotate(q, k):
+                yield prepared_rotation(part, None if by_key else batch.positions, cos, sin, interleaved=interleaved)
+            cos = sin = None
+            interleaved = by_key = False
+        tiles = None
+        if is_whole and batch is not None and batch.tiles is not None:
+            tiles = Tiles(batch.tiles, batch.spans, batch.tile_rows)
+        left, right = key_limits(options.causal, options.window)
+        how = (options.softmax_scale, options.slopes, options.bias_table, cos, sin, interleaved, by_key, left, right)
+        yield self._prepared(q, k, v, cu_seqlens_q, cu_seqlens_k, how, out, tiles)
+
+    def _prepared(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        cu_seqlens_k: torch.Tensor,
+        how: tuple[object, ...],
+        out: torch.Tensor,
+        tiles: Tiles | None,
+    ) -> Callable[[], object]:
+        """A launch of attention; `how` are the fields of its `Options`."""
+        options = Options(*how)
+        rotates_on_load = options.cos is not None
+        mean = q.shape[0] // max(1, cu_seqlens_q.shape[0] - 1)
+        is_short = (mean if tiles is None else tiles.rows) <= SHORT
+        arch, has_window = architecture(self.device), options.window_left is not None
+        config = tile_config(q.dtype, q.shape[-1], arch, is_short, rotates_on_load, has_window)
+        rows = (q, k, v, cu_seqlens_q, cu_seqlens_k)
+        return prepared_attention(*rows, options, out, None, config, tiles, rotates_on_load=rotates_on_load)
 
     def add(self, x: torch.Tensor, residual: torch.Tensor, *, out: torch.Tensor) -> None:
         torch.add(x, residual, out=out)
@@ -228,11 +398,12 @@ class TorchEngine(OpsEngine):
         return torch.nn.functional.normalize(vectors.float(), dim=1, eps=SMALLEST_NORM)
 
 
-def _numbered(device: torch.device) -> torch.device:
-    """The device with its number: "cuda" is the one that is current now, whichever is current later."""
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
+def _to_rotate(q: torch.Tensor, k: torch.Tensor) -> list[torch.Tensor]:
+    """Both, or one tensor of both where k's heads lie behind q's, as in a fused projection."""
+    total, heads, head_dim = q.shape
+    if q.stride() == k.stride() and k.data_ptr() - q.data_ptr() == heads * q.stride(1) * q.element_size():
+        return [q.as_strided((total, heads + k.shape[1], head_dim), q.stride())]
+    return [q, k]
 
 
 def _arrays(record: PackedBatch | Selection) -> dict[str, np.ndarray]:

@@ -17,11 +17,23 @@ class Workspace:
     def __init__(self, empty: Callable[[int], np.ndarray]) -> None:
         self._empty = empty
         self._buffers: dict[str, np.ndarray] = {}
+        self._taken: dict[str, tuple[tuple[int, int, int], np.ndarray]] = {}  # what `take` was last asked for, and gave
 
-    def take(self, name: str, rows: int, columns: int) -> np.ndarray:
-        """(rows, columns) with undefined contents; the same memory as the last `take` of that name."""
-        size = rows * columns
+    def take(self, name: str, rows: int, columns: int, room: int = 0) -> np.ndarray:
+        """(rows, columns) with undefined contents; the same memory as the last `take` of that name. Behind each row is
+        `room` for so many columns more."""
+        asked = rows, columns, room
+        last = self._taken.get(name)
+        if last is not None and last[0] == asked:
+            return last[1]
+        size = rows * (columns + room)
         buffer = self._buffers.get(name)
-        if buffer is None or len(buffer) < size:
+        if buffer is None or buffer.shape[0] < size:
             buffer = self._buffers[name] = self._empty(size)
-        return buffer[:size].reshape(rows, columns)
+        taken = buffer[:size].reshape(rows, columns + room)[:, :columns]
+        self._taken[name] = asked, taken
+        return taken
+
+    def buffers(self) -> list[np.ndarray]:
+        """All of its memory."""
+        return [*self._buffers.values()]
