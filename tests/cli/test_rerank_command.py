@@ -119,3 +119,15 @@ def test_search_query_with_a_reranker(
     assert [hit["score"] for hit in answer["hits"]] == [entry["score"] for entry in expected]
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     assert all(1 <= hit["found_at"] <= len(indexed) for hit in answer["hits"])
+
+
+@pytest.mark.parametrize(
+    "name, says", [("rerank-bert", "each pair by itself"), ("rerank-jina-v3", "the documents of a")]
+)
+def test_info_of_a_reranker(name: str, says: str, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(golden / name / "model")
+    assert main(["info", folder]) == 0
+    shown = capsys.readouterr()
+    assert f"scores {says}" in shown.out and not shown.err
+    assert main(["info", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kernel_cases import DEVICE, ON_GPU, torch
-from longspan import Encoder, MultiVectorEncoder
+from longspan import Encoder, MultiVectorEncoder, Reranker
 from longspan.models.engines.torch_engine import TorchEngine
 from torch_models import assert_agree, on_cpu, open_with, short_cases
 
@@ -24,6 +24,10 @@ ENCODERS = [
     "modernbert",
     "nomic-bert",
     "mpnet",
+    "distilbert",
+    "gte-new/model",
+    "embeddinggemma/model",
+    "nomic-moe/model",
 ]
 DECODERS = ["jina-v5-text-small/model", "jina-v5-text-nano/model", "jina-code/model", "jina-v4/model"]
 
@@ -55,6 +59,18 @@ def test_every_family(family: str, dtype: str, golden: Path, load: Load, monkeyp
         task = [tasks[place % len(tasks)] if tasks else None for place in range(len(ids))]
         truth = np.asarray(plain.encode_ids(ids, task=task, normalize_embeddings=True))
         assert_agree(found[name], truth, dtype, name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES if ON_GPU else ["float32"])
+@pytest.mark.parametrize("name", ["rerank-bert", "rerank-modernbert", "rerank-qwen3", "rerank-jina-v3"])
+def test_rerankers(name: str, dtype: str, golden: Path, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = golden / name / "model"
+    options = {"activation_fn": "identity", "max_length": 24 if name == "rerank-bert" else None}
+    pairs = [("a lock", "it takes the lock"), ("a lock", "")][: None if ON_GPU or name == "rerank-bert" else 1]
+    found = load(folder, dtype, Reranker).predict(pairs, **options)
+    truth = on_cpu(folder, monkeypatch, Reranker).predict(pairs, **options)
+    scale = max(1.0, float(np.abs(truth).max()))
+    np.testing.assert_allclose(found, truth, rtol=0, atol={"float32": 2e-5}.get(dtype, 0.1) * scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

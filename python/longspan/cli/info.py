@@ -82,6 +82,26 @@ class ModelInfo:
     fingerprint: str  # a hash of all that shapes a vector
 
 
+@dataclass(frozen=True, slots=True)
+class RerankerInfo:
+    """What a reranker's checkpoint holds and how it runs."""
+
+    model: str
+    folder: str
+    family: str
+    scores: str  # each pair by itself, or the documents of a query together
+    labels: int
+    activation: str
+    max_length: int
+    prompts: dict[str, str]
+    licence: str | None
+    parameters: int
+    tensors: dict[str, int]
+    spec: dict[str, object]
+    kernels: str
+    fingerprint: str
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `info`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
@@ -101,6 +121,8 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(asdict(info), default=str))
     elif isinstance(info, ModelInfo):
         print(_titled(info.model, _model_rows(info)))
+    elif isinstance(info, RerankerInfo):
+        print(_titled(info.model, _reranker_rows(info)))
     else:
         print(_titled(f"longspan {info.longspan}", _installation_rows(info)))
 
@@ -126,17 +148,38 @@ def installation() -> InstallationInfo:
     )
 
 
-def describe_model(model: str, options: ModelOptions) -> ModelInfo:
+def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInfo:
     """What `longspan info MODEL` prints. Raises: FileNotFoundError, CheckpointError, ValueError, as `Encoder` does."""
     from longspan.checkpoint import hub
     from longspan.checkpoint.checkpoint import Checkpoint
+    from longspan.reranking.scoring import is_reranker
 
     folder = hub.resolve(
         model, revision=options.revision, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )
-    encoder = options.open(str(folder))  # of the folder: what is described below is what was loaded
-    tensors = Checkpoint.open(folder).tensors
+    checkpoint = Checkpoint.open(folder)
+    tensors = checkpoint.tensors
     dtypes = {name: tensors.dtype(name) for name in tensors.names}
+    parameters = sum(prod(tensors.shape(name)) for name, dtype in dtypes.items() if dtype in _FLOATS)
+    if is_reranker(checkpoint):
+        reranker = options.open_reranker(str(folder))
+        return RerankerInfo(
+            model=model,
+            folder=str(folder),
+            family=reranker.spec.family,
+            scores="the documents of a query together" if reranker.is_listwise else "each pair by itself",
+            labels=reranker.num_labels,
+            activation=reranker.default_activation,
+            max_length=reranker.max_length,
+            prompts=reranker.prompts,
+            licence=_licence(folder),
+            parameters=parameters,
+            tensors=dict(Counter(dtypes.values())),
+            spec={field.name: _plain(getattr(reranker.spec, field.name)) for field in fields(reranker.spec)},
+            kernels=reranker.explain(),
+            fingerprint=reranker.fingerprint,
+        )
+    encoder = options.open(str(folder))  # of the folder: what is described below is what was loaded
     return ModelInfo(
         model=model,
         folder=str(folder),
@@ -149,7 +192,7 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo:
         prompts=encoder.prompts,
         tasks=list(encoder.tasks),
         licence=_licence(folder),
-        parameters=sum(prod(tensors.shape(name)) for name, dtype in dtypes.items() if dtype in _FLOATS),
+        parameters=parameters,
         tensors=dict(Counter(dtypes.values())),
         spec={field.name: _plain(getattr(encoder.spec, field.name)) for field in fields(encoder.spec)},
         kernels=encoder.explain(),
@@ -212,6 +255,23 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
         ("tensors", ", ".join(f"{number} {dtype}" for dtype, number in info.tensors.items())),
         ("prompts", ", ".join(f"{name}: {text!r}" for name, text in info.prompts.items()) or "none"),
         ("tasks", ", ".join(info.tasks) or "none"),
+        ("kernels", info.kernels),
+        ("fingerprint", info.fingerprint),
+        *((name.replace("_", " "), _value(value)) for name, value in told.items()),
+    ]
+
+
+def _reranker_rows(info: RerankerInfo) -> list[tuple[str, str]]:
+    told = {name: value for name, value in info.spec.items() if name not in _TOLD_BEFORE and _is_told(value)}
+    return [
+        ("folder", info.folder),
+        ("family", info.family),
+        ("reranker", f"scores {info.scores}, {count(info.labels, 'label')}, {info.activation}"),
+        ("max length", count(info.max_length, "token")),
+        ("licence", info.licence or "not stated in the folder"),
+        ("parameters", f"{info.parameters:,}"),
+        ("tensors", ", ".join(f"{number} {dtype}" for dtype, number in info.tensors.items())),
+        ("prompts", ", ".join(f"{name}: {text!r}" for name, text in info.prompts.items()) or "none"),
         ("kernels", info.kernels),
         ("fingerprint", info.fingerprint),
         *((name.replace("_", " "), _value(value)) for name, value in told.items()),

@@ -59,6 +59,15 @@ class Scoring:
         return None if self.row_format is None else self.row_format.max_length
 
 
+def is_reranker(checkpoint: Checkpoint) -> bool:
+    """Whether its own files say that it scores pairs; a language model that could does not count."""
+    if any(module.kind == "LogitScore" for module in checkpoint.modules):
+        return True
+    architectures = checkpoint.config.get_list("architectures", [])
+    named = ("ForSequenceClassification", "JinaForRanking")
+    return checkpoint.pooling is None and any(isinstance(one, str) and one.endswith(named) for one in architectures)
+
+
 def read_scoring(opened: OpenedModel, tokenizer: TextTokenizer, pair_format: PairFormatName | None) -> Scoring:
     """Told by the tensors' names, by config.json, and for decoders by what family they are.
 
