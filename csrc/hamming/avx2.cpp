@@ -108,3 +108,5 @@ void transpose(const MatrixView<const uint8_t>& codes, int64_t first, int64_t co
 }  // namespace longspan::avx2
 
 #include "hamming/kernel.h"
+
+#include "hamming/avx2_tables.h"

@@ -17,15 +17,20 @@ struct HammingVariant {
     Isa isa;
     HammingFn* distances;
     HammingScanFn* scan;
+    HammingFn* distances_by_tables = nullptr;  // null: no gain
+    HammingScanFn* scan_by_tables = nullptr;
 };
 
 constexpr HammingVariant kVariants[] = {
 #if LONGSPAN_X86
     {Isa::avx512_vnni, avx512_vnni::hamming, avx512_vnni::hamming_scan},
     {Isa::avx512, avx512::hamming, avx512::hamming_scan},
-    {Isa::avx2, avx2::hamming, avx2::hamming_scan},
+    {Isa::avx2, avx2::hamming, avx2::hamming_scan, avx2::hamming_tables, avx2::hamming_scan_tables},
 #endif
     {Isa::portable, portable::hamming, portable::hamming_scan}};
+
+// With fewer queries, laying out the codes costs more than the tables save.
+constexpr int64_t kLeastTableQueries = 4;
 
 // A candidate is one 64-bit key, distance before row: comparing keys is the order of the result.
 constexpr int kRowBits = 40;
@@ -55,6 +60,37 @@ std::vector<uint64_t> padded_words(const MatrixView<const uint8_t>& queries, int
     }
     return padded;
 }
+
+// The tables of these queries (HammingPass::tables).
+std::vector<uint8_t> difference_tables(const uint64_t* queries, int64_t count, int64_t words) {
+    const int64_t nibbles = 16 * words;
+    std::vector<uint8_t> tables(
+        static_cast<size_t>(divide_up(count, kQueriesPerTable) * nibbles * kQueriesPerTable * kTableBytes), 0);
+    for (int64_t query = 0; query < count; ++query) {
+        const auto* bytes = reinterpret_cast<const uint8_t*>(queries + query * words);
+        const int64_t group = query / kQueriesPerTable, place = query % kQueriesPerTable;
+        for (int64_t nibble = 0; nibble < nibbles; ++nibble) {
+            const unsigned value = unsigned{bytes[nibble / 2]} >> nibble % 2 * 4 & 15u;
+            uint8_t* table = tables.data() + ((group * nibbles + nibble) * kQueriesPerTable + place) * kTableBytes;
+            for (unsigned other = 0; other < 16; ++other) table[other] = std::popcount(value ^ other) & 0xff;
+        }
+    }
+    return tables;
+}
+
+// The queries of one pass, as the kernels read them.
+struct PreparedQueries {
+    std::vector<uint64_t> words;
+    std::vector<uint8_t> tables;  // empty: they are not worth it
+
+    PreparedQueries(const MatrixView<const uint8_t>& queries, int64_t first, int64_t count,
+                    const HammingVariant& variant)
+        : words(padded_words(queries, first, count)) {
+        const bool has_tables = variant.scan_by_tables != nullptr && count >= kLeastTableQueries;
+        if (!has_tables || queries.cols > kMostTableCodeBytes) return;
+        tables = difference_tables(words.data(), count, divide_up(queries.cols, 8));
+    }
+};
 
 // Codes to a task: enough bytes to be worth handing out, few enough for the threads to end together.
 int64_t rows_per_chunk(int64_t bytes) {
@@ -138,12 +174,13 @@ void hamming(const MatrixView<const uint8_t>& queries, const MatrixView<const ui
     if (out.rows != queries.rows || out.cols != codes.rows) {
         reject("hamming: out must be (", queries.rows, ", ", codes.rows, "), got (", out.rows, ", ", out.cols, ")");
     }
-    const auto run = pick_variant(kVariants, active_isa()).distances;
+    const HammingVariant& variant = pick_variant(kVariants, active_isa());
     const int64_t words = divide_up(codes.cols, 8), chunk = rows_per_chunk(codes.cols);
     for (int64_t query = 0; query < queries.rows; query += kQueriesPerPass) {
         const int64_t count = std::min(kQueriesPerPass, queries.rows - query);
-        const std::vector<uint64_t> padded = padded_words(queries, query, count);
-        const HammingPass pass{codes, padded.data(), count, words, nullptr, nullptr};
+        const PreparedQueries prepared(queries, query, count, variant);
+        const HammingPass pass{codes, prepared.words.data(), count, words, nullptr, nullptr, prepared.tables.data()};
+        const auto run = prepared.tables.empty() ? variant.distances : variant.distances_by_tables;
         const MatrixView<int32_t> part{out.row(query), count, out.cols, out.row_stride};
         parallel_for(divide_up(codes.rows, chunk), [&](int64_t task) {
             run(pass, task * chunk, std::min(codes.rows, (task + 1) * chunk), pass_scratch(pass), part);
@@ -195,17 +232,19 @@ void write_result(std::vector<Candidates>& workers, int64_t query, int64_t k, in
 // One pass over the codes for queries [first, first + count).
 void scan(const HammingTopkArgs& args, int64_t first, int64_t count, int64_t num_workers, int64_t capacity) {
     const int64_t n = args.codes.rows, k = args.rows.cols, words = divide_up(args.codes.cols, 8);
-    const std::vector<uint64_t> padded = padded_words(args.queries, first, count);
+    const HammingVariant& variant = pick_variant(kVariants, active_isa());
+    const PreparedQueries prepared(args.queries, first, count, variant);
+    const auto run = prepared.tables.empty() ? variant.scan : variant.scan_by_tables;
     std::vector<std::atomic<int64_t>> limits(static_cast<size_t>(count));
     for (auto& limit : limits) limit.store(std::numeric_limits<int64_t>::max());
     std::vector<Candidates> workers;
     for (int64_t i = 0; i < num_workers; ++i) workers.emplace_back(limits, k, capacity, args.tie_ranks.data);
-    const auto run = pick_variant(kVariants, active_isa()).scan;
     const int64_t chunk = rows_per_chunk(args.codes.cols);
     std::atomic<int64_t> next{0};  // workers take chunks in ascending order, so each sees its rows ascending
     parallel_for(num_workers, [&](int64_t worker) {
         Candidates& own = workers[static_cast<size_t>(worker)];
-        const HammingPass pass{args.codes, padded.data(), count, words, args.filter.data, own.limits()};
+        const HammingPass pass{args.codes,   prepared.words.data(), count, words, args.filter.data,
+                               own.limits(), prepared.tables.data()};
         for (int64_t row = next.fetch_add(chunk); row < n; row = next.fetch_add(chunk)) {
             own.refresh_limits();
             run(pass, row, std::min(n, row + chunk), pass_scratch(pass), own);

@@ -7,7 +7,8 @@
 // lanes; the block is read from memory once for all queries of a pass (kQueriesPerPass). Top-k keeps, per worker and
 // query, the candidates under a limit that only falls; the limit is compared in registers, so that almost every code
 // costs no more. Bytes = n * bytes * ceil(num_queries / kQueriesPerPass). Limit: memory for few queries, bit counts for
-// many.
+// many. Where bits are dear to count (AVX2), four queries and more look up their differences in tables instead
+// (avx2_tables.h).
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,14 @@ namespace longspan {
 
 inline constexpr int64_t kCodesPerBlock = 64;  // one bit each in a 64-bit mask
 inline constexpr int64_t kQueriesPerPass = 64;
-inline constexpr int64_t kPanelWords = 32;           // 16 KiB to a block
+inline constexpr int64_t kPanelWords = 32;  // 16 KiB to a block
+inline constexpr int64_t kTableScratchBytes = kCodesPerBlock * kPanelWords * 8;
 inline constexpr int64_t kPrefetchBytes = 8 * 1024;  // how far ahead of their use codes are asked for
+
+// Tables of what queries differ by: one of kTableBytes for each nibble, those of kQueriesPerTable queries side by side.
+inline constexpr int64_t kQueriesPerTable = 4;
+inline constexpr int64_t kTableBytes = 16;
+inline constexpr int64_t kMostTableCodeBytes = INT16_MAX / 8;  // distances are summed in 16 bits
 
 // The nearest codes that one worker has seen so far, for each query of a pass (dispatch.cpp).
 class Candidates;
@@ -32,6 +39,9 @@ struct HammingPass {
     int64_t words;          // ceil(bytes / 8)
     const uint8_t* filter;  // one bit a row, most significant first, 1 = may be found; null: all may
     const int64_t* limits;  // (num_queries,) the worker's own: greatest distance that is still of interest, or -1
+    // (ceil(num_queries / kQueriesPerTable), 16 * words nibbles, kQueriesPerTable, kTableBytes): byte v of a nibble's
+    // table is how many bits it differs by from v. For the kernels that want them.
+    const uint8_t* tables;
 };
 
 // Rows [first, last), first a multiple of 64; `block` is room for 64 * words words.
@@ -48,8 +58,8 @@ HammingFn hamming;
 HammingScanFn hamming_scan;
 }  // namespace portable
 namespace avx2 {
-HammingFn hamming;
-HammingScanFn hamming_scan;
+HammingFn hamming, hamming_tables;
+HammingScanFn hamming_scan, hamming_scan_tables;
 }  // namespace avx2
 namespace avx512 {
 HammingFn hamming;
