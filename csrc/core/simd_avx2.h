@@ -1,14 +1,17 @@
 // Eight float lanes on AVX2 + FMA. Same interface as simd_avx512.h and simd_portable.h; see simd_math.h.
-// Only files compiled with the AVX2 flags include this.
+// Only files compiled with the AVX2 flags include this; those with more than these define LONGSPAN_ISA before, so that the
+// lanes land in their own namespace.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
 
+#ifndef LONGSPAN_ISA
 #define LONGSPAN_ISA avx2
+#endif
 
-namespace longspan::avx2 {
+namespace longspan::LONGSPAN_ISA {
 
 struct F32 {
     static constexpr int64_t kLanes = 8;
@@ -90,6 +93,6 @@ inline float max_lane(F32 a) {
     return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
 }
 
-}  // namespace longspan::avx2
+}  // namespace longspan::LONGSPAN_ISA
 
 #include "core/simd_math.h"

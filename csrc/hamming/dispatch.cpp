@@ -24,7 +24,7 @@ struct HammingVariant {
 constexpr HammingVariant kVariants[] = {
 #if LONGSPAN_X86
     {Isa::avx512_vnni, avx512_vnni::hamming, avx512_vnni::hamming_scan},
-    {Isa::avx512, avx512::hamming, avx512::hamming_scan},
+    {Isa::avx512, avx512::hamming, avx512::hamming_scan, avx2::hamming_tables, avx2::hamming_scan_tables},
     {Isa::avx2, avx2::hamming, avx2::hamming_scan, avx2::hamming_tables, avx2::hamming_scan_tables},
 #endif
     {Isa::portable, portable::hamming, portable::hamming_scan}};
@@ -63,16 +63,19 @@ std::vector<uint64_t> padded_words(const MatrixView<const uint8_t>& queries, int
 
 // The tables of these queries (HammingPass::tables).
 std::vector<uint8_t> difference_tables(const uint64_t* queries, int64_t count, int64_t words) {
-    const int64_t nibbles = 16 * words;
-    std::vector<uint8_t> tables(
-        static_cast<size_t>(divide_up(count, kQueriesPerTable) * nibbles * kQueriesPerTable * kTableBytes), 0);
+    constexpr int kBits[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+    constexpr int64_t kPairs = kQueriesPerTable / 2;
+    const int64_t nibbles = 16 * words, groups = divide_up(count, kQueriesPerTable);
+    std::vector<uint8_t> tables(static_cast<size_t>(groups * nibbles * kPairs * kTableBytes), 0);
     for (int64_t query = 0; query < count; ++query) {
         const auto* bytes = reinterpret_cast<const uint8_t*>(queries + query * words);
-        const int64_t group = query / kQueriesPerTable, place = query % kQueriesPerTable;
+        const int64_t group = query / kQueriesPerTable, pair = query % kQueriesPerTable / 2;
         for (int64_t nibble = 0; nibble < nibbles; ++nibble) {
-            const unsigned value = unsigned{bytes[nibble / 2]} >> nibble % 2 * 4 & 15u;
-            uint8_t* table = tables.data() + ((group * nibbles + nibble) * kQueriesPerTable + place) * kTableBytes;
-            for (unsigned other = 0; other < 16; ++other) table[other] = std::popcount(value ^ other) & 0xff;
+            const int value = bytes[nibble / 2] >> nibble % 2 * 4 & 15;
+            uint8_t* table = tables.data() + ((group * nibbles + nibble) * kPairs + pair) * kTableBytes;
+            for (int other = 0; other < 16; ++other) {
+                table[other] |= static_cast<uint8_t>(kBits[value ^ other] << query % 2 * 4);
+            }
         }
     }
     return tables;
@@ -101,7 +104,8 @@ int64_t rows_per_chunk(int64_t bytes) {
 // A block of one panel, and the sums of each query over the panels before.
 uint64_t* pass_scratch(const HammingPass& pass) {
     const int64_t sums = pass.words > kPanelWords ? pass.num_queries : 0;
-    return static_cast<uint64_t*>(thread_scratch(kCodesPerBlock * (kPanelWords + sums) * int64_t{sizeof(uint64_t)}));
+    const int64_t bytes = kCodesPerBlock * (kPanelWords + sums) * int64_t{sizeof(uint64_t)};
+    return static_cast<uint64_t*>(thread_scratch(std::max(bytes, kTableScratchBytes)));
 }
 
 }  // namespace

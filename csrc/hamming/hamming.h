@@ -19,11 +19,12 @@ namespace longspan {
 
 inline constexpr int64_t kCodesPerBlock = 64;  // one bit each in a 64-bit mask
 inline constexpr int64_t kQueriesPerPass = 64;
-inline constexpr int64_t kPanelWords = 32;  // 16 KiB to a block
-inline constexpr int64_t kTableScratchBytes = kCodesPerBlock * kPanelWords * 8;
-inline constexpr int64_t kPrefetchBytes = 8 * 1024;  // how far ahead of their use codes are asked for
+inline constexpr int64_t kPanelWords = 32;                // 16 KiB to a block
+inline constexpr int64_t kTableScratchBytes = 20 * 1024;  // for kernels by tables
+inline constexpr int64_t kPrefetchBytes = 8 * 1024;       // how far ahead of their use codes are asked for
 
-// Tables of what queries differ by: one of kTableBytes for each nibble, those of kQueriesPerTable queries side by side.
+// Tables of what queries differ by: one of kTableBytes for each nibble and two queries, those of kQueriesPerTable
+// queries side by side.
 inline constexpr int64_t kQueriesPerTable = 4;
 inline constexpr int64_t kTableBytes = 16;
 inline constexpr int64_t kMostTableCodeBytes = INT16_MAX / 8;  // distances are summed in 16 bits
@@ -39,8 +40,9 @@ struct HammingPass {
     int64_t words;          // ceil(bytes / 8)
     const uint8_t* filter;  // one bit a row, most significant first, 1 = may be found; null: all may
     const int64_t* limits;  // (num_queries,) the worker's own: greatest distance that is still of interest, or -1
-    // (ceil(num_queries / kQueriesPerTable), 16 * words nibbles, kQueriesPerTable, kTableBytes): byte v of a nibble's
-    // table is how many bits it differs by from v. For the kernels that want them.
+    // (ceil(num_queries / kQueriesPerTable), 16 * words nibbles, kQueriesPerTable / 2, kTableBytes): byte v of a
+    // nibble's table is how many bits it differs by from v, for one query, plus 16 times that of the next query. For
+    // the kernels that want them.
     const uint8_t* tables;
 };
 

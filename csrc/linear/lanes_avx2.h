@@ -1,10 +1,11 @@
 // What linear needs of AVX2 beside F32: whole-number lanes, and the products of narrow values.
+// Compiled for two instruction sets; AVX-VNNI has one instruction where AVX2 needs several.
 #pragma once
 
 #include "core/simd_avx2.h"
 #include "linear/linear.h"
 
-namespace longspan::avx2 {
+namespace longspan::LONGSPAN_ISA {
 namespace {
 
 struct I32 {
@@ -41,7 +42,22 @@ struct Bf16Product {
     }
 };
 
-// Four u8 times s8 each, summed; as pairs of 16 bits, whose products and their sum are exact (those of vpmaddubsw are
+// Four u8 times s8 each, summed.
+#ifdef __AVXVNNI__
+struct Int8Product {
+    static constexpr int kParts = 1;
+    template <int>
+    static I32 load(const Word* p) {
+        return I32::load(p);
+    }
+    static I32 add(I32 sum, I32 x, I32 w) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+    template <int>
+    static Word part(Word x) {
+        return x;
+    }
+};
+#else
+// As pairs of 16 bits, whose products and their sum are exact (those of vpmaddubsw are
 // cut at 2^15): first bytes 0 and 2 of each word, then 1 and 3.
 struct Int8Product {
     static constexpr int kParts = 2;
@@ -60,6 +76,7 @@ struct Int8Product {
         return x >> 8 * kPart & 0x00ff00ffu;
     }
 };
+#endif
 
 // Lane i <-> lane i ^ kStep.
 template <int kStep>
@@ -77,4 +94,4 @@ inline void store_bytes(F32 a, uint8_t* to) {
 }
 
 }  // namespace
-}  // namespace longspan::avx2
+}  // namespace longspan::LONGSPAN_ISA

@@ -141,6 +141,12 @@ LinearFn linear_f32, linear_bf16, linear_i8;
 StageFn stage_f32, stage_bf16, stage_i8;
 SaturateFn saturate;
 }  // namespace avx2
+namespace avx_vnni {
+inline constexpr PanelShape kF32{16, 6, 1}, kBf16{16, 6, 2}, kI8{16, 6, 1};
+LinearFn linear_i8;
+StageFn stage_i8;
+SaturateFn saturate;
+}  // namespace avx_vnni
 namespace avx512 {
 inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 14, 2}, kI8{32, 14, 2};
 LinearFn linear_f32, linear_bf16, linear_i8;

@@ -36,6 +36,7 @@ inline constexpr LinearVariant kI8Variants[] = {
     {Isa::avx512_bf16, avx512_bf16::kI8, avx512_bf16::linear_i8, avx512_bf16::stage_i8, avx512_bf16::saturate},
     {Isa::avx512_vnni, avx512_vnni::kI8, avx512_vnni::linear_i8, avx512_vnni::stage_i8, avx512_vnni::saturate},
     {Isa::avx512, avx512::kI8, avx512::linear_i8, avx512::stage_i8, avx512::saturate},
+    {Isa::avx_vnni, avx_vnni::kI8, avx_vnni::linear_i8, avx_vnni::stage_i8, avx_vnni::saturate},
     {Isa::avx2, avx2::kI8, avx2::linear_i8, avx2::stage_i8, avx2::saturate},
 #endif
     {Isa::portable, portable::kI8, portable::linear_i8, portable::stage_i8, portable::saturate}};

@@ -26,6 +26,7 @@ constexpr MaxsimVariant kVariants[] = {
     {Isa::avx512_bf16, avx512_bf16::kQueryLanes, avx512_bf16::kMultipliesBf16, avx512_bf16::maxsim},
     {Isa::avx512_vnni, avx512_vnni::kQueryLanes, avx512_vnni::kMultipliesBf16, avx512_vnni::maxsim},
     {Isa::avx512, avx512::kQueryLanes, avx512::kMultipliesBf16, avx512::maxsim},
+    {Isa::avx_vnni, avx_vnni::kQueryLanes, avx_vnni::kMultipliesBf16, avx_vnni::maxsim},
     {Isa::avx2, avx2::kQueryLanes, avx2::kMultipliesBf16, avx2::maxsim},
 #endif
     {Isa::portable, portable::kQueryLanes, portable::kMultipliesBf16, portable::maxsim}};

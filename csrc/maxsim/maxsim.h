@@ -75,6 +75,11 @@ inline constexpr int64_t kQueryLanes = 8;
 inline constexpr bool kMultipliesBf16 = false;
 MaxsimFn maxsim;
 }  // namespace avx2
+namespace avx_vnni {
+inline constexpr int64_t kQueryLanes = 8;
+inline constexpr bool kMultipliesBf16 = false;
+MaxsimFn maxsim;
+}  // namespace avx_vnni
 namespace avx512 {
 inline constexpr int64_t kQueryLanes = 16;
 inline constexpr bool kMultipliesBf16 = false;

@@ -39,6 +39,17 @@ def test_matches_reference(isa: str, width: int, n: int) -> None:
         assert_same(ops.hamming_topk(q, codes, k), reference.hamming_topk(q, codes, k))
 
 
+@pytest.mark.parametrize("width", [1, 7, 8, 16, 31, 32, 33, 48, 95, 96, 97, 128, 192, 193, 300, 4095, 4096])
+@pytest.mark.parametrize("num_queries", [4, 7])
+def test_several_queries(isa: str, width: int, num_queries: int) -> None:
+    """Where four queries and more take another way (tables on AVX2); 4096 bytes are past what it sums."""
+    for n in (1, 31, 65, 200) if width < 1000 else (65,):
+        codes, q = random_codes(n, width, 1), random_codes(num_queries, width, 2)
+        np.testing.assert_array_equal(ops.hamming(q, codes), reference.hamming(q, codes))
+        for k in {1, (n + 1) // 2, n}:
+            assert_same(ops.hamming_topk(q, codes, k), reference.hamming_topk(q, codes, k))
+
+
 @pytest.mark.parametrize("num_queries", [0, 1, 63, 64, 65, 130])
 def test_numbers_of_queries(isa: str, num_queries: int) -> None:
     codes, q = random_codes(500, 40, 1), random_codes(num_queries, 40, 2)
@@ -48,9 +59,11 @@ def test_numbers_of_queries(isa: str, num_queries: int) -> None:
 
 def test_extremes(isa: str) -> None:
     """All bits alike and all bits different: the largest sums that the kernels' partial counts must hold."""
-    for width in (31 * 8, 32 * 8, 1000):
+    for width in (16, 24, 32, 31 * 8, 32 * 8, 1000, 4095):
         codes = np.stack([np.zeros(width, np.uint8), np.full(width, 255, np.uint8)])
         np.testing.assert_array_equal(ops.hamming(codes, codes), np.array([[0, 8 * width], [8 * width, 0]]))
+        several = ops.hamming(np.repeat(codes, 3, axis=0), codes)
+        np.testing.assert_array_equal(several, np.repeat([[0, 8 * width], [8 * width, 0]], 3, axis=0))
 
 
 def test_ties_go_by_row(isa: str) -> None:

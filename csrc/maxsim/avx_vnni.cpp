@@ -1,0 +1,5 @@
+#define LONGSPAN_ISA avx_vnni
+
+#include "maxsim/lanes_avx2.h"
+
+#include "maxsim/kernel.h"
