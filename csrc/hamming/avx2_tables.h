@@ -19,8 +19,8 @@ static_assert(kRegisters == 2);
 // Nibbles whose differences, of up to 4 bits each, are added up in bytes before they are widened.
 constexpr int64_t kNibblesPerSum = 48;
 static_assert(kNibblesPerSum % 3 == 0 && 4 * kNibblesPerSum < 256);
-// Nibbles of a block that are laid out at once, 16 bytes of a code at a time: 12 KiB, beside half as much of four queries'
-// tables.
+// Nibbles of a block that are laid out at once, 16 bytes of a code at a time: 12 KiB, beside half as much of four
+// queries' tables.
 constexpr int64_t kNibblesPerPanel = 4 * kNibblesPerSum;
 static_assert(kNibblesPerPanel % 32 == 0);
 static_assert(kNibblesPerPanel * kCodesPerBlock + kQueriesPerPass * kCodesPerBlock * 2 <= kTableScratchBytes);
