@@ -1,6 +1,6 @@
 // Eight float lanes on AVX2 + FMA. Same interface as simd_avx512.h and simd_portable.h; see simd_math.h.
-// Only files compiled with the AVX2 flags include this; those with more than these define LONGSPAN_ISA before, so that the
-// lanes land in their own namespace.
+// Only files compiled with the AVX2 flags include this; those with more than these define LONGSPAN_ISA before, so that
+// the lanes land in their own namespace.
 #pragma once
 
 #include <immintrin.h>
