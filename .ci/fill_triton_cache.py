@@ -4,7 +4,8 @@
 
 Kernels are launched as on a GPU, through Triton's own way to them, into a driver that launches nothing
 (`bench.gpu.host_time`): so the cache holds what that machine looks for, if its Triton is the same package for the same
-Python. What is launched: the calls of `kernel_launches.py`, and passes of models of the benches' shapes, short and long.
+Python. What is launched: the calls of `kernel_launches.py`, and passes of models of the benches' shapes, short and
+long.
 """
 
 from __future__ import annotations

@@ -305,9 +305,10 @@ def test_an_untied_output_table_is_used(golden: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(Reranker(folder).predict(PAIRS, activation_fn="identity"), -plain, atol=1e-5)
 
 
-def test_the_encoder_reads_a_reranker_s_trunk(golden: Path) -> None:
+def test_the_encoder_reads_a_classifier_s_trunk(golden: Path, tmp_path: Path) -> None:
+    folder = spoilt(golden / "rerank-bert" / "model", tmp_path / "model", id2label={"0": "no", "1": "yes"})
     with pytest.warns(UserWarning, match="classifier.weight are not needed here and left out"):
-        encoder = Encoder(golden / "rerank-bert" / "model")
+        encoder = Encoder(folder)
     assert encoder.encode("a text").shape == (64,)
 
 

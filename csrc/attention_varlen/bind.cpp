@@ -5,6 +5,7 @@
 
 #include "attention_varlen/attention_varlen.h"
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 
 namespace longspan {
 
@@ -62,7 +63,7 @@ void bind_attention_varlen(py::module_& module) {
                                      heads_view<float>("attention_varlen: out", out),
                                      dtype == "bfloat16",
                                      holds_bf16};
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             attention_varlen(args);
         },
         py::arg("q"), py::arg("k"), py::arg("v"), py::arg("cu_seqlens_q"), py::arg("cu_seqlens_k"), py::arg("slopes"),

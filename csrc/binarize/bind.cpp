@@ -3,6 +3,7 @@
 
 #include "binarize/binarize.h"
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 
 namespace longspan {
 
@@ -13,7 +14,7 @@ void bind_binarize(py::module_& module) {
             const BinarizeArgs args{matrix_view<const float>("binarize: x", x),
                                     vector_view<const float>("binarize: thresholds", thresholds),
                                     matrix_view<uint8_t>("binarize: codes", codes)};
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             binarize(args);
         },
         py::arg("x"), py::arg("thresholds"), py::arg("codes"));

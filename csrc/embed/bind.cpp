@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "embed/embed.h"
 
 namespace longspan {
@@ -38,7 +39,7 @@ void bind_embed(py::module_& module) {
                                  matrix_view<const float>("embed: token_types", token_types),
                                  vector_view<const int32_t>("embed: types", types),
                                  matrix_view<float>("embed: out", out)};
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             embed(args);
         },
         py::arg("words"), py::arg("ids"), py::arg("places"), py::arg("positions"), py::arg("offset"),

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "hamming/hamming.h"
 
 namespace longspan {
@@ -13,7 +14,7 @@ void bind_hamming(py::module_& module) {
             const auto query_view = matrix_view<const uint8_t>("hamming: q", queries);
             const auto code_view = matrix_view<const uint8_t>("hamming: codes", codes);
             const auto out_view = matrix_view<int32_t>("hamming: out", out);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             hamming(query_view, code_view, out_view);
         },
         py::arg("queries"), py::arg("codes"), py::arg("out"));
@@ -27,7 +28,7 @@ void bind_hamming(py::module_& module) {
                                        vector_view<const int64_t>("hamming_topk: tie_ranks", tie_ranks),
                                        matrix_view<int32_t>("hamming_topk: distances", distances),
                                        matrix_view<int64_t>("hamming_topk: rows", rows)};
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             hamming_topk(args);
         },
         py::arg("queries"), py::arg("codes"), py::arg("filter"), py::arg("tie_ranks"), py::arg("distances"),

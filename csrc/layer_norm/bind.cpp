@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "layer_norm/layer_norm.h"
 
 namespace longspan {
@@ -18,7 +19,7 @@ void bind_layer_norm(py::module_& module) {
                                      eps,
                                      is_centred,
                                      grouped_view<float>("layer_norm: out", out)};
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             layer_norm(args);
         },
         py::arg("x"), py::arg("residual"), py::arg("weight"), py::arg("bias"), py::arg("eps"), py::arg("is_centred"),

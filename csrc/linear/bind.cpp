@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "linear/bind_names.h"
 #include "linear/packed.h"
 
@@ -61,7 +62,7 @@ std::unique_ptr<PackedLinear> pack(const std::vector<py::array>& weights,
     const auto* const packed_as =
         std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& known) { return dtype == known.first; });
     if (packed_as == kDtypes.end()) reject("pack_linear: dtype is unknown: '", dtype, "'");
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     return std::make_unique<PackedLinear>(parts, packed_as->second, kind);
 }
 
@@ -79,7 +80,7 @@ std::unique_ptr<PackedLora> pack_lora(const py::array& lora_a, const py::array& 
     if (a.head_dim != base.in_features()) {
         reject("pack_lora: lora_a must have ", base.in_features(), " inputs, as base, got ", a.head_dim);
     }
-    const py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     return std::make_unique<PackedLora>(a, b, scaling, base.order());
 }
 
@@ -113,7 +114,7 @@ void bind_lora(py::module_& module) {
             const auto b = heads_view<const float>("multi_lora: lora_b", lora_b);
             const auto ids = vector_view<const int32_t>("multi_lora: lora_ids", lora_ids);
             const auto out_view = matrix_view<float>("multi_lora: out", out);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             const PackedLora lora(a, b, scaling, PanelOrder::of(active_isa(), Dtype::f32, Gate::none, b.heads));
             multi_lora(x_view, {&lora, ids}, out_view);
         },
@@ -150,7 +151,7 @@ void bind_linear(py::module_& module) {
             const auto out_view = matrix_view<float>("linear: out", out);
             const RowAdapters adapters{lora, vector_view<const int32_t>("linear: lora_ids", lora_ids)};
             const Activation kind = activation_of("linear: activation", activation);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             linear(x_view, weight, kind, residual_view, adapters, out_view);
         },
         py::arg("x"), py::arg("weight"), py::arg("activation"), py::arg("residual"), py::arg("out"),
@@ -163,7 +164,7 @@ void bind_linear(py::module_& module) {
             const auto offsets = vector_view<const int32_t>("pool_logits: cu_seqlens", cu_seqlens);
             const auto out_view = matrix_view<float>("pool_logits: out", out);
             if (saturation < 0 || saturation > 2) reject("pool_logits: saturation must be 0, 1 or 2, got ", saturation);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             pool_logits(x_view, weight, offsets, is_sum, static_cast<Saturation>(saturation), out_view);
         },
         py::arg("x"), py::arg("weight"), py::arg("cu_seqlens"), py::arg("is_sum"), py::arg("saturation"),

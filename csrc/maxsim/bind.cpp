@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "maxsim/maxsim.h"
 
 namespace longspan {
@@ -52,7 +53,7 @@ void bind_maxsim(py::module_& module) {
            const py::array& cu_seqlens_q, const py::array& cu_seqlens_d, const py::array& out) {
             const MaxsimInputs inputs = inputs_of(q, d, format, scales, cu_seqlens_q, cu_seqlens_d);
             const auto out_view = matrix_view<float>("maxsim: out", out);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             maxsim(inputs, out_view);
         },
         py::arg("q"), py::arg("d"), py::arg("format"), py::arg("scales"), py::arg("cu_seqlens_q"),
@@ -64,7 +65,7 @@ void bind_maxsim(py::module_& module) {
             const MaxsimInputs inputs = inputs_of(q, d, format, scales, cu_seqlens_q, cu_seqlens_d);
             const auto pairs_view = matrix_view<const int32_t>("maxsim_pairs: pairs", pairs);
             const auto out_view = vector_view<float>("maxsim_pairs: out", out);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             maxsim_pairs(inputs, pairs_view, out_view);
         },
         py::arg("q"), py::arg("d"), py::arg("format"), py::arg("scales"), py::arg("cu_seqlens_q"),
@@ -77,7 +78,7 @@ void bind_maxsim(py::module_& module) {
             const MaxsimInputs inputs = inputs_of(q, d, format, scales, cu_seqlens_q, cu_seqlens_d);
             const auto scores_view = matrix_view<float>("maxsim_topk: scores", scores);
             const auto rows_view = matrix_view<int64_t>("maxsim_topk: rows", rows);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             maxsim_topk(inputs, scores_view, rows_view);
         },
         py::arg("q"), py::arg("d"), py::arg("format"), py::arg("scales"), py::arg("cu_seqlens_q"),

@@ -1,6 +1,7 @@
 #include <pybind11/pybind11.h>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "pool_mean/pool_mean.h"
 
 namespace longspan {
@@ -12,7 +13,7 @@ void bind_pool_mean(py::module_& module) {
             const PoolMeanArgs args{matrix_view<const float>("pool_mean: hidden", hidden),
                                     vector_view<const int32_t>("pool_mean: cu_seqlens", cu_seqlens),
                                     matrix_view<float>("pool_mean: out", out)};
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             pool_mean(args);
         },
         py::arg("hidden"), py::arg("cu_seqlens"), py::arg("out"));

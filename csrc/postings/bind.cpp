@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "postings/postings.h"
 
 namespace longspan {
@@ -43,7 +44,7 @@ void bind_postings(py::module_& module) {
             const CsrRows rows = csr_rows("invert: rows", offsets, terms, values);
             PostingBlock block;
             {
-                const py::gil_scoped_release unlocked;
+                const Unlocked unlocked;
                 block = invert(rows, dim);
             }
             return py::make_tuple(array_of(block.terms), array_of(block.ends), array_of(block.peaks),
@@ -56,7 +57,7 @@ void bind_postings(py::module_& module) {
             const PostingsView view = postings_view(postings);
             OwnedRows rows;
             {
-                const py::gil_scoped_release unlocked;
+                const Unlocked unlocked;
                 rows = block_rows(view, block);
             }
             return py::make_tuple(array_of(rows.offsets), array_of(rows.terms), array_of(rows.values));
@@ -69,7 +70,7 @@ void bind_postings(py::module_& module) {
             const auto wanted = vector_view<const int32_t>("posting_lists: terms", terms);
             std::vector<int64_t> starts, stops;
             {
-                const py::gil_scoped_release unlocked;
+                const Unlocked unlocked;
                 find_lists(view, wanted, starts, stops);
             }
             return py::make_tuple(array_of(starts), array_of(stops));
@@ -86,7 +87,7 @@ void bind_postings(py::module_& module) {
             const auto order = vector_view<const int64_t>("postings_topk: ranks", ranks);
             const auto score_view = matrix_view<float>("postings_topk: scores", scores);
             const auto row_view = matrix_view<int64_t>("postings_topk: rows", rows);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             postings_topk(view, queries, bits, order, score_view, row_view);
         },
         py::arg("postings"), py::arg("offsets"), py::arg("terms"), py::arg("values"), py::arg("wanted"),

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "rescore/rescore.h"
 
 namespace longspan {
@@ -20,7 +21,7 @@ void bind_rescore(py::module_& module) {
                                    matrix_view<const uint8_t>("rescore: documents", codes),
                                    matrix_view<float>("rescore: scores", scores),
                                    matrix_view<int64_t>("rescore: rows", rows)};
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             rescore(args);
         },
         py::arg("queries"), py::arg("candidates"), py::arg("vectors"), py::arg("levels"), py::arg("scales"),

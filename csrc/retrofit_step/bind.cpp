@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "retrofit_step/retrofit_step.h"
 
 namespace longspan {
@@ -35,7 +36,7 @@ void bind_retrofit_step(py::module_& module) {
             args.divisor = vector_view<const float>("retrofit_step: divisor", divisor);
             args.squares = vector_view<double>("retrofit_step: squares", squares);
             args.out = matrix_view<float>("retrofit_step: out", out);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             retrofit_step(args);
         },
         py::arg("vectors"), py::arg("indptr"), py::arg("indices"), py::arg("weights"), py::arg("base"),
@@ -50,7 +51,7 @@ void bind_retrofit_step(py::module_& module) {
             args.groups = sparse_rows(indptr, indices, std::nullopt);
             args.scale = vector_view<const float>("group_sums: scale", scale);
             args.out = matrix_view<float>("group_sums: out", out);
-            const py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             group_sums(args);
         },
         py::arg("vectors"), py::arg("indptr"), py::arg("indices"), py::arg("scale"), py::arg("out"));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/bind_views.h"
+#include "core/unlocked.h"
 #include "linear/bind_names.h"
 #include "row_chain/row_chain.h"
 
@@ -65,7 +66,7 @@ void bind_row_chain(py::module_& module) {
                     }
                 }
                 const auto ids = vector_view<const int32_t>("row_chain: lora_ids", lora_ids);
-                const py::gil_scoped_release unlocked;
+                const Unlocked unlocked;
                 chain.run(views, ids);
             },
             py::arg("bound"), py::arg("lora_ids") = py::none());

@@ -49,6 +49,7 @@ class Encoder(TextModel):
         cuda_graphs: on a GPU, capture what small batches launch when a size first comes, and launch it as a whole from
             then on: a short query takes a fraction of the time. False saves the memory of the captured passes.
         modalities: what to load the model for; None for all that it reads; ("text",) leaves a tower for images out.
+        trust_remote_code: taken for code that was written for other libraries; no code of a checkpoint is ever run.
     Attributes:
         name, folder: what was named, and where its files lie.
         dim: values of an embedding, before any truncation.

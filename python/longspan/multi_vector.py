@@ -14,7 +14,7 @@ from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.late_interaction.colbert import ColbertTokenizer
 from longspan.late_interaction.colbert_rules import SKIP_RULES, override, read_rules
-from longspan.late_interaction.token_head import STANFORD, load_projection
+from longspan.late_interaction.token_head import load_projection
 from longspan.late_interaction.token_places import TokenPlaces, token_places
 from longspan.late_interaction.token_vectors import TokenInput, TokenJob, encode_tokens
 from longspan.models.encoder import TextEncoder
@@ -26,6 +26,7 @@ from longspan.pipeline.inputs import Input, is_one, read_inputs
 from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, open_model
 from longspan.pipeline.options import OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
+from longspan.pipeline.purpose import COLBERT, purpose_of, require_purpose
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
@@ -72,8 +73,18 @@ class MultiVectorEncoder(LoadedModel):
         **options: Unpack[LoadOptions],
     ) -> None:
         """Open the checkpoint and load it; the class says what the arguments mean."""
+        rule_options = {
+            "query_maxlen": query_maxlen,
+            "doc_maxlen": doc_maxlen,
+            "query_marker": query_marker,
+            "doc_marker": doc_marker,
+            "attend_to_mask_tokens": attend_to_mask_tokens,
+            "mask_punctuation": mask_punctuation,
+        }
         opened = open_model("MultiVectorEncoder", name_or_path, device, dtype, modalities=modalities, **options)
         checkpoint, spec, engine = opened.checkpoint, opened.spec, opened.engine
+        if purpose_of(checkpoint) in ("reranking", "sparse"):
+            require_purpose("MultiVectorEncoder", checkpoint, "late interaction")
         # First, as it says what is no multi-vector model.
         projection = load_projection(checkpoint, spec.hidden_size, engine)
         self.max_length: Final = _longest(checkpoint, spec)
@@ -95,12 +106,13 @@ class MultiVectorEncoder(LoadedModel):
         # A projection beside the backbone is none of the family's tensors.
         super().__init__(
             opened,
-            replace(opened.names, unused=(*opened.names.unused, STANFORD)),
+            replace(opened.names, unused=(*opened.names.unused, COLBERT)),
             adapters,
             {"rules": asdict(rules), "lengths": [self.query_maxlen, self.doc_maxlen, self.max_length]},
         )
         if self._vision is not None:
             self._vision.stand_in_text(self.tokenizer, checkpoint.tokenizer_file)
+        self._again.update(rule_options)
         self._projection = projection.adapted(0, adapters)
         self._query_encoder: TextEncoder = self._encoder
         expansion_id = self._tokenizer.expansion_id

@@ -72,6 +72,7 @@ class SparseEncoder(LoadedModel):
         if self._queries is not None:
             facts["query weights"] = digest(self._queries.weight)
         super().__init__(opened, names, read_adapters(names), facts)
+        self._again["max_active_dims"] = max_active_dims
         self._tail: Final[SparseTail] = head
         self._pipeline: Final = Pipeline(self._encoder, (), "cls", self.num_threads)
 

@@ -19,8 +19,10 @@ FRAMEWORKS = [
     ("llama_index", "llama_index", "llama-index"),
     ("mteb", "mteb", "mteb"),
     ("mteb_multi_vector", "mteb", "mteb"),
+    ("ray_serve", "ray", "ray-serve"),
     ("sentence_transformers", "sentence_transformers", "sentence-transformers"),
     ("sentence_transformers_multi_vector", "sentence_transformers", "sentence-transformers"),
+    ("sentence_transformers_reranker", "sentence_transformers", "sentence-transformers"),
 ]
 
 
@@ -34,7 +36,14 @@ def test_a_missing_framework_is_named_with_its_extra(module: str, package: str, 
 
 def test_every_integration_is_listed_above() -> None:
     folder = Path(longspan.__file__).parent / "integrations"
-    own = {"__init__", "checkpoint_copy", "late_chunks", "sentence_transformers_module", "text_embedding"}
+    own = {
+        "__init__",
+        "checkpoint_copy",
+        "late_chunks",
+        "sentence_transformers_module",
+        "text_embedding",
+        "text_reranking",
+    }
     need_none = {"pylate", "ray", "vector_databases"}  # a framework: they speak its language without it
     assert {path.stem for path in folder.glob("*.py")} - own - need_none == {module for module, _, _ in FRAMEWORKS}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.checkpoint.json_object import JsonObject
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.errors import CheckpointError
+from longspan.fork_locks import ForkLock
 
 RULES: Final = "longspan fingerprint 1"  # changes with what is hashed, or how
 DIGITS: Final = 32  # hexadecimal: 128 bits of the SHA-256
@@ -86,7 +86,7 @@ class Fingerprint:
             self._parts[f"head {place}"] = Part(module.folder, "model", (), dict(module.config))
         self._stamps = _stamps([checkpoint.model_folder, *(module.folder for module in checkpoint.head)])
         self._stamps |= _stamps([checkpoint.tokenizer_file])
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._value: str | None = None
         for task, folder in adapters:
             self.add_adapter(task, folder)

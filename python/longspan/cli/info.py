@@ -67,7 +67,10 @@ class ModelInfo:
     model: str
     folder: str
     family: str
-    dim: int
+    purpose: str  # what the checkpoint is for
+    opens_with: str  # the class that runs it
+    dim: int | None  # of a vector; None where scores or weights of words are made
+
     max_length: int
     pooling: str
     normalizes: bool
@@ -89,6 +92,8 @@ class RerankerInfo:
     model: str
     folder: str
     family: str
+    purpose: str  # what the checkpoint is for
+    opens_with: str  # the class that runs it
     scores: str  # each pair by itself, or the documents of a query together
     labels: int
     activation: str
@@ -152,6 +157,7 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
     """What `longspan info MODEL` prints. Raises: FileNotFoundError, CheckpointError, ValueError, as `Encoder` does."""
     from longspan.checkpoint import hub
     from longspan.checkpoint.checkpoint import Checkpoint
+    from longspan.pipeline.purpose import PURPOSES, purpose_of
     from longspan.reranking.scoring import is_reranker
 
     folder = hub.resolve(
@@ -167,6 +173,8 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
             model=model,
             folder=str(folder),
             family=reranker.spec.family,
+            purpose=f"reranking: {PURPOSES['reranking'][0]}",
+            opens_with=PURPOSES["reranking"][1],
             scores="the documents of a query together" if reranker.is_listwise else "each pair by itself",
             labels=reranker.num_labels,
             activation=reranker.default_activation,
@@ -179,16 +187,19 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
             kernels=reranker.explain(),
             fingerprint=reranker.fingerprint,
         )
-    encoder = options.open(str(folder))  # of the folder: what is described below is what was loaded
+    purpose = purpose_of(checkpoint)
+    encoder = options.open_for(purpose, str(folder))  # of the folder: what is described below is what was loaded
     return ModelInfo(
         model=model,
         folder=str(folder),
         family=encoder.spec.family,
-        dim=encoder.dim,
+        purpose=f"{purpose}: {PURPOSES[purpose][0]}",
+        opens_with=PURPOSES[purpose][1],
+        dim=getattr(encoder, "dim", None),
         max_length=encoder.max_length,
-        pooling=encoder.pooling if isinstance(encoder.pooling, str) else " + ".join(encoder.pooling),
-        normalizes=encoder.normalizes,
-        similarity=encoder.similarity_fn_name,
+        pooling=_pooling(encoder),
+        normalizes=getattr(encoder, "normalizes", purpose == "late interaction"),
+        similarity=getattr(encoder, "similarity_fn_name", "maxsim" if purpose == "late interaction" else "none"),
         prompts=encoder.prompts,
         tasks=list(encoder.tasks),
         licence=_licence(folder),
@@ -198,6 +209,12 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
         kernels=encoder.explain(),
         fingerprint=encoder.fingerprint,
     )
+
+
+def _pooling(encoder: object) -> str:
+    """How an encoder pools, in words; "none" for token vectors, scores and weights of words."""
+    pooling = getattr(encoder, "pooling", "none")
+    return pooling if isinstance(pooling, str) else " + ".join(pooling)
 
 
 def _plain(value: object) -> object:
@@ -244,10 +261,8 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
     return [
         ("folder", info.folder),
         ("family", info.family),
-        (
-            "vectors",
-            f"{info.dim} dimensions, {'unit length' if info.normalizes else 'not normalised'}, {info.similarity}",
-        ),
+        ("made for", f"{info.purpose}, with {info.opens_with}"),
+        ("vectors", _vectors(info)),
         ("pooling", info.pooling),
         ("max length", count(info.max_length, "token")),
         ("licence", info.licence or "not stated in the folder"),
@@ -266,6 +281,7 @@ def _reranker_rows(info: RerankerInfo) -> list[tuple[str, str]]:
     return [
         ("folder", info.folder),
         ("family", info.family),
+        ("made for", f"{info.purpose}, with {info.opens_with}"),
         ("reranker", f"scores {info.scores}, {count(info.labels, 'label')}, {info.activation}"),
         ("max length", count(info.max_length, "token")),
         ("licence", info.licence or "not stated in the folder"),
@@ -276,6 +292,12 @@ def _reranker_rows(info: RerankerInfo) -> list[tuple[str, str]]:
         ("fingerprint", info.fingerprint),
         *((name.replace("_", " "), _value(value)) for name, value in told.items()),
     ]
+
+
+def _vectors(info: ModelInfo) -> str:
+    if info.dim is None:
+        return "none"
+    return f"{info.dim} dimensions, {'unit length' if info.normalizes else 'not normalised'}, {info.similarity}"
 
 
 def _value(value: object) -> str:

@@ -44,7 +44,7 @@ COMMANDS = (
     Command("rerank", "longspan.cli.rerank", "order documents by how well they answer a query"),
     Command("search", "longspan.cli.search.command", "build an index of texts or vectors, and ask it"),
     Command("retro", "longspan.cli.retro.command", "vectors for a database's text values, from meaning and relations"),
-    Command("serve", "longspan.cli.serve", "serve models over HTTP, for clients of OpenAI, Jina, Ollama, TEI"),
+    Command("serve", "longspan.cli.serve", "serve models over HTTP, for OpenAI's clients and many others"),
     Command("info", "longspan.cli.info", "show this installation, or what a model is and how it would run"),
     Command("bench", "longspan.cli.bench", "measure kernels and models on this machine, beside others"),
     Command("demo", "longspan.cli.demo", "ask questions of the Python reference, or of your own files"),

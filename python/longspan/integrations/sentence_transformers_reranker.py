@@ -14,13 +14,16 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-from sentence_transformers import CrossEncoder
-
-from longspan.integrations import opened
+from longspan.integrations import missing, opened
 from longspan.integrations.sentence_transformers_module import CheckpointModule, Features, Settings
 from longspan.pipeline.options import OnTruncate
 from longspan.reranker import Reranker
+
+try:
+    import torch
+    from sentence_transformers import CrossEncoder
+except ImportError as error:
+    raise missing("sentence-transformers", error) from error
 
 if TYPE_CHECKING:
     from longspan.reranking.activation import ActivationName

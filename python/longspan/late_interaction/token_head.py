@@ -16,8 +16,8 @@ from longspan.models.parts import Product
 from longspan.models.peft import Adapter
 from longspan.models.spec import LinearMap
 from longspan.pipeline.head import Dense, finish
+from longspan.pipeline.purpose import COLBERT as STANFORD
 
-STANFORD: Final = "linear.weight"  # beside the backbone, without bias: colbert-ai, jina-colbert-v2
 STANFORD_BIAS: Final = "linear.bias"
 V4: Final = "multi_vector_projector.weight"
 V4_BIAS: Final = "multi_vector_projector.bias"
@@ -67,13 +67,6 @@ class Projection:
         return replace(self, dense=(replace(self.dense[0], product=product),))
 
 
-def is_late_interaction(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is made for token vectors alone; jina-embeddings-v4, which has both, counts as the other."""
-    if checkpoint.modules:
-        return bool(checkpoint.dense) and checkpoint.pooling is None
-    return STANFORD in checkpoint.tensor_names
-
-
 def makes_both(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint is made for token vectors as well as for one vector, as jina-embeddings-v4 is."""
     return not checkpoint.modules and V4 in checkpoint.tensor_names
@@ -93,7 +86,10 @@ def load_projection(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine)
         raise CheckpointError(f"{checkpoint.folder}: tensor {STANFORD_BIAS} is not part of a ColBERT's projection")
     if STANFORD in names:
         return Projection((_load(checkpoint, hidden_size, STANFORD, None, engine),), engine, STANFORD)
-    raise CheckpointError(f"{checkpoint.folder} is no multi-vector model: it needs {LAYOUTS}, and has none of them")
+    raise CheckpointError(
+        f"{checkpoint.folder} is no multi-vector model: it needs {LAYOUTS}, and has none of them; "
+        f"one vector a text is longspan.Encoder's"
+    )
 
 
 def _load(checkpoint: Checkpoint, hidden_size: int, weight: str, bias: str | None, engine: OpsEngine) -> Dense:
@@ -117,7 +113,7 @@ def _load_modules(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -
         kinds = ", ".join(module.kind for module in checkpoint.modules)
         raise CheckpointError(
             f"{checkpoint.folder} is no multi-vector model: modules.json must list a Transformer, then Dense modules "
-            f"without a Pooling, got {kinds}"
+            f"without a Pooling, got {kinds}; one vector a text is longspan.Encoder's"
         )
     width = hidden_size
     for module in checkpoint.dense:

@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 
 from longspan.images.pages import PdfPage
+from longspan.text.containers import listed
 from longspan.text.tokenizer import checked_texts
 
 Modality = Literal["text", "image", "audio", "video"]
@@ -71,12 +72,12 @@ def read_inputs(caller: str, given: object, modality: str | None, known: Sequenc
     is_file = isinstance(given, (bytes, os.PathLike))
     if len(known) == 1 and (is_file or not hasattr(given, "__iter__")):
         return _texts(given, alone=False)  # which says what is no list of str
-    listed = [given] if alone else _listed(caller, given)
-    if len(known) == 1 and not any(isinstance(item, Mapping) or _is_image(item) for item in listed):
-        return _texts(listed, alone=False)
-    if modality in (None, "text") and all(isinstance(item, str) for item in listed):
-        return _texts(listed, alone=False)
-    items = [_parts(caller, item, f"inputs[{place}]", modality) for place, item in enumerate(listed)]
+    each = [given] if alone else listed(f"{caller}: texts", given)
+    if len(known) == 1 and not any(isinstance(item, Mapping) or _is_image(item) for item in each):
+        return _texts(each, alone=False)
+    if modality in (None, "text") and all(isinstance(item, str) for item in each):
+        return _texts(each, alone=False)
+    items = [_parts(caller, item, f"inputs[{place}]", modality) for place, item in enumerate(each)]
     for part in (part for parts in items for part in parts):
         if part.modality not in known:
             reads = " and ".join(known)
@@ -92,12 +93,6 @@ def is_one(given: object) -> bool:
 def _texts(texts: object, *, alone: bool) -> Inputs:
     checked = checked_texts("texts", texts)
     return Inputs([(Part("text", text, "texts"),) for text in checked], alone)
-
-
-def _listed(caller: str, given: object) -> list[object]:
-    if not hasattr(given, "__iter__"):
-        raise TypeError(f"{caller}: texts must be a list of str, or of other inputs, got one {type(given).__name__}")
-    return list(given)
 
 
 def _is_image(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.checkpoint.fingerprint import Fingerprint
+from longspan.fork_locks import ForkLock
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
 from longspan.models.engines.choice import engine_for
@@ -21,6 +22,7 @@ from longspan.models.peft import Adapter, read_peft
 from longspan.models.spec import ModelSpec, VisionSpec, WeightMap
 from longspan.models.weights import add_adapters, load_tower, load_weights
 from longspan.pipeline.inputs import Modality
+from longspan.pipeline.options import refuse_unknown
 from longspan.pipeline.vision import Vision
 from longspan.text.tasks import check_new_task
 from longspan.vectors.origin import Origin
@@ -39,6 +41,7 @@ class LoadOptions(TypedDict, total=False):
     local_files_only: bool
     num_threads: int | None
     cuda_graphs: bool
+    trust_remote_code: bool  # for code written for other libraries; nothing is ever run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class OpenedModel:
     names: WeightMap
     unused: tuple[str, ...]  # tensors on which no vector depends, by the family
     engine: OpsEngine
+    again: Mapping[str, object]  # arguments by which the same checkpoint, in its folder, is opened again
 
 
 def open_model(
@@ -69,8 +73,9 @@ def open_model(
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
         ValueError, there is no such engine.
     """
-    if unknown := sorted(options.keys() - LoadOptions.__annotations__.keys()):
-        raise TypeError(f"{caller}: got an unexpected argument {unknown[0]!r}")
+    refuse_unknown(caller, options, LoadOptions.__annotations__)
+    if options.get("trust_remote_code"):
+        warnings.warn("trust_remote_code=True is not needed: longspan runs no code of a checkpoint", stacklevel=4)
     num_threads = options.get("num_threads")
     engine = engine_for(caller, device, dtype, num_threads, options.get("cuda_graphs", True))
     folder = hub.resolve(
@@ -86,7 +91,10 @@ def open_model(
     if not _reads_images(caller, modalities, spec):
         spec, names = _without_tower(spec, names)
     place = "cpu" if device is None else str(device)
-    return OpenedModel(os.fspath(name_or_path), place, num_threads, checkpoint, spec, names, unused, engine)
+    again: dict[str, object] = {"device": device, "dtype": dtype, "num_threads": num_threads}
+    again |= {} if options.get("cuda_graphs", True) else {"cuda_graphs": False}
+    again |= {} if modalities is None else {"modalities": modalities}
+    return OpenedModel(os.fspath(name_or_path), place, num_threads, checkpoint, spec, names, unused, engine, again)
 
 
 def modalities_of(spec: ModelSpec) -> tuple[Modality, ...]:
@@ -153,7 +161,9 @@ class LoadedModel:
         self.num_threads: Final = opened.num_threads
         self.prompts: Final = dict(opened.checkpoint.prompts or opened.spec.default_prompts)
         self._weight_map: Final = names
-        self._loading_adapter: Final = threading.Lock()
+        self._again: Final[dict[str, object]] = dict(opened.again)
+        self._loaded_adapters: Final[list[tuple[str, Path]]] = []
+        self._loading_adapter: Final = ForkLock()
         weights = load_weights(opened.checkpoint, self.spec, names, opened.engine, beside=beside)
         weights = add_adapters(weights, self.spec, names, adapters, opened.engine)
         self._encoder: Final = TextEncoder(self.spec, weights, opened.engine)
@@ -170,6 +180,12 @@ class LoadedModel:
     def modalities(self) -> tuple[Modality, ...]:
         """What the model reads: "text", and "image" where it has a tower for them that was not left out."""
         return modalities_of(self.spec)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A pickle names the folder and what the model was made with, no weights and no token: it is opened again where
+        it is unpickled, which may be another process; so is a deep copy. Adapters that were loaded come along, by
+        their folders."""
+        return _open_again, (type(self), self.folder.absolute(), self._again, tuple(self._loaded_adapters))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -191,6 +207,7 @@ class LoadedModel:
             adapter = read_peft(Path(path).expanduser(), name)
             self._add_adapter(adapter)
             self._fingerprint.add_adapter(name, adapter.folder)
+            self._loaded_adapters.append((name, adapter.folder.absolute()))
 
     @property
     def fingerprint(self) -> str:
@@ -211,3 +228,12 @@ class LoadedModel:
         self._encoder.weights = add_adapters(
             self._encoder.weights, self.spec, self._weight_map, [adapter], self._encoder.engine
         )
+
+
+def _open_again(
+    kind: type[LoadedModel], folder: Path, options: dict[str, object], adapters: tuple[tuple[str, Path], ...]
+) -> LoadedModel:
+    model = kind(folder, **options)  # type: ignore[arg-type]
+    for name, path in adapters:
+        model.load_adapter(name, path)
+    return model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Literal, TypedDict
 
 from longspan.text.tasks import Task
@@ -26,6 +28,16 @@ class EncodeOptions(TypedDict, total=False):
     on_truncate: OnTruncate
     convert_to_tensor: bool
     modality: str | None
+
+
+def refuse_unknown(caller: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """TypeError for a name that is not known, with the known one that is most like it."""
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+            raise TypeError(f"{caller}: there is no argument {name!r}; {hint}")
 
 
 def check_choice(caller: str, name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar, cast
 
 from longspan.pipeline.inputs import is_one
+from longspan.pipeline.options import EncodeOptions, refuse_unknown
 from longspan.vectors.results import Result
 
 P = ParamSpec("P")
@@ -26,6 +28,10 @@ def takes_peer_names(encode: Callable[P, R]) -> Callable[P, R]:
     Raises: TypeError, texts are given twice; ValueError, another device or a pool.
     """
 
+    code = encode.__code__
+    own_names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    known = {*own_names, *(EncodeOptions.__annotations__ if code.co_flags & inspect.CO_VARKEYWORDS else ())}
+
     @functools.wraps(encode)
     def wrapped(*args: object, **options: object) -> object:
         for name in TEXT_NAMES:
@@ -44,6 +50,7 @@ def takes_peer_names(encode: Callable[P, R]) -> Callable[P, R]:
         if as_list:
             options["convert_to_tensor"] = True
         alone = is_one(args[1] if len(args) > 1 else options.get("texts"))
+        refuse_unknown(encode.__name__, options, known)
         result = encode(*args, **options)  # type: ignore[arg-type]
         return list(result) if as_list and not alone else result
 

@@ -18,6 +18,7 @@ from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.options import OutputValue, check_choice
 from longspan.pipeline.pipeline import Finish, Pipeline
 from longspan.pipeline.pooling import Pooling, num_parts, pooling_mode
+from longspan.pipeline.purpose import require_purpose
 from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 from longspan.vectors.results import stack
@@ -39,6 +40,7 @@ class TextModel(LoadedModel):
         local_files_only: bool = False,
         num_threads: int | None = None,
         cuda_graphs: bool = True,
+        trust_remote_code: bool = False,
         modalities: Sequence[str] | None = None,
     ) -> None:
         """Open the checkpoint and load it; the class says what the arguments mean."""
@@ -53,11 +55,11 @@ class TextModel(LoadedModel):
             local_files_only=local_files_only,
             num_threads=num_threads,
             cuda_graphs=cuda_graphs,
+            trust_remote_code=trust_remote_code,
             modalities=modalities,
         )
         checkpoint, spec = opened.checkpoint, opened.spec
-        if checkpoint.query_modules or any(module.kind == "SpladePooling" for module in checkpoint.modules):
-            raise CheckpointError(f"{checkpoint.folder} is a sparse model; open it with longspan.SparseEncoder")
+        require_purpose("Encoder", checkpoint, "embedding")
         longest = checkpoint.max_seq_length or spec.max_tokens
         if longest >= spec.max_tokens:  # no limit of their own
             longest = spec.default_max_tokens or spec.max_tokens

@@ -34,6 +34,7 @@ class RerankModel(LoadedModel):
         local_files_only: bool = False,
         num_threads: int | None = None,
         cuda_graphs: bool = True,
+        trust_remote_code: bool = False,
     ) -> None:
         """Open the checkpoint and load it; the class says what the arguments mean."""
         check_choice("Reranker", "pair_format", pair_format, (None, *get_args(PairFormatName)))
@@ -48,6 +49,7 @@ class RerankModel(LoadedModel):
             local_files_only=local_files_only,
             num_threads=num_threads,
             cuda_graphs=cuda_graphs,
+            trust_remote_code=trust_remote_code,
         )
         checkpoint, spec = opened.checkpoint, opened.spec
         longest = min(checkpoint.max_seq_length or spec.max_tokens, spec.max_tokens)
@@ -63,6 +65,7 @@ class RerankModel(LoadedModel):
             {"reranker": True, "max length": self.max_length, "activation": self.default_activation},
             beside=scoring.tensors,
         )
+        self._again["pair_format"] = pair_format
         self._pipeline: Final = Pipeline(self._encoder, (), "cls", num_threads)
         self._scorer: Final[Scorer] = self._scorer_for(scoring, longest)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from longspan import ops
+from longspan.fork_locks import ForkLock
 from longspan.search import exchange, files
 from longspan.search.binary_state import BinaryState
 from longspan.search.ids import Owner, check_filter, fresh_ids, live_ids, without
@@ -71,7 +71,7 @@ class BinaryIndex:
         self._tail = Tail(self.dim, store)
         self._direction = MeanDirection(np.zeros(self.dim))
         self._next_id = 0
-        self._lock = threading.RLock()  # held by writers
+        self._lock = ForkLock()  # held by writers
         self._saved: dict[Path, files.Saved[BinaryState]] = {}
 
     @classmethod

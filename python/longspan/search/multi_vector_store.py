@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from longspan.fork_locks import ForkLock
 from longspan.ops.maxsim_tokens import Int8Tokens, Tokens
 from longspan.search import files
 from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids, live_ids, without
@@ -84,7 +84,7 @@ class MultiVectorStore:
         self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
         self._segments: tuple[TokenSegment, ...] = ()
         self._next_id = 0
-        self._lock = threading.RLock()  # held by writers
+        self._lock = ForkLock()  # held by writers
         self._saved: dict[Path, files.Saved[TokenState]] = {}
 
     def __len__(self) -> int:

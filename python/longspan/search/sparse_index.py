@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ import numpy as np
 
 from longspan import _core
 from longspan.errors import IndexFileError
+from longspan.fork_locks import ForkLock
 from longspan.search import files
 from longspan.search.header import MAX_DIM
 from longspan.search.ids import Owner, check_filter, fresh_ids, live_ids, wanted_bits, without
@@ -77,7 +77,7 @@ class SparseIndex:
         self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
         self._segments: tuple[PostingSegment, ...] = ()
         self._next_id = 0
-        self._lock = threading.RLock()  # held by writers
+        self._lock = ForkLock()  # held by writers
         self._saved: dict[Path, files.Saved[SparseState]] = {}
 
     def __len__(self) -> int:

@@ -162,8 +162,8 @@ def open_model(settings: ModelSettings) -> AnyModel:
     from longspan.checkpoint import hub
     from longspan.checkpoint.checkpoint import Checkpoint
     from longspan.encoder import Encoder
-    from longspan.late_interaction.token_head import is_late_interaction
     from longspan.multi_vector import MultiVectorEncoder
+    from longspan.pipeline.purpose import purpose_of
     from longspan.reranker import Reranker
     from longspan.sparse_encoder import SparseEncoder
 
@@ -180,7 +180,7 @@ def open_model(settings: ModelSettings) -> AnyModel:
         local_files_only=settings.local_files_only,
     )
     with closing(Checkpoint.open(folder)) as checkpoint:
-        kind: type[AnyModel] = MultiVectorEncoder if is_late_interaction(checkpoint) else Encoder
+        kind: type[AnyModel] = MultiVectorEncoder if purpose_of(checkpoint) == "late interaction" else Encoder
         if settings.kind == "reranker" or (settings.kind == "auto" and is_reranker(checkpoint)):
             kind = Reranker
         elif settings.kind == "sparse" or any(module.kind in SPARSE_MODULES for module in checkpoint.modules):

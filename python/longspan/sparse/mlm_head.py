@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
@@ -129,11 +130,11 @@ def head_tensors(checkpoint: Checkpoint, layout: Layout, names: WeightMap) -> di
     return parts
 
 
-def counted(names: WeightMap, tensors: dict[str, str]) -> tuple[str, ...]:
+def counted(unused: Sequence[str], tensors: dict[str, str]) -> tuple[str, ...]:
     """The patterns of unused tensors but for those that leave out a part of the head: what the fingerprint is to pass
     over."""
     used = set(tensors.values())
-    return tuple(pattern for pattern in names.unused if not any(fnmatchcase(name, pattern) for name in used))
+    return tuple(pattern for pattern in unused if not any(fnmatchcase(name, pattern) for name in used))
 
 
 def load_head(

@@ -46,7 +46,7 @@ def open_head(
     pooling, saturation = read_pooling(checkpoint)
     tensors = head_tensors(checkpoint, layout, opened.names)
     head = load_head(checkpoint, spec, layout, tensors, engine)
-    opened = replace(opened, names=replace(opened.names, unused=counted(opened.names, tensors)))
+    opened = replace(opened, unused=counted(opened.unused, tensors))
     return opened, PooledLogits(head, pooling, saturation), {"pooling": [pooling, saturation]}
 
 

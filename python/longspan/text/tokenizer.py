@@ -27,6 +27,7 @@ from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.text import long_texts
+from longspan.text.containers import listed
 from longspan.text.tokenizer_file import blaming, read_tokenizer
 
 if TYPE_CHECKING:
@@ -372,9 +373,7 @@ def _slices(lengths: Sequence[int]) -> Iterator[slice]:
 
 def checked_texts(name: str, texts: object) -> list[str]:
     """`texts` as a list in which everything is a str that UTF-8 can hold."""
-    if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
-        raise TypeError(f"encode: {name} must be a list of str, got one {type(texts).__name__}")
-    checked: list[str] = list(texts)
+    checked: list[str] = listed(f"encode: {name}", texts)  # type: ignore[assignment]  # each is looked at below
     for index, text in enumerate(checked):
         if not isinstance(text, str):
             raise TypeError(f"encode: {name}[{index}] must be a str, got {type(text).__name__}")

@@ -12,11 +12,15 @@ from longspan.cli.files.writers import OUTPUT_FORMATS
 from longspan.vectors.quantize import PRECISIONS
 
 if TYPE_CHECKING:
+    from longspan.checkpoint.checkpoint import Checkpoint
     from longspan.encoder import Encoder
     from longspan.multi_vector import MultiVectorEncoder
+    from longspan.pipeline.purpose import Purpose
     from longspan.reranker import Reranker
+    from longspan.sparse_encoder import SparseEncoder
 
 Record = TypeVar("Record")
+M = TypeVar("M", bound="Encoder | MultiVectorEncoder | Reranker | SparseEncoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,45 +38,54 @@ class ModelOptions:
         """Load the model. Raises: FileNotFoundError, CheckpointError, ValueError, as `Encoder` does."""
         from longspan import Encoder
 
-        return Encoder(
-            model,
-            device=self.device,
-            dtype=self.dtype,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            local_files_only=self.local_files_only,
-            num_threads=self.threads,
-        )
+        return self._made(Encoder, model)
 
     def open_reranker(self, model: str) -> Reranker:
         """Load a reranker. Raises: as `Reranker` does."""
         from longspan import Reranker
 
-        return Reranker(
-            model,
-            device=self.device,
-            dtype=self.dtype,
-            revision=self.revision,
-            cache_dir=self.cache_dir,
-            local_files_only=self.local_files_only,
-            num_threads=self.threads,
-        )
+        return self._made(Reranker, model)
 
     def open_either(self, model: str, *, prefers_tokens: bool = False) -> Encoder | MultiVectorEncoder:
         """The same, of a late-interaction model its own kind of encoder; `prefers_tokens`: of one that is both too."""
         from longspan import MultiVectorEncoder
+        from longspan.late_interaction.token_head import makes_both
+        from longspan.pipeline.purpose import purpose_of
+
+        with closing(self._checkpoint(model)) as checkpoint:
+            has_tokens = purpose_of(checkpoint) == "late interaction" or (prefers_tokens and makes_both(checkpoint))
+        return self._made(MultiVectorEncoder, model) if has_tokens else self.open(model)
+
+    def open_for(self, purpose: Purpose, model: str) -> Encoder | MultiVectorEncoder | Reranker | SparseEncoder:
+        """The model, by the class that runs what it is for."""
+        from longspan import Encoder, MultiVectorEncoder, Reranker, SparseEncoder
+
+        kinds = {
+            "embedding": Encoder,
+            "late interaction": MultiVectorEncoder,
+            "reranking": Reranker,
+            "sparse": SparseEncoder,
+        }
+        return self._made(kinds[purpose], model)
+
+    def purpose(self, model: str) -> Purpose:
+        """What the model is for, by its files. Raises: FileNotFoundError, CheckpointError."""
+        from longspan.pipeline.purpose import purpose_of
+
+        with closing(self._checkpoint(model)) as checkpoint:
+            return purpose_of(checkpoint)
+
+    def _checkpoint(self, model: str) -> Checkpoint:
         from longspan.checkpoint import hub
         from longspan.checkpoint.checkpoint import Checkpoint
-        from longspan.late_interaction.token_head import is_late_interaction, makes_both
 
         folder = hub.resolve(
             model, revision=self.revision, cache_dir=self.cache_dir, local_files_only=self.local_files_only
         )
-        with closing(Checkpoint.open(folder)) as checkpoint:
-            has_tokens = is_late_interaction(checkpoint) or (prefers_tokens and makes_both(checkpoint))
-        if not has_tokens:
-            return self.open(model)
-        return MultiVectorEncoder(
+        return Checkpoint.open(folder)
+
+    def _made(self, kind: type[M], model: str) -> M:
+        return kind(
             model,
             device=self.device,
             dtype=self.dtype,

@@ -1,0 +1,37 @@
+"""What holds a caller's inputs: anything with an order of its own, and nothing whose items are not the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import KeysView, Mapping, Set
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class _Arrow(Protocol):
+    """An array of pyarrow's, whose items are scalars of its own."""
+
+    def to_pylist(self) -> list[object]: ...
+
+
+def listed(name: str, given: object) -> list[object]:
+    """The items of a list, a tuple, an array of str, a generator, an open file, a Series of pandas or polars, or an
+    array of pyarrow's; `name` begins the messages.
+
+    Raises: TypeError, it is one str, or it would give what nobody means: a frame its columns, a mapping its keys, a
+        set its items in any order.
+    """
+    kind = type(given).__name__
+    if isinstance(given, Mapping):
+        raise TypeError(
+            f"{name} must be a list of str, got one {kind} with the keys {', '.join(map(repr, list(given)[:3]))}; give "
+            f'a list of its values, or {{"text": ...}} as one input'
+        )
+    if hasattr(given, "columns") or hasattr(given, "column_names"):
+        raise TypeError(f"{name} must be a list of str, got one {kind}; give one of its columns, such as frame['text']")
+    if isinstance(given, Set) and not isinstance(given, KeysView):
+        raise TypeError(f"{name} must be a list of str, got one {kind}, which has no order; give sorted(...) of it")
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+        raise TypeError(f"{name} must be a list of str, got one {kind}")
+    if isinstance(given, _Arrow):
+        return given.to_pylist()
+    return list(given)

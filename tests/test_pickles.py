@@ -1,0 +1,118 @@
+"""Public classes leave the process: pickled, deep-copied, spawned, forked; and misspelt arguments are answered."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longspan import Encoder, MultiVectorEncoder, Reranker, SparseEncoder
+
+
+@pytest.mark.parametrize(
+    "again", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "copy"]
+)
+def test_models(again, golden: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    encoder = Encoder(golden / "bert-minilm", dtype="int8", num_threads=1)
+    other = again(encoder)
+    assert (other.dtype, other.num_threads, other.name) == ("int8", 1, str(golden / "bert-minilm"))
+    assert np.array_equal(other.encode(["a"]), encoder.encode(["a"]))
+    colbert = MultiVectorEncoder(golden / "jina-colbert-v2", query_maxlen=9)
+    assert again(colbert).query_maxlen == 9
+    reranker = Reranker(golden / "rerank-bert/model")
+    assert np.array_equal(again(reranker).predict([("a", "b")]), reranker.predict([("a", "b")]))
+    sparse = SparseEncoder(golden / "splade-bert/model", max_active_dims=4)
+    assert again(sparse).max_active_dims == 4
+    monkeypatch.chdir(golden)
+    relative = pickle.dumps(Encoder("bert-minilm", token="secret"))
+    monkeypatch.chdir(tmp_path)
+    assert b"secret" not in relative
+    assert len(relative) < 1000
+    assert pickle.loads(relative).dim == 64
+
+
+def test_adapters_come_along(golden: Path) -> None:
+    encoder = Encoder(golden / "jina-v5-text-small/model")
+    adapter = next((golden / "jina-v5-text-small/model").glob("adapters/*/adapter_config.json")).parent
+    encoder.load_adapter("mine", adapter)
+    other = pickle.loads(pickle.dumps(encoder))
+    assert other.tasks == encoder.tasks
+    assert np.array_equal(other.encode(["a"], task="mine"), encoder.encode(["a"], task="mine"))
+    assert other.fingerprint == encoder.fingerprint
+
+
+def test_a_spawned_pool(golden: Path) -> None:
+    encoder = Encoder(golden / "bert-minilm")
+    with get_context("spawn").Pool(1) as pool:
+        [vector] = pool.map(encoder.encode, ["a"])
+    assert np.array_equal(vector, encoder.encode("a"))
+
+
+def test_a_fork_while_a_thread_holds_the_lock() -> None:
+    code = """
+import os, threading, numpy as np
+from longspan import BinaryIndex
+index = BinaryIndex(8)
+held, done = threading.Event(), threading.Event()
+def hold():
+    with index._lock:
+        held.set()
+        done.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    index.add(np.ones((1, 8), np.float32))
+    os._exit(len(index))
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+done.set()
+thread.join()
+print(code)
+"""
+    run = [sys.executable, "-W", "ignore", "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, timeout=60, check=True).stdout == "1\n"
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_the_process_ends_while_a_daemon_thread_is_in_a_kernel(_: int) -> None:
+    code = """
+import threading, time, numpy as np
+from longspan import ops
+x = np.ones((256, 1024), np.float32)
+packed = ops.pack_linear([np.ones((2048, 1024), np.float32)])
+codes = np.zeros((300_000, 32), np.uint8)
+def work():
+    while True:
+        ops.linear(x, packed)
+def search():
+    while True:
+        ops.hamming_topk(codes[:4], codes, 10)
+for run in (work, search, work):
+    threading.Thread(target=run, daemon=True).start()
+time.sleep(0.3)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_misspelt_arguments_are_answered(golden: Path) -> None:
+    encoder = Encoder(golden / "bert-minilm")
+    for method in (encoder.encode, encoder.encode_query):
+        with pytest.raises(TypeError, match="there is no argument 'batchsize'; did you mean 'batch_size'"):
+            method(["a"], batchsize=3)  # type: ignore[call-arg]
+    with pytest.raises(
+        TypeError, match="MultiVectorEncoder: there is no argument 'num_thread'; did you mean 'num_threads'"
+    ):
+        MultiVectorEncoder(golden / "jina-colbert-v2", num_thread=1)  # type: ignore[call-arg]
+
+
+def test_remote_code_is_not_needed(golden: Path) -> None:
+    with pytest.warns(UserWarning, match="trust_remote_code=True is not needed"):
+        Encoder(golden / "bert-minilm", trust_remote_code=True)
