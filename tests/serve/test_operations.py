@@ -186,6 +186,7 @@ def test_full_queue_deadlines_and_hang_ups(monkeypatch: pytest.MonkeyPatch) -> N
         full = live.post("/v1/embeddings", {"input": ["b " * 200, "x"]})
         assert full.status == 429 and full.json["error"]["code"] == "rate_limit_exceeded"
         assert int(full.headers["retry-after"]) >= 1 and int(full.headers["retry-after-ms"]) >= 1000
+        assert 0 < int(full.headers["x-ratelimit-remaining-tokens"]) < 400
         assert live.post("/embed", {"inputs": "c " * 200}).json["error_type"] == "Overloaded"
         assert scheduler.queued_items == 1  # admitted whole or not at all
 

@@ -215,6 +215,13 @@ def test_a_batch_beyond_the_memory_is_halved(scheduler: Scheduler, runner: Recor
     runner.batches.clear()
     assert scheduler.submit(runner, works(*"ijklmnop")).future.result(20)
     assert len(runner.batches[0]) < 8  # the budget stays lower
+
+    class OutOfMemoryError(RuntimeError):
+        """As torch calls its own."""
+
+    runner.fails["gpu"] = OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(TooLargeError):
+        scheduler.submit(runner, works("gpu")).future.result(20)
     runner.most = 0
     with pytest.raises(TooLargeError):
         scheduler.submit(runner, works("x")).future.result(20)

@@ -19,7 +19,7 @@ class Runner(Hashable, Protocol):
     def __call__(self, payloads: Sequence[Any]) -> Sequence[Any]:
         """One result a payload, or a SchedulerError in its place.
 
-        Raises: MemoryError, there are too many for the memory; anything else, one of them cannot be computed.
+        Raises: MemoryError, or torch's, there are too many of them; anything else, one of them cannot be computed.
         """
 
 

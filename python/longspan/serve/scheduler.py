@@ -335,16 +335,21 @@ class Scheduler:
         except Exception as error:
             if len(batch) == 1:
                 return [_failure(batch[0], error)]
-            if isinstance(error, MemoryError):
+            if is_out_of_memory(error):
                 with self._changed:
                     self._budget = max(1, int(OUT_OF_MEMORY_BUDGET * min(self._budget, sum(i.tokens for i in batch))))
         half = len(batch) // 2
         return [*self._computed(batch[:half]), *self._computed(batch[half:])]
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether fewer items at once may help: Python's own error, or torch's, which is not imported here."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def _failure(item: Item, error: Exception) -> SchedulerError:
     failure: SchedulerError
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         failure = TooLargeError(f"memory does not suffice for {item.tokens} tokens at once")
     else:
         failure = ComputeError(f"{type(error).__name__}: {error}")

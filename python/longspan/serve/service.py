@@ -242,7 +242,14 @@ class Service:
         retry_after = error.retry_after if isinstance(error, QueueFullError) else None
         if kind == "unhealthy":
             retry_after = 1.0
-        return RequestError(kind, str(error), status=status, retry_after=retry_after)
+        answer = RequestError(kind, str(error), status=status, retry_after=retry_after)
+        if kind == "overloaded":
+            scheduler, limits = self.scheduler, self.limits
+            tokens = max(0, limits.queue_tokens - scheduler.queued_tokens)
+            answer.headers.append(("x-ratelimit-remaining-tokens", str(tokens)))
+            requests = max(0, limits.queue_jobs - scheduler.num_jobs)
+            answer.headers.append(("x-ratelimit-remaining-requests", str(requests)))
+        return answer
 
     def _set_gauges(self) -> None:
         scheduler, metrics = self.scheduler, self.metrics
