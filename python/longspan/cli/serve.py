@@ -89,7 +89,7 @@ def _add_binding(parser: argparse.ArgumentParser) -> None:
 
 def _add_batching(parser: argparse.ArgumentParser, default: Settings) -> None:
     group = parser.add_argument_group("batches")
-    group.add_argument("--batch-tokens", type=positive, metavar="N", help="tokens of a batch (default: 2048)")
+    group.add_argument("--batch-tokens", type=positive, metavar="N", help="tokens of a batch (2048; on a GPU 16384)")
     group.add_argument(
         "--max-wait-ms",
         type=seconds,

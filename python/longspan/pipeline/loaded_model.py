@@ -177,6 +177,11 @@ class LoadedModel:
         opened.checkpoint.close()
 
     @property
+    def batch_tokens(self) -> int:
+        """Tokens of a batch, where a call names no number: what the engine runs well with."""
+        return self._encoder.engine.batch_tokens
+
+    @property
     def modalities(self) -> tuple[Modality, ...]:
         """What the model reads: "text", and "image" where it has a tower for them that was not left out."""
         return modalities_of(self.spec)

@@ -132,7 +132,7 @@ class ServedModel:
             if self._encoder is None:
                 assert self._settings is not None
                 self._encoder = open_model(self._settings)
-                self._encoder.fingerprint  # noqa: B018  (reads the files once, now)
+            self._encoder.fingerprint  # noqa: B018  (reads the files once, now)
 
     def acquire(self) -> None:
         """Begin to use it: until `release` it is not let go."""

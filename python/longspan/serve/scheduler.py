@@ -108,6 +108,16 @@ class Scheduler:
         return self._busy_seconds
 
     @property
+    def batch_tokens(self) -> int:
+        """Of a batch, unless one item alone has more."""
+        return self._budget
+
+    def widen(self, batch_tokens: int) -> None:
+        """Let batches have so many tokens, if they have less now."""
+        with self._changed:
+            self._budget = max(self._budget, batch_tokens)
+
+    @property
     def rate(self) -> float:
         """Tokens a second, of recent batches."""
         return self._rate

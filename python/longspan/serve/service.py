@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,8 +85,7 @@ class Service:
         )
         self.cache = ResultCache(int(settings.cache_mb * 2**20)) if settings.cache_mb else None
         self.scheduler = Scheduler(self.limits, self.cache, self.metrics)
-        self._ends: set[asyncio.Task[None]] = set()
-        self._stopped = threading.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_ready(self) -> bool:
@@ -96,10 +94,9 @@ class Service:
 
     async def start(self) -> None:
         """Load the models and run each once, beside the serving."""
-        task = asyncio.create_task(self._load_all())
-        self._ends.add(task)
+        self._tasks.add(asyncio.create_task(self._load_all()))
         if self.settings.idle_unload:
-            self._ends.add(asyncio.create_task(self._unload_idle()))
+            self._tasks.add(asyncio.create_task(self._unload_idle()))
 
     def retire(self) -> None:
         """Be not ready any more, so that no new work is sent here; what comes all the same is done."""
@@ -112,6 +109,7 @@ class Service:
         """
         for model in self.models.all:
             model.load()
+            self._widen(model)
             runner, works = warm_up_work(model, WARM_UP_TEXTS)
             self.scheduler.submit(runner, works).future.result()
             model.is_warm = True
@@ -120,10 +118,10 @@ class Service:
     async def stop(self) -> None:
         """Refuse what comes, finish what is here within the drain timeout, and end."""
         self.retire()
-        for task in self._ends:
+        for task in self._tasks:
             task.cancel()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._loader, self.scheduler.drain, self.settings.drain_timeout)
+        await loop.run_in_executor(None, self.scheduler.drain, self.settings.drain_timeout)
         self.scheduler.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
         self._loader.shutdown(wait=False, cancel_futures=True)
@@ -139,6 +137,7 @@ class Service:
         try:
             if not model.is_loaded:
                 await self._load(model)
+                self._widen(model)
             if model.kind not in kinds:
                 wanted = " or ".join(KIND_NAMES[kind] for kind in kinds)
                 message = f"{model.short_name} makes {KIND_NAMES[model.kind]}, not {wanted}; ask another model or route"
@@ -267,6 +266,11 @@ class Service:
             message = f"{model.name} cannot be loaded: {error}"
             raise RequestError("unhealthy", message, field="model", retry_after=10.0) from error
 
+    def _widen(self, model: ServedModel) -> None:
+        """Let batches be what the model's engine runs well with, unless a size was asked for."""
+        if self.settings.batch_tokens is None:
+            self.scheduler.widen(model.encoder.batch_tokens)
+
     async def _load_all(self) -> None:
         try:
             for model in self.models.all:
@@ -274,16 +278,17 @@ class Service:
                     continue
                 started = time.monotonic()
                 await self._load(model)
+                self._widen(model)
                 if self.settings.warm_up:
                     await self._warm_up(model)
                 log.info("%s is ready after %.1f s", model.name, time.monotonic() - started)
         except RequestError as error:
             self.state, self.why = "failed", error.message
-            return
-        except SchedulerError as error:
+        except Exception as error:
+            log.exception("the first pass failed")
             self.state, self.why = "failed", f"the first pass failed: {error}"
-            return
-        self.state, self.why = "ready", ""
+        if self.state == "starting":
+            self.state, self.why = "ready", ""
 
     async def _warm_up(self, model: ServedModel) -> None:
         """A real pass over texts from short to long."""

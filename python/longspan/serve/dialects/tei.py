@@ -235,7 +235,7 @@ async def info(service: Service, request: Request, fields: Fields) -> Response:
         "model_type": _model_type(model),
         "max_concurrent_requests": limits.queue_jobs,
         "max_input_length": model.encoder.max_length if model.is_loaded else None,
-        "max_batch_tokens": limits.batch_tokens,
+        "max_batch_tokens": service.scheduler.batch_tokens,
         "max_batch_requests": None,
         "max_client_batch_size": settings.max_request_items,
         "auto_truncate": True,
