@@ -81,6 +81,13 @@ class ReferenceEngine(OpsEngine):
         arguments = {"activation": activation, "gate": weight.gate, "residual": residual}
         out[...] = reference.linear(inputs, weight.weights, weight.biases, **arguments)
 
+    def pool_logits(
+        self, x: np.ndarray, product: Product, cu_seqlens: np.ndarray, *, pooling: Any, saturation: Any
+    ) -> np.ndarray:
+        weight: Any = product.weight
+        inputs, how = rounded(x, self.numerics, axis=None), {"pooling": pooling, "saturation": saturation}
+        return reference.pool_logits(inputs, weight.weights, weight.biases, cu_seqlens, **how)
+
     def norm(
         self, x: np.ndarray, norm: Norm, kind: NormKind, eps: float, *, out: np.ndarray,
         residual: np.ndarray | None = None,

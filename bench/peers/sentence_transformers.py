@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import torch
-from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from transformers.utils import logging
 
 from ..case import Contestant, Setting
@@ -41,6 +42,28 @@ def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]])
 
     note, best = quickest({f"batches of {size}": score(size) for size in BATCH_SIZES}, pairs)
     return [Contestant("sentence-transformers", lambda: best(pairs), note=note)]
+
+
+def sparse_encode(
+    setting: Setting, folder: Path, max_length: int, texts: list[str], checked: list[int]
+) -> list[Contestant]:
+    """The SparseEncoder in float32, in the best of a few batch sizes."""
+    torch.set_num_threads(setting.threads)
+    model = _sparse_encoder(str(folder), max_length)
+
+    def embed(size: int) -> Embed:
+        return lambda some: model.encode_document(list(some), batch_size=size, show_progress_bar=False)
+
+    note, best = fastest({f"batches of {size}": embed(size) for size in BATCH_SIZES}, texts)
+    read = lambda out: out.to_dense()[checked].numpy()  # noqa: E731
+    return [Contestant("sentence-transformers", lambda: best(texts), read=read, note=note)]
+
+
+@cache
+def _sparse_encoder(folder: str, max_length: int) -> SparseEncoder:
+    model = SparseEncoder(folder, device="cpu", model_kwargs={"dtype": torch.float32})
+    model.max_seq_length = max_length
+    return model
 
 
 @cache

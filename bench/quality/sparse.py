@@ -1,4 +1,4 @@
-"""Retrieval quality of a sparse model, alone and with a dense one: in the order of its scores, of both, or of both scaled and added.
+"""Retrieval quality of a sparse model: alone, as a second stage, and its scores and a dense model's added.
 
 python -m bench.quality.sparse DATA_FOLDER --model SPARSE_FOLDER --dense DENSE_FOLDER --sets cosqa scifact-100
 """
@@ -123,7 +123,11 @@ def work(options: argparse.Namespace) -> int:
     sentence, is_good = verdict(results)
     print(f"\n{sentence}")
     if options.json is not None:
-        body = {"model": model_name(options.model), "dtype": options.dtype, "results": [row.as_json() for row in results]}
+        body = {
+            "model": model_name(options.model),
+            "dtype": options.dtype,
+            "results": [row.as_json() for row in results],
+        }
         write_json(options.json, "quality.sparse", body)
     return 0 if is_good else 1
 
@@ -135,7 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.quality.sparse", description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, metavar="DATA_FOLDER", help="the folder that holds scifact, cosqa, ...")
     parser.add_argument("--model", required=True, help="the sparse model: a local folder, or a Hugging Face id")
-    parser.add_argument("--dense", help="a dense model, whose best documents are ranked again and whose scores are added")
+    parser.add_argument(
+        "--dense", help="a dense model, whose best documents are ranked again and whose scores are added"
+    )
     parser.add_argument("--dtype", default="float32", help="the sparse model's compute type (%(default)s)")
     parser.add_argument("--sets", nargs="+", required=True, metavar="SET", help="cosqa, scifact; NAME-100: 100 queries")
     parser.add_argument("--threads", type=int, help="threads to use; all that the machine grants if not given")

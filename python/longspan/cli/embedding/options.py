@@ -46,6 +46,19 @@ class ModelOptions:
 
         return self._made(Reranker, model)
 
+    def open_sparse(self, model: str) -> SparseEncoder:
+        """Load a sparse model. Raises: as `SparseEncoder` does."""
+        from longspan import SparseEncoder
+
+        return SparseEncoder(
+            model,
+            device=self.device,
+            dtype=self.dtype,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            num_threads=self.threads,
+        )
+
     def open_either(self, model: str, *, prefers_tokens: bool = False) -> Encoder | MultiVectorEncoder:
         """The same, of a late-interaction model its own kind of encoder; `prefers_tokens`: of one that is both too."""
         from longspan import MultiVectorEncoder

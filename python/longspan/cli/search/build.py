@@ -19,6 +19,7 @@ from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_rec
 from longspan.cli.files.inputs import Input, find_inputs
 from longspan.cli.files.readers import Selection, read_records
 from longspan.cli.files.stage import Vectors
+from longspan.cli.search.hybrid import follow
 from longspan.cli.search.index_folder import IndexWriter, Settings, load_index
 from longspan.cli.search.plan import (
     BuildRequest,
@@ -108,6 +109,10 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
                 writer.append(_fitting(vectors, writer.index), lines)
             if writer.index is None or not len(writer.index):
                 raise CommandError(f"there is no {'vector' if request.vectors else 'text'} in the inputs")
+            writer.save()
+            if settings.sparse is not None:
+                sparse = options.open_sparse(settings.sparse)
+                follow(writer.folder, sparse, request.max_length, int(writer.index.ids.max()))
             writer.finish()
         except BaseException as error:
             _give_up(error, writer, is_replacing=folder != target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import warnings
@@ -14,6 +15,7 @@ from longspan.cli.console.terminal import count, is_terminal
 from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
 from longspan.cli.files.inputs import FORMATS
 from longspan.cli.search.build import BuildSummary, build
+from longspan.cli.search.hybrid import FUSIONS
 from longspan.cli.search.plan import BuildRequest
 from longspan.cli.search.query import QueryRequest, Sources, as_json, as_text, query
 from longspan.cli.search.show import Shown, check_show, page_of
@@ -31,6 +33,7 @@ examples:
   longspan search build notes.index *.md --model sentence-transformers/all-MiniLM-L6-v2
   longspan search query notes.index how do I reset my password
   longspan search query notes.index                             # asks for questions, or reads them from a pipe
+  longspan search build notes.index --append more.md --sparse naver/splade-v3    # words and meaning
 
 `longspan search build --help` and `longspan search query --help` explain each.
 """
@@ -87,6 +90,19 @@ class IntermixedParser(argparse.ArgumentParser):
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._is_within = False
+
+
+def two_weights(text: str) -> tuple[float, float]:
+    """Such as 0.7,0.3. Raises: argparse.ArgumentTypeError, it is something else."""
+    try:
+        dense, sparse = map(float, text.split(","))
+    except ValueError:
+        dense = sparse = -1.0
+    if not (0 <= dense < math.inf and 0 <= sparse < math.inf and dense + sparse > 0):
+        raise argparse.ArgumentTypeError(
+            f"must be two numbers of 0 or above, not both 0, such as 0.7,0.3, got {text!r}"
+        )
+    return dense, sparse
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +175,10 @@ def _configure_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
     parser.add_argument("--model", metavar="MODEL", help="a folder, or org/name on the hub; an index remembers its own")
+
+    parser.add_argument(
+        "--sparse", metavar="MODEL", help="a sparse model (SPLADE, bge-m3) to stand beside it; queries then ask both"
+    )
 
     reading = parser.add_argument_group("reading")
     reading.add_argument("--vectors", action="store_true", help="the inputs hold vectors")
@@ -237,6 +257,14 @@ def _configure_query(parser: argparse.ArgumentParser) -> None:
     )
     finding.add_argument(
         "--no-rescore", dest="rescore", action="store_false", help="order by the bits alone; scores are -distances"
+    )
+    finding.add_argument(
+        "--fusion", choices=FUSIONS,
+        help="with a sparse model beside the dense one: by both's ranks (reciprocal rank fusion), by the sum of their "
+        "scores, each brought to 0 to 1, or by one of them alone (default: ranks)",
+    )  # fmt: skip
+    finding.add_argument(
+        "--weights", type=two_weights, metavar="D,S", help="what the dense and the sparse list count (default: 1,1)"
     )
     finding.add_argument("--rerank", metavar="MODEL", help="a reranker, which orders the candidates by reading them")
     finding.add_argument(

@@ -3,7 +3,8 @@
     index.json, *.bin   the BinaryIndex, or the MultiVectorStore; a document's id is the
                         place of its line in documents.jsonl, in bytes
     documents.jsonl     {"id": 0, "text": "...", "source": "notes.md", "start": 0, "end": 120} a document
-    search.json         the model and its options, and what the last run was to add
+    sparse/             a SparseIndex of the same documents, where a sparse model stands beside the dense one
+    search.json         the models and their options, and what the last run was to add
 
 Documents are on the disk before the index counts them. Lines behind the last one that it counts were left by a run that
 was stopped; nobody reads them, and the next run cuts them off.
@@ -52,6 +53,7 @@ class Settings:
     revision: str | None
     truncate_dim: int | None
     normalize: bool | None
+    sparse: str | None = None  # a sparse model beside it, as `SparseEncoder` takes it; see `hybrid`
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def read_settings(folder: Path) -> tuple[Settings, Run]:
                 revision=settings.get_str("revision", None),
                 truncate_dim=settings.get_int("truncate_dim", None),
                 normalize=settings.get_bool("normalize", None),
+                sparse=settings.get_str("sparse", None),
             ),
             Run(dict(JsonObject(run.get("about"), str(path))), run.get_int("first"), run.get_bool("is_done")),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 Center = Literal["auto", "yes", "no"]
 
 # Options of a run that change no row of the index, so that they may differ when it is resumed.
-_FREE_OPTIONS = {"index", "inputs", "batch_tokens", "append", "force", "resume", "model", "texts", "query_sample"}
+_FREE_OPTIONS = {
+    "index",
+    "inputs",
+    "batch_tokens",
+    "append",
+    "force",
+    "resume",
+    "model",
+    "sparse",
+    "texts",
+    "query_sample",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class BuildRequest:
     index: str
     inputs: tuple[str, ...]
     model: str | None
+    sparse: str | None
     vectors: bool
     texts: str | None
     format: Format | None
@@ -100,17 +112,24 @@ def working_folder(request: BuildRequest) -> tuple[Path, Path]:
 
 def make_settings(request: BuildRequest, folder: Path, options: ModelOptions) -> Settings:
     """Those of the index that is there, or new ones. Raises: CommandError, the request contradicts the former."""
-    model = request.model
-    if model is not None and Path(model).expanduser().is_dir():
-        model = str(Path(model).expanduser().resolve())  # queries may be asked from another folder
+    model = _absolute(request.model)
     if not (request.append or request.resume):
-        return Settings(model, options.revision, request.truncate_dim, normalize=None)
+        return Settings(model, options.revision, request.truncate_dim, normalize=None, sparse=_absolute(request.sparse))
     settings, _ = read_settings(folder)
     if model is not None and settings.model is not None and model != settings.model:
         raise CommandError(f"{request.index} was built with the model {settings.model}, not {model}")
     if model is None and settings.model is None and not request.vectors:
         raise CommandError(f"{request.index} was built from vectors, and no model is known; give --model")
-    return Settings(settings.model or model, settings.revision, settings.truncate_dim, settings.normalize)
+    sparse = _absolute(request.sparse)
+    if sparse is not None and settings.sparse is not None and sparse != settings.sparse:
+        raise CommandError(f"{request.index} has the sparse model {settings.sparse}, not {sparse}")
+    return replace(settings, model=settings.model or model, sparse=settings.sparse or sparse)
+
+
+def _absolute(model: str | None) -> str | None:
+    """A folder's whole path: queries may be asked from another one."""
+    is_folder = model is not None and Path(model).expanduser().is_dir()
+    return str(Path(model).expanduser().resolve()) if model is not None and is_folder else model
 
 
 def find_present(request: BuildRequest, folder: Path, about: Mapping[str, object]) -> tuple[SearchIndex | None, int]:

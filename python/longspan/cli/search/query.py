@@ -23,6 +23,7 @@ from longspan.cli.embedding.stream import Tally, good_records
 from longspan.cli.files.inputs import Format, find_inputs
 from longspan.cli.files.readers import Selection, read_records
 from longspan.cli.files.stage import Vectors
+from longspan.cli.search.hybrid import CANDIDATES, Fusion, fused, load_sparse
 from longspan.cli.search.index_folder import Document, Documents, Settings, load_index, read_settings
 from longspan.cli.search.plan import Encoding
 from longspan.cli.search.sources import open_vectors
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
     from longspan.cli.search.tokens import AnyEncoder
     from longspan.reranker import Reranker
-    from longspan.search import BinaryIndex, MultiVectorStore
+    from longspan.search import BinaryIndex, MultiVectorStore, SparseIndex
+    from longspan.sparse_encoder import SparseEncoder
 
 _AT_A_TIME = 256  # questions of a file
 _SHOWN_LINES = 3  # of a document
@@ -68,6 +70,8 @@ class QueryRequest:
     prompt: str | None
     rerank: str | None
     candidates: int
+    fusion: Fusion | None
+    weights: tuple[float, float] | None
     full: bool
     show: str | None
 
@@ -96,6 +100,7 @@ class Sources:
 
     index: SearchIndex
     encoder: AnyEncoder | None = None
+    sparse: tuple[SparseIndex, SparseEncoder] | None = None  # where a sparse model stands beside it
 
 
 def query(request: QueryRequest, options: ModelOptions, sources: Sources | None = None) -> Iterator[Answer]:
@@ -117,14 +122,15 @@ def query(request: QueryRequest, options: ModelOptions, sources: Sources | None 
     reranker = options.open_reranker(request.rerank) if request.rerank else None
     sources = Sources() if sources is None else sources
     sources.index = index
+    sources.sparse = _sparse(request, options, settings, folder)
     blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings, sources)
     with closing(Documents(folder)) as documents:
         for texts, vectors in blocks:
             if reranker is None:
-                yield from _found(request, index, documents, texts, vectors)
+                yield from _found(request, sources, documents, texts, vectors)
                 continue
             wide = replace(request, top_k=max(request.top_k, request.candidates))
-            yield from _reranked(request, reranker, list(_found(wide, index, documents, texts, vectors)))
+            yield from _reranked(request, reranker, list(_found(wide, sources, documents, texts, vectors)))
 
 
 def as_json(answer: Answer) -> str:
@@ -212,16 +218,40 @@ def _given_vectors(name: str) -> Iterator[Questions]:
         yield [f"{name}: row {number}" for number in range(first + 1, first + 1 + len(block))], block
 
 
+def _sparse(
+    request: QueryRequest, options: ModelOptions, settings: Settings, folder: Path
+) -> tuple[SparseIndex, SparseEncoder] | None:
+    """The sparse index and its model, where the questions are to be asked of it."""
+    if request.fusion == "dense" or (request.vectors and request.fusion is None):
+        return None
+    if request.vectors:
+        raise CommandError(f"--fusion {request.fusion} reads questions, which --vectors has none of")
+    index = load_sparse(folder)
+    if index is None or settings.sparse is None:
+        if request.fusion is not None or request.weights is not None:
+            raise CommandError(f"{request.index} has no sparse model beside it; build it with --append --sparse MODEL")
+        return None
+    return index, options.open_sparse(settings.sparse)
+
+
 def _found(
-    request: QueryRequest, index: SearchIndex, documents: Documents, texts: list[str], vectors: Vectors | TokenRows
+    request: QueryRequest, sources: Sources, documents: Documents, texts: list[str], vectors: Vectors | TokenRows
 ) -> Iterator[Answer]:
+    index = sources.index
     check_kind(request.index, index, isinstance(vectors, list))
-    if isinstance(vectors, list):
-        ids, scores = _by_tokens(request, index, vectors)
-    else:
-        ids, scores = _by_vectors(request, index, vectors)
+    wide = request
+    if sources.sparse is not None:
+        wide = replace(request, top_k=max(request.top_k, CANDIDATES))
+    ids, scores = _by_tokens(wide, index, vectors) if isinstance(vectors, list) else _by_vectors(wide, index, vectors)
+    if sources.sparse is not None:
+        sparse_index, encoder = sources.sparse
+        asked = encoder.encode_query(texts, on_truncate="ignore", show_progress_bar=False)
+        found = sparse_index.search(asked, wide.top_k, origin=encoder.origin)
+        fusion, dense = request.fusion or "ranks", (ids, scores)
+        ids, scores = fused(dense, (found.ids, found.scores), request.top_k, fusion, request.weights)
     for number, (text, row, values) in enumerate(zip(texts, ids.tolist(), scores.tolist(), strict=True)):
-        hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(zip(row, values), 1)]
+        pairs = ((id, score) for id, score in zip(row, values) if id >= 0)
+        hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(pairs, 1)]
         yield Answer(text, hits, vectors[number])
 
 
