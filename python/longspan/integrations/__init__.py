@@ -12,8 +12,9 @@ from typing import TypeVar
 from longspan.encoder import Encoder
 from longspan.multi_vector import MultiVectorEncoder
 from longspan.reranker import Reranker
+from longspan.sparse_encoder import SparseEncoder
 
-E = TypeVar("E", Encoder, MultiVectorEncoder, Reranker)
+E = TypeVar("E", Encoder, MultiVectorEncoder, Reranker, SparseEncoder)
 
 
 def missing(extra: str, error: ImportError) -> ImportError:
@@ -41,7 +42,7 @@ def opened(
     return kind(model, device, revision=revision)
 
 
-def engine_options(encoder: Encoder | MultiVectorEncoder | Reranker) -> dict[str, object]:
+def engine_options(encoder: Encoder | MultiVectorEncoder | Reranker | SparseEncoder) -> dict[str, object]:
     """What opens the same checkpoint in the same way in another process."""
     return {"device": encoder.device, "dtype": encoder.dtype, "num_threads": encoder.num_threads}
 

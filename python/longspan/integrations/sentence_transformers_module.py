@@ -6,7 +6,8 @@ import os
 import reprlib
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -19,6 +20,7 @@ from longspan.integrations.checkpoint_copy import copy_checkpoint
 from longspan.multi_vector import MultiVectorEncoder
 from longspan.pipeline.options import OnTruncate
 from longspan.reranker import Reranker
+from longspan.sparse_encoder import SparseEncoder
 
 try:
     import torch
@@ -40,7 +42,9 @@ class CheckpointModule(InputModule):
     forward_kwargs: ClassVar[set[str]] = {"task"}
     save_in_root = False  # what is saved is a whole checkpoint with a modules.json of its own
 
-    def __init__(self, encoder: Encoder | MultiVectorEncoder | Reranker, on_truncate: OnTruncate) -> None:
+    def __init__(
+        self, encoder: Encoder | MultiVectorEncoder | Reranker | SparseEncoder, on_truncate: OnTruncate
+    ) -> None:
         super().__init__()
         if on_truncate not in ON_TRUNCATE:
             raise ValueError(f"on_truncate must be one of {', '.join(ON_TRUNCATE)}, got {on_truncate!r}")
@@ -98,6 +102,18 @@ class CheckpointModule(InputModule):
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(f"{message}; this is said once", TruncationWarning, stacklevel=2)
+
+    @contextmanager
+    def says_cut_once(self) -> Iterator[None]:
+        """The encoder's own warning goes through once, and no more of its kind."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", TruncationWarning)
+            yield
+        for warning in caught:
+            if isinstance(warning.message, TruncationWarning):
+                self.say_cut(str(warning.message))
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def checked_inputs(inputs: Sequence[object]) -> list[str]:

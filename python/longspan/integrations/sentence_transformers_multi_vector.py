@@ -10,14 +10,11 @@ Markers, query expansion, projection and skip list are longspan's; scores and ev
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from longspan.errors import TruncationWarning
 from longspan.integrations import opened, refuse
 from longspan.integrations.sentence_transformers_module import (
     CheckpointModule,
@@ -86,7 +83,7 @@ class MultiVectorModule(CheckpointModule):
         self.refuse_training()
         encode = self.encoder.encode_queries if task == "query" else self.encoder.encode_documents
         own = None if task in ROLES else task
-        with self._says_cut_once():
+        with self.says_cut_once():
             found = encode(features["texts"], task=own, on_truncate=self.on_truncate, show_progress_bar=False)
         tokens = padded(found)
         return {
@@ -112,15 +109,3 @@ class MultiVectorModule(CheckpointModule):
     def _open(cls, folder: str, settings: Settings, options: Settings) -> MultiVectorModule:
         rules = {key: value for key, value in settings.items() if key != "on_truncate"}
         return cls(MultiVectorEncoder(folder, **rules, **options), on_truncate=settings["on_truncate"])
-
-    @contextmanager
-    def _says_cut_once(self) -> Iterator[None]:
-        """The encoder's own warning goes through once, and no more of its kind."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", TruncationWarning)
-            yield
-        for warning in caught:
-            if isinstance(warning.message, TruncationWarning):
-                self.say_cut(str(warning.message))
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
