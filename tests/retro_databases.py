@@ -15,6 +15,21 @@ from longspan.relations import Plan, Relation
 FOLDER = Path(__file__).parent / "golden" / "retro"
 NAMES = ("library", "staff", "quirks")
 
+# A process that writes a large result to the place that it is told, and is killed meanwhile.
+KILLED = """
+import sys
+import numpy as np
+from longspan.relations import Plan, Retrofitted
+from longspan.relations.plan import Column
+from longspan.relations.settings import make_settings
+n = 200_000
+plan = Plan([Column("t", "c", 0, n)], [f"text {i:06}" for i in range(n)], [])
+vectors = np.full((n, 48), 2, np.float32)
+settings = make_settings("rn", 1, 0, 3, None, None, "anchor", 1e-6)
+print("ready", flush=True)
+Retrofitted(plan, vectors, vectors, settings, 10, 0.0).save(sys.argv[1], force=True)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Golden:

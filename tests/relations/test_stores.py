@@ -16,7 +16,7 @@ import pytest
 from longspan.errors import DatabaseError
 from longspan.relations import Database, Retrofitted, retrofit
 from longspan.vectors.origin import Origin
-from retro_databases import Golden, make, script
+from retro_databases import KILLED, Golden, make, script
 
 GOLDEN = Golden.read("library")
 
@@ -123,22 +123,6 @@ def test_damaged_files(seed: int, path: Path) -> None:
     out.write_bytes(bytes(raw[: len(raw) - 100 * (seed % 3)]))
     with pytest.raises(DatabaseError, match=r"r\.npz"):
         Retrofitted.load(out)
-
-
-KILLED = """
-import sys
-import numpy as np
-from longspan.relations import Plan, Retrofitted
-from longspan.relations.plan import Column
-from longspan.relations.settings import make_settings
-n = 200_000
-plan = Plan([Column("t", "c", 0, n)], [f"text {i:06}" for i in range(n)], [])
-vectors = np.full((n, 48), 2, np.float32)
-settings = make_settings("rn", 1, 0, 3, None, None, "anchor", 1e-6)
-print("ready", flush=True)
-Retrofitted(plan, vectors, vectors, settings, 10, 0.0).save(sys.argv[1], force=True)
-print("done", flush=True)
-"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

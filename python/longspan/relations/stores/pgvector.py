@@ -20,13 +20,12 @@ from longspan.errors import DatabaseError
 from longspan.relations.result import Retrofitted
 from longspan.relations.schema import STORE_MARK
 from longspan.relations.sources.postgres import Connection, PostgresSource, driver, quoted, told
-from longspan.relations.stores.state import from_state, to_state
+from longspan.relations.stores.state import from_state, packed_pairs, to_state, unpacked_pairs
 
 MOST_DIMENSIONS: Final = 16_000  # that the type takes
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _END: Final = struct.pack("!h", -1)
 _ROWS_AT_A_TIME: Final = 2048
-_PIECE: Final = 1 << 28  # bytes of one value; PostgreSQL takes at most 2^30
 
 
 def save(result: Retrofitted, source: PostgresSource, table: str, *, force: bool) -> None:
@@ -67,8 +66,7 @@ def load(source: PostgresSource, table: str) -> Retrofitted:
         dim = (len(vectors[0]) - 4) // 4 if vectors else 0
         absent = bytes(4) + np.full(dim, np.nan, ">f4").tobytes()
         arrays = [_floats(parts, dim) for parts in (vectors, [base or absent for base in bases])]
-        pieces = [found[f"pairs{number}"] for number in range(sum(key.startswith("pairs") for key in found))]
-        pairs = np.frombuffer(zlib.decompress(b"".join(pieces)), "<i4").astype(np.int32).reshape(-1, 2)
+        pairs = unpacked_pairs(found)
         state = bytes(found["state"]).decode("utf-8")
     except (KeyError, ValueError, TypeError, zlib.error) as error:
         raise DatabaseError(f"{place}: damaged ({error}); retrofit anew") from error
@@ -98,9 +96,7 @@ def _fill(connection: Connection, result: Retrofitted, url: str, table: str, *, 
             copy.write(block)
         copy.write(_END)
     state, pairs = to_state(result)
-    packed = zlib.compress(pairs.astype("<i4").tobytes(), 1)
-    pieces = [packed[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
-    values = [("state", state.encode()), *((f"pairs{number}", piece) for number, piece in enumerate(pieces))]
+    values = [("state", state.encode()), *packed_pairs(pairs)]
     connection.cursor().executemany(f"INSERT INTO {quoted(new_meta)} VALUES (%s, %s)", values)
     for fresh, name in ((new, table), (new_meta, meta)):
         run(f"COMMENT ON TABLE {quoted(fresh)} IS '{STORE_MARK}'")

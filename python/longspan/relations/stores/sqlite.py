@@ -19,10 +19,9 @@ from longspan.relations.result import Retrofitted
 from longspan.relations.schema import STORE_MARK
 from longspan.relations.sources.sqlite import SqliteSource, quoted, told
 from longspan.relations.stores.aside import written_aside
-from longspan.relations.stores.state import from_state, to_state
+from longspan.relations.stores.state import from_state, packed_pairs, to_state, unpacked_pairs
 
 _BUSY_SECONDS: Final = 30.0
-_PIECE: Final = 1 << 28  # bytes of one value; SQLite takes at most a billion
 
 
 def save(result: Retrofitted, path: Path, table: str, *, force: bool) -> None:
@@ -52,8 +51,7 @@ def load(source: SqliteSource, table: str) -> Retrofitted:
         dim = len(vectors[0]) // 4 if vectors else 0
         absent = np.full(dim, np.nan, "<f4").tobytes()
         arrays = [_floats(parts, dim) for parts in (vectors, [base or absent for base in bases])]
-        pieces = [found[f"pairs{number}"] for number in range(sum(key.startswith("pairs") for key in found))]
-        pairs = np.frombuffer(zlib.decompress(b"".join(pieces)), "<i4").astype(np.int32).reshape(-1, 2)
+        pairs = unpacked_pairs(found)
         state = found["state"]
     except (KeyError, ValueError, TypeError, zlib.error) as error:
         raise DatabaseError(f"{place}: damaged ({error}); retrofit anew") from error
@@ -96,9 +94,7 @@ def _fill(connection: sqlite3.Connection, result: Retrofitted, path: Path, table
         f'CREATE UNIQUE INDEX main.{quoted(table + "_text")} ON {quoted(table)} ("table", "column", text)'
     )
     state, pairs = to_state(result)
-    packed = zlib.compress(pairs.astype("<i4").tobytes(), 1)
-    pieces = [packed[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
-    values = [("state", state), *((f"pairs{number}", piece) for number, piece in enumerate(pieces))]
+    values = [("state", state), *packed_pairs(pairs)]
     connection.executemany(f"INSERT INTO main.{quoted(meta)} VALUES (?, ?)", values)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +16,7 @@ from longspan.relations.settings import Settings
 from longspan.vectors.origin import Origin
 
 VERSION: Final = 1
+PIECE: Final = 1 << 28  # bytes of one value; SQLite takes at most 10^9, PostgreSQL 2^30
 
 
 def to_state(result: Retrofitted) -> tuple[str, np.ndarray]:
@@ -79,6 +82,18 @@ def from_state(
         if isinstance(error, DatabaseError):
             raise
         raise DatabaseError(f"{place}: what it says of itself is damaged; retrofit anew") from error
+
+
+def packed_pairs(pairs: np.ndarray) -> list[tuple[str, bytes]]:
+    """Pairs as values of a table's keys pairs0, pairs1, ...: zlib of little-endian int32, in pieces."""
+    raw = zlib.compress(pairs.astype("<i4").tobytes(), 1)
+    return [(f"pairs{number}", raw[at : at + PIECE]) for number, at in enumerate(range(0, len(raw), PIECE))]
+
+
+def unpacked_pairs(found: Mapping[str, bytes]) -> np.ndarray:
+    """What `packed_pairs` packed, (m, 2) int32. KeyError, ValueError or zlib.error where it is damaged."""
+    pieces = [found[f"pairs{number}"] for number in range(sum(key.startswith("pairs") for key in found))]
+    return np.frombuffer(zlib.decompress(b"".join(pieces)), "<i4").astype(np.int32).reshape(-1, 2)
 
 
 def _relation_state(relation: Relation) -> dict[str, object]:
