@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Final, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from longspan.relations.schema import ColumnName, ForeignKey, LinkTables, Schema
 from longspan.relations.sources.source import Reader, RowPairs, TableRows
 
 Kind = Literal["row", "fk", "link", "own"]
-_PAIRS_AT_A_TIME: Final = 1 << 22  # rows that are turned into pairs of nodes before repeats go
+_PAIRS_AT_A_TIME: Final = 1 << 22  # pairs that wait before repeats among them go
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,9 @@ def _relations(
             for a, b in combinations(range(len(table.text_columns)), 2):
                 source, target = (table.name, table.text_columns[a]), (table.name, table.text_columns[b])
                 own = nodes[table.name]
-                yield Found("row", source, target, table.name, (), (), _pairs(own[a], own[b], None, total))
+                pairs = _Distinct(total)
+                pairs.add(own[a], own[b])
+                yield Found("row", source, target, table.name, (), (), pairs.pairs())
         keys = [key for key in table.foreign_keys if key.parent in nodes]
         if table.name in nodes:
             for key in keys:
@@ -119,37 +121,58 @@ def _relations(
             for key, other in combinations(keys, 2):
                 progress(f"joining {key.parent} and {other.parent}")
                 left, right = schema.tables[key.parent], schema.tables[other.parent]
-                rows = reader.linked(table, key, left, other, right)
-                yield from _crossed("link", left, right, rows, nodes, total, table, key, other)
+                blocks = reader.linked(table, key, left, other, right)
+                yield from _crossed("link", left, right, blocks, nodes, total, table, key, other)
 
 
 def _crossed(
     kind: Kind,
     left: Table,
     right: Table,
-    rows: RowPairs,
+    blocks: Iterator[RowPairs],
     nodes: dict[str, np.ndarray],
     total: int,
     via: Table,
     key: ForeignKey,
     other: ForeignKey | None = None,
 ) -> Iterator[Found]:
-    """Every text column of one table with every one of the other, over the same pairs of rows."""
-    for a, source in enumerate(left.text_columns):
-        for b, target in enumerate(right.text_columns):
-            pairs = _pairs(nodes[left.name][a], nodes[right.name][b], rows, total)
-            second = other.columns if other else ()
-            yield Found(kind, (left.name, source), (right.name, target), via.name, key.columns, second, pairs)
+    """Every text column of one table with every one of the other, over the same pairs of rows, which are read once."""
+    ends = list(product(range(len(left.text_columns)), range(len(right.text_columns))))
+    distinct = [_Distinct(total) for _ in ends]
+    for rows in blocks:
+        for (a, b), pairs in zip(ends, distinct, strict=True):
+            pairs.add(nodes[left.name][a][rows.left], nodes[right.name][b][rows.right])
+    for (a, b), pairs in zip(ends, distinct, strict=True):
+        source, target = (left.name, left.text_columns[a]), (right.name, right.text_columns[b])
+        columns2 = other.columns if other else ()
+        yield Found(kind, source, target, via.name, key.columns, columns2, pairs.pairs())
 
 
-def _pairs(left: np.ndarray, right: np.ndarray, rows: RowPairs | None, total: int) -> np.ndarray:
-    """(m, 2) int32: the distinct pairs of nodes of `rows`, or of equal rows, where both are there."""
-    parts: list[np.ndarray] = []
-    count = len(left) if rows is None else len(rows.left)
-    for start in range(0, count, _PAIRS_AT_A_TIME):
-        part = slice(start, start + _PAIRS_AT_A_TIME)
-        a, b = (left[part], right[part]) if rows is None else (left[rows.left[part]], right[rows.right[part]])
-        both = (a >= 0) & (b >= 0)
-        parts.append(np.unique(a[both].astype(np.int64) * total + b[both]))
-    merged = np.unique(np.concatenate(parts)) if len(parts) > 1 else (parts or [np.empty(0, np.int64)])[0]
-    return np.stack(np.divmod(merged, max(total, 1)), axis=1).astype(np.int32)
+class _Distinct:
+    """The distinct pairs among many: repeats go before they take memory.
+
+    Args:
+        total: number of nodes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._parts, self._waiting = max(total, 1), list[np.ndarray](), 0
+
+    def add(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Pairs of nodes; those with a -1 are none."""
+        both = (left >= 0) & (right >= 0)
+        fresh = np.unique(left[both].astype(np.int64) * self._total + right[both])
+        self._parts.append(fresh)
+        self._waiting += len(fresh)
+        if self._waiting > max(_PAIRS_AT_A_TIME, len(self._parts[0])):
+            self._merge()
+
+    def pairs(self) -> np.ndarray:
+        """(m, 2) int32, ascending."""
+        self._merge()
+        return np.stack(np.divmod(self._parts[0], self._total), axis=1).astype(np.int32)
+
+    def _merge(self) -> None:
+        """All in the first part: it is paid for as often as the pairs double."""
+        self._parts = [np.unique(np.concatenate([np.empty(0, np.int64), *self._parts]))]
+        self._waiting = 0

@@ -149,21 +149,22 @@ class PostgresReader:
                 for c in columns
             )
             width = len(table.row_key)
-            found = self._numbers(
-                f"SELECT {_keys('t', table)}, {', '.join(ranks)} FROM {table.target} t", width + len(columns)
-            )
+            sql = f"SELECT {_keys('t', table)}, {', '.join(ranks)} FROM {table.target} t"
+            found = np.concatenate(list(self._numbers(sql, width + len(columns))))
             self._rows[table.name] = RowNumbers(_identities(found, 0, width))
             numbers = np.empty((len(columns), len(found)), np.int32)
             for place, move in enumerate(moves):
                 numbers[place] = move[found[:, width + place]]
             return TableRows(texts, numbers)
 
-    def joined(self, child: Table, key: ForeignKey, parent: Table) -> RowPairs:
+    def joined(self, child: Table, key: ForeignKey, parent: Table) -> Iterator[RowPairs]:
         """The join on all of the key's columns."""
         sql = f"FROM {child.target} c JOIN {parent.target} p ON {_on('p', key)}"
         return self._pairs(f"SELECT {_keys('c', child)}, {_keys('p', parent)} {sql}", child, parent)
 
-    def linked(self, link: Table, first: ForeignKey, left: Table, second: ForeignKey, right: Table) -> RowPairs:
+    def linked(
+        self, link: Table, first: ForeignKey, left: Table, second: ForeignKey, right: Table
+    ) -> Iterator[RowPairs]:
         """Both joins at once, without the link's own rows."""
         sql = f"FROM {link.target} c JOIN {left.target} a ON {_on('a', first)}"
         sql += f" JOIN {right.target} b ON {_on('b', second)}"
@@ -178,34 +179,29 @@ class PostgresReader:
             cursor.execute(sql)
             return [value for (value,) in cursor]
 
-    def _pairs(self, sql: str, left: Table, right: Table) -> RowPairs:
+    def _pairs(self, sql: str, left: Table, right: Table) -> Iterator[RowPairs]:
         with told(self._place, f"joining {left.name} and {right.name}"):
             first, second = len(left.row_key), len(right.row_key)
-            found = self._numbers(sql, first + second)
             rows, others = self._rows[left.name], self._rows[right.name]
-            return RowPairs(
-                rows.of(_identities(found, 0, first)).astype(np.int32),
-                others.of(_identities(found, first, first + second)).astype(np.int32),
-            )
+            for found in self._numbers(sql, first + second):
+                left_rows = rows.of(_identities(found, 0, first))
+                yield RowPairs(left_rows, others.of(_identities(found, first, first + second)))
 
-    def _numbers(self, sql: str, width: int) -> np.ndarray:
-        """(rows, width) int64, what a query of whole numbers, none of them NULL, gives."""
+    def _numbers(self, sql: str, width: int) -> Iterator[np.ndarray]:
+        """(rows, width) int64 in blocks, what a query of whole numbers, none of them NULL, gives."""
         row = np.dtype([("fields", ">i2"), *((f"{part}{i}", kind) for i in range(width) for part, kind in _FIELD)])
         names = ", ".join(f"n{i}" for i in range(width))
         wrapped = ", ".join(f"n{i}::bigint" for i in range(width))
-        parts = [np.empty((0, width), np.int64)]
-        waiting = bytearray()
+        waiting, to_skip = bytearray(), _COPY_HEADER
         with self.connection.cursor().copy(
             f"COPY (SELECT {wrapped} FROM ({sql}) AS s({names})) TO STDOUT (FORMAT BINARY)"
         ) as stream:
-            to_skip = _COPY_HEADER
             for block in stream:
                 waiting += block
                 if len(waiting) >= _COPY_BLOCK:
-                    parts.append(_taken(waiting, to_skip, row, width))
+                    yield _taken(waiting, to_skip, row, width)
                     to_skip = 0
-        parts.append(_taken(waiting, to_skip, row, width))
-        return np.concatenate(parts)
+        yield _taken(waiting, to_skip, row, width)
 
 
 _FIELD: Final = (("size", ">i4"), ("value", ">i8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,7 +27,7 @@ class TableRows:
 
 @dataclass(frozen=True, slots=True)
 class RowPairs:
-    """Rows that belong together: `left[i]` of one table and `right[i]` of another, int32, as `TableRows` counts."""
+    """Rows that belong together: `left[i]` of one table and `right[i]` of another, int64, as `TableRows` counts."""
 
     left: np.ndarray
     right: np.ndarray
@@ -42,11 +42,13 @@ class Reader(Protocol):
     def read(self, table: Table, columns: Sequence[str]) -> TableRows:
         """The texts of these columns. Must come before `joined` and `linked` name the table."""
 
-    def joined(self, child: Table, key: ForeignKey, parent: Table) -> RowPairs:
-        """Rows of `child` and the rows of `parent` that they refer to."""
+    def joined(self, child: Table, key: ForeignKey, parent: Table) -> Iterator[RowPairs]:
+        """Rows of `child` and the rows of `parent` that they refer to, in blocks as they come."""
 
-    def linked(self, link: Table, first: ForeignKey, left: Table, second: ForeignKey, right: Table) -> RowPairs:
-        """Rows of `left` and `right` that some row of `link` refers to by its two keys."""
+    def linked(
+        self, link: Table, first: ForeignKey, left: Table, second: ForeignKey, right: Table
+    ) -> Iterator[RowPairs]:
+        """Rows of `left` and `right` that some row of `link` refers to by its two keys, in blocks as they come."""
 
 
 class Source(Protocol):

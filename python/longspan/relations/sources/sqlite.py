@@ -128,7 +128,7 @@ class SqliteReader:
             finally:
                 self.connection.text_factory = str
 
-    def joined(self, child: Table, key: ForeignKey, parent: Table) -> RowPairs:
+    def joined(self, child: Table, key: ForeignKey, parent: Table) -> Iterator[RowPairs]:
         """The join on all of the key's columns; the parent's own collation and affinity decide what is equal."""
         on = " AND ".join(
             f"p.{quoted(p)} = c.{quoted(c)}" for c, p in zip(key.columns, key.parent_columns, strict=True)
@@ -136,7 +136,9 @@ class SqliteReader:
         sql = f"SELECT {_keys('c', child)}, {_keys('p', parent)} FROM {child.target} c JOIN {parent.target} p ON {on}"
         return self._pairs(sql, child, parent)
 
-    def linked(self, link: Table, first: ForeignKey, left: Table, second: ForeignKey, right: Table) -> RowPairs:
+    def linked(
+        self, link: Table, first: ForeignKey, left: Table, second: ForeignKey, right: Table
+    ) -> Iterator[RowPairs]:
         """Both joins at once, without the link's own rows."""
         sql = f"SELECT {_keys('a', left)}, {_keys('b', right)} FROM {link.target} c"
         for name, table, key in (("a", left, first), ("b", right, second)):
@@ -245,23 +247,17 @@ class SqliteReader:
             texts.append(good)
         return TableRows(texts, numbers)
 
-    def _pairs(self, sql: str, left: Table, right: Table) -> RowPairs:
+    def _pairs(self, sql: str, left: Table, right: Table) -> Iterator[RowPairs]:
         with told(self._place, f"joining {left.name} and {right.name}"):
             rows, first = self._rows[left.name], len(left.row_key)
             others = self._rows[right.name]
             cursor = self.connection.execute(sql)
-            parts: list[tuple[np.ndarray, np.ndarray]] = []
             if isinstance(rows, RowNumbers) and isinstance(others, RowNumbers):
                 while len(flat := np.fromiter(chain.from_iterable(islice(cursor, _AT_A_TIME)), np.int64)):
-                    parts.append((rows.of(flat[::2]).astype(np.int32), others.of(flat[1::2]).astype(np.int32)))
+                    yield RowPairs(rows.of(flat[::2]), others.of(flat[1::2]))
             else:
                 while found := cursor.fetchmany(_AT_A_TIME):
-                    parts.append((_numbers(rows, found, 0, first), _numbers(others, found, first, None)))
-            empty = np.empty(0, np.int32)
-            return RowPairs(
-                np.concatenate([empty, *(part[0] for part in parts)]),
-                np.concatenate([empty, *(part[1] for part in parts)]),
-            )
+                    yield RowPairs(_numbers(rows, found, 0, first), _numbers(others, found, first, None))
 
 
 def _row_numbers(keys: list[object]) -> RowNumbers | dict[tuple[object, ...], int]:
@@ -275,8 +271,8 @@ def _numbers(
 ) -> np.ndarray:
     keys = [row[first:last] for row in found]
     if isinstance(rows, RowNumbers):
-        return rows.of(np.array([key[0] for key in keys], np.int64)).astype(np.int32)
-    return np.array([rows[key] for key in keys], np.int32)
+        return rows.of(np.array([key[0] for key in keys], np.int64))
+    return np.array([rows[key] for key in keys], np.int64)
 
 
 def _keys(name: str, table: Table) -> str:
