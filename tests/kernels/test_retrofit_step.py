@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,12 @@ from errors import assert_no_worse
 from kernel_cases import ON_GPU, plain, tensor, torch
 from longspan import ops, reference
 from longspan.kernels import retrofit_step as kernels
+from longspan.relations import Database, retrofit
+from longspan.relations.graph import make_graph
+from longspan.relations.on_device import run_on_device
+from longspan.relations.retrofit import make_system, solve
+from longspan.relations.settings import make_settings
+from retro_databases import make, script
 
 N, GROUPS = 50, 5
 LENGTHS = [0, 1, 15, 16, 17, 100, 0, 3]
@@ -84,3 +93,35 @@ def test_layouts() -> None:
         np.testing.assert_allclose(
             plain(ops.retrofit_step(rows, *arrays, backend="triton")), expected, rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("solver", ["rn", "ro", "sgc", "mf"])
+def test_steps_on_a_device(solver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU gives is what the CPU gives, to rounding, with values that have no vector among them."""
+    monkeypatch.setenv("LONGSPAN_BACKEND", "cpu")
+    plan = Database(make(tmp_path / "x.db", script("staff"))).plan()
+    base = inputs.normal((len(plan.nodes), 20), 1)
+    base[::7] = np.nan
+    absent = np.isnan(base[:, 0])
+    settings = make_settings(solver, 1, 0.5, 3, None, 3, "anchor", 1e-6)
+    expected = solve(plan, settings, base, absent, show_progress_bar=False)
+    monkeypatch.setenv("LONGSPAN_BACKEND", "triton")
+    # In the interpreter the system is made of NumPy arrays, which Triton does not take.
+    monkeypatch.setattr("longspan.relations.system.group_sums", partial(ops.group_sums, backend="cpu"))
+    system = make_system(make_graph(plan), settings, base, absent)
+    device = "cuda" if ON_GPU else "cpu"
+    got = run_on_device(system, base, absent, 3, device, lambda _: None, is_series=solver == "rn")
+    np.testing.assert_allclose(got.vectors, expected.vectors, atol=2e-6)
+    assert got.change == pytest.approx(expected.change, abs=1e-5) and got.steps == 3
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    plan = Database(make(tmp_path / "x.db", script("staff"))).plan()
+    base = inputs.normal((len(plan.nodes), 4), 1)
+    with pytest.raises(ValueError, match="device must be None or 'cpu', or 'cuda' or 'cuda:N', got 'tpu'"):
+        retrofit(plan, base, device="tpu")
+    with pytest.raises(ValueError, match="iterations='exact' is computed on the CPU"):
+        retrofit(plan, base, solver="ro", iterations="exact", device="cuda")
+    if not ON_GPU:
+        with pytest.raises(ValueError, match="device is 'cuda:1', but torch .* finds no CUDA device"):
+            retrofit(plan, base, device="cuda:1")

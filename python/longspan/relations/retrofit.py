@@ -13,6 +13,7 @@ import numpy as np
 from longspan.progress import progress_bar
 from longspan.relations.blocks import WIDTH, row_blocks
 from longspan.relations.graph import Graph, make_graph
+from longspan.relations.on_device import check_device, run_on_device
 from longspan.relations.plan import Plan
 from longspan.relations.result import Retrofitted
 from longspan.relations.settings import SAFE_DELTA, Settings, Solver, make_settings
@@ -37,6 +38,7 @@ def retrofit(
     missing: Missing = "anchor",
     tolerance: float = 1e-6,
     check: bool = True,
+    device: str | None = None,
     show_progress_bar: bool | None = None,
 ) -> Retrofitted:
     """Give every node of a plan a vector that keeps close to its base vector and to those of related nodes.
@@ -65,6 +67,7 @@ def retrofit(
         missing: nodes without a vector are drawn to 0 ("anchor") or to their neighbours alone ("free").
         tolerance: of "exact": each column's residual, relative to its right side.
         check: refuse RO's steps where they would diverge; False runs them, as the published delta = 3 needs.
+        device: None or "cpu"; "cuda" or "cuda:N" takes the steps on a GPU (`longspan[cuda]`), in 3 n d floats there.
         show_progress_bar: None shows one on a terminal, if the work takes more than a second.
     Returns: a `Retrofitted`, whose `.vectors` are (n, d) float32: rows of unit length (or 0) from RN, of any length
         from the others. The same bits for any number of threads.
@@ -72,10 +75,12 @@ def retrofit(
     Source: RETRO, arXiv:1911.12674; Faruqui et al., arXiv:1411.4166; SGC, arXiv:1902.07153.
     """
     settings = make_settings(solver, alpha, beta, gamma, delta, iterations, missing, tolerance)
+    if device not in (None, "cpu"):
+        check_device(str(device), settings.iterations)
     base, absent = base_vectors(plan.texts, vectors, show_progress_bar)
     model, origin = model_of(vectors)
     started = time.perf_counter()
-    solved = solve(plan, settings, base, absent, check=check, show_progress_bar=show_progress_bar)
+    solved = solve(plan, settings, base, absent, check=check, device=device, show_progress_bar=show_progress_bar)
     return Retrofitted(
         plan=plan,
         vectors=solved.vectors,
@@ -97,6 +102,7 @@ def solve(
     *,
     start: np.ndarray | None = None,
     check: bool = True,
+    device: str | None = None,
     show_progress_bar: bool | None = None,
 ) -> Solved:
     """The vectors; `start` is where the exact optimum is looked for first."""
@@ -113,7 +119,7 @@ def solve(
     is_exact = settings.iterations == "exact"
     total = -(-base.shape[1] // WIDTH) if is_exact else settings.iterations
     with progress_bar(int(total), "block" if is_exact else "step", show_progress_bar) as advance:
-        solved = _run(system, settings, base, absent, start, advance)
+        solved = _run(system, settings, base, absent, start, device, advance)
     if settings.solver == "ro":
         _tell_of_growth(solved.vectors, base)
     return solved
@@ -158,12 +164,16 @@ def _run(
     base: np.ndarray,
     absent: np.ndarray,
     start: np.ndarray | None,
+    device: str | None,
     advance: Callable[[int], object],
 ) -> Solved:
     if settings.iterations == "exact":
         first, empty = (base, absent) if start is None else (start, np.zeros(len(start), bool))
         tolerance = settings.tolerance
         return run_exact(system, base, first, empty, tolerance=tolerance, most=MOST_PRODUCTS, advance=advance)
+    if device not in (None, "cpu"):
+        is_series, steps = settings.solver == "rn", settings.iterations
+        return run_on_device(system, base, absent, steps, str(device), advance, is_series=is_series)
     run = run_series if settings.solver == "rn" else run_steps
     return run(system, base, absent, settings.iterations, advance)
 

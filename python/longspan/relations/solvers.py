@@ -50,7 +50,7 @@ def run_series(system: System, base: np.ndarray, absent: np.ndarray, steps: int,
             system.step(old, base[:, move.columns], move.columns, new, scale=scale, squares=squares)
             if moved:
                 moved.add(old, new)
-        _check_finite(squares, number)
+        check_finite(squares, number)
         with np.errstate(divide="ignore"):
             unit = np.where(squares > 0, 1.0 / np.sqrt(squares), 0.0).astype(np.float32)
         if moved:
@@ -71,7 +71,7 @@ def run_steps(system: System, base: np.ndarray, absent: np.ndarray, steps: int, 
             system.step(move.old, base[:, move.columns], move.columns, move.new, squares=squares)
             if moved:
                 moved.add(move.old, move.new)
-        _check_finite(squares, number)
+        check_finite(squares, number)
         if moved:
             change = moved.largest(None, None)
         advance(1)
@@ -220,7 +220,8 @@ def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return total
 
 
-def _check_finite(squares: np.ndarray, number: int) -> None:
+def check_finite(squares: np.ndarray, number: int) -> None:
+    """ValueError after a step (from 0) whose vectors are no longer numbers."""
     if not np.isfinite(squares).all():
         raise ValueError(
             f"retrofit: vectors overflowed in step {number + 1}: the steps diverge; take delta <= alpha / 4"
