@@ -21,7 +21,8 @@ from unittest import mock
 import numpy as np
 import torch
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.gpu import host_time
 from bench.models.random_checkpoints import write_bert_base, write_v3
 from longspan import Encoder
