@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -59,6 +59,9 @@ TEXTS: Final = 32  # a request of the closed loop
 QUEUE_TOKENS: Final = 16_384  # of the overloaded server: its queue bounds what is admitted
 
 
+Figures: TypeAlias = "Sequence[tuple[str, tuple[Entry, ...]]]"  # what each is, and who reached what
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What all measurements share."""
@@ -78,7 +81,7 @@ class Bench:
         return [body_of(self.texts[start : start + TEXTS]) for start in range(0, len(self.texts) - TEXTS + 1, TEXTS)]
 
 
-def added_latency(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def added_latency(bench: Bench, server: ServerProcess) -> Figures:
     """Of one short query, asked again and again: the server's p50 less that of `encode`, in turns."""
     query = "which birds swim in cold water"
     body, rounds = body_of(query), 3 if bench.setting.is_short else 15
@@ -109,7 +112,7 @@ def added_latency(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[
     return [("a query, p50", whole), ("what the server adds", (figure(OURS, added, "s", MAX_ADDED),))]
 
 
-def throughput(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def throughput(bench: Bench, server: ServerProcess) -> Figures:
     """Closed loop of four clients with 32 passages a request: how many times as long as `encode` a token takes."""
     rounds, seconds = 3 if bench.setting.is_short else 7, bench.seconds(1.5, 10)
     texts = bench.texts[:96]
@@ -128,17 +131,18 @@ def throughput(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Ent
             ratios[name].append(outcome.wall / own * share)
             work[name].append((time.process_time() + server.processor_seconds - busy) / own_busy * share)
     limits = {"base64": 1 / MIN_BASE64, "float": 1 / MIN_FLOAT}
-    found = [
+    walls = [
         (f"time of a token in {name}, of encode's", (figure(OURS, values, "x", limits[name]),))
         for name, values in ratios.items()
     ]
-    return found + [
+    works = [
         (f"processor time of a token in {name}, the client's with it", (figure(OURS, values, "x", limits[name]),))
         for name, values in work.items()
     ]
+    return [*walls, *works]
 
 
-def constant_arrival(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def constant_arrival(bench: Bench, server: ServerProcess) -> Figures:
     """Fifty requests a second of one text of 400 words: failures, and the p99."""
     body = body_of(" ".join(" ".join(bench.texts).split()[:400]))
     outcome = asyncio.run(arrivals(server.port, [body], 50, bench.seconds(3, 30)))
@@ -146,7 +150,7 @@ def constant_arrival(bench: Bench, server: ServerProcess) -> list[tuple[str, tup
     return [("50 a second of 400 words", (failed,)), ("their p99", (figure(OURS, [outcome.quantile(0.99)], "s"),))]
 
 
-def overload(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def overload(bench: Bench, server: ServerProcess) -> Figures:
     """Twice what the server can do: p99 of what is admitted, against the time of a full queue; and other failures."""
     calm = asyncio.run(closed_loop(server.port, bench.passages, 4, bench.seconds(1.5, 10)))
     rate = len(calm.seconds) / calm.wall
@@ -159,7 +163,7 @@ def overload(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry
     return [(f"twice the load, p99 of the admitted ({note})", (p99,)), ("failures but 429", (failed,))]
 
 
-def fairness(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def fairness(bench: Bench, server: ServerProcess) -> Figures:
     """Searches while two clients send 192 passages a request: their p99 in batches of the bulk job."""
     bulk = [body_of(bench.texts[:192]), body_of(bench.texts[192:])]  # one a client: equal texts would be computed once
     queries = [body_of(f"which birds swim in water number {number}") for number in range(64)]
@@ -169,7 +173,7 @@ def fairness(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry
     return [("searches under bulk, p99 in batches", (figure(OURS, [ratio], "x", MAX_BATCHES),))]
 
 
-def gone_clients(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def gone_clients(bench: Bench, server: ServerProcess) -> Figures:
     """Clients that hang up: what is left in the queue afterwards."""
     count = int(bench.seconds(300, 10_000))
     bodies = [body_of([f"{number} {text}" for text in bench.texts[:4]]) for number in range(97)]
@@ -187,7 +191,7 @@ def gone_clients(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[E
     return [(f"left in the queue after {count} hang-ups", (figure(OURS, [left], "tokens", 0.0),))]
 
 
-def sameness(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def sameness(bench: Bench, server: ServerProcess) -> Figures:
     """Vectors under load: how many differ from `encode` in any bit."""
     texts = bench.texts[:64]
     truth = np.asarray(bench.encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore"))
@@ -207,7 +211,7 @@ def sameness(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry
     return [("vectors under load that encode gives otherwise", (figure(OURS, [float(wrong)], "vectors", 0.0),))]
 
 
-def the_end(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def the_end(bench: Bench, server: ServerProcess) -> Figures:
     """SIGTERM under load: requests that were sent whole and not answered, and the exit code."""
 
     async def run(server: ServerProcess) -> tuple[int, int]:
@@ -224,7 +228,7 @@ def the_end(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry,
     ]
 
 
-def soak(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ...]]]:
+def soak(bench: Bench, server: ServerProcess) -> Figures:
     """Minutes of mixed load: the memory of the last fifth beside the first's, start left aside."""
     seconds = float(os.environ.get("LONGSPAN_BENCH_SOAK", "600"))
     mixed = [*bench.passages, *(body_of(f"query {number}") for number in range(50))]
@@ -247,7 +251,7 @@ def soak(bench: Bench, server: ServerProcess) -> list[tuple[str, tuple[Entry, ..
     ]
 
 
-def beside_peer(bench: Bench) -> list[tuple[str, tuple[Entry, ...]]]:
+def beside_peer(bench: Bench) -> Figures:
     """One text a request: the load of arrivals that each server answers within the same p99."""
     if importlib.util.find_spec("sentence_transformers") is None:
         return []
@@ -279,7 +283,7 @@ def _most_within(port: int, bodies: list[bytes], within: float, seconds: float) 
         best, rate = rate, rate * 1.25
 
 
-Part: TypeAlias = Callable[[Bench, ServerProcess], list[tuple[str, tuple[Entry, ...]]]]
+Part: TypeAlias = Callable[[Bench, ServerProcess], Figures]
 # Each group on one server, with these options of its own.
 GROUPS: Final[tuple[tuple[tuple[str, ...], dict[str, Part]], ...]] = (
     (
@@ -311,7 +315,7 @@ def run(setting: Setting) -> Report:
     def wants(name: str) -> bool:
         return bool(re.search(setting.only, name)) if setting.only else name not in LONG or not setting.is_short
 
-    def note(found: list[tuple[str, tuple[Entry, ...]]]) -> None:
+    def note(found: Figures) -> None:
         for what, entries in found:
             results.append(Result("serve", {"figure": what}, entries))
             print(result_text(results[-1]), flush=True)
