@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from kernel_cases import DEVICE
+from kernel_cases import DEVICE, torch
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.engines.torch_engine import TorchEngine, _all_arrays
 from longspan.packing.batch import pack

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import re
 from collections import Counter
@@ -119,11 +118,11 @@ def run(args: argparse.Namespace) -> None:
     """Print what is known; nothing is computed."""
     if args.model is not None and is_index(args.model):
         index = describe_index(args.model)
-        print(json.dumps(index_as_json(index)) if args.json else _titled(index.index, index_rows(index)))
+        print(terminal.json_line(index_as_json(index)) if args.json else _titled(index.index, index_rows(index)))
         return
     info = installation() if args.model is None else describe_model(args.model, from_args(ModelOptions, args))
     if args.json:
-        print(json.dumps(asdict(info), default=str))
+        print(terminal.json_line(asdict(info)))
     elif isinstance(info, ModelInfo):
         print(_titled(info.model, _model_rows(info)))
     elif isinstance(info, RerankerInfo):

@@ -129,8 +129,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(message: str) -> None:
+    from longspan.cli.console.terminal import shown  # where there is something to say
+
     with contextlib.suppress(OSError):  # stderr closed: there is nobody to tell
-        print(f"longspan: {message}", file=sys.stderr, flush=True)
+        print(f"longspan: {shown(message)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

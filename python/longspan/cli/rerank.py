@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.terminal import count, excerpt, is_terminal, style, tell
+from longspan.cli.console.terminal import count, excerpt, is_terminal, json_line, style, tell
 from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
 from longspan.cli.embedding.stream import Tally, good_records
 from longspan.cli.files.inputs import FORMATS, STDIN, Format, find_inputs
@@ -232,7 +232,7 @@ def _ranked(reranker: Reranker, request: RerankRequest, lists: Sequence[tuple[st
         for rank, entry in enumerate(ranking, start=1):
             row = rows[entry["corpus_id"]]
             place = {"query": query, "rank": rank, "score": entry["score"], "index": row.index}
-            yield json.dumps({**place, **_kept(request, row), "text": row.record.text}, ensure_ascii=False)
+            yield json_line({**place, **_kept(request, row), "text": row.record.text})
 
 
 def _scored(reranker: Reranker, request: RerankRequest, lists: Sequence[tuple[str, list[_Row]]]) -> Iterator[str]:
@@ -240,7 +240,7 @@ def _scored(reranker: Reranker, request: RerankRequest, lists: Sequence[tuple[st
     rows = sorted(((row, query) for query, own in lists for row in own), key=lambda pair: pair[0].index)
     scores = reranker.predict([(query, row.record.text) for row, query in rows], **_options(request)).tolist()
     for (row, _), score in zip(rows, scores, strict=True):
-        yield json.dumps({"index": row.index, **_kept(request, row), "score": score}, ensure_ascii=False)
+        yield json_line({"index": row.index, **_kept(request, row), "score": score})
 
 
 def _kept(request: RerankRequest, row: _Row) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -14,6 +15,22 @@ _RULES = "*=~^-+|# \t"  # what a line is made of that holds no word
 _CODES = {"bold": "1", "dim": "2", "green": "32", "cyan": "36"}
 
 
+# What a text may do to a terminal that shows it: controls but tab and line end, and marks that turn its direction.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def shown(text: str) -> str:
+    """A text of somebody else's, such as a document or a file's name, as a terminal may have it: its control characters
+    are spelled out. What a command prints for a person goes through here, by `style`, `excerpt`, `table` or `tell`."""
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def json_line(value: object) -> str:
+    """JSON on one line, which a terminal may be shown too: control characters are escaped, other scripts are not."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def is_terminal(stream: TextIO) -> bool:
     """Whether a person reads the stream as it is written."""
     return stream.isatty()
@@ -21,6 +38,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 def style(text: str, *names: str, stream: TextIO | None = None) -> str:
     """`text` in the named styles on a terminal that takes colour; NO_COLOR (no-color.org) and pipes leave it plain."""
+    text = shown(text)
     wanted = is_terminal(stream or sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if not wanted or not text:
         return text
@@ -34,14 +52,14 @@ def width() -> int:
 
 def excerpt(text: str, *, indent: int, lines: int) -> str:
     """The first `lines` lines of `text`, its own line ends kept, as code needs them; blank and ruled lines left out."""
-    shown: list[str] = []
-    for line in textwrap.dedent(text.expandtabs().strip("\n")).splitlines():
+    parts: list[str] = []
+    for line in textwrap.dedent(shown(text.replace("\r\n", "\n")).expandtabs().strip("\n")).splitlines():
         if line.strip(_RULES):
             hanging = " " * (len(line) - len(line.lstrip()))
-            shown += textwrap.wrap(line, width() - indent, subsequent_indent=hanging)
-    if len(shown) > lines:
-        shown[lines - 1 :] = [textwrap.wrap(shown[lines - 1], width() - indent - 4)[0] + " ..."]
-    return textwrap.indent("\n".join(shown), " " * indent)
+            parts += textwrap.wrap(line, width() - indent, subsequent_indent=hanging)
+    if len(parts) > lines:
+        parts[lines - 1 :] = [textwrap.wrap(parts[lines - 1], width() - indent - 4)[0] + " ..."]
+    return textwrap.indent("\n".join(parts), " " * indent)
 
 
 def tell(summary: Mapping[str, object], sentence: str, *, as_json: bool) -> None:
@@ -49,7 +67,7 @@ def tell(summary: Mapping[str, object], sentence: str, *, as_json: bool) -> None
     if as_json:
         print(json.dumps(summary))
     elif is_terminal(sys.stderr):
-        print(sentence, file=sys.stderr)
+        print(shown(sentence), file=sys.stderr)
 
 
 def count(number: int, noun: str) -> str:
@@ -70,6 +88,6 @@ def table(rows: Iterable[tuple[str, str]], *, indent: int = 2) -> str:
     lines: list[str] = []
     for name, value in pairs:
         head = f"{' ' * indent}{style(name, 'dim')}{' ' * (name_width - len(name) + 2)}"
-        body = textwrap.wrap(value, max(width() - len(hanging), 20)) or [""]
+        body = textwrap.wrap(shown(value), max(width() - len(hanging), 20)) or [""]
         lines += [head + body[0], *(hanging + line for line in body[1:])]
     return "\n".join(lines)

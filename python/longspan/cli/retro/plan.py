@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.terminal import count, is_terminal, style, width
+from longspan.cli.console.terminal import count, is_terminal, json_line, shown, style, width
 from longspan.relations.database import Database
 from longspan.relations.schema import LinkTables
 
@@ -58,7 +57,7 @@ def make_plan(request: PlanRequest) -> Plan:
 def show_plan(request: PlanRequest) -> None:
     """Print it."""
     plan = make_plan(request)
-    print(json.dumps(_as_json(plan), ensure_ascii=False) if request.json else _as_text(plan))
+    print(json_line(_as_json(plan)) if request.json else _as_text(plan))
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -116,7 +115,7 @@ def _as_text(plan: Plan) -> str:
         lines += ["", style("values  column", "bold")]
     for column in plan.columns:
         samples = ", ".join(shorten(repr(text), _SHOWN) for text in column.samples)
-        lines.append(f"{column.count:>6}  {column.name}  {style(samples, 'dim')}")
+        lines.append(f"{column.count:>6}  {shown(column.name)}  {style(samples, 'dim')}")
         lines += [f"        {style('? ' + doubt, 'cyan')}" for doubt in column.warnings]
     if plan.relations:
         lines += ["", style(" pairs  kind  relation", "bold")]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from textwrap import shorten
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.terminal import style, width
+from longspan.cli.console.terminal import json_line, shown, style, width
 from longspan.cli.embedding.options import ModelOptions, from_args
 from longspan.relations import Retrofitted
 from longspan.relations.search import Hit
@@ -39,11 +38,11 @@ def query(request: QueryRequest, args: argparse.Namespace) -> None:
     result = Retrofitted.load(request.place, table=request.table)
     for rank, hit in enumerate(_hits(request, result, args), 1):
         if request.json:
-            print(json.dumps({"rank": rank, **asdict(hit)}, ensure_ascii=False))
+            print(json_line({"rank": rank, **asdict(hit)}))
         else:
             related = style("related", "dim") if hit.is_linked else ""
             place = style(f"{hit.table}.{hit.column}", "bold")
-            text = shorten(hit.text, width())
+            text = shorten(shown(hit.text), width())
             print("  ".join(part for part in (f"{rank:>3}", f"{hit.score:.3f}", place, text, related) if part))
 
 

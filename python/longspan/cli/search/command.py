@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -11,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from longspan.cli.console.terminal import count, is_terminal
+from longspan.cli.console.terminal import count, is_terminal, json_line, shown
 from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
 from longspan.cli.files.inputs import FORMATS
 from longspan.cli.search.build import BuildSummary, build
@@ -161,11 +160,11 @@ def _show(request: QueryRequest, options: ModelOptions, *, as_json: bool) -> Non
 
 def _report(summary: BuildSummary, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(asdict(summary)))
+        print(json_line(asdict(summary)))
     elif is_terminal(sys.stderr):
         added = f"{count(summary.added, 'document')} added in {summary.seconds:.1f} s"
         centered = ", codes centred" if summary.is_centered else ""
-        print(f"{summary.index}: {count(summary.documents, 'document')}{centered} ({added})", file=sys.stderr)
+        print(f"{shown(summary.index)}: {count(summary.documents, 'document')}{centered} ({added})", file=sys.stderr)
     if summary.advice and not as_json:
         warnings.warn(f"{summary.advice}; here, --center yes --query-sample FILE", stacklevel=2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.terminal import excerpt, is_terminal, style
+from longspan.cli.console.terminal import excerpt, is_terminal, json_line, style
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, good_records
 from longspan.cli.files.inputs import Format, find_inputs
@@ -139,7 +138,7 @@ def as_json(answer: Answer) -> str:
     for hit in answer.hits:
         before = {} if hit.found_at is None else {"found_at": hit.found_at}
         hits.append({"rank": hit.rank, "score": hit.score, **before, **asdict(hit.document)})
-    return json.dumps({"query": answer.query, "hits": hits}, ensure_ascii=False)
+    return json_line({"query": answer.query, "hits": hits})
 
 
 def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
