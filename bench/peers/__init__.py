@@ -37,7 +37,7 @@ class Peer:
 
 PEERS: Final = (
     Peer("numpy", ("numpy",), ("linear", "multi_lora", "span_mean", "hamming_topk")),
-    Peer("torch", ("torch",), ("linear", "linear_lora", "attention", "maxsim", "span_mean")),
+    Peer("torch", ("torch",), ("linear", "linear_lora", "attention", "maxsim", "span_mean", "look")),
     Peer("flex-attention", ("torch",), ("attention",)),
     Peer("peft", ("peft", "torch"), ("linear_lora", "multi_lora")),
     Peer("scipy", ("scipy",), ("retrofit_step", "sparse_topk")),
@@ -49,8 +49,8 @@ PEERS: Final = (
     Peer("late-interaction-kernels", ("late-interaction-kernels", "torch"), ("maxsim",)),
     Peer("flash-maxsim", ("flash-maxsim", "torch"), ("maxsim",)),
     Peer("sentence-transformers", ("sentence-transformers", "torch"), ("encode", "rerank", "sparse_encode")),
-    Peer("onnxruntime", ("onnxruntime", "onnx", "torch", "transformers"), ("encode", "rerank")),
-    Peer("openvino", ("openvino", "nncf", "onnx", "torch", "transformers"), ("encode", "rerank")),
+    Peer("onnxruntime", ("onnxruntime", "onnx", "torch", "transformers"), ("encode", "rerank", "look")),
+    Peer("openvino", ("openvino", "nncf", "onnx", "torch", "transformers"), ("encode", "rerank", "look")),
     Peer("ctranslate2", ("ctranslate2", "torch", "transformers"), ("encode",)),
 )  # fmt: skip
 

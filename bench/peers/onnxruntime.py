@@ -15,7 +15,7 @@ from ..cache import kept
 from ..case import Contestant, Numerics, Setting
 from .exported import onnx_file
 from .pairs import PairForward, PairSubject, onnx_pairs, padded, quickest
-from .subject import Subject, batched, fastest
+from .subject import Subject, batched, fastest, first
 
 KINDS: Final[tuple[tuple[str, Numerics, str], ...]] = (
     ("onnxruntime", "float32", ""),
@@ -45,6 +45,14 @@ def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]])
         note, score = quickest(padded(subject, forwards), pairs)
         contestants.append(Contestant(name, lambda score=score: score(pairs), numerics, note=note))  # type: ignore[misc]
     return contestants
+
+
+def look(setting: Setting, name: str, layers: int, pixels: np.ndarray) -> list[Contestant]:
+    """A tower's graph on pixels (images, patches, numbers of a patch), as it was traced."""
+    from .towers import onnx_tower
+
+    forward = _forward(onnx_tower(name, layers), setting.threads)
+    return [Contestant("onnxruntime", lambda: forward(pixels), "float32", first)]
 
 
 @cache

@@ -14,7 +14,7 @@ from ..case import Contestant, Numerics, Setting
 from ..models.texts import Lengths, draw_texts
 from .exported import INPUTS, onnx_file
 from .pairs import PairSubject, onnx_pairs, padded, quickest
-from .subject import Embed, Padded, Subject, batched, fastest
+from .subject import Embed, Padded, Subject, batched, fastest, first
 
 KINDS: Final[tuple[tuple[str, Numerics, str], ...]] = (
     ("openvino", "float32", "f32"),
@@ -59,6 +59,24 @@ def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]])
 
         note, score = quickest(padded(subject, {"": forward}), pairs)
         contestants.append(Contestant(name, lambda score=score: score(pairs), numerics, note=note))  # type: ignore[misc]
+    return contestants
+
+
+def look(setting: Setting, name: str, layers: int, pixels: np.ndarray) -> list[Contestant]:
+    """A tower's graph in float32 and bfloat16 on pixels (images, patches, numbers of a patch)."""
+    from .towers import onnx_tower
+
+    path, contestants = onnx_tower(name, layers), []
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    for own, numerics, precision in KINDS:
+        if numerics == "int8" or (precision == "bf16" and "BF16" not in capabilities):
+            continue  # int8 by calibration is `encode`'s
+        request = _compiled(path, precision, setting.threads, 1).create_infer_request()
+
+        def run(request: Any = request) -> np.ndarray:
+            return request.infer({"pixels": pixels})[0].copy()
+
+        contestants.append(Contestant(own, run, numerics, first))
     return contestants
 
 

@@ -100,3 +100,11 @@ def pooled(hidden: np.ndarray, mask: np.ndarray, pooling: str) -> np.ndarray:
     else:
         vectors = np.einsum("btd,bt->bd", hidden, mask.astype(np.float32)) / mask.sum(1, keepdims=True)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def first(found: object) -> np.ndarray:
+    """Of towers, what is held against the truth: the first image's vectors, of unit length."""
+    values = np.asarray(found)[0].astype(np.float64)
+    values = values.reshape(-1, values.shape[-1])
+    unit: np.ndarray = values / np.linalg.norm(values, axis=1, keepdims=True)
+    return unit

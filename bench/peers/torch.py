@@ -9,6 +9,7 @@ import torch
 
 from ..case import Contestant, Numerics, Setting
 from . import AbsentError
+from .subject import first
 
 PADDED_BATCH: Final = 32
 MAX_BIAS: Final = 1e9  # bytes of a bias for every pair of tokens
@@ -30,6 +31,23 @@ def linear(setting: Setting, x: np.ndarray, weight: np.ndarray, bias: np.ndarray
                 return torch.nn.functional.linear(*tensors)
 
         contestants.append(Contestant(name, run, numerics, _array))
+    return contestants
+
+
+def look(setting: Setting, name: str, layers: int, pixels: np.ndarray) -> list[Contestant]:
+    """A tower on pixels (images, patches, numbers of a patch), all in one batch."""
+    from .towers import tower
+
+    torch.set_num_threads(setting.threads)
+    contestants = []
+    for own, numerics, dtype in DTYPES:
+        module, given = tower(name, layers, str(dtype).removeprefix("torch.")), torch.from_numpy(pixels).to(dtype)
+
+        def run(module: torch.nn.Module = module, given: torch.Tensor = given) -> torch.Tensor:
+            with torch.inference_mode():
+                return module(given)
+
+        contestants.append(Contestant(own, run, numerics, lambda out: first(_array(out))))
     return contestants
 
 

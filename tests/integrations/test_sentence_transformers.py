@@ -247,3 +247,22 @@ def test_another_process_gets_the_same_model(minilm_path: Path) -> None:
     assert again[0].encoder is not encoder
     assert (again[0].encoder.dtype, again[0].encoder.num_threads) == ("bfloat16", 2)
     np.testing.assert_array_equal(again.encode(TEXTS), model.encode(TEXTS))
+
+
+@pytest.mark.parametrize("name, task", [("jina-clip-v2", None), ("jina-v4", "retrieval")])
+def test_images_pass_through(name: str, task: str | None, golden: Path) -> None:
+    """The library takes one modality a call, or dicts; it refuses lists of both by itself."""
+    images = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    encoder = Encoder(golden / name / "model")
+    model = adapter.as_sentence_transformer(encoder)
+    assert model.modalities == ["text", "image"] and model.supports("image")
+    given = [images.fromarray(np.full((60, 80, 3), 50 * place, np.uint8)) for place in range(3)]
+    options = {} if task is None else {"task": task}
+    truth = encoder.encode(given, **options)
+    np.testing.assert_array_equal(model.encode(given, **options), truth)
+    np.testing.assert_array_equal(model.encode(given[1], **options), truth[1])
+    np.testing.assert_array_equal(model.encode([{"image": one} for one in given], **options), truth)
+    np.testing.assert_array_equal(model.encode_document(given), encoder.encode_document(given))
+    texts = ["a text", "another"]
+    np.testing.assert_allclose(model.encode(texts, **options), encoder.encode(texts, **options), rtol=0, atol=1e-6)
+    assert model.similarity(model.encode_query(texts), model.encode_document(given)).shape == (2, 3)

@@ -82,7 +82,7 @@ def case(
     k, v = (normal((sum(lengths_k), kv_heads, head_dim), seed, dtype=dtype) for seed in (2, 3))
     options = OPTIONS[kind]
     if kind == "rope by key":
-        angles = normal((sum(lengths_k), head_dim // 2), 5)
+        angles = normal((sum(lengths_k), head_dim // 2), 5, dtype=torch.float32)
         options = {"cos": angles.cos(), "sin": angles.sin(), "rotary_by_key": True}
     return Case((q, k, v), (cu_seqlens(lengths), cu_seqlens(lengths_k)), options)
 

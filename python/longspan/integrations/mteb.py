@@ -80,7 +80,7 @@ class MtebEncoder(AbsEncoder):
 
     def encode(
         self,
-        inputs: Iterable[Mapping[str, Sequence[str]]],
+        inputs: Iterable[Mapping[str, Sequence[Any]]],
         *,
         task_metadata: Any,
         hf_split: str,
@@ -90,7 +90,7 @@ class MtebEncoder(AbsEncoder):
         show_progress_bar: bool | None = None,
         **ignored: object,
     ) -> np.ndarray:
-        """(n, dim) vectors of mteb's batches of texts, with the adapter and the prompt of the task.
+        """(n, dim) vectors of mteb's batches of texts or images, with the adapter and the prompt of the task.
 
         Raises: ValueError, no adapter is known for a model that needs one: name it in `tasks`.
         """
@@ -102,9 +102,9 @@ class MtebEncoder(AbsEncoder):
             encode = self.model.encode_query if prompt_type.value == "query" else self.model.encode_document
         elif prompt is None and task is not None:
             prompt = self.model.prompts.get(task)
-        texts = [text for batch in inputs for text in batch["text"]]
+        given = [one for batch in inputs for one in _inputs_of(batch)]
         return np.asarray(
-            encode(texts, task=task, prompt=prompt, precision=precision, show_progress_bar=show_progress_bar)
+            encode(given, task=task, prompt=prompt, precision=precision, show_progress_bar=show_progress_bar)
         )
 
     def _task(self, metadata: Any, prompt_type: Any) -> str | None:
@@ -117,6 +117,16 @@ class MtebEncoder(AbsEncoder):
     def _role_task(self, role: str) -> str | None:
         own = self.model.spec.tasks
         return own.query if role == "query" else own.document
+
+
+def _inputs_of(batch: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """A batch's texts, or images, or of both together dicts of parts."""
+    images, texts = batch.get("image"), batch.get("text")
+    if images is None:
+        return list(texts or ())
+    if texts is None:
+        return list(images)
+    return [{"image": image, "text": text} for image, text in zip(images, texts, strict=True)]
 
 
 def describe(model: Encoder | MultiVectorEncoder, kinds: list[str]) -> ModelMeta:

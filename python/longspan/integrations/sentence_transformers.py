@@ -91,18 +91,26 @@ class EncoderModule(CheckpointModule):
         self._max_seq_length = value
 
     @property
+    def modalities(self) -> list[str]:
+        """What may be given to `encode`, by the library's names."""
+        return list(self.encoder.modalities)
+
+    @property
     def tokenizer(self) -> object:
         """The `tokenizers.Tokenizer`, which neither cuts nor pads."""
         return self.encoder.tokenizer.backend
 
     def preprocess(
-        self, inputs: Sequence[str], prompt: str | None = None, task: str | None = None, **kwargs: object
+        self, inputs: Sequence[object], prompt: str | None = None, task: str | None = None, **kwargs: object
     ) -> Features:
-        """input_ids and attention_mask, (texts, tokens) int64, of each text behind its prompt; padded on the right.
+        """input_ids and attention_mask, (texts, tokens) int64, of each text behind its prompt; padded on the right. Images
+        are handed on as they are.
 
         Raises: TypeError or ValueError, as `Encoder.encode`.
         """
         refuse("encode", kwargs, "set model.max_seq_length, or call longspan.Encoder itself")
+        if any(not isinstance(one, str) for one in inputs) and "image" in self.encoder.modalities:
+            return {"inputs": list(inputs), "prompt": prompt}  # the encoder reads them itself
         if prompt is None:  # none is asked for, but a task may always take one and the same
             own = [_own_task(task, self.encoder)]
             [prompt] = text_prompts(
@@ -133,6 +141,8 @@ class EncoderModule(CheckpointModule):
         """`features` with sentence_embedding, (texts, dim), by the model's own pooling, head and normalisation; and
         with token_embeddings, (texts, tokens, hidden), which a run of their own computes if they are asked for."""
         self.refuse_training()
+        if "inputs" in features:
+            return self._forward_inputs(features, _own_task(task, self.encoder))
         lengths = features["attention_mask"].sum(1).tolist()
         ids = rows_of(features["input_ids"], lengths)
         pooled = rows_of(features["pooled"], lengths) if "pooled" in features else None
@@ -141,6 +151,12 @@ class EncoderModule(CheckpointModule):
         outputs = _Outputs({**features, "sentence_embedding": as_tensor(vectors)})
         outputs.tokens = lambda: self.encoder.encode_ids(ids, task=own, output_value="token_embeddings")
         return outputs
+
+    def _forward_inputs(self, features: Features, task: str | None) -> Features:
+        """Of texts and images; token_embeddings have no mask by which the library could cut them, and are refused."""
+        how = {"task": task, "prompt": features["prompt"], "max_length": self.max_seq_length}
+        vectors = self.encoder.encode(features["inputs"], on_truncate=self.on_truncate, **how)
+        return {**features, "sentence_embedding": as_tensor(vectors)}
 
 
 class _Outputs(dict[str, object]):

@@ -80,7 +80,8 @@ class Merged:
         rows = hidden if selection.tokens is None else hidden[selection.tokens]
         normed = engine.empty(*rows.shape)
         engine.norm(rows, merger.norm, spec.norm, spec.norm_eps, out=normed)
-        joined = normed.reshape(-1, merger.up.weight.in_features)
+        assert spec.patches is not None
+        joined = normed.reshape(-1, spec.hidden_size * spec.patches.cell)
         inner = engine.empty(len(joined), merger.up.weight.out_features)
         engine.multiply(joined, merger.up, None, activation="gelu", out=inner)
         tokens = engine.empty(len(joined), merger.down.weight.out_features)

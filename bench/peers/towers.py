@@ -1,0 +1,135 @@
+"""A tower of random weights as a torch module, written as torch's users write one, and as an ONNX graph of it.
+
+It does the sums that ours does, with the same weights, on images of one size: windows are a batch of their own, as all
+of them are whole there. What differs from a published module: nothing that is multiplied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from longspan.models.tower import places_of
+
+from ..cache import kept
+from ..models.random_towers import SHAPES, Plain, TowerShape, random_patches
+
+OPSET = 17
+
+
+class Tower(nn.Module):  # torch is not looked into
+    """(images, patches, numbers of a patch) -> (images, dim), or (images, cells, dim) with a merger."""
+
+    def __init__(self, plain: Plain) -> None:
+        super().__init__()
+        shape = self.shape = plain.shape
+        spec = self.spec = shape.spec
+        assert spec.patches is not None
+        self.has_class = spec.patches.has_class_token
+        at = places_of((1, *shape.grid), spec.patches, spec.layers[0].rotary)
+        assert at.cos is not None and at.sin is not None
+        repeats = (lambda x: x.repeat_interleave(2, 1)) if self._interleaved else (lambda x: torch.cat([x, x], 1))
+        self.register_buffer("cos", repeats(torch.from_numpy(at.cos)))
+        self.register_buffer("sin", repeats(torch.from_numpy(at.sin)))
+        order = at.order
+        self.register_buffer("order", None if order is None else torch.from_numpy(order))
+        self.register_buffer("back", None if order is None else torch.argsort(torch.from_numpy(order)))
+        self.windows = 0 if at.windows is None else len(at.windows)
+        self.patches = self._linear(plain.patches)
+        self.register_buffer("place", None if plain.positions is None else torch.from_numpy(plain.positions))
+        token = plain.class_token
+        self.register_buffer("token", None if token is None else torch.from_numpy(token)[None, None])
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({name: self._linear(weight) for name, weight in own.items()}) for own in plain.layers
+        )
+        self.merger = None if plain.merger is None else nn.ModuleList(self._linear(weight) for weight in plain.merger)
+
+    @property
+    def _interleaved(self) -> bool:
+        rotary = self.spec.layers[0].rotary
+        return rotary is not None and rotary.interleaved
+
+    @staticmethod
+    def _linear(weight):
+        module = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            module.weight.copy_(torch.from_numpy(weight))
+            module.bias.zero_()
+        return module
+
+    def _norm(self, x):
+        eps = self.spec.norm_eps
+        if self.spec.norm == "layer_norm":
+            return functional.layer_norm(x, (int(x.shape[-1]),), eps=eps)  # the tracer wants it to be a number
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+
+    def _turn(self, x):
+        if self._interleaved:
+            pairs = x.unflatten(-1, (-1, 2))
+            other = torch.stack([-pairs[..., 1], pairs[..., 0]], -1).flatten(-2)
+        else:
+            first, second = x.chunk(2, -1)
+            other = torch.cat([-second, first], -1)
+        return x * self.cos.to(x.dtype) + other * self.sin.to(x.dtype)
+
+    def forward(self, pixels):
+        """See the class."""
+        spec, images = self.spec, pixels.shape[0]
+        if self.order is not None:
+            pixels = pixels[:, self.order]
+        x = self.patches(pixels)
+        if self.has_class:
+            x = torch.cat([self.token.to(x.dtype).expand(images, -1, -1), x], 1) + self.place.to(x.dtype)
+        for kind, layer in zip(spec.layers, self.layers):
+            qkv = layer["qkv"](self._norm(x)).view(images, -1, 3, spec.num_heads, spec.head_dim)
+            q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+            q, k = self._turn(q), self._turn(k)
+            if kind.is_windowed:
+                q, k, v = (part.unflatten(2, (self.windows, -1)).transpose(1, 2) for part in (q, k, v))
+            found = functional.scaled_dot_product_attention(q, k, v)
+            if kind.is_windowed:
+                found = found.transpose(1, 2).flatten(2, 3)
+            found = found.transpose(1, 2).flatten(2)
+            x = x + layer["out"](self._norm(found) if self.has_class else found)
+            gate, up = layer["up"](self._norm(x)).chunk(2, -1)
+            inner = functional.silu(gate) * up
+            x = x + layer["down"](self._norm(inner) if self.has_class else inner)
+        if self.merger is None:
+            return self._norm(x)[:, 0]
+        joined = self._norm(x[:, self.back]).reshape(images, -1, self.merger[0].in_features)
+        return self.merger[1](functional.gelu(self.merger[0](joined)))
+
+
+@cache
+def tower(name: str, layers: int, dtype: str) -> Tower:
+    """The module in that dtype, for inference."""
+    return Tower(Plain(SHAPES[name].with_layers(layers))).eval().to(getattr(torch, dtype))
+
+
+def onnx_tower(name: str, layers: int) -> Path:
+    """The graph in float32, traced once and kept."""
+
+    def make(folder: Path) -> None:
+        shape: TowerShape = SHAPES[name].with_layers(layers)
+        pixels = torch.from_numpy(random_patches(shape).values)[None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's remarks on shapes
+            torch.onnx.export(
+                tower(name, layers, "float32"),
+                (pixels,),
+                str(folder / "model.onnx"),
+                input_names=["pixels"],
+                output_names=["found"],
+                dynamic_axes={"pixels": {0: "images"}, "found": {0: "images"}},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return kept("onnx-towers", (name, str(layers), torch.__version__, str(OPSET), own), make) / "model.onnx"
