@@ -207,3 +207,30 @@ def test_scores_are_those_of_our_own_scripts(name: str, minilm_path: Path) -> No
     model = adapter.MtebEncoder(minilm_path)
     found = scores(model, retrieval_task(name, corpus, queries, relevant), sts_task("stsb", columns))
     assert found == pytest.approx([wanted, measure_sts(runtime, pairs)["float32"]], abs=1e-5)
+
+
+def test_an_image_task(golden: Path) -> None:
+    """Texts find pictures: mteb's batches of images reach the tower, and the score is that of vectors by hand."""
+    images = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    pictures = [
+        images.fromarray(np.full((40 + 5 * place, 60, 3), (30 * place, 9, 200 - 20 * place), np.uint8))
+        for place in range(len(WORDS))
+    ]
+    encoder = Encoder(golden / "jina-clip-v2" / "model")
+
+    class Local(mteb.abstasks.AbsTaskRetrieval):
+        def load_data(self, **_: object) -> None:
+            rows = [{"id": f"d{place}", "image": picture} for place, picture in enumerate(pictures)]
+            features = datasets.Features({"id": datasets.Value("string"), "image": datasets.Image()})
+            asked = datasets.Dataset.from_list([{"id": key, "text": text} for key, text in QUERIES.items()])
+            relevant = {f"q{place}": {f"d{place}": 1} for place in range(len(WORDS))}
+            corpus = datasets.Dataset.from_list(rows, features=features)
+            split = {"corpus": corpus, "queries": asked, "relevant_docs": relevant, "top_ranked": None}
+            self.dataset, self.data_loaded = {"default": {"test": split}}, True
+
+    described = metadata("Pictures", "Any2AnyRetrieval", "ndcg_at_10")
+    Local.metadata = described.model_copy(update={"category": "t2i", "modalities": ["text", "image"]})
+    [score] = scores(adapter.MtebEncoder(encoder), Local())
+    found = encoder.encode_query(list(QUERIES.values())) @ encoder.encode_document(pictures).T
+    ranks = (found > np.diag(found)[:, None]).sum(1)
+    assert score == pytest.approx(np.mean(np.where(ranks < 10, 1 / np.log2(2 + ranks), 0)), abs=1e-3)

@@ -153,6 +153,7 @@ def describe(model: Encoder | MultiVectorEncoder, kinds: list[str]) -> ModelMeta
             "use_instructions": any(model.prompts.values()),
             "open_weights": True,
             "model_type": kinds,
+            "modalities": list(model.modalities),
         }
     )
 

@@ -103,8 +103,8 @@ class EncoderModule(CheckpointModule):
     def preprocess(
         self, inputs: Sequence[object], prompt: str | None = None, task: str | None = None, **kwargs: object
     ) -> Features:
-        """input_ids and attention_mask, (texts, tokens) int64, of each text behind its prompt; padded on the right. Images
-        are handed on as they are.
+        """input_ids and attention_mask, (texts, tokens) int64, of each text behind its prompt, padded on the right; or
+        images, which go on as they are.
 
         Raises: TypeError or ValueError, as `Encoder.encode`.
         """
