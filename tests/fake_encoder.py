@@ -25,7 +25,8 @@ class FakeEncoder:
     """Vectors of 16 dimensions from a text's hash; counts calls, and raises where it is told to."""
 
     similarity_fn_name = "cosine"
-    origin = Origin("0" * 32, "float32")
+    fingerprint = "0" * 32
+    origin = Origin(fingerprint, "float32")
 
     def __init__(self) -> None:
         self.calls: list[dict[str, object]] = []

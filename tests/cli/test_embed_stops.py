@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from fake_encoder import MODEL, TEXTS, FakeEncoder, embed, longspan_process, names, vectors_of, write_lines
+from longspan import Encoder
+from longspan.cli import main
 from longspan.vectors.quantize import quantize_embeddings
 
 
@@ -205,3 +208,38 @@ def test_what_changes_no_row_may_change(fake: FakeEncoder, lines: Path, tmp_path
     fake.raises.clear()
     assert embed(lines, "-o", out, "--resume", "--batch-tokens", "9", "--threads", "1", "--to", "jsonl", "--json") == 0
     assert len(out.read_text().splitlines()) == 150
+
+
+CHANGES = {
+    "tokenizer.json": {"lowercase": False},
+    "1_Pooling/config.json": {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True},
+}
+
+
+@pytest.mark.parametrize("file", CHANGES)
+def test_another_tokenizer_or_pooling_does_not_resume(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever shapes a vector is in the model's fingerprint, and that is in the state of a stopped run."""
+    model = tmp_path / "model"
+    shutil.copytree(MODEL, model, ignore=shutil.ignore_patterns("expected.npz"))
+    lines = write_lines(tmp_path / "in.txt")
+    encode = Encoder.encode
+
+    def stops(self: Encoder, texts: object, **options: object) -> object:
+        if TEXTS[120] in texts:  # type: ignore[operator]
+            raise KeyboardInterrupt
+        return encode(self, texts, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "encode", stops)
+    words = ["embed", str(model), str(lines), "-o", str(tmp_path / "out.npy"), "--resume"]
+    assert main(words) == 130
+    monkeypatch.undo()
+    before = (model / file).read_text("utf-8")
+    changed = json.loads(before)
+    changed.get("normalizer", changed).update(CHANGES[file])
+    (model / file).write_text(json.dumps(changed), "utf-8")
+    assert main(words) == 1
+    assert "the model's fingerprint" in capsys.readouterr().err
+    (model / file).write_text(before, "utf-8")
+    assert main(words) == 0

@@ -190,7 +190,7 @@ def _work(encoder: Encoder, request: ChunkRequest) -> Work[Chunks]:
 
     chunked([])  # refuses wrong options before anything is read
     dim = request.truncate_dim or encoder.dim
-    return Work(make, kept, dim=dim, noun="document", fewest=1)
+    return Work(make, kept, dim=dim, noun="document", fewest=1, fingerprint=lambda: encoder.fingerprint)
 
 
 def _rows(number: int, record: Record, chunks: Chunks, *, with_text: bool) -> Iterator[str]:

@@ -123,7 +123,9 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
     def kept(_number: int, record: Record, _: None) -> list[str]:
         return [record.kept]
 
-    return Work(make, kept, dim=encode([]).shape[1], noun="text", fewest=TEXTS_A_BLOCK)
+    return Work(
+        make, kept, dim=encode([]).shape[1], noun="text", fewest=TEXTS_A_BLOCK, fingerprint=lambda: encoder.fingerprint
+    )
 
 
 def _summary(request: EmbedRequest, done: Done) -> tuple[EmbedSummary, str]:

@@ -50,6 +50,7 @@ class Work(Generic[Made]):
         dim: values of a row.
         noun: what a text is called.
         fewest: texts of a block at least.
+        fingerprint: the model's, which a resumed run holds against the one before.
     """
 
     make: Callable[[Sequence[Given]], tuple[Vectors, list[Made]]]
@@ -57,6 +58,7 @@ class Work(Generic[Made]):
     dim: int
     noun: str
     fewest: int
+    fingerprint: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
             rows += len(kept)
     else:
         staged = quantize_now(empty)
-        run = _identity(plan, model, staged, ranges) if request.resume else None
+        run = _identity(plan, model, work.fingerprint(), staged, ranges) if request.resume else None
         folder = stage_folder(plan.target, is_resumable=request.resume)
         stage: Stage | None = None
         try:
@@ -220,19 +222,15 @@ def _give_up(error: BaseException, stage: Stage | None, folder: Path, request: R
     end_with(error, fate)
 
 
-def _identity(plan: Plan, model: ModelOptions, staged: Vectors, ranges: Vectors | None) -> dict[str, object]:
+def _identity(
+    plan: Plan, model: ModelOptions, fingerprint: str, staged: Vectors, ranges: Vectors | None
+) -> dict[str, object]:
     """What must be the same for a run to go on where another one stopped: model, inputs, what shapes rows."""
-    from longspan.checkpoint.hub import resolve
-
     request = plan.request
-    folder = resolve(
-        request.model, revision=model.revision, cache_dir=model.cache_dir, local_files_only=model.local_files_only
-    )
     options = {name: value for name, value in asdict(request).items() if name not in _FREE_OPTIONS}
     return {
         "version of longspan": __version__,
-        "model": str(folder.resolve()),
-        "state of the model's files": [_state(path) for path in sorted(folder.rglob("*.safetensors"))],
+        "the model's fingerprint": fingerprint,
         "device": model.device,
         "dtype": model.dtype,
         "inputs": [str(source.path and source.path.resolve()) for source in plan.inputs],
