@@ -119,7 +119,9 @@ def _without_mark(source: Input, handle: Iterable[bytes]) -> Iterator[bytes]:
     if first.startswith(_UTF16_MARKS):
         raise CommandError(f"{source.name} is UTF-16 text; save it as UTF-8")
     first = first.removeprefix(_UTF8_MARK)
-    if first:
+    if b"\n" not in first and b"\r" in first:  # an old Macintosh's line ends, or a program's that still writes them
+        yield from (line + b"\r" for line in first.removesuffix(b"\r").split(b"\r"))
+    elif first:
         yield first
     yield from lines
 

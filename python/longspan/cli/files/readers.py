@@ -20,6 +20,7 @@ from longspan.cli.console.terminal import count
 from longspan.cli.files.inputs import PICTURES, Input, check_column, named, read_lines, read_whole
 from longspan.cli.files.parquet import read_rows
 from longspan.cli.files.pictures import read_pictures
+from longspan.cli.files.tsv import tsv_rows
 
 if TYPE_CHECKING:
     from longspan.images.pages import PdfPage
@@ -77,9 +78,11 @@ def read_records(inputs: Sequence[Input], selection: Selection) -> Iterator[Reco
             yield from _json_lines(source, selection)
         elif source.format == "parquet":
             for place, row, size in read_rows(source, (selection.field, *selection.keep)):
-                yield _record(row, selection, place, size)
+                yield record(row, selection, place, size)
+        elif source.format == "tsv":
+            yield from tsv_rows(source, selection, record)
         else:
-            yield from _csv_rows(source, selection, delimiter="\t" if source.format == "tsv" else ",")
+            yield from _csv_rows(source, selection)
 
 
 def _pictures(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
@@ -100,7 +103,7 @@ def _whole_file(source: Input, selection: Selection) -> Record | BadRow:
         text = data.decode()
     except UnicodeDecodeError as error:
         return BadRow(_not_utf8(source.name, error), len(data))
-    return _record({"text": text, "file": source.name}, selection, source.name, len(data), field="text")
+    return record({"text": text, "file": source.name}, selection, source.name, len(data), field="text")
 
 
 def _text_lines(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
@@ -113,7 +116,7 @@ def _text_lines(source: Input, selection: Selection) -> Iterator[Record | BadRow
             yield BadRow(_not_utf8(place, error), len(line))
             continue
         row = {"text": text, "file": source.name, "line": number}
-        yield _record(row, selection, place, len(line), field="text")
+        yield record(row, selection, place, len(line), field="text")
 
 
 def _json_lines(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
@@ -123,23 +126,23 @@ def _json_lines(source: Input, selection: Selection) -> Iterator[Record | BadRow
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode(), parse_constant=_refuse_constant)
+            row = json.loads(line.decode())
         except UnicodeDecodeError as error:
             yield BadRow(_not_utf8(place, error), len(line))
         except (ValueError, RecursionError) as error:
             yield BadRow(f"{place}: not JSON: {error}", len(line))
         else:
             if isinstance(row, dict):
-                yield _record(row, selection, place, len(line))
+                yield record(row, selection, place, len(line))
             else:
                 yield BadRow(f"{place}: a row must be a JSON object, got {_kind(row)}", len(line))
 
 
-def _csv_rows(source: Input, selection: Selection, *, delimiter: str) -> Iterator[Record | BadRow]:
+def _csv_rows(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
     """Rows under a header line; quoted fields may span lines, and every row has as many fields as the header."""
     csv.field_size_limit(_MAX_CSV_FIELD)
     lines = _CsvLines(source)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)  # strict: an unclosed quote must not eat the file
+    reader = csv.reader(lines, strict=True)  # strict: an unclosed quote must not eat the file
     try:
         header = next(reader, None)
     except csv.Error as error:
@@ -159,7 +162,7 @@ def _csv_rows(source: Input, selection: Selection, *, delimiter: str) -> Iterato
             return
         size = lines.size - start
         if len(values) == len(header):
-            yield _record(dict(zip(header, values, strict=True)), selection, place, size)
+            yield record(dict(zip(header, values, strict=True)), selection, place, size)
         elif values:  # a blank line is no row
             yield BadRow(f"{place}: {count(len(values), 'field')} where the header has {len(header)}", size)
 
@@ -180,7 +183,7 @@ class _CsvLines:
         return line.decode(errors="surrogateescape")
 
 
-def _record(
+def record(
     row: Mapping[str, object], selection: Selection, place: str, size: int, *, field: str | None = None
 ) -> Record | BadRow:
     """Check one row: its text is there and is a string of whole characters, what is kept can be written."""
@@ -222,7 +225,3 @@ def _kind(value: object) -> str:
 
 def _not_utf8(place: str, error: UnicodeDecodeError) -> str:
     return f"{place}: not UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start}"
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON value")
