@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -16,6 +18,7 @@ from longspan.cli.console.failures import CommandError, end_with
 from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records
+from longspan.cli.files.alone import alone
 from longspan.cli.files.inputs import Input, find_inputs
 from longspan.cli.files.readers import Selection, read_records
 from longspan.cli.files.stage import Vectors
@@ -68,15 +71,20 @@ class BuildSummary:
 
 
 def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
-    """Make or extend the index.
+    """Make or extend the index; no other process may build the same one meanwhile.
 
     Raises: CommandError, FileNotFoundError: what stopped it, and what became of the index; Stopped, on Ctrl-C.
     """
+    inputs = checked_inputs(request)
+    with alone(Path(os.path.realpath(request.index)), request.index):
+        return _build(request, options, inputs)
+
+
+def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input]) -> BuildSummary:
     from longspan.search import IndexInfo
 
     started = time.perf_counter()
     folder, target = working_folder(request)
-    inputs = checked_inputs(request)
     texts = find_inputs([request.texts], format=request.format) if request.texts else []
     settings, about = make_settings(request, folder, options), describe_run(request, inputs)
     index, first = find_present(request, folder, about)
