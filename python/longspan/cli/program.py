@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Protocol, TextIO, cast
 
 from longspan.cli.console.failures import Stopped, describe
+from longspan.cli.console.streams import open_closed_streams
 from longspan.errors import BackendError
 
 OK, FAILED, USAGE, INTERRUPTED, TERMINATED, BROKEN_PIPE = 0, 1, 2, 130, 143, 141
@@ -83,6 +84,7 @@ class ShowVersion(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own, and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # an ASCII terminal shows \\u00e9 where it would have failed
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from longspan.cli.console.failures import CommandError
+from longspan.cli.console.streams import require_standard_output
 from longspan.cli.embedding.precision import needs_ranges
 from longspan.cli.files.inputs import STDIN, Format, Input, find_inputs
 from longspan.cli.files.parquet import require_parquet
@@ -112,6 +113,7 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
     keep = tuple(dict.fromkeys((*(("file",) if named_file else ()), *request.keep)))
     columns = (*layout.before, *keep, *layout.after)
     if request.output == STDOUT:
+        require_standard_output()
         return Plan(request, tuple(inputs), layout.whole, keep, columns, None, None, to)
     target = check_target(request.output, force=request.force)
     beside = None

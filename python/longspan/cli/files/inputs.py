@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from longspan.cli.console.failures import CommandError
+from longspan.cli.console.streams import standard_input
 from longspan.images.suffixes import SUFFIXES
 
 Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "image", "pdf"]
@@ -57,7 +57,7 @@ class Input:
     def open(self) -> AbstractContextManager[Iterable[bytes]]:
         """The file's bytes, unzipped, a line at a time."""
         if self.path is None:
-            return nullcontext(sys.stdin.buffer)  # not ours to close
+            return nullcontext(standard_input().buffer)  # not ours to close
         return gzip.open(self.path, "rb") if self.is_gzip else open(self.path, "rb")
 
 

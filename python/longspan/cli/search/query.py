@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from longspan.cli.console.failures import CommandError
+from longspan.cli.console.streams import standard_input
 from longspan.cli.console.terminal import excerpt, is_terminal, json_line, style
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, good_records
@@ -197,7 +197,7 @@ def _questions(request: QueryRequest) -> Iterator[list[str]]:
 
 def _typed() -> Iterator[str]:
     """Lines of standard input as they come, blank ones left out; a person is prompted."""
-    lines = _prompted() if is_terminal(sys.stdin) else iter(sys.stdin.readline, "")
+    lines = _prompted() if is_terminal(standard_input()) else iter(standard_input().readline, "")
     return (line.strip() for line in lines if line.strip())
 
 

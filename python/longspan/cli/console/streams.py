@@ -1,0 +1,34 @@
+"""Standard streams that a caller has closed (`<&-`, `>&-`, `2>&-`): a run does its work all the same, or says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from longspan.cli.console.failures import CommandError
+
+
+def open_closed_streams() -> None:
+    """Let messages and results that nobody can have go nowhere, so that the command does not fail for want of a place
+    to say something, and no file of ours gets the number of a stream that others write to."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole process
+
+
+def standard_input() -> TextIO:
+    """What a command reads for `-`. Raises: CommandError, the caller has closed it."""
+    if _is_closed(sys.stdin):
+        raise CommandError("standard input is closed; name a file")
+    return sys.stdin
+
+
+def require_standard_output() -> None:
+    """CommandError, if the caller has closed what the result is to go to."""
+    if _is_closed(sys.stdout):
+        raise CommandError("standard output is closed; name an output file")
+
+
+def _is_closed(stream: TextIO) -> bool:
+    return getattr(stream, "name", None) == os.devnull  # a redirected stream keeps a name of its own
