@@ -57,3 +57,22 @@ def test_the_lock_goes(tmp_path: Path) -> None:
     with alone(tmp_path / "x", "x"):
         assert (tmp_path / ".x.lock").exists()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", [None, "--force", "--resume"])
+def test_what_a_run_leaves_that_was_killed_at_once(option: str | None, words: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "it.index"
+    folder.mkdir()
+    (folder / "documents.jsonl").write_text('{"id": 0, "te')
+    assert main([*words, *([option] if option else [])]) == 0
+    assert len(BinaryIndex.load(folder, verify=True)) > 0
+
+
+def test_a_folder_of_somebody_else_s_stays(words: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "it.index"
+    folder.mkdir()
+    (folder / "documents.jsonl").touch()
+    (folder / "thesis.tex").write_text("mine")
+    for option in ([], ["--force"], ["--resume"]):
+        assert main([*words, *option]) == 1
+    assert (folder / "thesis.tex").read_text() == "mine"

@@ -45,6 +45,12 @@ _VERSION: Final = 1
 _SECONDS_BETWEEN_SAVES: Final = 5.0
 
 
+def is_unborn(folder: Path) -> bool:
+    """Whether it is what a run leaves that was killed before it had written its settings: no document counts yet, so it
+    is as good as absent."""
+    return folder.is_dir() and {DOCUMENTS} <= set(os.listdir(folder)) <= {DOCUMENTS, f"{SETTINGS}.new"}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How an index's documents became vectors, so that its queries do too."""

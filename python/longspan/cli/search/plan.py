@@ -13,7 +13,7 @@ from longspan.cli.console.failures import CommandError
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Role
 from longspan.cli.files.inputs import STDIN, Format, Input, find_inputs
-from longspan.cli.search.index_folder import Settings, load_index, read_settings
+from longspan.cli.search.index_folder import Settings, is_unborn, load_index, read_settings
 
 if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
@@ -113,7 +113,7 @@ def working_folder(request: BuildRequest) -> tuple[Path, Path]:
 def make_settings(request: BuildRequest, folder: Path, options: ModelOptions) -> Settings:
     """Those of the index that is there, or new ones. Raises: CommandError, the request contradicts the former."""
     model = _absolute(request.model)
-    if not (request.append or request.resume):
+    if not (request.append or request.resume) or is_unborn(folder):
         return Settings(model, options.revision, request.truncate_dim, normalize=None, sparse=_absolute(request.sparse))
     settings, _ = read_settings(folder)
     if model is not None and settings.model is not None and model != settings.model:
@@ -134,9 +134,9 @@ def _absolute(model: str | None) -> str | None:
 
 def find_present(request: BuildRequest, folder: Path, about: Mapping[str, object]) -> tuple[SearchIndex | None, int]:
     """What the run goes on from, and how many documents were there before it began. Raises: CommandError."""
-    if not folder.exists() or request.force:
+    if not folder.exists() or is_unborn(folder) or request.force:
         for present in {folder, Path(os.path.realpath(request.index))}:
-            if present.exists():
+            if present.exists() and not is_unborn(present):
                 read_settings(present)  # nothing else is deleted
         return None, 0
     if not (request.append or request.resume):
