@@ -21,6 +21,8 @@ MODELS = {
     "jinaai/jina-embeddings-v2-small-en": "jina-v2-en",
     "jinaai/jina-embeddings-v3": "jina-v3",
     "jinaai/jina-colbert-v2": "jina-colbert-v2",
+    "jinaai/jina-clip-v2": "jina-clip-v2/model",
+    "jinaai/jina-embeddings-v4": "jina-v4/model",
     "cross-encoder/ms-marco-MiniLM-L6-v2": "rerank-bert/model",
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

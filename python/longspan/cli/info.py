@@ -40,6 +40,7 @@ _TOLD_BEFORE = (
     "default_max_tokens",
     "default_prompts",
     "default_prompt_name",
+    "vision",
 )
 _LICENCE = re.compile(r"\A---\n(?:.*\n)*?license: *[\"']?([^\s\"']+)")  # in the header of a model card
 
@@ -69,7 +70,7 @@ class ModelInfo:
     purpose: str  # what the checkpoint is for
     opens_with: str  # the class that runs it
     dim: int | None  # of a vector; None where scores or weights of words are made
-
+    reads: list[str]  # "text", "image"
     max_length: int
     pooling: str
     normalizes: bool
@@ -195,6 +196,7 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
         purpose=f"{purpose}: {PURPOSES[purpose][0]}",
         opens_with=PURPOSES[purpose][1],
         dim=getattr(encoder, "dim", None),
+        reads=list(getattr(encoder, "modalities", ("text",))),
         max_length=encoder.max_length,
         pooling=_pooling(encoder),
         normalizes=getattr(encoder, "normalizes", purpose == "late interaction"),
@@ -261,6 +263,7 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
         ("folder", info.folder),
         ("family", info.family),
         ("made for", f"{info.purpose}, with {info.opens_with}"),
+        ("reads", ", ".join(info.reads)),
         ("vectors", _vectors(info)),
         ("pooling", info.pooling),
         ("max length", count(info.max_length, "token")),
