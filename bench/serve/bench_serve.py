@@ -176,7 +176,7 @@ def fairness(bench: Bench, server: ServerProcess) -> Figures:
 def gone_clients(bench: Bench, server: ServerProcess) -> Figures:
     """Clients that hang up: what is left in the queue afterwards."""
     count = int(bench.seconds(300, 10_000))
-    bodies = [body_of([f"{number} {text}" for text in bench.texts[:4]]) for number in range(97)]
+    bodies = [body_of(f"{number} which birds swim in cold water") for number in range(997)]
 
     async def run(port: int) -> float:
         await hang_ups(port, bodies, count)
