@@ -57,7 +57,8 @@ def test_there_and_back(out: str, path: Path) -> None:
     with pytest.raises(FileExistsError, match="exists; force replaces it"):
         result.save(place)
     result.save(place, force=True)
-    updated, report = Retrofitted.load(place).update(Database(path), GOLDEN)
+    updated = Retrofitted.load(place).update(Database(path), GOLDEN)
+    report = updated.report
     assert report.added == report.removed == 0
     np.testing.assert_array_equal(updated.vectors, result.vectors)
     assert sorted(p.name for p in path.parent.iterdir()) in (["r.npz", "x.db"], ["new.db", "x.db"], ["x.db"])

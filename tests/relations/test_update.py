@@ -34,7 +34,8 @@ def insert(path: Path, sql: str | None = None) -> Database:
 @pytest.mark.parametrize("mode, name", [("refresh", "ro_exact"), ("new", "new_nodes_only")])
 def test_the_optimum(mode: str, name: str, path: Path) -> None:
     old = before(path, solver="ro", iterations="exact", **PARAMETERS)
-    result, report = old.update(insert(path), GOLDEN, mode=mode)
+    result = old.update(insert(path), GOLDEN, mode=mode)
+    report = result.report
     expected = GOLDEN.arrays[f"after_insert/{name}"]
     assert np.abs(result.vectors - expected).max() <= 1e-5 * np.abs(expected).max()
     new = set(GOLDEN.facts["after_insert"]["new_nodes"])
@@ -47,7 +48,7 @@ def test_the_optimum(mode: str, name: str, path: Path) -> None:
 def test_a_refresh_of_steps_is_a_run_from_scratch(path: Path) -> None:
     old = before(path)
     database = insert(path)
-    result, _ = old.update(database, GOLDEN)
+    result = old.update(database, GOLDEN)
     np.testing.assert_array_equal(result.vectors, retrofit(database.plan(), GOLDEN).vectors)
     expected = GOLDEN.arrays["after_insert/rn_published"]
     assert np.abs(result.vectors - expected).max() <= 2e-6
@@ -59,7 +60,8 @@ def test_new_rows_of_rn(path: Path) -> None:
     old = before(path, iterations=300)
     keep = np.arange(len(old.nodes)) != 5
     part = Retrofitted(_without(old, 5), old.vectors[keep], old.base[keep], old.settings, 0, 0.0)
-    result, report = part.update(Database(path).plan(), GOLDEN, mode="new")
+    result = part.update(Database(path).plan(), GOLDEN, mode="new")
+    report = result.report
     assert report.added == 1 and result.nodes[5] == scratch.nodes[5]
     np.testing.assert_allclose(result.vectors, scratch.vectors, atol=2e-3)
 
@@ -79,10 +81,11 @@ def test_rows_that_go(path: Path) -> None:
     old = before(path)
     database = insert(path, "DELETE FROM work_genres WHERE genre_id = 8; DELETE FROM genres WHERE id = 8")
     for mode in ("refresh", "new"):
-        result, report = old.update(database, mode=mode)  # nothing is new, so no encoder is needed
+        result = old.update(database, mode=mode)  # nothing is new, so no encoder is needed
+        report = result.report
         assert (report.added, report.removed, report.embedded) == (0, 1, 0)
         assert len(result.nodes) == 75
-    np.testing.assert_array_equal(old.update(database)[0].vectors, retrofit(database.plan(), GOLDEN).vectors)
+    np.testing.assert_array_equal(old.update(database).vectors, retrofit(database.plan(), GOLDEN).vectors)
 
 
 def test_options_of_the_plan_are_kept(path: Path) -> None:
@@ -91,7 +94,7 @@ def test_options_of_the_plan_are_kept(path: Path) -> None:
     plan.relations[0].weight = 0.5
     plan.add_relation("works.title", "genres.name", [("Midnight Desk", "Haiku")], weight=3)
     old = retrofit(plan, GOLDEN)
-    result, _ = old.update(insert(path), GOLDEN)
+    result = old.update(insert(path), GOLDEN)
     names = {column.name for column in result.plan.columns}
     assert "works.language" not in names and "authors.note" not in names
     assert result.plan.relations[0].weight == 0.5
@@ -106,7 +109,8 @@ def test_vectors_in_the_new_order(path: Path) -> None:
     given = GOLDEN.base(plan, "")
     given[:30:2] = np.nan
     given[[6, 9]] = GOLDEN.base(plan, "")[[6, 9]]
-    result, report = old.update(plan, given)
+    result = old.update(plan, given)
+    report = result.report
     np.testing.assert_array_equal(result.vectors, retrofit(plan, GOLDEN).vectors)
     assert report.embedded == 5
 

@@ -35,6 +35,7 @@ class Retrofitted:
         seconds: what solving took, without embedding.
         model: the encoder's name, where it has one.
         origin: which model made the base vectors, and in which compute type, where the encoder tells.
+        report: of a result that `update` gave, what it did.
     """
 
     plan: Plan
@@ -46,6 +47,7 @@ class Retrofitted:
     seconds: float = 0.0
     model: str | None = None
     origin: Origin | None = None
+    report: Update | None = None
 
     @property
     def nodes(self) -> Nodes:
@@ -91,8 +93,8 @@ class Retrofitted:
         *,
         mode: Mode = "refresh",
         show_progress_bar: bool | None = None,
-    ) -> tuple[Retrofitted, Update]:
-        """Take up what the database holds now; see `update.update`."""
+    ) -> Retrofitted:
+        """A new result of what the database holds now; see `update.update`."""
         from longspan.relations import update
 
         return update.update(self, source, vectors, mode=mode, show_progress_bar=show_progress_bar)

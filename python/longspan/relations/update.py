@@ -49,7 +49,7 @@ def update(
     *,
     mode: Mode = "refresh",
     show_progress_bar: bool | None = None,
-) -> tuple[Retrofitted, Update]:
+) -> Retrofitted:
     """Take up what the database holds now.
 
     "refresh" solves anew with the new relations; only texts that are new are embedded. The result is that of a run from
@@ -64,6 +64,7 @@ def update(
             are taken from `old`. None where no text is new.
         mode: "refresh" or "new"; the latter is for solvers "rn" and "ro".
         show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+    Returns: the new result, whose `report` says what was new, gone, embedded and ignored; `old` stays as it is.
     Raises: ValueError, `vectors` are needed and not given, do not fit, or are another model's; as `retrofit` and
         `Database.plan` do.
     """
@@ -97,7 +98,8 @@ def update(
     )
     removed = len(old.nodes) - int((~is_new).sum())
     ignored = _new_pairs_of_old_nodes(old.plan, plan, before) if mode == "new" else 0
-    return result, Update(mode, int(is_new.sum()), removed, embedded, ignored)
+    result.report = Update(mode, int(is_new.sum()), removed, embedded, ignored)
+    return result
 
 
 def replan(database: Database, old: Plan) -> Plan:

@@ -102,7 +102,9 @@ def run_update(request: UpdateRequest, args: argparse.Namespace) -> None:
     old = Retrofitted.load(request.origin or request.out, table=request.table if request.origin is None else None)
     model = request.model or old.model
     encoder = None if model is None else _Later(model, from_args(ModelOptions, args), old.origin)
-    result, report = old.update(Database(request.database), encoder, mode=request.mode)
+    result = old.update(Database(request.database), encoder, mode=request.mode)
+    report = result.report
+    assert report is not None, "an update says what it did"
     result.save(request.out, table=request.table, force=True)
     ignored = f", {count(report.ignored_pairs, 'new pair')} of old values left for a refresh" * bool(
         report.ignored_pairs
