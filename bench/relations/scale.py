@@ -28,7 +28,7 @@ from bench.quality.plot import Line, line_chart
 from bench.relations.made import make
 from bench.relations.peers import published_step, scipy_step
 from longspan import _core
-from longspan.relations import Database
+from longspan.relations import Database, Plan
 from longspan.relations.graph import make_graph
 from longspan.relations.settings import make_settings
 from longspan.relations.solvers import run_series
@@ -53,11 +53,15 @@ class Cost:
     threads: int
 
 
-def measure(path: Path, dim: int, steps: int) -> Cost:
-    """Read, make the system, run RN."""
+def read(path: Path) -> tuple[Plan, float]:
+    """A plan and the seconds that it took."""
     started = time.perf_counter()
     plan = Database(path).plan()
-    read = time.perf_counter() - started
+    return plan, time.perf_counter() - started
+
+
+def measure(plan: Plan, read_seconds: float, dim: int, steps: int) -> Cost:
+    """Make the system, run RN."""
     before = _resident()
     base = _vectors(len(plan.nodes), dim)
     absent = np.zeros(len(base), bool)
@@ -77,7 +81,7 @@ def measure(path: Path, dim: int, steps: int) -> Cost:
         nonzeros=len(system.product.indices),
         group_members=len(system.group_indices),
         dim=dim,
-        read_seconds=read,
+        read_seconds=read_seconds,
         system_seconds=made,
         step_seconds=statistics.median(b - a for a, b in pairwise(times[:-1])),  # the last one measures itself
         gathered_gb=terms * dim * 4 / 1e9,
@@ -87,9 +91,8 @@ def measure(path: Path, dim: int, steps: int) -> Cost:
     )
 
 
-def beside_scipy(path: Path, dim: int, rounds: int) -> dict[str, Any]:
+def beside_scipy(plan: Plan, dim: int, rounds: int) -> dict[str, Any]:
     """Medians of one RN step each, in turn, on the same system; both start from the same vectors."""
-    plan = Database(path).plan()
     base = _vectors(len(plan.nodes), dim)
     system = series_system(make_graph(plan), base, np.zeros(len(base), bool), _strengths("rn"))
     out = np.empty_like(base)
@@ -168,10 +171,10 @@ def growth(folder: Path, dim: int, values: int, pairs: int) -> dict[str, list[Co
     by_values, by_pairs = [], []
     for part in (16, 8, 4, 2):
         path = make(folder / f"v{part}.db", values // part, pairs // part)
-        by_values.append(measure(path, dim, 4))
+        by_values.append(measure(*read(path), dim, 4))
         path.unlink()
         path = make(folder / f"p{part}.db", values // 4, pairs // part)
-        by_pairs.append(measure(path, dim, 4))
+        by_pairs.append(measure(*read(path), dim, 4))
         path.unlink()
     return {"values": by_values, "pairs": by_pairs}
 
@@ -205,10 +208,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             started = time.perf_counter()
             make(path, args.values, args.pairs)
             print(f"made in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-        found["whole"] = asdict(measure(path, args.dim, args.steps))
+        plan, seconds = read(path)
+        print(f"read in {seconds:.0f} s", file=sys.stderr)
+        found["whole"] = asdict(measure(plan, seconds, args.dim, args.steps))
         print(json.dumps(found["whole"]), flush=True)
         if args.peers:
-            found["scipy"] = beside_scipy(path, args.dim, 3)
+            found["scipy"] = beside_scipy(plan, args.dim, 3)
             print(json.dumps(found["scipy"]), flush=True)
             found["published"] = beside_published(Path(place), args.dim)
             print(json.dumps(found["published"]), flush=True)

@@ -109,7 +109,7 @@ def solve(
     graph = make_graph(plan)
     system = make_system(graph, settings, base, absent)
     if settings.solver == "ro":
-        check_divisors(plan, system)
+        check_divisors(plan, system, settings.strengths.delta)
         if (
             settings.iterations != "exact"
             and settings.strengths.delta > SAFE_DELTA * settings.strengths.alpha
@@ -134,16 +134,18 @@ def make_system(graph: Graph, settings: Settings, base: np.ndarray, absent: np.n
     return smoothing_system(graph) if settings.solver == "sgc" else faruqui_system(graph, absent, settings.missing)
 
 
-def check_divisors(plan: Plan, system: System) -> None:
+def check_divisors(plan: Plan, system: System, delta: float) -> None:
     """ValueError where repulsion outweighs all that holds a node: says whose, and what delta would do."""
     assert system.divisor is not None, "RO has a divisor"
     at = int(np.argmin(system.divisor)) if len(system.divisor) else 0
     if len(system.divisor) == 0 or system.divisor[at] > 0:
         return
     table, column, text = plan.nodes[at]
+    pushed = system.repulsion > 0
+    most = ((system.divisor[pushed] + delta * system.repulsion[pushed]) / system.repulsion[pushed]).min()
     raise ValueError(
         f"retrofit: delta is too large: repulsion outweighs what holds {table}.{column} {text!r} (its divisor would be "
-        f"{system.divisor[at]:.3g}); take delta <= alpha / 4"
+        f"{system.divisor[at]:.3g}); below {most:.3g} no divisor is 0 or less, and up to alpha / 4 all converges"
     )
 
 

@@ -27,13 +27,13 @@ def fit_ridge(x: np.ndarray, targets: np.ndarray) -> Callable[[np.ndarray], np.n
     """
     middle, level = x.mean(axis=0), targets.mean(axis=0)
     centred, wanted = x - middle, targets - level
-    values, turned = np.linalg.eigh(centred @ centred.T)
+    values, turned = np.linalg.eigh(centred @ centred.T + 1.0)  # the 1 parts the direction of ones from all others
     values = np.maximum(values, 0.0)
     along = turned.T @ wanted
     best, weights = np.inf, along
     for penalty in PENALTIES:
-        # Left out, row i errs by g_i / G_ii, G the inverse of the Gram matrix with the penalty; the intercept, which is
-        # fitted on all rows but one as well, is the direction of ones.
+        # Left out, row i errs by g_i / G_ii, G the inverse of the Gram matrix with the penalty; the direction of ones
+        # is the intercept, which has none.
         inverse = 1.0 / (values + penalty)
         ones = turned.T @ np.ones(len(x))
         inverse[np.argmax(np.abs(ones))] = 0.0 if len(x) > 1 else 1.0

@@ -187,7 +187,7 @@ def _solve_new(plan: Plan, old: Retrofitted, base: np.ndarray, absent: np.ndarra
     graph = make_graph(plan)
     system = make_system(graph, old.settings, base, absent)
     if old.settings.solver == "ro":
-        check_divisors(plan, system)
+        check_divisors(plan, system, old.settings.strengths.delta)
     vectors = np.zeros_like(base)
     is_old = before >= 0
     vectors[is_old] = old.vectors[before[is_old]]
