@@ -4,7 +4,7 @@
                                     [--plot FILE.svg]
 
 `--peers` takes turns with scipy at the whole size, and with the published code's structure at 10^4 values. `--growth`
-runs smaller databases too: time a step against values (pairs ten times as many) and against pairs (values the same).
+runs parts of that size instead: time a step by values, with as many pairs each, and by pairs, of the same values.
 """
 
 from __future__ import annotations
@@ -166,6 +166,21 @@ def _peak() -> int:
     return 0
 
 
+def whole(path: Path, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The whole size, and others beside it if they are asked for."""
+    if not path.exists():
+        make(path, args.values, args.pairs)
+    plan, seconds = read(path)
+    print(f"read in {seconds:.0f} s", file=sys.stderr, flush=True)
+    found: dict[str, Any] = {"whole": asdict(measure(plan, seconds, args.dim, args.steps))}
+    print(found, file=sys.stderr, flush=True)
+    if args.peers:
+        found["scipy"] = beside_scipy(plan, args.dim, 3)
+        print(found["scipy"], file=sys.stderr, flush=True)
+        found["published"] = beside_published(folder, args.dim)
+    return found
+
+
 def growth(folder: Path, dim: int, values: int, pairs: int) -> dict[str, list[Cost]]:
     """Smaller ones: by values with as many pairs a value, and by pairs with the same values."""
     by_values, by_pairs = [], []
@@ -203,26 +218,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
-        path = args.database or Path(place) / "made.db"
-        if not path.exists():
-            started = time.perf_counter()
-            make(path, args.values, args.pairs)
-            print(f"made in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-        plan, seconds = read(path)
-        print(f"read in {seconds:.0f} s", file=sys.stderr)
-        found["whole"] = asdict(measure(plan, seconds, args.dim, args.steps))
-        print(json.dumps(found["whole"]), flush=True)
-        if args.peers:
-            found["scipy"] = beside_scipy(plan, args.dim, 3)
-            print(json.dumps(found["scipy"]), flush=True)
-            found["published"] = beside_published(Path(place), args.dim)
-            print(json.dumps(found["published"]), flush=True)
         if args.growth:
             costs = growth(Path(place), args.dim, args.values, args.pairs)
             found["growth"] = {name: [asdict(cost) for cost in each] for name, each in costs.items()}
-            print(json.dumps(found["growth"]), flush=True)
             if args.plot:
                 args.plot.write_text(plot(costs), encoding="utf-8")
+        else:
+            found = whole(args.database or Path(place) / "made.db", args, Path(place))
+    print(json.dumps(found, indent=1))
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
