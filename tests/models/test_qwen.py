@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,9 +40,9 @@ V4 = "jina-v4/model"
             "rope_scaling: 'type' must be one of default",
         ),
         (CODE, None, {"rope_theta": None}, "'rope_theta' is missing"),
-        (CODE, None, {"rope_theta": -5}, "'rope_theta' must be above 0"),
+        (CODE, None, {"rope_theta": -5}, r"'rope_theta' must be from 1 to 1e\+12, got -5"),
         (CODE, None, {"num_key_value_heads": 3}, "'num_attention_heads' 4 is no multiple of 'num_key_value_heads' 3"),
-        (CODE, None, {"num_key_value_heads": 0}, "'num_attention_heads' 4 is no multiple of 'num_key_value_heads' 0"),
+        (CODE, None, {"num_key_value_heads": 0}, "'num_key_value_heads' must be from 1 to 100000, got 0"),
         (CODE, None, {"num_key_value_heads": 4}, r"k_proj.weight must be \(64, 64\) by the config, got \(32, 64\)"),
         (CODE, None, {"head_dim": 15}, "RoPE must turn an even number of values of a head, from 2 to 15, got 15"),
         (CODE, None, {"hidden_act": None}, "'hidden_act' is missing"),
@@ -97,3 +99,14 @@ def test_defaults_without_modules(golden: Path) -> None:
     v5, v4 = Encoder(golden / SMALL).spec, Encoder(golden / V4).spec
     assert (v5.default_pooling, v5.default_normalize, v5.max_tokens) == ("lasttoken", True, 4096)
     assert (v4.default_pooling, v4.default_normalize, v4.max_tokens) == ("mean", True, 32768)
+
+
+def test_a_tokenizer_without_the_end_token_is_warned_of(golden: Path, tmp_path: Path) -> None:
+    """As the first Qwen3-Embedding files had it: other vectors, and no error."""
+    folder = tmp_path / "model"
+    shutil.copytree(golden / "qwen3-embedding" / "model", folder)
+    Encoder(folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
+    with pytest.warns(UserWarning, match=r"texts do not end in '<\|endoftext\|>', whose state"):
+        Encoder(folder)

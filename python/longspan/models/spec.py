@@ -136,6 +136,7 @@ class ModelSpec:
     has_double_residual: bool = False  # post-norm attention adds its input a second time, with a norm of its own
     default_pooling: PoolingMode = "mean"  # where the checkpoint's own files name none
     default_normalize: bool = False  # where they name no pooling: whether the text's vector has unit length
+    end_token: str | None = None  # whose state is a text's vector: a tokenizer that does not add it is warned of
     default_max_tokens: int | None = None  # where they set no limit and `max_tokens` is beyond what it was made for
     tasks: TaskSpec = TaskSpec()
     default_prompts: tuple[tuple[str, str], ...] = ()  # name and text, where the checkpoint's own files name none

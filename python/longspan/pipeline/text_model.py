@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -11,6 +12,7 @@ import numpy as np
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
+from longspan.models.spec import ModelSpec
 from longspan.models.weights import read_adapters
 from longspan.packing.buckets import AT_ONCE, TOKENS
 from longspan.pipeline.head import load_head
@@ -72,6 +74,7 @@ class TextModel(LoadedModel):
         self.tokenizer = TextTokenizer.load(
             checkpoint, max_length=self._max_length, vocab_size=spec.vocab_size, static=spec.static
         )
+        _check_end(spec, self.tokenizer, checkpoint)
         super().__init__(
             opened,
             opened.names,
@@ -234,6 +237,20 @@ class TextModel(LoadedModel):
             wrong = array[(array < 0) | (array >= self.spec.vocab_size)][0]
             raise ValueError(f"encode_ids: ids[{place}] has {wrong}; ids go from 0 to {self.spec.vocab_size - 1}")
         return array.astype(np.int32)
+
+
+def _check_end(spec: ModelSpec, tokenizer: TextTokenizer, checkpoint: Checkpoint) -> None:
+    """A warning where texts do not end in the token that the model was trained to read them at."""
+    if spec.end_token is None or spec.static is not None:
+        return
+    [text] = tokenizer.encode(["a"])
+    if text.ids[-1] != tokenizer.token_id(spec.end_token):
+        warnings.warn(
+            f"{checkpoint.tokenizer_file}: texts do not end in {spec.end_token!r}, whose state is the vector; "
+            f"take a newer tokenizer.json of the model, whose template adds it",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _similarity_name(checkpoint: Checkpoint) -> str:

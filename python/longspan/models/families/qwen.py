@@ -36,6 +36,7 @@ V4_MAX_TOKENS: Final = 32768  # jina-embeddings-v4's own limit; its positions go
 V4_PROMPTS: Final = (("query", "Query: "), ("passage", "Passage: "))
 V4_FIXED_PROMPTS: Final = (("text-matching", "query"),)
 RETRIEVAL: Final = "retrieval"
+INSTRUCT: Final = "Instruct: "  # Qwen3-Embedding's queries begin so; its first tokenizers added no end token
 VISION_PREFIXES: Final = ("model.", "model.language_model.", "")
 TOWER_PREFIXES: Final = ("visual.", "model.visual.")
 # What jina-embeddings-v4's code puts around an image, and the ids of its three tokens where the config is silent.
@@ -99,6 +100,9 @@ def _describe_qwen3(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
         default_normalize=True,
     )
     weights = llama_weight_map(names, spec)
+    if checkpoint.pooling is not None and any(text.startswith(INSTRUCT) for text in checkpoint.prompts.values()):
+        pad = checkpoint.tokenizer_config.get("pad_token")
+        spec = replace(spec, end_token=pad if isinstance(pad, str) else None)
     if config.get_str("model_type") == JINA_V5:
         return adapted_by_peft(checkpoint, spec, weights)
     return spec, weights
