@@ -24,6 +24,8 @@ MODELS = {
     "jinaai/jina-clip-v2": "jina-clip-v2/model",
     "jinaai/jina-embeddings-v4": "jina-v4/model",
     "cross-encoder/ms-marco-MiniLM-L6-v2": "rerank-bert/model",
+    "naver/splade-cocondenser-ensembledistil": "splade-bert/model",
+    "BAAI/bge-m3": "bge-m3/model",
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)\)")

@@ -32,6 +32,7 @@ from longspan.models.spec import ModelSpec, NormKind
 from longspan.ops import pool_mean, span_mean
 from longspan.ops.activations import Activation, Gate
 from longspan.ops.attention_varlen import key_limits
+from longspan.ops.pool_logits import LogitPooling, Saturation
 from longspan.packing.batch import PackedBatch
 from longspan.packing.buckets import AT_ONCE, bucket_for
 from longspan.packing.selection import Selection
@@ -387,6 +388,28 @@ class TorchEngine(OpsEngine):
 
     def floats(self, values: torch.Tensor) -> torch.Tensor:
         return values.float()
+
+    def pool_logits(
+        self, x: torch.Tensor, product: Product, cu_seqlens: np.ndarray, *, pooling: LogitPooling,
+        saturation: Saturation,
+    ) -> torch.Tensor:  # fmt: skip
+        """By cuBLAS, a slice of the vocabulary at a time: no more than 64 MB of logits are there at once."""
+        layer, offsets = product.weight, self.place(cu_seqlens)
+        tokens = torch.arange(len(x), dtype=offsets.dtype, device=offsets.device)
+        sequences = torch.searchsorted(offsets[1:].contiguous(), tokens, right=True)
+        start = 0.0 if pooling == "sum" else -torch.inf
+        out = torch.full((len(offsets) - 1, layer.out_features), start, device=offsets.device)
+        step = max(256, MAX_LOGITS // max(1, len(x)))
+        for first in range(0, layer.out_features, step):
+            part = slice(first, first + step)
+            logits = torch.nn.functional.linear(x.to(self._type), layer.weight[part]).float()
+            if layer.bias is not None:
+                logits += layer.bias[part].float()
+            if pooling == "sum":
+                out[:, part] = out[:, part].index_add(0, sequences, _saturated(logits, saturation))
+            else:
+                out[:, part] = out[:, part].index_reduce(0, sequences, logits, "amax")
+        return out if pooling == "sum" else _saturated(out, saturation)
 
     def span_mean(self, hidden: torch.Tensor, spans: np.ndarray) -> torch.Tensor:
         return span_mean(hidden, self.place(spans))
