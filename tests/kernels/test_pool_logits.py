@@ -17,7 +17,7 @@ parts = pytest.importorskip("longspan.models.parts")
 @pytest.mark.parametrize("saturation", ["log1p", "log1p_twice"])
 @pytest.mark.parametrize("pooling", ["max", "sum"])
 def test_against_the_reference(monkeypatch: pytest.MonkeyPatch, pooling: str, saturation: str, limit: int) -> None:
-    monkeypatch.setattr(torch_engine, "MAX_LOGITS", limit)
+    monkeypatch.setattr("longspan.kernels.pool_logits.MAX_LOGITS", limit)
     engine = torch_engine.TorchEngine("cpu", "float32")
     offsets = inputs.cu_seqlens([3, 0, 40, 1])
     x, bias = inputs.normal((44, 20), 1), inputs.normal((700,), 3)

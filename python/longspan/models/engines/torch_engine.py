@@ -20,6 +20,7 @@ from longspan.kernels.embed import TableLora, embed
 from longspan.kernels.launch import architecture
 from longspan.kernels.layer_norm import launch_norm
 from longspan.kernels.linear import DenseLinear, DenseLora, dense_linear, widened
+from longspan.kernels.pool_logits import pool_logits
 from longspan.kernels.rope import prepared_rotation
 from longspan.models.engines.engine import Batch, Fetch, OpsEngine, Pass
 from longspan.models.engines.torch_copies import copies_for
@@ -390,26 +391,16 @@ class TorchEngine(OpsEngine):
         return values.float()
 
     def pool_logits(
-        self, x: torch.Tensor, product: Product, cu_seqlens: np.ndarray, *, pooling: LogitPooling,
+        self,
+        x: torch.Tensor,
+        product: Product,
+        cu_seqlens: torch.Tensor,
+        *,
+        pooling: LogitPooling,
         saturation: Saturation,
-    ) -> torch.Tensor:  # fmt: skip
-        """By cuBLAS, a slice of the vocabulary at a time: no more than 64 MB of logits are there at once."""
-        layer, offsets = product.weight, self.place(cu_seqlens)
-        tokens = torch.arange(len(x), dtype=offsets.dtype, device=offsets.device)
-        sequences = torch.searchsorted(offsets[1:].contiguous(), tokens, right=True)
-        start = 0.0 if pooling == "sum" else -torch.inf
-        out = torch.full((len(offsets) - 1, layer.out_features), start, device=offsets.device)
-        step = max(256, MAX_LOGITS // max(1, len(x)))
-        for first in range(0, layer.out_features, step):
-            part = slice(first, first + step)
-            logits = torch.nn.functional.linear(x.to(self._type), layer.weight[part]).float()
-            if layer.bias is not None:
-                logits += layer.bias[part].float()
-            if pooling == "sum":
-                out[:, part] = out[:, part].index_add(0, sequences, _saturated(logits, saturation))
-            else:
-                out[:, part] = out[:, part].index_reduce(0, sequences, logits, "amax")
-        return out if pooling == "sum" else _saturated(out, saturation)
+    ) -> torch.Tensor:
+        layer: DenseLinear = product.weight
+        return pool_logits(x.to(self._type), layer, self.place(cu_seqlens), pooling=pooling, saturation=saturation)
 
     def span_mean(self, hidden: torch.Tensor, spans: np.ndarray) -> torch.Tensor:
         return span_mean(hidden, self.place(spans))
