@@ -42,8 +42,8 @@ BUDGET: Final = 20  # seconds of the short form, about
 CHECKED: Final = 3  # texts held against float64; the references are slow
 FLOAT32_LIMIT: Final = 1e-4
 COARSER: Final[tuple[Numerics, ...]] = ("bfloat16", "int8")
-TEXT_SETS: Final = ("short", "passages", "ragged")
-SHORT_SETS: Final = ("passages",)
+TEXT_SETS: Final = ("short", "passage", "ragged")
+SHORT_SETS: Final = ("passage",)
 
 
 def cases(setting: Setting) -> Iterator[Case]:
