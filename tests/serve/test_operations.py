@@ -16,7 +16,7 @@ import pytest
 
 from live_server import Live, golden, serving
 from longspan import Encoder
-from longspan.serve import ModelSettings, Settings, create_app
+from longspan.serve import ModelSettings, Settings, create_app, models
 from longspan.serve.models import Models, ServedModel
 
 MINILM = ModelSettings(golden("bert-minilm"), served_name="minilm")
@@ -275,6 +275,26 @@ def test_lazy_loading_and_idle_unloading() -> None:
         until(lambda: not first.is_loaded)
         assert live.post("/v1/embeddings", TEXT).json["data"] == before.json["data"]
         assert [model["loaded"] for model in live.get("/v1/models").json["data"]] == [True, False]
+
+
+def test_loading_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, plain = threading.Event(), models.open_model
+
+    def slow(settings: ModelSettings) -> Any:
+        assert gate.wait(20)
+        return plain(settings)
+
+    monkeypatch.setattr(models, "open_model", slow)
+    with serving(create_app(MINILM, Settings(lazy=True, log="none"))) as live:
+        answers: list[Any] = []
+        threads = [in_thread(live, answers, TEXT) for _ in range(3)]
+        for _ in range(10):
+            assert live.ask("GET", "/live", timeout=5).status == 200
+            assert live.get("/v1/models").json["data"][0]["loaded"] is False
+        gate.set()
+        for thread in threads:
+            thread.join(20)
+        assert [answer.status for answer in answers] == [200, 200, 200]
 
 
 def test_kept_vectors_are_the_same() -> None:

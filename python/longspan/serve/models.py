@@ -48,7 +48,8 @@ class ServedModel:
     def __init__(self, source: ModelSettings | AnyModel) -> None:
         self._settings = source if isinstance(source, ModelSettings) else None
         self._encoder = None if isinstance(source, ModelSettings) else source
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for moments
+        self._loading = threading.Lock()
         self._users = 0
         self._last_used = time.monotonic()
         self.name = source.name
@@ -128,11 +129,13 @@ class ServedModel:
 
     def load(self) -> None:
         """Load it, if it is not. Raises: what `Encoder` raises."""
-        with self._lock:
-            if self._encoder is None:
+        with self._loading:
+            encoder = self._encoder
+            if encoder is None:
                 assert self._settings is not None
-                self._encoder = open_model(self._settings)
-            self._encoder.fingerprint  # noqa: B018  (reads the files once, now)
+                encoder = open_model(self._settings)
+            encoder.fingerprint  # noqa: B018  (reads the files once, now)
+            self._encoder = encoder
 
     def acquire(self) -> None:
         """Begin to use it: until `release` it is not let go."""
