@@ -274,6 +274,14 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert "pip install 'longspan[serve]'" in capsys.readouterr().err
 
 
+def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
+    with process(str(tmp_path), "--port", "0", "--no-log") as server:
+        assert server.popen.wait(30) == 1
+        server._reader.join(5)
+        assert any("cannot be loaded" in line and line.startswith("longspan: error: ") for line in server.lines)
+        assert not any("Traceback" in line for line in server.lines)
+
+
 def test_an_open_door_is_said_aloud() -> None:
     with process(MINILM, "--port", "0", "--host", "0.0.0.0", "--lazy", "--no-log") as server:
         server.wait_until_ready()

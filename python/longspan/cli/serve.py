@@ -203,7 +203,10 @@ def run(args: argparse.Namespace) -> None:
             bind = replace(bind, port=socket.getsockname()[1])
         app = create_app(models, settings)
         announce(bind, [model.name for model in models], has_keys=bool(settings.api_keys))
-        serve(app, bind, [socket])
+        try:
+            serve(app, bind, [socket])
+        except RuntimeError as error:
+            raise CommandError(str(error)) from error
 
 
 def _run_workers(args: argparse.Namespace, settings: Settings, models: list[ModelSettings]) -> None:

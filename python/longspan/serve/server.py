@@ -103,16 +103,17 @@ class Server(uvicorn.Server):
         self._app.service.retire()
         delay = self._app.settings.drain_delay
         if delay:
-            asyncio.get_event_loop().call_later(delay, self._leave)
+            asyncio.get_event_loop().call_later(delay, self.leave)
         else:
-            self._leave()
+            self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Finish what is here, and end."""
         self.should_exit = True
 
 
 def serve(app: App, bind: Bind, sockets: Sequence[socket.socket]) -> None:
-    """Serve until a signal, then finish what is here."""
+    """Serve until a signal, then finish what is here. Raises: RuntimeError, a model cannot be loaded."""
     config = uvicorn.Config(
         app,
         http=timed(AutoHTTPProtocol, app.settings.read_timeout),
@@ -131,7 +132,10 @@ def serve(app: App, bind: Bind, sockets: Sequence[socket.socket]) -> None:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = Server(config, app)
+    app.service.when_failed = server.leave
     server.run(sockets=list(sockets))
+    if app.service.failure:
+        raise RuntimeError(app.service.failure)
 
 
 def timed(protocol: type[Any], seconds: float) -> type[Any]:

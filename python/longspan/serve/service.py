@@ -75,6 +75,8 @@ class Service:
         self.metrics = Metrics()
         self.state: State = "starting"
         self.why = "the models are being loaded"
+        self.failure = ""  # why the models that were to be loaded at the start are not there
+        self.when_failed: Callable[[], object] = lambda: None  # told of it
         self.pool = ThreadPoolExecutor(settings.tokenizer_threads, "longspan-tokenize")
         self._loader = ThreadPoolExecutor(1, "longspan-load")
         self.limits = Limits(
@@ -283,11 +285,14 @@ class Service:
                     await self._warm_up(model)
                 log.info("%s is ready after %.1f s", model.name, time.monotonic() - started)
         except RequestError as error:
-            self.state, self.why = "failed", error.message
+            self.failure = error.message
         except Exception as error:
             log.exception("the first pass failed")
-            self.state, self.why = "failed", f"the first pass failed: {error}"
-        if self.state == "starting":
+            self.failure = f"the first pass failed: {error}"
+        if self.failure:
+            self.state, self.why = "failed", self.failure
+            self.when_failed()
+        elif self.state == "starting":
             self.state, self.why = "ready", ""
 
     async def _warm_up(self, model: ServedModel) -> None:
