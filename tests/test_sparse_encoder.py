@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -443,3 +444,24 @@ def test_heads_as_safetensors_come_first(golden: Path, tmp_path: Path) -> None:
     save_file({"weight": np.ones((1, 64), np.float32)}, folder / "sparse_linear.safetensors")
     with pytest.raises(CheckpointError, match="must hold weight and bias"):
         SparseEncoder(folder)
+
+
+@pytest.fixture
+def splade_tiny() -> Path:
+    """The real weights, 18 MB, so never fetched by a test."""
+    named = os.environ.get("LONGSPAN_TEST_SPLADE_TINY")
+    if not named:
+        pytest.skip("real SPLADE weights not named: set LONGSPAN_TEST_SPLADE_TINY to a folder with splade-tiny")
+    return Path(named)
+
+
+def test_real_splade_tiny(isa: str, splade_tiny: Path, golden: Path) -> None:
+    folder = golden / "splade-tiny"
+    texts, arrays = [text for case in cases(folder) for text in case["texts"]], np.load(folder / "expected.npz")
+    encoder = SparseEncoder(splade_tiny)
+    vectors = encoder.encode(texts, max_length=256, on_truncate="ignore")
+    assert_close(vectors, csr(arrays, "vec", encoder.dim))
+    for place, text in enumerate(encoder.tokenize(texts, max_length=256)):
+        np.testing.assert_array_equal(text.ids, arrays[f"ids/{place}"])
+    got = encoder.similarity(vectors[:4], vectors[4:])
+    np.testing.assert_allclose(got, arrays["similarity"], rtol=1e-5, atol=1e-3)

@@ -13,7 +13,7 @@ from .random_checkpoints import Shapes, linear_shapes, norm_shapes, write_checkp
 
 HIDDEN, LAYERS, INNER, WORDS = 384, 6, 1536, 30522
 MAX_LENGTH: Final = 512
-BIAS: Final = -3.4  # standard deviations of a logit: some hundred of 30522 maxima over 100 tokens stay above 0
+BIAS: Final = -3.4  # standard deviations of a logit: some dozens of 30522 maxima over 100 tokens stay above 0
 
 
 def splade_folder() -> Path:

@@ -53,6 +53,11 @@ def test_both_lists_joined(sparse: Path, lines: Path, tmp_path: Path, capsys: py
     index, question = tmp_path / "index", "reset the password of a user"
     assert build(index, lines, "--lines", "--model", MODEL, "--sparse", sparse, "--store", "float32") == 0
     assert len(SparseIndex.load(index / "sparse")) == len(TEXTS)
+    assert main(["info", str(index)]) == 0
+    told = capsys.readouterr().out
+    assert "sparse model" in told and f"{sparse}, {len(TEXTS)} documents" in told
+    assert main(["info", str(index / "sparse")]) == 0
+    assert "903 dimensions in 1 block" in capsys.readouterr().out
     model, dense_model = SparseEncoder(sparse), Encoder(MODEL)
     sparse_scores = model.similarity(model.encode_query(question), model.encode_document(TEXTS))[0]
     dense_scores = np.asarray(dense_model.encode_query(question)) @ np.asarray(dense_model.encode_document(TEXTS)).T

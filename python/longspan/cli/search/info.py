@@ -1,4 +1,4 @@
-"""What `longspan info INDEX` prints, of an index or of a store of token vectors."""
+"""What `longspan info INDEX` prints, of an index, a store of token vectors or a sparse index."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longspan.cli.console.terminal import count
+from longspan.cli.search.hybrid import load_sparse
 from longspan.cli.search.index_folder import SETTINGS, load_index, read_settings
-from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, StoreInfo
+from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, SparseIndex, SparseInfo, StoreInfo
 from longspan.search.header import HEADER, read_format
+from longspan.search.posting_rows import SparseState
 from longspan.search.spread import FEW
 from longspan.search.token_rows import TokenState
 from longspan.vectors.origin import Origin
@@ -25,7 +27,9 @@ class SearchIndexInfo:
     dtype: str | None  # what the vectors were computed in
     is_whole: bool  # False: the last run was stopped, and goes on with --resume
     bytes: int  # of all its files
-    contents: IndexInfo | StoreInfo | None  # None: nothing was saved yet
+    contents: IndexInfo | StoreInfo | SparseInfo | None  # None: nothing was saved yet
+    sparse_model: str | None = None  # that stands beside it, and how many documents it holds
+    sparse_documents: int | None = None
 
 
 def is_index(name: str) -> bool:
@@ -38,14 +42,19 @@ def describe_index(name: str) -> SearchIndexInfo:
     folder = Path(os.path.realpath(name))
     size = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
     if not (folder / SETTINGS).is_file():
-        kind = MultiVectorStore if read_format(folder) == TokenState.FORMAT else BinaryIndex
-        bare = kind.load(folder)
+        kinds: dict[str | None, type[MultiVectorStore] | type[SparseIndex]] = {
+            TokenState.FORMAT: MultiVectorStore,
+            SparseState.FORMAT: SparseIndex,
+        }
+        bare = kinds.get(read_format(folder), BinaryIndex).load(folder)
         return SearchIndexInfo(name, None, *_origin(bare.origin), True, size, bare.info())
     settings, run = read_settings(folder)
     index = load_index(folder)
     if index is None:
         return SearchIndexInfo(name, settings.model, None, None, run.is_done, size, None)
-    return SearchIndexInfo(name, settings.model, *_origin(index.origin), run.is_done, size, index.info())
+    beside = load_sparse(folder)
+    sparse = (settings.sparse, None if beside is None else len(beside))
+    return SearchIndexInfo(name, settings.model, *_origin(index.origin), run.is_done, size, index.info(), *sparse)
 
 
 def _origin(origin: Origin | None) -> tuple[str | None, str | None]:
@@ -66,10 +75,16 @@ def index_rows(info: SearchIndexInfo) -> list[tuple[str, str]]:
         rows.append(("fingerprint", f"{info.fingerprint}, computed in {info.dtype}"))
     if not info.is_whole:
         rows.append(("last run", "stopped; the same command with --resume goes on with it"))
+    if info.sparse_model is not None:
+        rows.append(("sparse model", f"{info.sparse_model}, {count(info.sparse_documents or 0, 'document')}"))
     contents = info.contents
     if contents is None:
         return [*rows, ("documents", "none yet")]
     deleted = f", {contents.deleted:,} deleted" if contents.deleted else ""
+    if isinstance(contents, SparseInfo):
+        documents = f"{count(contents.documents, 'document')}{deleted}"
+        lists = f"{contents.entries:,} entries of {contents.dim:,} dimensions in {count(contents.blocks, 'block')}"
+        return [("documents", documents), ("lists", lists), *rows]
     if isinstance(contents, StoreInfo):
         each = f"{contents.dim} dimensions as {contents.store}, {count(contents.token_bytes, 'byte')}"
         held = [("documents", f"{count(contents.documents, 'document')}{deleted}")]
