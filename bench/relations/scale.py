@@ -47,6 +47,7 @@ class Cost:
     read_seconds: float
     system_seconds: float
     step_seconds: float  # median of the steps of RN
+    step_cpu_seconds: float  # the same of processor time, all threads
     gathered_gb: float  # bytes of rows that a step reads
     memory_ratio: float  # peak while solving over 2 n d floats and CSR
     isa: str
@@ -70,8 +71,13 @@ def measure(plan: Plan, read_seconds: float, dim: int, steps: int) -> Cost:
     started = time.perf_counter()
     system = series_system(make_graph(plan), base, absent, how.strengths)
     made = time.perf_counter() - started
-    times = [time.perf_counter()]
-    run_series(system, base, absent, steps, lambda _: times.append(time.perf_counter()))
+    times, spent = [time.perf_counter()], [time.process_time()]
+
+    def note(_: int) -> None:
+        times.append(time.perf_counter())
+        spent.append(time.process_time())
+
+    run_series(system, base, absent, steps, note)
     peak = _peak() - before
     csr = system.product.indices.nbytes + system.product.weights.nbytes + system.product.indptr.nbytes
     terms = len(system.product.indices) + len(system.group_indices) + len(system.corrections.indices)
@@ -84,6 +90,7 @@ def measure(plan: Plan, read_seconds: float, dim: int, steps: int) -> Cost:
         read_seconds=read_seconds,
         system_seconds=made,
         step_seconds=statistics.median(b - a for a, b in pairwise(times[:-1])),  # the last one measures itself
+        step_cpu_seconds=statistics.median(b - a for a, b in pairwise(spent[:-1])),
         gathered_gb=terms * dim * 4 / 1e9,
         memory_ratio=peak / (2 * base.nbytes + csr),
         isa=_core.isa(),
@@ -122,7 +129,7 @@ def beside_published(folder: Path, dim: int) -> dict[str, Any]:
 
 
 def _contest(runs: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[str, Any]:
-    """Medians in seconds and the ratio, after both have given the same."""
+    """Medians and their ratio, after both have given the same; processor time too, steadier where others work."""
     ours, other = runs
     expected = runs[other]()
     apart = float(np.abs(runs[ours]() - expected).max() / np.abs(expected).max())
@@ -130,13 +137,17 @@ def _contest(runs: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[str
         raise AssertionError(f"{ours} and {other} differ by {apart:.1e} of the largest value")
     del expected
     times: dict[str, list[float]] = {name: [] for name in runs}
+    processor: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             run()
             times[name].append(time.perf_counter() - started)
+            processor[name].append(time.process_time() - spent)
     medians = {name: statistics.median(found) for name, found in times.items()}
-    return {**medians, "ratio": medians[other] / medians[ours], "difference": apart}
+    spent_by = {f"{name}_cpu": statistics.median(found) for name, found in processor.items()}
+    ratios = {"ratio": medians[other] / medians[ours], "cpu_ratio": spent_by[f"{other}_cpu"] / spent_by[f"{ours}_cpu"]}
+    return {**medians, **spent_by, **ratios, "difference": apart}
 
 
 def _strengths(solver: str) -> Any:
@@ -198,9 +209,9 @@ def plot(costs: dict[str, list[Cost]]) -> str:
     """Time a step over what it should grow with; a level line is linear."""
     panels = {}
     for name, found in costs.items():
-        points = [(float(getattr(c, name)), 1e6 * c.step_seconds / c.gathered_gb / 1e3) for c in found]
+        points = [(float(getattr(c, name)), 1e3 * c.step_cpu_seconds / c.gathered_gb) for c in found]
         panels[f"by {name}"] = [Line("ms a GB", points)]
-    return line_chart(panels, x_label="values or pairs", y_label="ms of a step a GB of rows gathered")
+    return line_chart(panels, x_label="values or pairs", y_label="processor ms of a step a GB of rows gathered")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
