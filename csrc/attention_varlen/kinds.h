@@ -13,18 +13,29 @@ template <class Each>
     if (d < dim) each(F32::load_first(row + d, dim - d)).store_first(out + d, dim - d);
 }
 
+// With eight lanes (AVX2), where an exponential costs as much as twenty multiply-adds, scores are counted in units of
+// log 2 and weights are powers of 2: power_of_2(), that file's own.
+constexpr bool kCountsInLog2 = F32::kLanes == 8;
+
 // Units are floats as they are given.
 struct Floats {
-    static constexpr bool kIsPlain = true;     // rows can be read where they lie
-    static constexpr int64_t kPerUnit = 1;     // values of a row in one unit
-    static constexpr int64_t kBlockKeys = 64;  // keys that go through the softmax together
-    static constexpr float kLogUnit = 1.0f;    // a weight is e^x where weight() gets x * kLogUnit
+    static constexpr bool kIsPlain = true;                                 // rows can be read where they lie
+    static constexpr int64_t kPerUnit = 1;                                 // values of a row in one unit
+    static constexpr int64_t kBlockKeys = 64;                              // keys that go through the softmax together
+    static constexpr float kLogUnit = kCountsInLog2 ? 1.44269504f : 1.0f;  // weight() gets x * kLogUnit for e^x
     static int64_t units(int64_t values) { return values; }
     static int64_t row_floats(int64_t dim) { return dim; }  // of a row as it is given
     static void pack_row(const float* row, int64_t dim, float* out) {
         copy_row(row, dim, out, [](F32 x) { return x; });
     }
-    static F32 weight(F32 x) { return exp(x); }
+    template <class Lanes>
+    static Lanes weight(Lanes x) {
+        if constexpr (kCountsInLog2) {
+            return power_of_2(x);
+        } else {
+            return exp(x);
+        }
+    }
     static F32 multiply_add(F32 a, F32 b, F32 sum) { return fma(a, b, sum); }
 };
 
@@ -34,7 +45,7 @@ struct RoundedFloats : Floats {
     static void pack_row(const float* row, int64_t dim, float* out) {
         copy_row(row, dim, out, [](F32 x) { return round_to_bf16(x); });
     }
-    static F32 weight(F32 x) { return round_to_bf16(exp(x)); }
+    static F32 weight(F32 x) { return round_to_bf16(Floats::weight(x)); }
 };
 
 }  // namespace

@@ -144,6 +144,44 @@ void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, flo
     }
 }
 
+// The same for ALiBi alone, where a run of keys lies wholly before the tile's queries or wholly behind them (`side` 1
+// or -1): -slope * |i - j| is a term of the key plus one of the query, so that a score costs one multiply-add, and the
+// query's term joins the maximum. Keys and distances count from the run's first key.
+template <class Kind, int kVectors>
+void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side, float* top, float* sum,
+                    float* shrink) {
+    const F32 scale = F32::all(bias.scale);
+    const float slope = side * bias.slope;
+    F32 largest[kVectors], total[kVectors];
+    for (F32& x : largest) x = F32::all(kHidden);
+    for (int64_t key = 0; key < keys; ++key) {
+        const F32 term = F32::all(slope * static_cast<float>(key));
+        for (int i = 0; i < kVectors; ++i) {
+            float* place = products + (key * kVectors + i) * F32::kLanes;
+            const F32 score = fma(F32::load(place), scale, term);
+            score.store(place);
+            largest[i] = max(largest[i], score);
+        }
+    }
+    F32 new_top[kVectors], finite_top[kVectors], shifted_top[kVectors];
+    for (int i = 0; i < kVectors; ++i) {
+        const F32 distance = F32::all(static_cast<float>(bias.distance + i * F32::kLanes)) + lane_numbers();
+        const F32 shift = F32::all(-slope) * distance;
+        new_top[i] = max(F32::load(top + i * F32::kLanes), largest[i] + shift);
+        finite_top[i] = max(F32::all(kLowestTop), new_top[i]);
+        shifted_top[i] = finite_top[i] - shift;
+        total[i] = F32::zero();
+    }
+    exponentiate<Kind, kVectors, false>(products, keys, bias.scale, shifted_top, total);
+    for (int i = 0; i < kVectors; ++i) {
+        const int64_t lane = i * F32::kLanes;
+        const F32 factor = exp((F32::load(top + lane) - finite_top[i]) * F32::all(1.0f / Kind::kLogUnit));
+        new_top[i].store(top + lane);
+        factor.store(shrink + lane);
+        fma(F32::load(sum + lane), factor, total[i]).store(sum + lane);
+    }
+}
+
 template <class Kind, int kVectors>
 void weigh(float* products, int64_t keys, const Bias& bias, bool is_masked, float* top, float* sum, float* shrink) {
     const auto run = [&]<bool kAlibi, bool kTable>() {
@@ -154,6 +192,14 @@ void weigh(float* products, int64_t keys, const Bias& bias, bool is_masked, floa
         }
     };
     const bool has_slope = bias.slope != 0.0f, has_table = bias.strip != nullptr;
+    if constexpr (kCountsInLog2 && Kind::kPerUnit == 1) {
+        const bool is_before = bias.distance >= bias.last_key;
+        const bool is_behind = bias.distance + kVectors * F32::kLanes <= 1;
+        if (has_slope && !has_table && !is_masked && (is_before || is_behind)) {
+            const float side = is_before ? 1.0f : -1.0f;
+            return weigh_one_side<Kind, kVectors>(products, keys, bias, side, top, sum, shrink);
+        }
+    }
     if (has_slope && has_table) return run.template operator()<true, true>();
     if (has_slope) return run.template operator()<true, false>();
     if (has_table) return run.template operator()<false, true>();

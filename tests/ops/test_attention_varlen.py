@@ -98,6 +98,25 @@ def test_one_sequence_alone_gives_the_same_bits(isa: str, kind: str) -> None:
             _core.set_num_threads(0)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_keys_out_of_reach(isa: str, dtype: str, causal: bool) -> None:
+    """Blocks of keys that ALiBi's slope leaves without weight are skipped; a bias of zeros sees all of them."""
+    lengths, steep = inputs.cu_seqlens([700, 300]), np.array([2.0, 0.25, 0.02, 0.0], np.float32)
+    q, k, v = (inputs.rng(i).standard_normal((1000, 4, 16), dtype=np.float32) for i in range(3))
+    q[:, 1] *= 30  # scores that outweigh the slope
+    options = {"slopes": steep, "causal": causal, "dtype": dtype}
+    got = ops.attention_varlen(q, k, v, lengths, lengths, **options)
+    whole = ops.attention_varlen(q, k, v, lengths, lengths, **options, bias_table=np.zeros((4, 1), np.float32))
+    if isa in {"avx2", "avx_vnni"} and dtype == "float32":  # where ALiBi alone is summed in another way
+        np.testing.assert_allclose(got, whole, rtol=2e-5, atol=2e-5)
+    elif isa not in {"avx2", "avx_vnni"}:
+        np.testing.assert_array_equal(got, whole)
+    v[0] = np.inf  # far from the last queries of the first sequence
+    far = ops.attention_varlen(q, k, v, lengths, lengths, **options)
+    assert np.isfinite(far[690:, 0]).all()
+
+
 def test_nan_stays_in_its_sequence(isa: str) -> None:
     batch = case((20, 64, 70), 32)
     expected = ops.attention_varlen(*batch.args)
