@@ -23,7 +23,9 @@ void bind_span_mean(pybind11::module_& module);
 
 }  // namespace longspan
 
-PYBIND11_MODULE(_core, module) {
+// Free-threaded CPython may run this without a lock of its own: what calls share is immutable, atomic, a thread's own,
+// or behind the thread pool's mutexes.
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
     using namespace longspan;
     module.doc() = "longspan's compiled kernels. Call them through longspan.ops, which checks what they are given.";
     module.def("isa", [] { return std::string(name_of(active_isa())); });

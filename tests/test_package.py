@@ -193,3 +193,7 @@ def test_a_room_imports_only_what_lies_below_it() -> None:
     assert not upward, upward
     absent = [room for room in floor if not list(PACKAGE.glob(f"{room}*"))]
     assert set(absent) <= {"serve", "_cuda"}, absent
+
+
+def test_bf16_products_belong_to_a_level(isa: str) -> None:
+    assert _core.multiplies_bf16() == (isa in {"avx512_bf16", "amx", "neon_i8mm"})

@@ -9,6 +9,7 @@
 #include "core/unlocked.h"
 #include "linear/bind_names.h"
 #include "linear/packed.h"
+#include "linear/variants.h"
 
 namespace longspan {
 namespace {
@@ -105,6 +106,7 @@ void bind_lora(py::module_& module) {
             text << "PackedLora(num_adapters=" << packed.num_adapters() << ", rank=" << packed.rank() << ")";
             return text.str();
         });
+    module.def("multiplies_bf16", [] { return variant_for(Dtype::bf16, active_isa()).panel.parts == 1; });
     module.def(
         "multi_lora",
         [](const py::array& x, const py::array& lora_a, const py::array& lora_b, const py::array& lora_ids,

@@ -175,6 +175,7 @@ def test_info_of_the_installation(capsys: pytest.CaptureFixture[str], monkeypatc
     shown = json.loads(capsys.readouterr().out)
     assert shown["longspan"] == longspan.__version__
     assert (shown["isa"], shown["available_isas"]) == (_core.isa(), _core.available_isas())
+    assert shown["multiplies_bf16"] is _core.multiplies_bf16()
     assert shown["numpy"] == np.__version__
     assert set(shown["optional"]) == set(info.OPTIONAL_PACKAGES)
     monkeypatch.setattr(info, "OPTIONAL_PACKAGES", ("no-such-package",))

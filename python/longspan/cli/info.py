@@ -52,6 +52,7 @@ class InstallationInfo:
     longspan: str
     isa: str
     available_isas: list[str]
+    multiplies_bf16: bool  # else bfloat16 is widened to float32 on the way: half the memory, and no faster
     threads: int
     python: str
     platform: str
@@ -144,6 +145,7 @@ def installation() -> InstallationInfo:
         longspan=__version__,
         isa=_core.isa(),
         available_isas=_core.available_isas(),
+        multiplies_bf16=_core.multiplies_bf16(),
         threads=_core.num_threads(),
         python=platform.python_version(),
         platform=platform.platform(),
@@ -249,6 +251,7 @@ def _version(package: str) -> str | None:
 def _installation_rows(info: InstallationInfo) -> list[tuple[str, str]]:
     return [
         ("instruction set", f"{info.isa} (there are {', '.join(info.available_isas)}; LONGSPAN_ISA=... takes another)"),
+        ("bfloat16", "multiplied as it is" if info.multiplies_bf16 else "half the memory, no faster than float32 here"),
         ("threads", str(info.threads)),
         ("python", f"{info.python} on {info.platform}"),
         ("numpy", info.numpy),
