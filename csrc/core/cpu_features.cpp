@@ -87,6 +87,10 @@ CpuFeatures machine_features() {
     found.avx512 = has_zmm && has_bits(extended.ebx, kF | kDq | kBw | kVl);
     found.avx512_vnni = has_zmm && has_bits(extended.ecx, kVnni | kBitalg | kVpopcntdq);
     found.avx512_bf16 = has_zmm && has_bits(more.eax, kBf16);
+    // Intel's cores before AMX's tiles are used: half as many FLOPs as with floats (bench/ops/dpbf16_ceiling.cpp beside
+    // fma_ceiling.cpp on Emerald Rapids: 90 and 187 GFLOP/s). AMD's make twice as many.
+    constexpr uint32_t kGenu = 0x756e6547;  // "GenuineIntel" begins so
+    found.has_slow_bf16 = cpuid(0, 0).ebx == kGenu;
     found.amx =
         has_bits(states, kTileState) && has_bits(extended.edx, kTile | kTileInt8 | kTileBf16) && ask_for_tiles();
     return found;

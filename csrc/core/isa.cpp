@@ -11,8 +11,13 @@
 namespace longspan {
 namespace {
 
-bool has(Isa isa) {
+const CpuFeatures& machine() {
     static const CpuFeatures features = cpu_features();
+    return features;
+}
+
+bool has(Isa isa) {
+    const CpuFeatures& features = machine();
     switch (isa) {
         case Isa::portable:
             return true;
@@ -62,9 +67,15 @@ Isa parse(std::string_view name, std::string_view origin) {
 constexpr int kUnset = -1;
 std::atomic<int> forced_isa{kUnset};
 
+// The best level, but one that adds nothing but slow products.
+Isa preferred_isa() {
+    const Isa best = available_isas().back();
+    return best == Isa::avx512_bf16 && machine().has_slow_bf16 ? Isa::avx512_vnni : best;
+}
+
 Isa from_environment() {
     const char* name = std::getenv("LONGSPAN_ISA");
-    return name != nullptr && *name != '\0' ? parse(name, "LONGSPAN_ISA") : available_isas().back();
+    return name != nullptr && *name != '\0' ? parse(name, "LONGSPAN_ISA") : preferred_isa();
 }
 
 }  // namespace
