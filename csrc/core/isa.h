@@ -64,8 +64,8 @@ constexpr bool includes(Isa isa, Isa other) {
 // What this machine can run, worst first; never empty.
 std::vector<Isa> available_isas();
 
-// The level in force: the best that pays on this machine, or the one that LONGSPAN_ISA names. Throws std::invalid_argument if
-// LONGSPAN_ISA names none, or one that this machine lacks.
+// The level in force: the best that pays on this machine, or the one that LONGSPAN_ISA names. Throws
+// std::invalid_argument if LONGSPAN_ISA names none, or one that this machine lacks.
 Isa active_isa();
 
 // Forces a level for the whole process (tests). Throws std::invalid_argument like active_isa.
