@@ -1,0 +1,131 @@
+"""The commands for rented GPU time: a step that hangs or traps costs itself alone, and all is written as it comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from kernel_cases import ON_GPU, torch  # isort: skip  # skips where torch or triton is not installed
+from bench.gpu import __main__ as bench_gpu
+from bench.gpu import rented, smoke, smoke_cases
+from bench.gpu.contest import Setting
+from bench.gpu.rented import PLANS, Step
+from bench.gpu.smoke_names import NAMES
+from bench.results import read_report
+
+pytestmark = pytest.mark.skipif(ON_GPU, reason="dry runs need the interpreter, which a process with a GPU lacks")
+
+
+def lines_of(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_dry_run(tmp_path: Path) -> None:
+    """Facts, modules, some kernels, a figure: the first command's kinds of steps."""
+    assert torch.get_num_threads() > 0
+    for step in ("facts", "modules", "build", "smoke"):
+        assert rented.main(["prove", "--dry", "--out", str(tmp_path), "--only", step]) == 0
+    found = lines_of(tmp_path / "steps.jsonl")
+    assert [line["step"] for line in found] == ["facts", "modules", "build", "smoke"]
+    assert all(line["status"] == 0 and line["plan"] == "prove" for line in found)
+    kernels = lines_of(tmp_path / "smoke.jsonl")
+    assert {line["kernel"] for line in kernels} == {"layer_norm", "rms_norm"}
+    assert all(line["outcome"] == "right" for line in kernels)
+    assert '"triton"' in (tmp_path / "facts.log").read_text()
+
+
+def test_a_step_that_fails_or_hangs_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = (
+        Step("modules", "false", 5),
+        Step("build", "echo built", 5, unless="modules"),
+        Step("traps", "echo before; kill -SEGV $$", 5),
+        Step("hangs", "sleep 60 & sleep 60", 1),
+        Step("needless", "false", 5, unless="build"),
+        Step("last", "echo {out} {failed}", 5),
+    )
+    monkeypatch.setattr(rented, "PLANS", {"prove": steps})
+    started = time.monotonic()
+    assert rented.main(["prove", "--out", str(tmp_path)]) == 1
+    assert time.monotonic() - started < 20
+    found = {str(line["step"]): line for line in lines_of(tmp_path / "steps.jsonl")}
+    assert [*found] == ["modules", "build", "traps", "hangs", "last"]
+    assert found["traps"]["status"] != 0 and "before" in str(found["traps"]["tail"])
+    assert found["hangs"]["timed_out"] and float(str(found["hangs"]["seconds"])) < 10
+    assert found["last"]["status"] == 0 and str(tmp_path) in str(found["last"]["tail"])
+
+
+def test_the_whole_command_keeps_to_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = (Step("first", "sleep 30", 60), Step("second", "echo", 60))
+    monkeypatch.setattr(rented, "PLANS", {"test": steps})
+    rented.main(["test", "--out", str(tmp_path), "--minutes", "0.1"])
+    first, second = lines_of(tmp_path / "steps.jsonl")
+    assert first["timed_out"] and second["status"] is None and second["why"] == "no time was left"
+
+
+def test_plans_are_of_nine_minutes() -> None:
+    """Their limits may add up to more: most steps end long before. What decides comes first, what may trap last."""
+    assert rented.MINUTES <= 9
+    for steps in PLANS.values():
+        assert [step.name for step in steps[:3] if step.name in {"modules", "build"}] == ["modules", "build"]
+        assert all(0 < step.limit <= 400 for step in steps)
+    assert [step.name for step in PLANS["prove"]][:6] == ["facts", "modules", "build", "smoke", "goldens", "encode"]
+    assert PLANS["test"][-1].name == "attention_sm90"
+
+
+def test_failed_tests_are_looked_at_again(tmp_path: Path) -> None:
+    assert "-k" in rented.failed_tests(tmp_path)
+    lines = [{"test": "a.py::b[1 2]", "outcome": "failed"}, {"test": "a.py::c", "outcome": "passed"}]
+    (tmp_path / "tests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert rented.failed_tests(tmp_path) == "'a.py::b[1 2]'"
+
+
+def test_every_kernel_has_its_smoke() -> None:
+    assert set(smoke_cases.cases(Setting("cpu", dry=True))) == set(NAMES) and NAMES[-1] == "attention_sm90"
+
+
+@pytest.mark.parametrize("name", ["embed", "attention_groups", "linear_adapters"])
+def test_smoke_tells_wrong_from_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert smoke.run_one(name, dry=True)["outcome"] == "right"
+    plain = smoke_cases.cases
+
+    def off(setting: Setting) -> dict[str, object]:
+        call, truth, limit = plain(setting)[name]()
+        turns = iter(range(100))
+        return {
+            name: lambda: (call, truth * 1.5, limit),
+            "changes": lambda: (lambda: call() * (1 + 1e-3 * (next(turns) % 2)), truth, limit),
+            "nan": lambda: (lambda: call() * torch.nan, truth, limit),
+        }
+
+    monkeypatch.setattr(smoke_cases, "cases", off)
+    assert smoke.run_one(name, dry=True)["outcome"] == "wrong"
+    assert smoke.run_one("nan", dry=True)["outcome"] == "wrong"
+    assert smoke.run_one("changes", dry=True)["outcome"] == "differs"
+
+
+def test_a_kernel_that_breaks_its_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert smoke.run_apart("nobody", dry=True)["outcome"] == "failed"
+    monkeypatch.setattr(smoke, "LIMIT", 0.001)
+    assert smoke.run_apart("layer_norm", dry=True)["outcome"] == "hangs"
+
+
+def test_parts_of_the_bench_are_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_gpu, "PARTS", {"streams": 20, "adapters": 30})
+    file = tmp_path / "gpu.json"
+    commands: list[list[str]] = []
+    plain = bench_gpu.run_limited
+
+    def noted(command: list[str], seconds: float | None) -> int:
+        commands.append([*command])
+        return 1 if "adapters" in command else plain(command, seconds)
+
+    monkeypatch.setattr(bench_gpu, "run_limited", noted)
+    assert bench_gpu.main(["--dry", "--json", str(file)]) == 1, "a part that fails is told"
+    assert [command[command.index("--only") + 1] for command in commands] == ["streams", "adapters"]
+    report = read_report(file)
+    assert report.results and "layer_norm" in report.results[0].key
+    assert report.command == "python -m bench.gpu --dry"
+    assert plain(["sleep", "30"], 0.2) == 124
