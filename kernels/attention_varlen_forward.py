@@ -95,8 +95,9 @@ def tile_config(
         config = replace(config, edge_stages=2)
     if arch >= 100 and head_dim != 80:  # whose masks take registers too: with stages for them it spills
         config = replace(config, edge_stages=config.stages)
-    if is_short and block_d <= 128:
-        config = replace(config, block_m=64, warps=4)
+    if is_short and block_d <= 128:  # without wgmma the masks of several sequences in a tile want more registers
+        narrow = {} if arch == 90 else {"block_n": 32, "warps": 4 if block_d <= 64 else 8}
+        config = replace(config, **{"block_m": 64, "warps": 4, **narrow})
     if rotates_on_load:  # four loads for each tile of keys: a pipeline of them does not fit in shared memory
         config = Config(64, 32, 4, 1, 1)
     return config
