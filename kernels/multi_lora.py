@@ -165,11 +165,17 @@ def launch_shrink(x: torch.Tensor, a: torch.Tensor, rank: int, lora_ids: torch.T
     rows, columns = out.shape
     if rows == 0:
         return
-    block = power_of_2(columns, 16)
-    block_rows = 64 if block <= 128 and x.dtype != torch.float32 else 16
+    block_rows, constants = _shrink_tile(columns, x.dtype)
     numbers = (x.shape[1], rank, x.stride(0), a.stride(0), out.stride(0))
-    constants = (columns, block, block_rows, BLOCK_IN)
-    SHRINK((divided_up(rows, block_rows),), (x, a, lora_ids, out), (rows,), numbers, constants, num_warps=4)
+    SHRINK((divided_up(rows, block_rows),), (x, a, lora_ids, out), (rows,), numbers, constants, 4)
+
+
+@functools.cache
+def _shrink_tile(columns: int, dtype: torch.dtype) -> tuple[int, tuple[int, int, int, int]]:
+    """Rows of a program's tile, and the kernel's constants."""
+    block = power_of_2(columns, 16)
+    block_rows = 64 if block <= 128 and dtype != torch.float32 else 16
+    return block_rows, (columns, block, block_rows, BLOCK_IN)
 
 
 MULTI_LORA = Launcher(_multi_lora_kernel)
