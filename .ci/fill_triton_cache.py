@@ -23,6 +23,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from kernel_launches import CASES
+
 from bench.gpu import host_time
 from bench.models.random_checkpoints import write_bert_base, write_v3
 from longspan import Encoder
@@ -62,8 +64,6 @@ def main() -> int:
         return 2
     host_time.fake_device()
     started, failed, done = time.monotonic(), 0, 0
-    from kernel_launches import CASES
-
     work = [
         ("BERT base", lambda: passes(write_bert_base, False)),
         ("v3", lambda: passes(write_v3, False)),
