@@ -203,9 +203,9 @@ def attention_cases() -> list[Case]:
                 ("alibi", {"slopes": slopes}),
                 ("window", {"window_left": 64, "window_right": 64}),
                 ("causal", {"window_right": 0}),
-                ("table", {"bias_table": table}),
             )
         ),
+        listed("table", 64, bias_table=table),
         attention("alibi, short", 64, slopes=slopes, offsets=short),
         attention("table", 64, bias_table=table),
         attention("interleaved on load", 64, offsets=short, interleaved=True, **rope_tables(16)),
