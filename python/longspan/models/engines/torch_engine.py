@@ -26,7 +26,7 @@ from longspan.models.engines.engine import Batch, Fetch, OpsEngine, Pass
 from longspan.models.engines.torch_copies import copies_for
 from longspan.models.engines.torch_graphs import CudaRecorder, Graphs, Recorder
 from longspan.models.engines.torch_merged import merged_weights
-from longspan.models.engines.torch_streams import numbered
+from longspan.models.engines.torch_streams import numbered, settle
 from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import AttentionOptions, EncoderWeights, Experts, Norm, Product
 from longspan.models.spec import ModelSpec, NormKind
@@ -66,7 +66,6 @@ class TorchEngine(OpsEngine):
         self._merged: Final = merged_weights(self.device)
         # Of the pass that a thread has begun last: what its launches are of, and they themselves.
         self._last_pass: tuple[tuple[object, ...] | None, dict[Hashable, list[Callable[[], object]]]] = (None, {})
-        self._wide: dict[tuple[int, int], tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]] = {}
         self._room = 0  # columns behind each row of activations that products read, for their adapters
         if recorder is None and self.device.type == "cuda":
             recorder = CudaRecorder(self.device)
@@ -99,6 +98,7 @@ class TorchEngine(OpsEngine):
         a, b = self._upload(lora_a * np.float32(scaling), self._type), self._upload(lora_b, self._type)
         lora = DenseLora(a, b, self._upload(np.ones(len(lora_a), np.float32)))
         lora.fold(base)
+        settle(self.device)
         self._room = max(self._room, lora.added)
         return lora
 
@@ -133,13 +133,21 @@ class TorchEngine(OpsEngine):
                 if fetch is not None:
                     return fetch
             batch, selection = self._placed(batch, selection, self._copies.send(_all_arrays(batch, selection)))
-            return self._copies.fetch(work.run(batch, selection, workspace)[: selection.num_results])
+            return self._copies.fetch(self._run(work, batch, selection, workspace)[: selection.num_results])
+
+    def _run(self, work: Pass, batch: PackedBatch, selection: Selection, workspace: Workspace) -> torch.Tensor:
+        """The pass; nothing of it is kept that would hold its memory."""
+        try:
+            result: torch.Tensor = work.run(batch, selection, workspace)
+            return result
+        finally:
+            self._last_pass = None, {}
 
     def _replay(self, graphs: Graphs, work: Pass, batch: PackedBatch, selection: Selection) -> Fetch | None:
         """`start` of a batch that was filled up, as a graph."""
 
         def launch(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-            return work.run(*self._placed(batch, selection, tensors), Workspace(self.empty))
+            return self._run(work, *self._placed(batch, selection, tensors), Workspace(self.empty))
 
         kind = type(batch), batch.tile_rows, batch.groups_rows, *_arrays(batch), *_arrays(selection)
         tokens, rows = len(batch.ids), len(batch.cu_seqlens) - 1
@@ -255,16 +263,16 @@ class TorchEngine(OpsEngine):
         )
 
     def _widened(self, x: torch.Tensor, added: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """See `dense_linear`; None for rows that `take` did not give. All layers have the same ones, which are kept."""
-        kept = self._wide.get((id(x), added))
-        if kept is not None and kept[0] is x:
-            return kept[1]
+        """See `dense_linear`; None for rows that `take` did not give. All layers have the same ones: what is found is
+        kept with the tensor, and goes with it."""
+        kept = getattr(x, "_longspan_wide", None)
+        if kept is not None and kept[0] == added:
+            found: tuple[torch.Tensor, torch.Tensor] = kept[1]
+            return found
         if x.stride(0) != x.shape[1] + self._room or added > self._room:
             return None
-        if len(self._wide) > 32:  # of workspaces that are no more, or of other sizes
-            self._wide = {}
         found = widened(x, added)
-        self._wide[id(x), added] = x, found
+        x._longspan_wide = added, found
         return found
 
     def norm(

@@ -14,6 +14,7 @@ from typing import Final
 import torch
 
 from longspan.models.engines.engine import Pass
+from longspan.models.engines.torch_streams import settle
 from longspan.models.parts import EncoderWeights, LayerWeights, Product
 
 SHARE: Final = 8  # an eighth of the device's memory
@@ -51,7 +52,8 @@ class MergedWeights:
             if size > self._room:
                 return None
             self._room -= size
-            self._weights[adapter] = _with_products(weights, lambda product: _merge(product, adapter))
+            self._weights[adapter] = merged = _with_products(weights, lambda product: _merge(product, adapter))
+            settle(merged.layers[0].qkv.weight.weight.device)  # type: ignore[attr-defined]
         return self._weights[adapter]
 
 

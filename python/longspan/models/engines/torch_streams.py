@@ -33,6 +33,12 @@ def numbered(device: torch.device) -> torch.device:
     return device
 
 
+def settle(device: torch.device) -> None:
+    """Wait for what this thread has launched there: weights are made on one stream and read on any."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+
+
 def streams_of(device: torch.device) -> Streams:
     """Those of a device, made when first asked for."""
     device = numbered(device)
