@@ -206,12 +206,17 @@ def growth(folder: Path, dim: int, values: int, pairs: int) -> dict[str, list[Co
 
 
 def plot(costs: dict[str, list[Cost]]) -> str:
-    """Time a step over what it should grow with; a level line is linear."""
+    """Processor time of a step by values and by pairs, each beside the straight line that fits best."""
     panels = {}
     for name, found in costs.items():
-        points = [(float(getattr(c, name)), 1e3 * c.step_cpu_seconds / c.gathered_gb) for c in found]
-        panels[f"by {name}"] = [Line("ms a GB", points)]
-    return line_chart(panels, x_label="values or pairs", y_label="processor ms of a step a GB of rows gathered")
+        x = np.array([getattr(cost, name) for cost in found], np.float64)
+        y = np.array([cost.step_cpu_seconds for cost in found])
+        straight = np.polyval(np.polyfit(x, y, 1), x)
+        panels[f"by {name}"] = [
+            Line("measured", list(zip(x.tolist(), y.tolist()))),
+            Line("straight", list(zip(x.tolist(), straight.tolist()))),
+        ]
+    return line_chart(panels, x_label="values or pairs", y_label="processor s a step")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
