@@ -7,6 +7,7 @@ only in that instruction set's own namespace. Run after a build; reads the objec
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +18,11 @@ WEAK = set("WVu")
 
 def leaks(object_file: Path, isa: str) -> list[str]:
     """The weak symbols that `object_file` defines outside namespace longspan::<isa>."""
-    listing = subprocess.run(["nm", "-C", "--defined-only", object_file], check=True, capture_output=True, text=True)
+    is_cross = isa.startswith("neon") and platform.machine() not in ("aarch64", "arm64")
+    nm = "aarch64-linux-gnu-nm" if is_cross else "nm"
+    listing = subprocess.run([nm, "-C", "--defined-only", object_file], check=True, capture_output=True, text=True)
     symbols = [line.split(maxsplit=2)[1:] for line in listing.stdout.splitlines()]
-    return [
-        name
-        for kind, name in symbols
-        # DW.ref: an address that exceptions need, no code.
-        if kind in WEAK and f"longspan::{isa}::" not in name and not name.startswith("DW.ref.")
-    ]
+    return [name for kind, name in symbols if kind in WEAK and f"longspan::{isa}::" not in name]
 
 
 def main() -> int:

@@ -69,6 +69,13 @@ namespace avx512_bf16 {
 AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16;
 }
 
+namespace neon {
+AttentionFn attention_varlen, attention_varlen_bf16;
+}
+namespace neon_i8mm {
+AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16;
+}
+
 // Whether the level in force reads q, k and v in bf16 as they are; others widen them first.
 bool attention_reads_bf16();
 

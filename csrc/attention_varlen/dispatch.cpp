@@ -16,6 +16,9 @@ constexpr Variant<AttentionFn> kVariants[] = {
     {Isa::avx512, avx512::attention_varlen},
     {Isa::avx2, avx2::attention_varlen},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, neon::attention_varlen},
+#endif
     {Isa::portable, portable::attention_varlen}};
 
 constexpr Variant<AttentionFn> kBf16Variants[] = {
@@ -24,12 +27,19 @@ constexpr Variant<AttentionFn> kBf16Variants[] = {
     {Isa::avx512, avx512::attention_varlen_bf16},
     {Isa::avx2, avx2::attention_varlen_bf16},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon_i8mm, neon_i8mm::attention_varlen_bf16},
+    {Isa::neon, neon::attention_varlen_bf16},
+#endif
     {Isa::portable, portable::attention_varlen_bf16}};
 
 // What reads bf16 as it is; null: nothing does.
 constexpr Variant<AttentionFn> kStoredBf16Variants[] = {
 #if LONGSPAN_X86
     {Isa::avx512_bf16, avx512_bf16::attention_varlen_stored_bf16},
+#endif
+#if LONGSPAN_ARM64
+    {Isa::neon_i8mm, neon_i8mm::attention_varlen_stored_bf16},
 #endif
     {Isa::portable, nullptr}};
 

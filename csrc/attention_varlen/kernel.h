@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "attention_varlen/attention_varlen.h"
 #include "core/parallel.h"

@@ -37,6 +37,11 @@ struct Floats {
         }
     }
     static F32 multiply_add(F32 a, F32 b, F32 sum) { return fma(a, b, sum); }
+    // The same with lane kLane of a, where the instruction set has such products.
+    template <int kLane, class Lanes>
+    static F32 multiply_add_lane(Lanes a, Lanes b, F32 sum) {
+        return add_by_lane<kLane>(sum, a, b);
+    }
 };
 
 // Units are floats rounded to bf16: the numbers that pairs of bf16 would hold, for instruction sets without such.

@@ -14,10 +14,66 @@ template <int kRows, int kVectors>
     }
 }
 
-// sums[row][query] += a[row * row_stride + step * step_stride] * b[step][query], steps in ascending order.
+// How the values of a lie that an outer product takes: those of a row, or those of a step, beside each other.
+enum class Side { steps, rows };
+
+// Four steps at a time, from four lanes of a register for each row; moves a and b on, and returns the steps that are
+// left.
 template <class Kind, int kRows, int kVectors>
+[[gnu::always_inline]] inline int64_t add_lanes_of_rows(F32 (&sums)[kRows][kVectors], const float*& a,
+                                                        int64_t row_stride, int64_t steps, const float*& b) {
+    for (; steps >= 4; steps -= 4, a += 4) {
+        F32 values[kRows];
+#pragma GCC unroll 16
+        for (int row = 0; row < kRows; ++row) values[row] = F32::load(a + row * row_stride);
+        const auto step = [&]<int kLane>() {
+            F32 query[kVectors];
+            for (int i = 0; i < kVectors; ++i) query[i] = F32::load(b + i * F32::kLanes);
+#pragma GCC unroll 16
+            for (int row = 0; row < kRows; ++row) {
+                for (int i = 0; i < kVectors; ++i) {
+                    sums[row][i] = Kind::template multiply_add_lane<kLane>(values[row], query[i], sums[row][i]);
+                }
+            }
+            b += kVectors * F32::kLanes;
+        };
+        step.template operator()<0>();
+        step.template operator()<1>();
+        step.template operator()<2>();
+        step.template operator()<3>();
+    }
+    return steps;
+}
+
+// The rows of each step from the lanes of registers.
+template <class Kind, int kRows, int kVectors>
+[[gnu::always_inline]] inline void add_lanes_of_steps(F32 (&sums)[kRows][kVectors], const float* a, int64_t step_stride,
+                                                      int64_t steps, const float* b) {
+    for (int64_t step = 0; step < steps; ++step) {
+        F32 query[kVectors];
+        for (int i = 0; i < kVectors; ++i) query[i] = F32::load(b + i * F32::kLanes);
+        F32 values[kRows / 4];
+        for (int four = 0; four < kRows / 4; ++four) values[four] = F32::load(a + four * 4);
+        const auto add = [&]<int... kRow>(std::integer_sequence<int, kRow...>, int i) {
+            ((sums[kRow][i] = Kind::template multiply_add_lane<kRow % 4>(values[kRow / 4], query[i], sums[kRow][i])),
+             ...);
+        };
+        for (int i = 0; i < kVectors; ++i) add(std::make_integer_sequence<int, kRows>{}, i);
+        a += step_stride;
+        b += kVectors * F32::kLanes;
+    }
+}
+
+// sums[row][query] += a[row * row_stride + step * step_stride] * b[step][query], steps in ascending order; kSide says
+// which of the two strides is 1.
+template <class Kind, Side kSide, int kRows, int kVectors>
 [[gnu::always_inline]] inline void add_outer_products(F32 (&sums)[kRows][kVectors], const float* a, int64_t row_stride,
                                                       int64_t step_stride, int64_t steps, const float* b) {
+    if constexpr (F32::kHasLaneProducts && kSide == Side::steps) {
+        steps = add_lanes_of_rows<Kind>(sums, a, row_stride, steps, b);
+    } else if constexpr (F32::kHasLaneProducts && kRows % 4 == 0) {
+        return add_lanes_of_steps<Kind>(sums, a, step_stride, steps, b);
+    }
     for (int64_t step = 0; step < steps; ++step) {
         F32 query[kVectors];
         for (int i = 0; i < kVectors; ++i) query[i] = F32::load(b + i * F32::kLanes);
@@ -36,7 +92,7 @@ template <class Kind, int kRows, int kVectors>
 inline void score_rows(const float* queries, const float* keys, int64_t key_stride, int64_t units, float* scores) {
     F32 sums[kRows][kVectors];
     clear(sums);
-    add_outer_products<Kind, kRows, kVectors>(sums, keys, key_stride, 1, units, queries);
+    add_outer_products<Kind, Side::steps>(sums, keys, key_stride, 1, units, queries);
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
         for (int i = 0; i < kVectors; ++i) sums[row][i].store(scores + (row * kVectors + i) * F32::kLanes);
@@ -51,7 +107,7 @@ inline void mix_rows(const float* weights, const float* values, int64_t value_st
                      const float* shrink, float* outputs) {
     F32 sums[kRows][kVectors];
     clear(sums);
-    add_outer_products<Kind, kRows, kVectors>(sums, values, 1, value_stride, units, weights);
+    add_outer_products<Kind, Side::rows>(sums, values, 1, value_stride, units, weights);
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
         for (int i = 0; i < kVectors; ++i) {
@@ -74,9 +130,10 @@ template <int kMost, class Body>
 }
 
 // Rows at a time. With AVX-512's 32 registers 8 * 3 sums, the queries and a broadcast stay in registers, with 16 of
-// them 4 * 3; and there are always 8 sums or more, which two fused multiply-adds per cycle need.
+// them 4 * 3; and there are always 8 sums or more, which two fused multiply-adds per cycle need. NEON's 32 hold 8 * 2
+// sums, the queries and four steps of 8 rows.
 template <int kVectors>
-constexpr int kRowsPerStep = (F32::kLanes == 16 ? 8 : 4) * (kVectors == 1 ? 2 : 1);
+constexpr int kRowsPerStep = F32::kHasLaneProducts ? 8 : (F32::kLanes == 16 ? 8 : 4) * (kVectors == 1 ? 2 : 1);
 
 // scores (keys, kVectors * lanes) from queries (units of head_dim, kVectors * lanes) and key rows.
 template <class Kind, int kVectors>

@@ -26,6 +26,9 @@ BinarizeFn binarize;
 namespace avx512 {
 BinarizeFn binarize;
 }
+namespace neon {
+BinarizeFn binarize;
+}
 
 // Throws std::invalid_argument on shapes that do not fit, a NaN in x (naming the first), or one in thresholds.
 void binarize(const BinarizeArgs& args);

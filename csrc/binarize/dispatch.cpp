@@ -15,6 +15,9 @@ constexpr Variant<BinarizeFn> kVariants[] = {
     {Isa::avx512, avx512::binarize},
     {Isa::avx2, avx2::binarize},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, neon::binarize},
+#endif
     {Isa::portable, portable::binarize}};
 
 // About 10 us of work: less is not worth waking a thread for.

@@ -93,6 +93,9 @@ CpuFeatures machine_features() {
     found.has_slow_bf16 = cpuid(0, 0).ebx == kGenu;
     found.amx =
         has_bits(states, kTileState) && has_bits(extended.edx, kTile | kTileInt8 | kTileBf16) && ask_for_tiles();
+#ifdef LONGSPAN_PLAYS_TILES
+    found.amx = found.avx512_bf16;
+#endif
     return found;
 }
 #elif LONGSPAN_ARM64 && defined(__linux__)

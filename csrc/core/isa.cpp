@@ -39,6 +39,8 @@ bool has(Isa isa) {
             return features.neon_dotprod;
         case Isa::neon_i8mm:
             return features.neon_i8mm;
+        case Isa::amx_emulated:
+            return true;
     }
     return false;
 }
@@ -83,7 +85,8 @@ Isa from_environment() {
 std::vector<Isa> available_isas() {
     std::vector<Isa> isas;
     for (size_t i = 0; i < kIsaLevels.size(); ++i) {
-        if (is_available(static_cast<Isa>(i))) isas.push_back(static_cast<Isa>(i));
+        const Isa isa = static_cast<Isa>(i);
+        if (is_available(isa) && isa != Isa::amx_emulated) isas.push_back(isa);
     }
     return isas;
 }

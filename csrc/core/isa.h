@@ -30,14 +30,28 @@ namespace longspan {
 //   neon          what every 64-bit Arm has
 //   neon_dotprod  and SDOT, UDOT (Neoverse N1, Apple M1)
 //   neon_i8mm     and I8MM and BF16 (Neoverse V1 and N2, Apple M2)
-enum class Isa { portable, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, amx, neon, neon_dotprod, neon_i8mm };
+//   amx_emulated  AMX's kernels with tiles that plain C++ plays: for tests, on any machine, where it is asked for by
+//   name
+enum class Isa {
+    portable,
+    avx2,
+    avx_vnni,
+    avx512,
+    avx512_vnni,
+    avx512_bf16,
+    amx,
+    neon,
+    neon_dotprod,
+    neon_i8mm,
+    amx_emulated
+};
 
 struct IsaLevel {
     std::string_view name;
     Isa base;  // the level that it adds to
 };
 
-inline constexpr std::array<IsaLevel, 10> kIsaLevels = {{{"portable", Isa::portable},
+inline constexpr std::array<IsaLevel, 11> kIsaLevels = {{{"portable", Isa::portable},
                                                          {"avx2", Isa::portable},
                                                          {"avx_vnni", Isa::avx2},
                                                          {"avx512", Isa::avx2},
@@ -46,7 +60,8 @@ inline constexpr std::array<IsaLevel, 10> kIsaLevels = {{{"portable", Isa::porta
                                                          {"amx", Isa::avx512_bf16},
                                                          {"neon", Isa::portable},
                                                          {"neon_dotprod", Isa::neon},
-                                                         {"neon_i8mm", Isa::neon_dotprod}}};
+                                                         {"neon_i8mm", Isa::neon_dotprod},
+                                                         {"amx_emulated", Isa::portable}}};
 
 constexpr const IsaLevel& level_of(Isa isa) {
     return kIsaLevels[static_cast<size_t>(isa)];

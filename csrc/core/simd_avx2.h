@@ -15,6 +15,7 @@ namespace longspan::LONGSPAN_ISA {
 
 struct F32 {
     static constexpr int64_t kLanes = 8;
+    static constexpr bool kHasLaneProducts = false;  // simd_neon.h
     __m256 v;
 
     static F32 zero() { return {_mm256_setzero_ps()}; }

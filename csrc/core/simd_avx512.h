@@ -15,6 +15,7 @@ namespace longspan::LONGSPAN_ISA {
 
 struct F32 {
     static constexpr int64_t kLanes = 16;
+    static constexpr bool kHasLaneProducts = false;  // simd_neon.h
     __m512 v;
 
     static F32 zero() { return {_mm512_setzero_ps()}; }

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <cstring>
 
+#ifndef LONGSPAN_ISA
 #define LONGSPAN_ISA portable
+#endif
 
-namespace longspan::portable {
+namespace longspan::LONGSPAN_ISA {
 
 // Four floats, with arithmetic lane by lane. GCC and Clang keep their own vector type in one register; an array they
 // take apart where it pays least.
@@ -35,6 +37,7 @@ inline Quad choose_less(Quad a, Quad b, Quad yes, Quad no) {
 
 struct F32 {
     static constexpr int64_t kLanes = 4;
+    static constexpr bool kHasLaneProducts = false;  // simd_neon.h
     Quad v;
 
     static F32 zero() { return all(0.0f); }
@@ -129,6 +132,6 @@ inline float max_lane(F32 a) {
     return swapped.v[0] > swapped.v[1] ? swapped.v[0] : swapped.v[1];
 }
 
-}  // namespace longspan::portable
+}  // namespace longspan::LONGSPAN_ISA
 
 #include "core/simd_math.h"

@@ -27,6 +27,9 @@ constexpr HammingVariant kVariants[] = {
     {Isa::avx512, avx512::hamming, avx512::hamming_scan, avx2::hamming_tables, avx2::hamming_scan_tables},
     {Isa::avx2, avx2::hamming, avx2::hamming_scan, avx2::hamming_tables, avx2::hamming_scan_tables},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, neon::hamming, neon::hamming_scan},
+#endif
     {Isa::portable, portable::hamming, portable::hamming_scan}};
 
 // With fewer queries, laying out the codes costs more than the tables save.

@@ -71,6 +71,10 @@ namespace avx512_vnni {
 HammingFn hamming;
 HammingScanFn hamming_scan;
 }  // namespace avx512_vnni
+namespace neon {
+HammingFn hamming;
+HammingScanFn hamming_scan;
+}  // namespace neon
 
 // Throws std::invalid_argument on shapes that do not fit.
 void hamming(const MatrixView<const uint8_t>& queries, const MatrixView<const uint8_t>& codes,

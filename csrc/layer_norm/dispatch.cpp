@@ -13,6 +13,9 @@ constexpr Variant<LayerNormFn> kVariants[] = {
     {Isa::avx512, avx512::layer_norm},
     {Isa::avx2, avx2::layer_norm},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, neon::layer_norm},
+#endif
     {Isa::portable, portable::layer_norm}};
 
 // About 10 us of work: less is not worth waking a thread for.

@@ -34,6 +34,9 @@ LayerNormFn layer_norm;
 namespace avx512 {
 LayerNormFn layer_norm;
 }
+namespace neon {
+LayerNormFn layer_norm;
+}
 
 // Throws std::invalid_argument on shapes that do not fit.
 void layer_norm(const LayerNormArgs& args);

@@ -22,7 +22,8 @@ public:
             if (id < 0) continue;
             const float* values = lora.shrunk.row(first_row_ + r) + id * lora.rank;
             for (int64_t j = 0; j < lora.rank; j += kChunk) {
-                Kind::stage(values + j, at_most(lora.rank - j, kChunk), staged + (j / kChunk * rows_ + r) * kStride);
+                stage_words<Kind>(values + j, at_most(lora.rank - j, kChunk),
+                                  staged + (j / kChunk * rows_ + r) * kStride);
             }
         }
     }

@@ -109,7 +109,7 @@ Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const Pan
 // are, or hold what nobody reads. Runs of rows whose adapters' columns lie in the same panels of A go together.
 void shrink(const LinearArgs& args, const PackedLora& lora, const LinearVariant& variant, int64_t first_row,
             int64_t last_row) {
-    const int64_t columns = lora.a().order().columns;
+    const int64_t columns = lora.a().order().panel.columns;
     LinearArgs to_shrunk{args.x, args.staged, lora.a().view(), Activation::none, {}, {}, {}, {}, {}, {}};
     const auto& shrunk = args.lora.shrunk;
     to_shrunk.out = {const_cast<float*>(shrunk.data), shrunk.rows, shrunk.cols, shrunk.row_stride};
@@ -191,7 +191,8 @@ int64_t reserve(Word* memory, int64_t used, int64_t rows, const Layer& layer, Li
         used += divide_up(count, kLine) * kLine;
         return taken;
     };
-    Word* words = take(rows * blocks * PanelShape::kStride);
+    const int64_t behind = layer.variant.panel.step == PanelShape::kTileStep ? kRowsBehind : 0;
+    Word* words = take((rows * blocks + behind) * PanelShape::kStride);
     Word* scales = take(rows);
     args.staged = {words, rows, reinterpret_cast<float*>(scales), reinterpret_cast<int32_t*>(take(rows))};
     if (layer.lora == nullptr) return used;
@@ -402,7 +403,7 @@ void multi_lora(const MatrixView<const float>& x, const RowAdapters& adapters, c
     }
     if (x.rows == 0) return;
     // A layer without inputs, whose own sums are zeros.
-    const std::vector<float> bias(static_cast<size_t>(order.num_panels() * order.columns), 0.0f);
+    const std::vector<float> bias(static_cast<size_t>(order.num_panels() * order.panel.columns), 0.0f);
     PackedView nothing;
     nothing.bias = bias.data();
     nothing.num_panels = order.num_panels();

@@ -52,7 +52,8 @@ class ToStaged {
 public:
     ToStaged(const LinearArgs& args, int64_t column) {
         constexpr int64_t kBlock = kDepth<Kind> * values_per_word(Kind::kDtype);
-        words_ = args.next.words + column / kBlock * args.next.rows * kStride + words_of(column % kBlock);
+        first_ = words_of(column % kBlock);
+        words_ = args.next.words + column / kBlock * args.next.rows * kStride + first_;
         left_ = args.weights.out_features - column;
     }
 
@@ -76,9 +77,15 @@ private:
         for (int64_t i = left_; i < kCount; ++i) values[i] = 0.0f;
         alignas(64) Word staged[words_of(kCount) + kLanes];  // some kinds write whole registers
         Kind::stage(values, kCount, staged);
-        std::memcpy(words_ + row * kStride, staged, words_of(kCount) * sizeof(Word));
+        Word* const to = words_ + row * kStride;
+        std::memcpy(to, staged, words_of(kCount) * sizeof(Word));
+        if constexpr (Kind::kPanel.step > words_of(kCount)) {  // up to a whole step behind the last output
+            if (left_ > kCount) return;
+            for (int64_t i = words_of(kCount); (first_ + i) % Kind::kPanel.step != 0; ++i) to[i] = 0;
+        }
     }
 
+    int64_t first_;  // of the K block's words
     Word* words_;
     int64_t left_;  // columns from the first on that are the next product's
 };

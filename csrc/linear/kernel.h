@@ -34,11 +34,15 @@ inline void unroll(Body&& body) {
 #include "linear/kinds.h"
 
 #include "linear/epilogue.h"
+#include "linear/words_at_once.h"
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
-constexpr int64_t kTileRows = kF32.tile_rows, kTileWords = kTileRows * kColumns;
+template <class Kind>
+constexpr int64_t kTileRows = Kind::kPanel.tile_rows;
+template <class Kind>
+constexpr int64_t kTileWords = kTileRows<Kind> * kColumns;
 
 constexpr int64_t divide_up(int64_t value, int64_t by) {
     return (value + by - 1) / by;
@@ -74,22 +78,25 @@ template <class Kind, int kRows, int kPanels, bool kExtended = false>
 void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64_t depth, Ahead ahead,
               const Tiles& tiles, const Extension* more) {
     using Sum = typename Kind::Sum;
-    Sum sums[kPanels][kRows][2];
-    unroll<kPanels * kRows>([&](auto i) {
-        sums[i / kRows][i % kRows][0] = Sum::zero();
-        sums[i / kRows][i % kRows][1] = Sum::zero();
+    constexpr int kSumRows = kRowsOfSums<Kind, kRows>;
+    Sum sums[kPanels][kSumRows][2];
+    unroll<kPanels * kSumRows>([&](auto i) {
+        sums[i / kSumRows][i % kSumRows][0] = Sum::zero();
+        sums[i / kSumRows][i % kSumRows][1] = Sum::zero();
     });
-    const auto step = [&](int64_t k) {
-        unroll<kPanels * Kind::kParts>([&](auto i) {
-            constexpr int p = i / Kind::kParts, kPart = i % Kind::kParts;
-            const auto low = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns);
-            const auto high = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns + kLanes);
-            unroll<kRows>([&](auto r) {
-                const auto x = Kind::broadcast(staged[r * kStride + k * Kind::kParts + kPart]);
-                sums[p][r][0] = Kind::add(sums[p][r][0], x, low);
-                sums[p][r][1] = Kind::add(sums[p][r][1], x, high);
+    [[maybe_unused]] const auto step = [&]([[maybe_unused]] int64_t k) {
+        if constexpr (!kTakesWords<Kind>) {
+            unroll<kPanels * Kind::kParts>([&](auto i) {
+                constexpr int p = i / Kind::kParts, kPart = i % Kind::kParts;
+                const auto low = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns);
+                const auto high = Kind::template load<kPart>(panel + p * panel_stride + k * kColumns + kLanes);
+                unroll<kRows>([&](auto r) {
+                    const auto x = Kind::broadcast(staged[r * kStride + k * Kind::kParts + kPart]);
+                    sums[p][r][0] = Kind::add(sums[p][r][0], x, low);
+                    sums[p][r][1] = Kind::add(sums[p][r][1], x, high);
+                });
             });
-        });
+        }
     };
     const auto each_sum = [&](auto&& body) {
         unroll<kPanels * kRows * 2>([&](auto i) {
@@ -104,13 +111,27 @@ void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64
             for (int64_t line = 0; line < ahead.lines; ++line, ahead.piece += kLineWords) {
                 __builtin_prefetch(ahead.piece, 0, 2);
             }
-            for (int64_t i = 0; i < kSteps; ++i) step(k + i);
+            if constexpr (kTakesWords<Kind> || F32::kHasLaneProducts) {
+                add_words<Kind, kRows, kPanels, kSteps>(staged + k * Kind::kParts, panel + k * kColumns, panel_stride,
+                                                        sums);
+            } else {
+                for (int64_t i = 0; i < kSteps; ++i) step(k + i);
+            }
         }
-        for (; k < depth; ++k) step(k);
+        if constexpr (kTakesWords<Kind>) {
+            if (k < depth) {
+                add_words<Kind, kRows, kPanels, kSteps / 2>(staged + k * Kind::kParts, panel + k * kColumns,
+                                                            panel_stride, sums);
+            }
+        } else {
+            for (; k < depth; ++k) step(k);
+        }
+        settle<Kind, kRows>(sums);
         if (round == 0 && tiles.continues) {
             each_sum([](Sum& sum, const auto* at) { sum = Sum::load(at) + sum; });
         }
         if constexpr (kExtended) {
+            if (round == 0) unsettle<Kind, kRows>(sums);
             staged = more->staged;
             panel = more->panel;
             depth = more->depth;
@@ -121,11 +142,35 @@ void multiply(const Word* staged, const Word* panel, int64_t panel_stride, int64
 
 using MultiplyFn = void(const Word*, const Word*, int64_t, int64_t, Ahead, const Tiles&, const Extension*);
 
-// How many panels a strip of so many rows takes at once.
+// How many panels a strip of so many rows takes at once; pairs of rows are made once for two of them.
+template <class Kind>
 constexpr int64_t panels_at_once(int64_t rows) {
+    if (kIsPaired<Kind>) return 2;
+    if (kHasTiles<Kind>) return 1;
     return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 constexpr int64_t kMostPanelsAtOnce = 4;
+
+}  // namespace
+}  // namespace longspan::LONGSPAN_ISA
+
+#ifdef LONGSPAN_HAS_TILES
+#include "linear/tiles.h"
+#endif
+
+namespace longspan::LONGSPAN_ISA {
+namespace {
+
+// What multiplies so many rows.
+template <class Kind, int kRows, int kPanels, bool kExtended>
+constexpr MultiplyFn* multiply_of() {
+#ifdef LONGSPAN_HAS_TILES
+    if constexpr (kHasTiles<Kind> && (Kind::kDtype != Dtype::i8 || kRows > kFewRows))
+        return multiply_tiles<Kind, kRows>;
+#endif
+    if constexpr (!kHasTiles<Kind> || Kind::kDtype == Dtype::i8) return multiply<Kind, kRows, kPanels, kExtended>;
+    return nullptr;
+}
 
 template <class Kind, int... kIndex>
 constexpr auto table_of(std::integer_sequence<int, kIndex...>) {
@@ -134,12 +179,12 @@ constexpr auto table_of(std::integer_sequence<int, kIndex...>) {
         MultiplyFn* one[sizeof...(kIndex)];
         MultiplyFn* extended[sizeof...(kIndex)];
     };
-    return Table{{multiply<Kind, kIndex + 1, panels_at_once(kIndex + 1)>...},
-                 {multiply<Kind, kIndex + 1, 1>...},
-                 {multiply<Kind, kIndex + 1, 1, true>...}};
+    return Table{{multiply_of<Kind, kIndex + 1, panels_at_once<Kind>(kIndex + 1), false>()...},
+                 {multiply_of<Kind, kIndex + 1, 1, false>()...},
+                 {multiply_of<Kind, kIndex + 1, 1, true>()...}};
 }
 template <class Kind>
-constexpr auto kMultiply = table_of<Kind>(std::make_integer_sequence<int, kTileRows>{});
+constexpr auto kMultiply = table_of<Kind>(std::make_integer_sequence<int, kTileRows<Kind>>{});
 
 }  // namespace
 }  // namespace longspan::LONGSPAN_ISA
@@ -184,18 +229,20 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t rows = block.last_row - block.first_row;
     const int64_t panels = block.last_panel - block.first_panel;
     const int64_t num_words = args.weights.num_words;
-    const int64_t at_once = panels_at_once(rows);
-    const int64_t strips = divide_up(rows, kTileRows), lines = divide_up(kLinesPerPiece * at_once, strips);
+    const int64_t at_once = panels_at_once<Kind>(rows);
+    const int64_t strips = divide_up(rows, kTileRows<Kind>), lines = divide_up(kLinesPerPiece * at_once, strips);
     // With a single K block the sums need not outlive their strip.
     const bool keeps_sums = num_words > kDepth<Kind>;
-    const int64_t tile_rows = keeps_sums ? rows : at_most(rows, kTileRows);
+    const int64_t tile_rows = keeps_sums ? rows : at_most(rows, kTileRows<Kind>);
     const int64_t kept_panels = keeps_sums ? panels : at_most(panels, kMostPanelsAtOnce);
     const bool has_lora = args.lora.segments != nullptr;
     const int64_t words = kept_panels * tile_rows * kColumns;
-    const int64_t lora_words = has_lora ? kTileWords + OwnAdapters<Expand>::words(args.lora, rows) : 0;
+    const int64_t staged_rows = rows + (kHasTiles<Expand> ? kRowsBehind : 0);
+    const int64_t lora_words = has_lora ? kTileWords<Kind> + OwnAdapters<Expand>::words(args.lora, staged_rows) : 0;
     auto* sums = static_cast<Word*>(thread_scratch((words + lora_words) * int64_t{sizeof(Word)}));
     Word* const own_sums = sums + words;
-    OwnAdapters<Expand> own(args.lora, block, own_sums + (has_lora ? kTileWords : 0));
+    OwnAdapters<Expand> own(args.lora, block, own_sums + (has_lora ? kTileWords<Kind> : 0));
+    static_assert(kTileRows<Kind> <= kTileRows<Expand>);
     const Word* staged = args.staged.words + block.first_row * kStride;
     FinishFn* const finish = finish_of_kind<Kind>(args);
 

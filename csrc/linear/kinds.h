@@ -15,6 +15,16 @@ static_assert(kColumns == 2 * kLanes);
 template <class Kind>
 constexpr int64_t kDepth = Kind::kPanel.depth();
 
+// A kind that multiplies by AMX's tiles (tiles.h); int8's few rows excepted.
+template <class Kind>
+constexpr bool kHasTiles = Kind::kPanel.step == PanelShape::kTileStep;
+// A kind whose sums take several words at once (words_at_once.h).
+template <class Kind>
+constexpr bool kTakesWords = Kind::kPanel.step > 1 && !kHasTiles<Kind>;
+// The same, of pairs of rows and pairs of columns.
+template <class Kind>
+constexpr bool kIsPaired = Kind::kPanel.side > 1;
+
 constexpr int64_t at_most(int64_t value, int64_t limit) {
     return value < limit ? value : limit;
 }
@@ -62,6 +72,7 @@ struct FloatKind {
         return F32::load(reinterpret_cast<const float*>(p));
     }
     static F32 broadcast(Word x) { return F32::all(float_of(x)); }
+    static F32 lanes(const Word* x) { return F32::load(reinterpret_cast<const float*>(x)); }
     static F32 add(F32 sum, F32 x, F32 w) { return fma(x, w, sum); }
     static void stage(const float* x, int64_t count, Word* staged) {
         std::memcpy(staged, x, static_cast<size_t>(count) * sizeof(float));
@@ -72,6 +83,7 @@ struct FloatKind {
 template <class Product, bool kIsWide = Product::kParts == 2>
 struct Bf16Operands : Product {
     static F32 broadcast(Word x) { return F32::all(float_of(x)); }
+    static F32 lanes(const Word* x) { return F32::load(reinterpret_cast<const float*>(x)); }
     static F32 add(F32 sum, F32 x, F32 w) { return fma(x, w, sum); }
     static void stage(const float* x, int64_t count, Word* staged) {
         for (int64_t i = 0; i < count; ++i) {
@@ -123,15 +135,43 @@ struct AdaptedSums : ScaledSums {
     }
 };
 
+// What is taken off x before it is multiplied: 128 where the instruction set multiplies signed bytes alone.
+template <class Product>
+constexpr int32_t offset_of() {
+    if constexpr (requires { Product::kOffset; }) return Product::kOffset;
+    return 0;
+}
+// What the sums of bytes lie in: I32, or a type of the product's own.
+template <class Product>
+struct SumOf {
+    using Type = I32;
+};
+template <class Product>
+    requires requires { typename Product::OwnSum; }
+struct SumOf<Product> {
+    using Type = typename Product::OwnSum;
+};
+
 struct Int8Kind : Int8Product {
     static constexpr Dtype kDtype = Dtype::i8;
     static constexpr PanelShape kPanel = kI8;
-    using Sum = I32;
+    static constexpr int32_t kOffset = offset_of<Int8Product>();
+    using Sum = typename SumOf<Int8Product>::Type;
     using Stored = Word;
     using Values = ScaledSums;
     using Expand = Bf16Kind;
     static I32 broadcast(Word x) { return I32::all(x); }
+    static I32 lanes(const Word* x) { return I32::load(x); }
 };
+
+// Values of x to words, filled up with zeros to a whole step where a product takes so many.
+template <class Kind>
+inline void stage_words(const float* x, int64_t count, Word* staged) {
+    Kind::stage(x, count, staged);
+    if constexpr (kHasTiles<Kind>) {
+        for (int64_t i = words_for(Kind::kDtype, count); i % Kind::kPanel.step != 0; ++i) staged[i] = 0;
+    }
+}
 
 template <class Kind>
 constexpr bool kFitsShape = Kind::kParts == Kind::kPanel.parts && Kind::kPanel.columns == kColumns;

@@ -6,7 +6,7 @@
 #include "core/simd_portable.h"
 #include "linear/linear.h"
 
-namespace longspan::portable {
+namespace longspan::LONGSPAN_ISA {
 namespace {
 
 struct I32 {
@@ -40,6 +40,7 @@ inline F32 to_float(I32 a) {
     return out;
 }
 
+#ifndef LONGSPAN_PLAYS_TILES  // lanes_played.h
 // Pairs of bf16, widened to f32 as they are loaded: first the low half of each word, then the high one.
 struct Bf16Product {
     static constexpr int kParts = 2;
@@ -68,6 +69,7 @@ struct Int8Product {
         return x >> 8 * kPart & 0xffu;
     }
 };
+#endif
 
 // Lane i <-> lane i ^ kStep.
 template <int kStep>
@@ -84,4 +86,4 @@ inline void store_bytes(F32 a, uint8_t* to) {
 }
 
 }  // namespace
-}  // namespace longspan::portable
+}  // namespace longspan::LONGSPAN_ISA

@@ -50,15 +50,26 @@ struct PanelShape {
     int64_t columns;    // of W^T to a panel: two registers
     int64_t tile_rows;  // rows of x whose sums fit in the registers, beside a panel's two
     int64_t parts;      // registers that a register of words is widened to before it is multiplied
+    int64_t step = 1;   // words of a column that are multiplied together: there are a multiple of so many
+    int64_t side = 1;   // words of a column that lie side by side, before the next column's
 
+    static constexpr int64_t kTileStep = 16;         // `step` where AMX's tiles multiply (tiles.h)
     static constexpr int64_t kDepth = 256;           // the K block, in staged words of x
     static constexpr int64_t kStride = kDepth + 16;  // from one staged row to the next: no two share cache sets
     constexpr int64_t depth() const { return kDepth / parts; }  // the K block, in words of weights
+    constexpr int64_t words(Dtype dtype, int64_t values) const {
+        return (words_for(dtype, values) + step - 1) / step * step;
+    }
+    // Where in a panel a column's word is.
+    constexpr int64_t at(int64_t word, int64_t column) const {
+        return (word / side * columns + column) * side + word % side;
+    }
+    bool operator==(const PanelShape&) const = default;
 };
 
-// Packed weights as the kernels read them. Panel p is (num_words, columns) contiguous, at panels + p * num_words *
-// columns; its columns are u[p * columns ...], or for gated weights columns / 2 of the gate's half and then the same
-// ones of the other half. Columns past the end are zeros, and so are values past the last k.
+// Packed weights as the kernels read them. Panel p is (num_words, columns) contiguous (PanelShape::at), at panels + p *
+// num_words * columns; its columns are u[p * columns ...], or for gated weights columns / 2 of the gate's half and then
+// the same ones of the other half. Columns past the end are zeros, and so are values past the last k.
 struct PackedView {
     const Word* panels = nullptr;
     const float* bias = nullptr;    // (num_panels, columns), zeros where there is none
@@ -165,6 +176,39 @@ LinearFn linear_bf16, linear_i8;
 StageFn stage_bf16, stage_i8;
 SaturateFn saturate;
 }  // namespace avx512_bf16
+
+// Tiles of 16 rows: memory of staged rows has room for so many more, which are read and come to nothing.
+inline constexpr int64_t kRowsBehind = 31;
+namespace amx {
+inline constexpr PanelShape kF32{32, 14, 1}, kBf16{32, 32, 1, 16}, kI8{32, 32, 1, 16};
+LinearFn linear_bf16, linear_i8;
+StageFn stage_bf16, stage_i8;
+SaturateFn saturate;
+}  // namespace amx
+namespace amx_emulated {
+inline constexpr PanelShape kF32{8, 4, 1}, kBf16{8, 32, 1, 16}, kI8{8, 32, 1, 16};
+LinearFn linear_bf16, linear_i8;
+StageFn stage_bf16, stage_i8;
+SaturateFn saturate;
+}  // namespace amx_emulated
+namespace neon {
+inline constexpr PanelShape kF32{8, 8, 1}, kBf16{8, 8, 2}, kI8{8, 4, 2, 2};
+LinearFn linear_f32, linear_bf16, linear_i8;
+StageFn stage_f32, stage_bf16, stage_i8;
+SaturateFn saturate;
+}  // namespace neon
+namespace neon_dotprod {
+inline constexpr PanelShape kF32{8, 8, 1}, kBf16{8, 8, 2}, kI8{8, 8, 1};
+LinearFn linear_i8;
+StageFn stage_i8;
+SaturateFn saturate;
+}  // namespace neon_dotprod
+namespace neon_i8mm {
+inline constexpr PanelShape kF32{8, 4, 1}, kBf16{8, 4, 1, 2, 2}, kI8{8, 4, 1, 2, 2};
+LinearFn linear_bf16, linear_i8;
+StageFn stage_bf16, stage_i8;
+SaturateFn saturate;
+}  // namespace neon_i8mm
 
 class PackedLinear;
 class PackedLora;

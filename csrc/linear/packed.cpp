@@ -81,24 +81,32 @@ void load_run(const WeightRow& row, int64_t in_features, int64_t k, Dtype dtype,
     if (dtype == Dtype::i8 && count == kRotated) rotate_block(values);
 }
 
-// Words of one column, `stride` apart, of values that are divided by i8's scale.
-template <Dtype kDtype>
-void pack_words(const float* values, int64_t words, float scale, int64_t stride, Word* to) {
-    for (int64_t i = 0; i < words; ++i) to[i * stride] = word_of(kDtype, values + i * values_per_word(kDtype), scale);
-}
+// A panel that is being filled.
+struct Panel {
+    PanelShape shape;
+    Word* packed;
+
+    // Words of one column, from the word `first` on, of values that are divided by i8's scale.
+    template <Dtype kDtype>
+    void put(int64_t column, int64_t first, const float* values, int64_t words, float scale) const {
+        for (int64_t i = 0; i < words; ++i) {
+            packed[shape.at(first + i, column)] = word_of(kDtype, values + i * values_per_word(kDtype), scale);
+        }
+    }
+};
 
 // The panel of these rows, null where there is none: (words of in_features, rows).
 template <Dtype kDtype>
-void pack_panel(const std::vector<const WeightRow*>& rows, int64_t in_features, Word* panel) {
+void pack_panel(const std::vector<const WeightRow*>& rows, int64_t in_features, const Panel& panel) {
     const auto columns = static_cast<int64_t>(rows.size());
-    const int64_t depth = words_for(kDtype, in_features);
+    const int64_t depth = panel.shape.words(kDtype, in_features);
     for (int64_t k = 0; k < in_features; k += kRun) {
         const int64_t first = k / values_per_word(kDtype), words = std::min(words_for(kDtype, kRun), depth - first);
         for (int64_t column = 0; column < columns; ++column) {
             float values[kRun] = {};
             const WeightRow* row = rows[static_cast<size_t>(column)];
             if (row != nullptr) load_run(*row, in_features, k, kDtype, values);
-            pack_words<kDtype>(values, words, 1.0f, columns, panel + first * columns + column);
+            panel.put<kDtype>(column, first, values, words, 1.0f);
         }
     }
 }
@@ -112,10 +120,10 @@ float i8_scale(const float* values, int64_t count) {
 }
 
 // The same of i8, whose rows are needed whole before their scales are known; and the sums of their whole numbers.
-void pack_i8_panel(const std::vector<const WeightRow*>& rows, int64_t in_features, Word* panel, float* scales,
+void pack_i8_panel(const std::vector<const WeightRow*>& rows, int64_t in_features, const Panel& panel, float* scales,
                    int32_t* sums) {
     const auto columns = static_cast<int64_t>(rows.size());
-    const int64_t words = words_for(Dtype::i8, in_features), runs = divide_up(in_features, kRun);
+    const int64_t words = panel.shape.words(Dtype::i8, in_features), runs = divide_up(in_features, kRun);
     auto* values = static_cast<float*>(thread_scratch(runs * kRun * int64_t{sizeof(float)}));
     for (int64_t column = 0; column < columns; ++column) {
         std::fill_n(values, runs * kRun, 0.0f);
@@ -124,10 +132,10 @@ void pack_i8_panel(const std::vector<const WeightRow*>& rows, int64_t in_feature
             load_run(*row, in_features, k, Dtype::i8, values + k);
         }
         scales[column] = row == nullptr ? 1.0f : i8_scale(values, in_features);
-        pack_words<Dtype::i8>(values, words, scales[column], columns, panel + column);
+        panel.put<Dtype::i8>(column, 0, values, words, scales[column]);
         sums[column] = 0;
         for (int64_t i = 0; i < words; ++i) {
-            const Word word = panel[i * columns + column];
+            const Word word = panel.packed[panel.shape.at(i, column)];
             for (int shift = 0; shift < 32; shift += 8) sums[column] += static_cast<int8_t>(word >> shift & 0xffu);
         }
     }
@@ -152,30 +160,30 @@ Words allocate_words(int64_t count) {
 
 PanelOrder PanelOrder::of(Isa isa, Dtype dtype, Gate gate, int64_t rows) {
     const LinearVariant& variant = variant_for(dtype, isa);
-    return {variant.isa, dtype, gate, rows, variant.panel.columns};
+    return {variant.isa, dtype, gate, rows, variant.panel};
 }
 
 int64_t PanelOrder::num_panels() const {
-    return gate == Gate::none ? divide_up(rows, columns) : divide_up(rows / 2, columns / 2);
+    return gate == Gate::none ? divide_up(rows, panel.columns) : divide_up(rows / 2, panel.columns / 2);
 }
 
-int64_t PanelOrder::row_of(int64_t panel, int64_t column) const {
-    const int64_t outputs = out_features();
+int64_t PanelOrder::row_of(int64_t number, int64_t column) const {
+    const int64_t outputs = out_features(), columns = panel.columns;
     if (gate == Gate::none) {
-        const int64_t row = panel * columns + column;
+        const int64_t row = number * columns + column;
         return row < outputs ? row : -1;
     }
     const int64_t half = columns / 2;
     const bool is_gate_half = column < half;
-    const int64_t output = panel * half + column % half;
+    const int64_t output = number * half + column % half;
     if (output >= outputs) return -1;
     return is_gate_half == (gate == Gate::first) ? output : outputs + output;
 }
 
 PackedLinear::PackedLinear(const std::vector<LinearPart>& parts, Dtype dtype, Gate gate, std::optional<Isa> isa)
     : order_(PanelOrder::of(isa.value_or(active_isa()), dtype, gate, checked_rows(parts, dtype, gate))) {
-    const int64_t in_features = parts[0].weight.cols, columns = order_.columns;
-    const int64_t depth = words_for(dtype, in_features), num_columns = order_.num_panels() * columns;
+    const int64_t in_features = parts[0].weight.cols, columns = order_.panel.columns;
+    const int64_t depth = order_.panel.words(dtype, in_features), num_columns = order_.num_panels() * columns;
     const bool is_i8 = dtype == Dtype::i8;
     num_words_ = num_columns * (depth + (is_i8 ? 3 : 1));
     words_ = allocate_words(num_words_);
@@ -195,7 +203,7 @@ PackedLinear::PackedLinear(const std::vector<LinearPart>& parts, Dtype dtype, Ga
             if (row >= 0) packed[static_cast<size_t>(column)] = &rows[static_cast<size_t>(row)];
             bias[first + column] = row < 0 ? 0.0f : rows[static_cast<size_t>(row)].bias;
         }
-        Word* to = panels + first * depth;
+        const Panel to{order_.panel, panels + first * depth};
         if (dtype == Dtype::f32) pack_panel<Dtype::f32>(packed, in_features, to);
         if (dtype == Dtype::bf16) pack_panel<Dtype::bf16>(packed, in_features, to);
         if (dtype == Dtype::i8) pack_i8_panel(packed, in_features, to, scales + first, sums + first);
@@ -203,7 +211,7 @@ PackedLinear::PackedLinear(const std::vector<LinearPart>& parts, Dtype dtype, Ga
 }
 
 void PackedLinear::unpack(const MatrixView<float>& weight, float* bias) const {
-    const int64_t columns = order_.columns, per_word = values_per_word(order_.dtype);
+    const int64_t columns = order_.panel.columns, per_word = values_per_word(order_.dtype);
     for (int64_t panel = 0; panel < view_.num_panels; ++panel) {
         const Word* packed = view_.panels + panel * columns * view_.num_words;
         for (int64_t column = 0; column < columns; ++column) {
@@ -215,7 +223,7 @@ void PackedLinear::unpack(const MatrixView<float>& weight, float* bias) const {
             for (int64_t first = 0; first < in_features(); first += kRun) {
                 const int64_t count = std::min(kRun, in_features() - first);
                 for (int64_t i = 0; i < count; ++i) {
-                    const Word word = packed[(first + i) / per_word * columns + column];
+                    const Word word = packed[order_.panel.at((first + i) / per_word, column)];
                     values[i] = value_in(order_.dtype, word, i % per_word) * scale;
                 }
                 if (order_.dtype == Dtype::i8 && count == kRotated) rotate_block(values);

@@ -30,14 +30,14 @@ struct PanelOrder {
     Isa isa;  // of the kernel
     Dtype dtype;
     Gate gate;
-    int64_t rows;     // of the weights
-    int64_t columns;  // of a panel
+    int64_t rows;  // of the weights
+    PanelShape panel;
 
     static PanelOrder of(Isa isa, Dtype dtype, Gate gate, int64_t rows);
 
     int64_t out_features() const { return gate == Gate::none ? rows : rows / 2; }
     int64_t num_panels() const;
-    int64_t row_of(int64_t panel, int64_t column) const;  // -1: padding
+    int64_t row_of(int64_t number, int64_t column) const;  // of a panel; -1: padding
     bool operator==(const PanelOrder&) const = default;
 };
 
@@ -87,6 +87,7 @@ public:
     const PanelOrder& order() const { return order_; }   // of the layer that they adapt
     Dtype shrink_dtype() const { return order_.dtype; }  // A's
     Dtype expand_dtype() const { return order_.dtype == Dtype::f32 ? Dtype::f32 : Dtype::bf16; }  // B's
+    PanelShape expand_panel() const;
     int64_t num_adapters() const { return num_adapters_; }
     int64_t rank() const { return rank_; }
     int64_t in_features() const { return a_.in_features(); }

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "linear/packed.h"
+#include "linear/variants.h"
 
 namespace longspan {
 namespace {
@@ -56,7 +57,8 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
       rank_(lora_a.heads),
       a_(packed_a(lora_a, lora_b, scaling, order, shrink_dtype())),
       segments_(static_cast<size_t>(order.num_panels() * lora_a.rows)) {
-    const int64_t columns = order.columns, num_panels = order.num_panels();
+    const PanelShape shape = expand_panel();
+    const int64_t columns = shape.columns, num_panels = order.num_panels();
     const int64_t per_word = values_per_word(expand_dtype());
     // Calls body(column, row of B) for the columns of a panel that hold one.
     const auto each_column = [&](int64_t panel, int64_t adapter, auto&& body) {
@@ -80,8 +82,8 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
             last = std::max(last, range.second);
         });
         if (last == 0) return;
-        segment.first = first / per_word;
-        segment.depth = words_for(expand_dtype(), last) - segment.first;
+        segment.first = first / per_word / shape.step * shape.step;
+        segment.depth = shape.words(expand_dtype(), last) - segment.first;
     });
     for (const auto& segment : segments_) num_words_ += segment.depth * columns;
     words_ = allocate_words(std::max<int64_t>(num_words_, 1));
@@ -98,15 +100,20 @@ PackedLora::PackedLora(const HeadsView<const float>& lora_a, const HeadsView<con
         each_column(panel, t, [&](int64_t column, const float* row) {
             for (int64_t j = 0; j < segment.depth; ++j) {
                 const int64_t from = (segment.first + j) * per_word;
-                float values[2] = {row[from], 0.0f};
+                float values[2] = {from < rank_ ? row[from] : 0.0f, 0.0f};
                 if (per_word == 2 && from + 1 < rank_) values[1] = row[from + 1];
-                packed[j * columns + column] = word_of(expand_dtype(), values, 1.0f);
+                packed[shape.at(j, column)] = word_of(expand_dtype(), values, 1.0f);
             }
         });
     });
 }
 
+PanelShape PackedLora::expand_panel() const {
+    return variant_for(expand_dtype(), order_.isa).panel;
+}
+
 void PackedLora::unpack(const HeadsView<float>& lora_a, const HeadsView<float>& lora_b) const {
+    const PanelShape shape = expand_panel();
     std::vector<float> no_bias(static_cast<size_t>(a_.rows()));
     a_.unpack({lora_a.data, a_.rows(), in_features(), in_features()}, no_bias.data());
     const int64_t per_word = values_per_word(expand_dtype());
@@ -114,13 +121,13 @@ void PackedLora::unpack(const HeadsView<float>& lora_a, const HeadsView<float>& 
         for (int64_t row = 0; row < order_.rows; ++row) std::fill_n(lora_b.at(t, row), rank_, 0.0f);
         for (int64_t panel = 0; panel < order_.num_panels(); ++panel) {
             const LoraSegment& segment = segments_[static_cast<size_t>(panel * num_adapters_ + t)];
-            for (int64_t column = 0; column < order_.columns; ++column) {
+            for (int64_t column = 0; column < shape.columns; ++column) {
                 const int64_t row = order_.row_of(panel, column);
                 if (row < 0) continue;
                 for (int64_t i = 0; i < segment.depth * per_word; ++i) {
                     const int64_t j = segment.first * per_word + i;
                     if (j >= rank_) break;
-                    const Word word = segment.panel[i / per_word * order_.columns + column];
+                    const Word word = segment.panel[shape.at(i / per_word, column)];
                     lora_b.at(t, row)[j] = value_in(expand_dtype(), word, i % per_word);
                 }
             }

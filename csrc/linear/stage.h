@@ -28,7 +28,8 @@ inline void each_block(const LinearArgs& args, int64_t row, Body&& body) {
 template <class Kind>
 void stage_row(const LinearArgs& args, int64_t row) {
     const float* x = args.x.row(row);
-    each_block<Kind>(args, row, [&](int64_t k, int64_t count, Word* staged) { Kind::stage(x + k, count, staged); });
+    each_block<Kind>(args, row,
+                     [&](int64_t k, int64_t count, Word* staged) { stage_words<Kind>(x + k, count, staged); });
 }
 
 inline float rounded(float x) {
@@ -65,7 +66,7 @@ inline void stage_row<Int8Kind>(const LinearArgs& args, int64_t row) {
     const float scale = steps > 0x1p-126f ? steps : 0x1p-126f;
     const float inverse = 1.0f / scale, zero = rounded(-low * inverse);
     args.staged.scales[row] = scale;
-    args.staged.zeros[row] = static_cast<int32_t>(zero);
+    args.staged.zeros[row] = static_cast<int32_t>(zero) - Int8Kind::kOffset;
     each_block<Int8Kind>(args, row, [&](int64_t first, int64_t count, Word* staged) {
         stage_bytes(x + first, count, inverse, zero, staged);
     });

@@ -29,6 +29,11 @@ constexpr MaxsimVariant kVariants[] = {
     {Isa::avx_vnni, avx_vnni::kQueryLanes, avx_vnni::kMultipliesBf16, avx_vnni::maxsim},
     {Isa::avx2, avx2::kQueryLanes, avx2::kMultipliesBf16, avx2::maxsim},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon_i8mm, neon_i8mm::kQueryLanes, neon_i8mm::kMultipliesBf16, neon_i8mm::maxsim},
+    {Isa::neon_dotprod, neon_dotprod::kQueryLanes, neon_dotprod::kMultipliesBf16, neon_dotprod::maxsim},
+    {Isa::neon, neon::kQueryLanes, neon::kMultipliesBf16, neon::maxsim},
+#endif
     {Isa::portable, portable::kQueryLanes, portable::kMultipliesBf16, portable::maxsim}};
 
 // Query tokens of a group lie in a core's L2 cache while documents pass: 512 of 128 floats.

@@ -27,10 +27,31 @@ constexpr int64_t kChainUnits = 8 * kLineUnits;
 template <class Kind, int kRows, int kVectors>
 using Sums = typename Kind::Sum[kVectors][kRows];
 
+// Adds the products of as many units as a register has lanes: one load brings them all.
+constexpr int64_t kLaneUnits = 4;
+template <class Kind, int kRows, int kVectors>
+[[gnu::always_inline]] inline void add_lane_units(const std::byte* doc, int64_t row_bytes, const std::byte* tile,
+                                                  Sums<Kind, kRows, kVectors>& sums) {
+    decltype(Kind::load(doc)) docs[kRows];
+    unroll<kRows>([&](auto r) { docs[r] = Kind::load(doc + r * row_bytes); });
+    unroll<kLaneUnits>([&](auto unit) {
+        decltype(Kind::load(tile)) queries[kVectors];
+        unroll<kVectors>([&](auto i) { queries[i] = Kind::load(tile + (unit * kVectors + i) * kLanes * kUnitBytes); });
+        Kind::template add_lane<unit>(sums, docs, queries);
+    });
+}
+
 // Adds the products of `units` units to sums.
 template <class Kind, int kRows, int kVectors>
 [[gnu::always_inline]] inline void add_units(const std::byte* doc, int64_t row_bytes, const std::byte* tile,
                                              int64_t units, Sums<Kind, kRows, kVectors>& sums) {
+    if constexpr (F32::kHasLaneProducts) {
+        for (; units >= kLaneUnits; units -= kLaneUnits) {
+            add_lane_units<Kind, kRows, kVectors>(doc, row_bytes, tile, sums);
+            doc += kLaneUnits * kUnitBytes;
+            tile += kLaneUnits * kVectors * kLanes * kUnitBytes;
+        }
+    }
     for (int64_t u = 0; u < units; ++u) {
         decltype(Kind::load(tile)) query[kVectors];
         unroll<kVectors>([&](auto i) { query[i] = Kind::load(tile + i * kLanes * kUnitBytes); });

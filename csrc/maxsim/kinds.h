@@ -53,6 +53,15 @@ struct FloatKind {
         return F32::all(value);
     }
     static F32 add(F32 sum, F32 doc, F32 query) { return fma(doc, query, sum); }
+    // Adds the products of unit kLane of each of some document tokens, where the instruction set multiplies by lanes.
+    template <int kLane, int kVectors, int kRows, class Lanes>
+    [[gnu::always_inline]] static void add_lane(F32 (&sums)[kVectors][kRows], const Lanes (&docs)[kRows],
+                                                const Lanes (&queries)[kVectors]) {
+        unroll<kRows * kVectors>([&](auto at) {
+            auto& sum = sums[at % kVectors][at / kVectors];
+            sum = add_by_lane<kLane>(sum, docs[at / kVectors], queries[at % kVectors]);
+        });
+    }
 
     template <int kRows>
     [[gnu::always_inline]] static void finish(const F32 (&sums)[kRows], const Rows&, Best& best) {
@@ -78,6 +87,10 @@ struct ScaledPairKind {
     static I32 load(const std::byte* p) { return I32::load(p); }
     static I32 broadcast(const std::byte* p) { return I32::broadcast(p); }
     static I32 add(I32 sum, I32 doc, I32 query) { return add_i16_products(sum, doc, query); }
+    template <int kLane, class Sums, class Docs, class Queries>
+    [[gnu::always_inline]] static void add_lane(Sums& sums, const Docs& docs, const Queries& queries) {
+        add_i16_by_lane<kLane>(sums, docs, queries);
+    }
 
     template <int kRows>
     [[gnu::always_inline]] static void finish(const I32 (&sums)[kRows], const Rows& rows, Best& best) {
@@ -106,6 +119,10 @@ struct BitKind {
     static I32 load(const std::byte* p) { return I32::load(p); }
     static I32 broadcast(const std::byte* p) { return I32::broadcast(p); }
     static I32 add(I32 sum, I32 doc, I32 query) { return add_differing_bits(sum, doc, query); }
+    template <int kLane, class Sums, class Docs, class Queries>
+    [[gnu::always_inline]] static void add_lane(Sums& sums, const Docs& docs, const Queries& queries) {
+        add_bits_by_lane<kLane>(sums, docs, queries);
+    }
 
     template <int kRows>
     [[gnu::always_inline]] static void finish(const I32 (&sums)[kRows], const Rows& rows, Best& best) {

@@ -95,6 +95,21 @@ inline constexpr int64_t kQueryLanes = 16;
 inline constexpr bool kMultipliesBf16 = true;
 MaxsimFn maxsim;
 }  // namespace avx512_bf16
+namespace neon {
+inline constexpr int64_t kQueryLanes = 4;
+inline constexpr bool kMultipliesBf16 = false;
+MaxsimFn maxsim;
+}  // namespace neon
+namespace neon_dotprod {
+inline constexpr int64_t kQueryLanes = 4;
+inline constexpr bool kMultipliesBf16 = false;
+MaxsimFn maxsim;
+}  // namespace neon_dotprod
+namespace neon_i8mm {
+inline constexpr int64_t kQueryLanes = 4;
+inline constexpr bool kMultipliesBf16 = true;
+MaxsimFn maxsim;
+}  // namespace neon_i8mm
 
 // Queries as they come: f32, or sign codes (then the documents are codes too).
 struct MaxsimInputs {

@@ -13,6 +13,9 @@ constexpr Variant<PoolMeanFn> kVariants[] = {
     {Isa::avx512, avx512::pool_mean},
     {Isa::avx2, avx2::pool_mean},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, neon::pool_mean},
+#endif
     {Isa::portable, portable::pool_mean}};
 
 constexpr int64_t kColumnsPerTask = 128;  // whole cache lines, so that no two tasks write one

@@ -29,6 +29,9 @@ PoolMeanFn pool_mean;
 namespace avx512 {
 PoolMeanFn pool_mean;
 }
+namespace neon {
+PoolMeanFn pool_mean;
+}
 
 // Throws std::invalid_argument on shapes or offsets that do not fit.
 void pool_mean(const PoolMeanArgs& args);

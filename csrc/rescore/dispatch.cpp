@@ -16,6 +16,9 @@ constexpr Variant<RescoreFn> kVariants[] = {
     {Isa::avx512, avx512::rescore},
     {Isa::avx2, avx2::rescore},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, neon::rescore},
+#endif
     {Isa::portable, portable::rescore}};
 
 constexpr int64_t kCandidatesPerTask = 64;

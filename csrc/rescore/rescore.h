@@ -36,6 +36,9 @@ RescoreFn rescore;
 namespace avx512 {
 RescoreFn rescore;
 }
+namespace neon {
+RescoreFn rescore;
+}
 
 // Throws std::invalid_argument on shapes that do not fit, a candidate that is no row, or a score that is NaN.
 void rescore(const RescoreArgs& args);

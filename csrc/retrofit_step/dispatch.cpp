@@ -25,6 +25,9 @@ constexpr KernelVariant kVariants[] = {
     {Isa::avx512, {avx512::retrofit_step, avx512::group_sums}},
     {Isa::avx2, {avx2::retrofit_step, avx2::group_sums}},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, {neon::retrofit_step, neon::group_sums}},
+#endif
     {Isa::portable, {portable::retrofit_step, portable::group_sums}}};
 
 constexpr int64_t kTermsPerTask = 4096;  // so that a hub's row does not leave threads waiting at the end

@@ -64,6 +64,10 @@ namespace avx512 {
 RetrofitStepFn retrofit_step;
 GroupSumsFn group_sums;
 }  // namespace avx512
+namespace neon {
+RetrofitStepFn retrofit_step;
+GroupSumsFn group_sums;
+}  // namespace neon
 
 // Throw std::invalid_argument on shapes, offsets or indices that do not fit.
 void retrofit_step(const RetrofitStepArgs& args);

@@ -23,6 +23,9 @@ constexpr KernelVariant kVariants[] = {
     {Isa::avx512, {avx512::span_mean, avx512::unit_length}},
     {Isa::avx2, {avx2::span_mean, avx2::unit_length}},
 #endif
+#if LONGSPAN_ARM64
+    {Isa::neon, {neon::span_mean, neon::unit_length}},
+#endif
     {Isa::portable, {portable::span_mean, portable::unit_length}}};
 
 constexpr int64_t kColumnsPerSlice = 256;  // whole tiles of every instruction set

@@ -39,6 +39,10 @@ namespace avx512 {
 SpanMeanFn span_mean;
 UnitLengthFn unit_length;
 }  // namespace avx512
+namespace neon {
+SpanMeanFn span_mean;
+UnitLengthFn unit_length;
+}  // namespace neon
 
 // Throws std::invalid_argument on shapes or spans that do not fit.
 void span_mean(const SpanMeanArgs& args);

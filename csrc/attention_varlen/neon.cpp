@@ -1,0 +1,14 @@
+#include "attention_varlen/transpose_neon.h"
+
+#include "attention_varlen/kernel.h"
+
+namespace longspan::neon {
+
+void attention_varlen(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<Floats>(args, part).run();
+}
+void attention_varlen_bf16(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<RoundedFloats>(args, part).run();
+}
+
+}  // namespace longspan::neon

@@ -1,0 +1,3 @@
+#include "maxsim/lanes_neon.h"
+
+#include "maxsim/kernel.h"

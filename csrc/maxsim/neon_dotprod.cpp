@@ -1,0 +1,5 @@
+#define LONGSPAN_ISA neon_dotprod
+
+#include "maxsim/lanes_neon.h"
+
+#include "maxsim/kernel.h"

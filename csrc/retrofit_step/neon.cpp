@@ -1,0 +1,3 @@
+#include "core/simd_neon.h"
+
+#include "retrofit_step/kernel.h"
