@@ -60,8 +60,8 @@ def test_the_plan_is_told_and_spare_time_goes_to_whoever_runs(benches: Path) -> 
     assert allotted(found[1], found[2:], elapsed=190, limit=200) == UNKNOWN  # no less, however late it is
 
 
-def test_the_short_form_of_all_benches_fits_ten_minutes() -> None:
-    assert sum(bench.budget for bench in find_benches()) < LIMIT < 600
+def test_the_short_form_of_all_benches_fits_a_quarter_of_an_hour() -> None:
+    assert sum(bench.budget for bench in find_benches()) < LIMIT < 900
 
 
 def test_a_bench_that_fails_does_not_end_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
