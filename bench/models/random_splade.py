@@ -73,6 +73,8 @@ def write_splade(folder: Path) -> None:
         for at, (place, kind) in enumerate(modules)
     ]
     (folder / "modules.json").write_text(json.dumps(listed))
+    named = {"model_type": "SparseEncoder", "similarity_fn_name": "dot"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(named))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": MAX_LENGTH}))
     (folder / "1_SpladePooling").mkdir(exist_ok=True)
     pooling = {"pooling_strategy": "max", "activation_function": "relu", "word_embedding_dimension": WORDS}

@@ -38,6 +38,7 @@ from .loads import (
     body_of,
     closed_loop,
     hang_ups,
+    left_in_queue,
     metric,
     searches_under_bulk,
     until_it_ends,
@@ -179,13 +180,9 @@ def gone_clients(bench: Bench, server: ServerProcess) -> Figures:
     bodies = [body_of(f"{number} which birds swim in cold water") for number in range(997)]
 
     async def run(port: int) -> float:
+        before = await metric(port, "te_request_count")
         await hang_ups(port, bodies, count)
-        for _ in range(200):
-            left = await metric(port, "longspan_queue_tokens") + await metric(port, "longspan_requests_in_flight")
-            if left == 0:
-                return 0.0
-            await asyncio.sleep(0.05)
-        return left
+        return await left_in_queue(port, count + int(np.nan_to_num(before)))
 
     left = asyncio.run(run(server.port))
     return [(f"left in the queue after {count} hang-ups", (figure(OURS, [left], "tokens", 0.0),))]

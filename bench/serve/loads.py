@@ -169,11 +169,21 @@ async def hang_ups(port: int, bodies: Sequence[bytes], count: int, at_once: int 
 
 
 async def metric(port: int, name: str) -> float:
-    """A value of /metrics, without labels; nan where there is none."""
+    """A value of /metrics, the sum over its labels; nan where there is none."""
     connection = Connection(port)
     text = (await connection.ask("/metrics")).body.decode()
     connection.close()
-    for line in text.splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.split()[1])
-    return float("nan")
+    values = [float(line.split()[-1]) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+    return sum(values) if values else float("nan")
+
+
+async def left_in_queue(port: int, requests: int, seconds: float = 30.0) -> float:
+    """Tokens and requests that are there when the server has seen so many requests; what they are at the end of the
+    time, if they do not go."""
+    end = time.perf_counter() + seconds
+    while True:
+        seen = await metric(port, "te_request_count")
+        left = await metric(port, "longspan_queue_tokens") + await metric(port, "longspan_requests_in_flight")
+        if (seen >= requests and left == 0) or time.perf_counter() > end:
+            return left if seen >= requests else float("nan")
+        await asyncio.sleep(0.05)

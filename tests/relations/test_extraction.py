@@ -10,6 +10,7 @@ import pytest
 
 from longspan.errors import DatabaseError
 from longspan.relations import Database
+from longspan.relations.sources.row_numbers import RowNumbers
 from retro_databases import NAMES, Golden, as_golden, from_golden, make, script
 
 SCRIPTS = [*((name, (name,), None) for name in NAMES), ("library", ("library", "library_insert"), "after_insert")]
@@ -190,3 +191,13 @@ def test_no_database_at_all(tmp_path: Path) -> None:
     path.write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(DatabaseError, match=r"x.db: file is not a database \(while opening it\)"):
         Database(path).plan()
+
+
+def test_rows_that_a_table_does_not_have() -> None:
+    """What a damaged index gives is no row of another."""
+    for keys in (np.arange(5, 15), np.array([5, 7, 9]), np.array([9, 5, 7])):
+        rows = RowNumbers(keys)
+        np.testing.assert_array_equal(rows.of(keys), np.arange(len(keys)))
+        for wrong in (4, 8 if len(keys) == 3 else 15, 100, -3):
+            with pytest.raises(DatabaseError, match="a join gives rows that the table does not"):
+                rows.of(np.array([5, wrong]))

@@ -188,7 +188,7 @@ class Service:
         except SchedulerError as error:
             raise self._translated(error) from error
         finally:
-            self._set_gauges()
+            self.set_gauges()
         notes = request.notes
         notes.queue += job.queue_seconds
         notes.compute += job.compute_seconds
@@ -233,7 +233,7 @@ class Service:
             job = self.scheduler.submit(runner, works, deadline=request.started + seconds, lane=lane)
         except SchedulerError as error:
             raise self._translated(error) from error
-        self._set_gauges()
+        self.set_gauges()
         return job
 
     def _translated(self, error: SchedulerError) -> RequestError:
@@ -252,7 +252,8 @@ class Service:
             answer.headers.append(("x-ratelimit-remaining-requests", str(requests)))
         return answer
 
-    def _set_gauges(self) -> None:
+    def set_gauges(self) -> None:
+        """Bring the metrics of the queue up to now."""
         scheduler, metrics = self.scheduler, self.metrics
         metrics.queue_size.set(scheduler.queued_items)
         metrics.queue_tokens.set(scheduler.queued_tokens)

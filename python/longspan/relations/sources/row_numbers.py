@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from longspan.errors import DatabaseError
+
 _CTID_BITS = 48  # a block of 32 bits, a place in it of 16
 
 
@@ -22,11 +24,17 @@ class RowNumbers:
         self._is_dense = len(flat) > 0 and self._order is None and int(flat[-1]) - int(flat[0]) == len(flat) - 1
 
     def of(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) int64 row numbers of identities, all of which the table has."""
+        """(n,) int64 row numbers of identities. DatabaseError where the table had no such row: its index is damaged."""
         flat = self._flat(keys)
         if self._is_dense:
-            return flat - self._keys[0]
-        places = np.searchsorted(self._keys, flat)
+            places = flat - self._keys[0]
+            are_there = (places >= 0) & (places < len(self._keys))
+        else:
+            places = np.searchsorted(self._keys, flat)
+            are_there = places < len(self._keys)
+            are_there[are_there] = self._keys[places[are_there]] == flat[are_there]
+        if not are_there.all():
+            raise DatabaseError("a join gives rows that the table does not: the database or an index of it is damaged")
         return places if self._order is None else self._order[places]
 
     def _flat(self, keys: np.ndarray) -> np.ndarray:

@@ -272,7 +272,10 @@ def _numbers(
     keys = [row[first:last] for row in found]
     if isinstance(rows, RowNumbers):
         return rows.of(np.array([key[0] for key in keys], np.int64))
-    return np.array([rows[key] for key in keys], np.int64)
+    try:
+        return np.array([rows[key] for key in keys], np.int64)
+    except KeyError as error:
+        raise DatabaseError("a join gives rows that the table does not: the database is damaged") from error
 
 
 def _keys(name: str, table: Table) -> str:

@@ -35,6 +35,7 @@ async def ready(service: Service, request: Request, fields: Fields) -> Response:
 
 async def metrics(service: Service, request: Request, fields: Fields) -> Response:
     """`GET /metrics`: Prometheus' text."""
+    service.set_gauges()
     return Response(service.metrics.text(), type=CONTENT_TYPE)
 
 
