@@ -23,6 +23,7 @@ FRAMEWORKS = [
     ("sentence_transformers", "sentence_transformers", "sentence-transformers"),
     ("sentence_transformers_multi_vector", "sentence_transformers", "sentence-transformers"),
     ("sentence_transformers_reranker", "sentence_transformers", "sentence-transformers"),
+    ("sentence_transformers_sparse", "sentence_transformers", "sentence-transformers"),
 ]
 
 

@@ -36,7 +36,7 @@ NANO, MERGED = "jina-v5-text-nano/model", "jina-v5-text-nano/model-merged-retrie
         (NANO, None, {"attention_bias": True}, "'attention_bias' must be False"),
         (NANO, None, {"num_attention_heads": 6}, "'hidden_size' 64 is no multiple of 'num_attention_heads' 6"),
         (NANO, None, {"rope_theta": None}, "'rope_theta' is missing"),
-        (NANO, None, {"rms_norm_eps": 0}, "'rms_norm_eps' must be above 0, got 0"),
+        (NANO, None, {"rms_norm_eps": 0}, "'rms_norm_eps' must be from 1e-20 to 0.1, got 0"),
         (MERGED, None, {"mlp_bias": True}, "'mlp_bias' must be False"),
         (MERGED, None, {"intermediate_size": 100}, r"gate_proj.weight must be \(100, 64\)"),
         (MERGED, None, {"max_position_embeddings": None}, "'max_position_embeddings' is missing"),

@@ -73,7 +73,7 @@ def rotated(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, interleaved: bool) 
 def dense_attention(hidden: np.ndarray):
     """attention_varlen in float64, each row's scores written out, with the keys in `hidden` left out."""
 
-    def attend(q, k, v, cu_seqlens, _, options, *, out):
+    def attend(q, k, v, cu_seqlens, _, options, *, out, batch):
         softmax_scale, slopes, cos, sin, interleaved, bias_table, causal, window, _ = options
         for start, end in itertools.pairwise(cu_seqlens):
             row = slice(start, end)

@@ -37,7 +37,7 @@ EN, CODE = "jina-v2-en", "jina-v2-code"
         (EN, None, {"num_attention_heads": 5}, "'hidden_size' 64 is no multiple of 'num_attention_heads' 5"),
         (EN, None, {"intermediate_size": 128}, rf"tensor {GATED} must be \(256, 64\)"),
         (EN, None, {"type_vocab_size": 3}, r"token_type_embeddings.weight must be \(3, 64\)"),
-        (EN, None, {"max_position_embeddings": 0}, "'max_position_embeddings' must be 1 or more, got 0"),
+        (EN, None, {"max_position_embeddings": 0}, "'max_position_embeddings' must be from 1 to 2147483648, got 0"),
     ],
 )
 def test_hostile(

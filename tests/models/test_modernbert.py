@@ -39,7 +39,7 @@ NEW_CONFIG = {
         (None, {"hidden_activation": "mish"}, "'hidden_activation' must be one of gelu, .* got 'mish'"),
         (None, {"global_attn_every_n_layers": 0}, "'global_attn_every_n_layers' must be 1 or more, got 0"),
         (None, {"local_attention": 1}, "'local_attention' must be 2 or more, got 1"),
-        (None, {"global_rope_theta": 0}, "'global_rope_theta' must be above 0, got 0"),
+        (None, {"global_rope_theta": 0}, r"'global_rope_theta' must be from 1 to 1e\+12, got 0"),
         (None, {"layer_types": ["full_attention"]}, "'layer_types' must be 4 of 'full_attention' and 'sliding_att"),
         (None, {"layer_types": ["full_attention"] * 3 + ["mamba"]}, "'layer_types' must be 4 of 'full_attention'"),
         (

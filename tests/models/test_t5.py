@@ -38,7 +38,7 @@ BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
             {"relative_attention_max_distance": 10**12},
             "'relative_attention_max_distance' must be from 9 to 65536",
         ),
-        (None, {"layer_norm_epsilon": -1.0}, "'layer_norm_epsilon' must be above 0, got -1.0"),
+        (None, {"layer_norm_epsilon": -1.0}, "'layer_norm_epsilon' must be from 1e-20 to 0.1, got -1.0"),
         (None, {"n_positions": 0}, "'n_positions' must be 1 or more, got 0"),
     ],
 )

@@ -59,7 +59,7 @@ def check_numbers(config: JsonObject) -> None:
         elif key in NUMBERS and isinstance(value, (int, float)) and not isinstance(value, bool):
             low, high = NUMBERS[key]
             if not low <= value <= high:
-                raise CheckpointError(f"{config.source}: {key!r} must be from {low:g} to {high:g}, got {value!r}")
+                raise CheckpointError(f"{config.source}: {key!r} must be from {low:.12g} to {high:.12g}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
