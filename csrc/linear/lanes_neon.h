@@ -1,5 +1,7 @@
 // What linear needs of NEON beside F32: whole-number lanes, and the products of narrow values.
-// Compiled for three instruction sets; the better ones have one instruction where plain NEON needs several.
+// Compiled for three instruction sets; the better ones have one instruction where plain NEON needs several. Their files
+// say which (LONGSPAN_DOTPROD, LONGSPAN_I8MM), not the compiler: what it may use everywhere is more on Apple's
+// processors.
 #pragma once
 
 #include "core/simd_neon.h"
@@ -50,7 +52,7 @@ inline I32 load_half(const Word* p) {
 }
 
 // Pairs of bf16.
-#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+#ifdef LONGSPAN_I8MM
 // Pairs of rows by pairs of columns, four values each: products, their sums and the sums so far are rounded to odd, and
 // numbers below 2^-126 count as zeros.
 struct Bf16Product {
@@ -81,7 +83,7 @@ struct Bf16Product {
 #endif
 
 // Four u8 times s8 each, summed.
-#if defined(__ARM_FEATURE_MATMUL_INT8)
+#if defined(LONGSPAN_I8MM)
 // Pairs of rows by pairs of columns, eight values each.
 struct Int8Product {
     static constexpr int kParts = 1;
@@ -94,7 +96,7 @@ struct Int8Product {
         return x;
     }
 };
-#elif defined(__ARM_FEATURE_DOTPROD)
+#elif defined(LONGSPAN_DOTPROD)
 // Both signed: x is staged less 128.
 struct Int8Product {
     static constexpr int kParts = 1;
@@ -178,7 +180,7 @@ inline F32 exchange(F32 a) {
 inline void store_bytes(F32 a, uint8_t* to) {
     const uint16x4_t narrow = vmovn_u32(vcvtnq_u32_f32(a.v));
     uint8x8_t bytes = vqmovn_u16(vcombine_u16(narrow, narrow));
-#ifndef __ARM_FEATURE_MATMUL_INT8
+#ifndef LONGSPAN_I8MM
     bytes = veor_u8(bytes, vdup_n_u8(Int8Product::kOffset));
 #endif
     vst1_lane_u32(reinterpret_cast<uint32_t*>(to), vreinterpret_u32_u8(bytes), 0);

@@ -1,4 +1,5 @@
 #define LONGSPAN_ISA neon_dotprod
+#define LONGSPAN_DOTPROD
 
 #include "linear/lanes_neon.h"
 

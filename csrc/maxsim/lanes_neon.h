@@ -72,7 +72,7 @@ template <int kLane, int kVectors, int kRows>
 inline I32 add_differing_bits(I32 sum, I32 a, I32 b) {
     const uint8x16_t ones_in = vcntq_u8(vreinterpretq_u8_s32(veorq_s32(a.v, b.v)));
     const uint32x4_t before = vreinterpretq_u32_s32(sum.v);
-#ifdef __ARM_FEATURE_DOTPROD
+#ifdef LONGSPAN_DOTPROD
     return {vreinterpretq_s32_u32(vdotq_u32(before, ones_in, vdupq_n_u8(1)))};
 #else
     return {vreinterpretq_s32_u32(vpadalq_u16(before, vpaddlq_u8(ones_in)))};
@@ -87,7 +87,7 @@ template <int kLane, int kVectors, int kRows>
     });
 }
 
-#ifdef __ARM_FEATURE_BF16_VECTOR_ARITHMETIC
+#ifdef LONGSPAN_I8MM
 // sum + a[high] * b[high] + a[low] * b[low], the halves of a lane taken as bf16.
 inline F32 add_bf16_products(F32 sum, I32 a, I32 b) {
     return {vbfdotq_f32(sum.v, vreinterpretq_bf16_s32(b.v), vreinterpretq_bf16_s32(a.v))};

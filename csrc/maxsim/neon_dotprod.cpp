@@ -1,4 +1,5 @@
 #define LONGSPAN_ISA neon_dotprod
+#define LONGSPAN_DOTPROD
 
 #include "maxsim/lanes_neon.h"
 
