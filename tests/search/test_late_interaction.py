@@ -74,7 +74,7 @@ UNIT = np.ones((2, 4), np.float32)
         (lambda e: e.rank(UNIT, [UNIT], 0), ValueError, "top_k must be 1 or more, got 0"),
         (lambda e: e.rank(UNIT, [UNIT], 1.5), TypeError, "top_k must be an int, got float"),
         (lambda e: e.rank(UNIT, [UNIT], candidates=[0]), ValueError, "candidates are ids of a MultiVectorStore; leave"),
-        (lambda e: e.rank(UNIT, [UNIT, "text"]), TypeError, "must be all texts or images, or all arrays of vectors, got both"),
+        (lambda e: e.rank(UNIT, [UNIT, "text"]), TypeError, "all texts or images, or all arrays of vectors, got both"),
     ],
 )
 def test_wrong_arguments(
