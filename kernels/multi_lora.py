@@ -174,8 +174,10 @@ def launch_shrink(x: torch.Tensor, a: torch.Tensor, rank: int, lora_ids: torch.T
 def _shrink_tile(columns: int, dtype: torch.dtype) -> tuple[int, tuple[int, int, int, int]]:
     """Rows of a program's tile, and the kernel's constants."""
     block = power_of_2(columns, 16)
-    block_rows = 64 if block <= 128 and dtype != torch.float32 else 16
-    return block_rows, (columns, block, block_rows, BLOCK_IN)
+    is_wide, is_f32 = block > 128, dtype == torch.float32
+    block_rows = 16 if is_wide or is_f32 else 64
+    block_in = BLOCK_IN // 2 if is_wide and is_f32 else BLOCK_IN  # two stages fit the 99 KiB of sm_86
+    return block_rows, (columns, block, block_rows, block_in)
 
 
 MULTI_LORA = Launcher(_multi_lora_kernel)
