@@ -12,7 +12,7 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.models import detect_family
 from longspan.models.engines.engine import CpuEngine, OpsEngine
 from longspan.models.spec import VisionSpec
-from longspan.models.weights import load_tower
+from longspan.models.tower_weights import load_tower
 from longspan.packing.media import Patches
 from longspan.pipeline.vision import Vision
 

@@ -187,5 +187,5 @@ class Plain:
             final_norm=norm(hidden) if is_centred else None,
             patches=product(self.patches),
             class_token=self.class_token,
-            merger=merger,
+            mergers=() if merger is None else (merger,),
         )

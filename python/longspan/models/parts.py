@@ -90,6 +90,14 @@ class Merger:
     down: Product
 
 
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What makes tokens of an audio tower's pooled rows; `PooledMap` says what the parts are."""
+
+    norm: Norm
+    connectors: tuple[Product, ...]  # with what they share multiplied in
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EncoderWeights:
     """A whole encoder. Embedding tables stay in the file's dtype, memory-mapped: a text touches few of their rows."""
@@ -106,4 +114,7 @@ class EncoderWeights:
     token_types: np.ndarray | None = None  # (token_types, hidden) f32: the table, for batches that have types
     patches: Product | None = None  # of a tower
     class_token: np.ndarray | None = None  # (hidden,) f32
-    merger: Merger | None = None
+    mergers: tuple[Merger, ...] = ()
+    stem: tuple[Product, ...] = ()  # two, of an audio tower
+    pooled: Pooled | None = None
+    task_tokens: np.ndarray | None = None  # (tasks, n, hidden) f32, on the host: rows of `ModelSpec.task_tokens`

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from longspan.models.vision_spec import ImageText, PatchSpec, PixelSpec
+from longspan.models.audio_spec import MelSpec, StemSpec
+from longspan.models.vision_spec import ClipSpec, ImageText, PatchSpec, PixelSpec
 from longspan.ops.activations import Activation, Gate
 
 NormKind = Literal["layer_norm", "rms_norm"]
@@ -143,7 +144,12 @@ class ModelSpec:
     default_prompt_name: str | None = None  # of those
     matryoshka_dims: tuple[int, ...] = ()  # what a vector may be cut to; empty: anything
     patches: PatchSpec | None = None  # of a vision tower, which has no words
+    stem: StemSpec | None = None  # of an audio tower, which has none either
     vision: VisionSpec | None = None  # how the model looks at images; None: it does not
+    audio: AudioSpec | None = None  # how it listens; None: it does not
+    task_tokens: tuple[
+        int, ...
+    ] = ()  # ids whose embeddings are each task's own: rows of `WeightMap.task_tokens`
 
     @property
     def num_layers(self) -> int:
@@ -173,11 +179,20 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class VisionSpec:
-    """How a model looks at images."""
+    """How a model looks at images and, where it has a `clip`, at videos."""
 
     tower: ModelSpec
     pixels: PixelSpec
-    text: ImageText | None = None  # how the tower's features enter the language side; None: its vector is the image's
+    text: ImageText | None = None  # what stands around the tower's features, in models of images beside texts alone
+    clip: ClipSpec | None = None  # None: it reads no videos
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSpec:
+    """How a model listens."""
+
+    tower: ModelSpec
+    mel: MelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,10 +315,27 @@ class MergerMap:
 
 
 @dataclass(frozen=True, slots=True)
+class PooledMap:
+    """What makes tokens of an audio tower's pooled rows: a norm, then a task's product, through one that all tasks
+    share where there is one."""
+
+    norm: NormMap
+    connectors: tuple[LinearMap, ...]  # one a task
+    shared: LinearMap | None = None
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Every tensor that it reads."""
+        for part in (self.norm, self.shared, *self.connectors):
+            if part is not None:
+                yield from part.names
+
+
+@dataclass(frozen=True, slots=True)
 class WeightMap:
     """Which tensor of the checkpoint plays which part, and which may be there unused."""
 
-    word_embeddings: str  # "" of a tower, which has `patches`
+    word_embeddings: str  # "" of a tower, which has `patches` or a `stem`
     layers: tuple[LayerMap, ...]
     position_embeddings: str | None = None
     token_type_embeddings: str | None = None
@@ -317,8 +349,12 @@ class WeightMap:
     peft: tuple[PeftSource, ...] = ()  # adapters in files of their own
     patches: LinearMap | None = None  # of numbers of a patch; stored with an axis for each of its axes
     class_token: str | None = None
-    merger: MergerMap | None = None
+    mergers: tuple[MergerMap, ...] = ()  # one a task, or one for all
+    stem: tuple[LinearMap, ...] = ()  # of two convolutions over three neighbours
+    pooled: PooledMap | None = None
     tower: WeightMap | None = None  # of `VisionSpec.tower`
+    audio: WeightMap | None = None  # of `AudioSpec.tower`
+    task_tokens: tuple[str, ...] = ()  # for each task the (n, hidden_size) embeddings of the tokens that are its own
     unused: tuple[str, ...] = ()  # glob patterns, such as "pooler.*"
 
     @property
@@ -327,7 +363,8 @@ class WeightMap:
         tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.relative_bias)
         words = (self.word_mapping, self.word_weights)
         yield from (name for name in (*tables, *words, self.class_token) if name)
-        parts = (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora)
-        for part in (*parts, self.patches, self.merger, self.tower, *self.layers):
+        yield from self.task_tokens
+        parts = (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora, self.patches)
+        for part in (*parts, *self.mergers, *self.stem, self.pooled, self.tower, self.audio, *self.layers):
             if part is not None:
                 yield from part.names

@@ -33,6 +33,14 @@ class PixelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipSpec:
+    """From a video to the frames that a tower reads, and to their floats."""
+
+    pixels: PixelSpec  # the limits of "area" count the pixels of all frames together
+    most_frames: int = 32  # of a file; one that has more gives this many, evenly spaced
+
+
+@dataclass(frozen=True, slots=True)
 class PatchSpec:
     """How a tower takes pixels in: squares side by side, each a row of numbers (channel, frame, row, column)."""
 
@@ -42,6 +50,7 @@ class PatchSpec:
     window: int | None = None  # merged cells a side of what a windowed layer's attention sees; None: it has none
     has_class_token: bool = False  # a token before the patches, which no place turns
     grid: int | None = None  # patches a side of every image, where the tower has one learned place for each
+    places: int | None = None  # a side of a table of learned places, stretched over any image; see `stretched`
     reach: float | None = None  # RoPE's coordinates go from 0 to this over `grid`; None: they count patches
 
     @property

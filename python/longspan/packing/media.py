@@ -1,4 +1,4 @@
-"""Batches whose rows are no token ids alone: patches of images, and texts in which features of images stand.
+"""Batches whose rows are no token ids alone: patches of images, frames of sound, and texts in which features stand.
 
 Both know for each row by which angles RoPE turns it, as its place in the row alone does not say.
 """
@@ -15,7 +15,7 @@ from longspan.packing.batch import PackedBatch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
-    """An image, cut up.
+    """An image or a video, cut up.
 
     Attributes:
         values: (patches, numbers of a patch) f32; patches that leave a tower as one token lie one behind the other.
@@ -24,6 +24,19 @@ class Patches:
 
     values: np.ndarray
     grid: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mel:
+    """A sound, as log-mel frames.
+
+    Attributes:
+        values: (frames, mels) f32.
+        cut_samples: samples, of the model's rate, behind the longest sound that it reads; they were left out.
+    """
+
+    values: np.ndarray
+    cut_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,8 @@ from longspan.models.engines.choice import engine_for
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.peft import Adapter, read_peft
 from longspan.models.spec import ModelSpec, VisionSpec, WeightMap
-from longspan.models.weights import add_adapters, load_tower, load_weights
+from longspan.models.tower_weights import load_tower
+from longspan.models.weights import add_adapters, load_weights
 from longspan.pipeline.inputs import Modality
 from longspan.pipeline.options import refuse_unknown
 from longspan.pipeline.vision import Vision

@@ -37,7 +37,7 @@ class Vision:
         self._tower = Tower(spec.tower, weights, engine)
         self._engine = engine
         self._pipeline = Pipeline(self._tower, (), spec.tower.default_pooling, num_threads)
-        self._merger = weights.merger
+        self._mergers = weights.mergers
         self._template: ImageTemplate | None = None
 
     def stand_in_text(self, tokenizer: TextTokenizer, source: Path) -> None:
@@ -71,7 +71,7 @@ class Vision:
             tokens: of a tower that pools, the states of the class token and of the patches instead of the one vector.
             batch_tokens: patches in a pass at most (a larger image runs alone); None for a number that runs well.
         """
-        pools = self._merger is None and not tokens
+        pools = not self._mergers and not tokens
         tail, select = self._tail(tokens)
         first = int(self.patches.has_class_token)
         rows = [np.arange(len(image.values) + first, dtype=np.int32) for image in images]
@@ -110,9 +110,9 @@ class Vision:
         return row.ids, int(row.feature_places[0]), grid
 
     def _tail(self, tokens: bool) -> tuple[Tail, Select]:
-        if self._merger is not None:
+        if self._mergers:
             cell = self.patches.cell
-            return Merged(self._merger, self.spec.tower, self._engine), lambda batch: select_cells(batch, cell)
+            return Merged(self._mergers[0], self.spec.tower, self._engine), lambda batch: select_cells(batch, cell)
         pooling = self.spec.tower.default_pooling
         tail = Finished(pooling, (), Finish(tokens, None, False), self._engine)
         return tail, select_tokens if tokens else lambda batch: select_pooled(batch, pooling, None)

@@ -203,10 +203,12 @@ def qwen_tower_weight_map(spec: ModelSpec, prefix: str) -> WeightMap:
         word_embeddings="",
         patches=linear_map(f"{prefix}patch_embed.proj", bias=False),
         layers=tuple(layer(index) for index in range(spec.num_layers)),
-        merger=MergerMap(
-            norm_map(f"{prefix}merger.ln_q", bias=False),
-            linear_map(f"{prefix}merger.mlp.0", bias=True),
-            linear_map(f"{prefix}merger.mlp.2", bias=True),
+        mergers=(
+            MergerMap(
+                norm_map(f"{prefix}merger.ln_q", bias=False),
+                linear_map(f"{prefix}merger.mlp.0", bias=True),
+                linear_map(f"{prefix}merger.mlp.2", bias=True),
+            ),
         ),
     )
 
