@@ -149,7 +149,7 @@ class ModelSpec:
     audio: AudioSpec | None = None  # how it listens; None: it does not
     task_tokens: tuple[
         int, ...
-    ] = ()  # ids whose embeddings are each task's own: rows of `WeightMap.task_tokens`
+    ] = ()  # ids whose embeddings are each task's own, in order
 
     @property
     def num_layers(self) -> int:
