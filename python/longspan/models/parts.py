@@ -117,4 +117,3 @@ class EncoderWeights:
     mergers: tuple[Merger, ...] = ()
     stem: tuple[Product, ...] = ()  # two, of an audio tower
     pooled: Pooled | None = None
-    task_tokens: np.ndarray | None = None  # (tasks, n, hidden) f32, on the host: rows of `ModelSpec.task_tokens`

@@ -147,9 +147,7 @@ class ModelSpec:
     stem: StemSpec | None = None  # of an audio tower, which has none either
     vision: VisionSpec | None = None  # how the model looks at images; None: it does not
     audio: AudioSpec | None = None  # how it listens; None: it does not
-    task_tokens: tuple[
-        int, ...
-    ] = ()  # ids whose embeddings are each task's own, in order
+    task_tokens: tuple[int, ...] = ()  # ids whose embeddings are each task's own, in order
 
     @property
     def num_layers(self) -> int:
@@ -354,7 +352,6 @@ class WeightMap:
     pooled: PooledMap | None = None
     tower: WeightMap | None = None  # of `VisionSpec.tower`
     audio: WeightMap | None = None  # of `AudioSpec.tower`
-    task_tokens: tuple[str, ...] = ()  # for each task the (n, hidden_size) embeddings of the tokens that are its own
     unused: tuple[str, ...] = ()  # glob patterns, such as "pooler.*"
 
     @property
@@ -363,7 +360,6 @@ class WeightMap:
         tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.relative_bias)
         words = (self.word_mapping, self.word_weights)
         yield from (name for name in (*tables, *words, self.class_token) if name)
-        yield from self.task_tokens
         parts = (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora, self.patches)
         for part in (*parts, *self.mergers, *self.stem, self.pooled, self.tower, self.audio, *self.layers):
             if part is not None:

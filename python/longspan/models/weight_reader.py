@@ -48,17 +48,11 @@ class WeightReader:
             final_norm=self._norm(names.final_norm, hidden),
             tasks=() if names.peft else spec.tasks.names,
             word_adapters=self._word_adapters(names),
-            task_tokens=self._task_tokens(names.task_tokens) if names.task_tokens else None,
         )
 
     def _places(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """The table of learned places."""
         return self._table(name, shape)
-
-    def _task_tokens(self, names: tuple[str, ...]) -> np.ndarray:
-        """(tasks, n, hidden): what the tokens of `ModelSpec.task_tokens` begin as."""
-        shape = (len(self._spec.task_tokens), self._spec.hidden_size)
-        return np.stack([self._tensor(name, shape) for name in names])
 
     def _words(self, names: WeightMap) -> np.ndarray:
         """The table of words, without rows where there is none; in its file where a token's row is as it lies there."""
