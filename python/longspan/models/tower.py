@@ -49,6 +49,8 @@ class Tower(TextEncoder):
             cu_seqlens_frames=_offsets(np.concatenate([at.frames for at in places])),
             cu_seqlens_windows=None if windows is None else _offsets(windows),
             cell_order=np.concatenate(back).astype(np.int32) if has_order else None,
+            taps=_joined([at.taps for at in places]),
+            tap_weights=_joined([at.tap_weights for at in places]),
         )
 
     def _embed(self, batch: PackedBatch, x: np.ndarray, workspace: Workspace) -> None:
@@ -63,21 +65,29 @@ class Tower(TextEncoder):
             engine.put(rows, batch.pixel_rows, out=x)
         if weights.class_token is not None:
             engine.put(weights.class_token, batch.cu_seqlens[:-1], out=x)
-        if weights.position_embeddings is not None:
+        if batch.taps is not None and batch.tap_weights is not None:
+            assert weights.position_embeddings is not None
+            engine.add_mixed(weights.position_embeddings, batch.taps, batch.tap_weights, out=x)
+        elif weights.position_embeddings is not None:
             engine.add_rows(weights.position_embeddings, batch.positions, out=x)
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A tail: each cell's patches normed and joined, through the merger's two products: one token a cell."""
+    """A tail: each cell's patches normed and joined, through a merger's two products: one token a cell. Those of
+    several mergers lie side by side."""
 
-    merger: Merger
+    mergers: tuple[Merger, ...]
     spec: ModelSpec
     engine: OpsEngine
 
     def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
-        engine, spec, merger = self.engine, self.spec, self.merger
         rows = hidden if selection.tokens is None else hidden[selection.tokens]
+        parts = [self._merged(rows, merger) for merger in self.mergers]
+        return parts[0] if len(parts) == 1 else self.engine.side_by_side(parts)
+
+    def _merged(self, rows: np.ndarray, merger: Merger) -> np.ndarray:
+        engine, spec = self.engine, self.spec
         normed = engine.empty(*rows.shape)
         engine.norm(rows, merger.norm, spec.norm, spec.norm_eps, out=normed)
         assert spec.patches is not None
@@ -104,6 +114,7 @@ class Places:
         cos, sin: (rows, angles) f32, or None without RoPE.
         frames: rows of each frame.
         windows: rows of each window, in the order of the rows; None where the tower has none.
+        taps, tap_weights: (patches, 4), as `PatchBatch` has them.
     """
 
     order: np.ndarray | None
@@ -111,6 +122,8 @@ class Places:
     sin: np.ndarray | None
     frames: np.ndarray
     windows: np.ndarray | None
+    taps: np.ndarray | None = None
+    tap_weights: np.ndarray | None = None
 
 
 @functools.lru_cache(CACHED_GRIDS)
@@ -133,7 +146,28 @@ def places_of(grid: tuple[int, int, int], spec: PatchSpec, rotary: Rotary | None
         coordinates = np.concatenate([np.zeros((1, 2), np.float32), coordinates])
         lengths[0] += 1
     cos, sin = (None, None) if rotary is None else rotary_rows(rotary, coordinates)
-    return Places(order, cos, sin, lengths, windows)
+    taps, tap_weights = (None, None) if spec.places is None else stretched(spec.places, (rows, columns), coordinates)
+    return Places(order, cos, sin, lengths, windows, taps, tap_weights)
+
+
+def stretched(places: int, grid: tuple[int, int], coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where patches lie on a table of `places` x `places` that is stretched over an image of `grid` rows and columns,
+    its ends on the image's: the four places around each patch, (patches, 4) int32 rows of the table, and how much it
+    takes of each, f32. Of a patch at row r: u = r (places - 1) / (rows - 1), between floor(u) and the next.
+
+    Args:
+        coordinates: (patches, 2), the row and the column of each.
+    """
+    scale = [(places - 1) / (side - 1) if side > 1 else 0.0 for side in grid]
+    at = coordinates.astype(np.float64) * scale
+    low = np.minimum(at.astype(np.int64), places - 1)
+    part = at - low
+    pairs = np.stack([low, np.minimum(low + 1, places - 1)])  # (2, patches, 2)
+    shares = np.stack([1 - part, part])
+    taps = pairs[:, None, :, 0] * places + pairs[None, :, :, 1]
+    weights = shares[:, None, :, 0] * shares[None, :, :, 1]
+    turned = (np.ascontiguousarray(values.reshape(4, -1).T) for values in (taps, weights))
+    return next(turned).astype(np.int32), next(turned).astype(np.float32)
 
 
 def _in_blocks(indices: np.ndarray, merge: int) -> np.ndarray:

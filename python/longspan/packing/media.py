@@ -50,6 +50,8 @@ class PatchBatch(PackedBatch):
         cu_seqlens_frames: (frames + 1,) int32, the rows that see each other: those of a frame of an image.
         cu_seqlens_windows: (windows + 1,) int32, those that do in a windowed layer; None where there is none.
         cell_order: (total_patches,) int32, the rows in the order in which the images came; None where they lie so.
+        taps, tap_weights: (total_patches, 4) int32 and f32: the learned places between which each patch lies, and how
+            much of each it takes; None where a patch has one place, or none.
     """
 
     pixels: np.ndarray
@@ -59,6 +61,8 @@ class PatchBatch(PackedBatch):
     sin: np.ndarray | None = None
     cu_seqlens_windows: np.ndarray | None = None
     cell_order: np.ndarray | None = None
+    taps: np.ndarray | None = None
+    tap_weights: np.ndarray | None = None
 
     @property
     def fills(self) -> bool:
@@ -71,6 +75,32 @@ class PatchBatch(PackedBatch):
     def offsets(self, is_windowed: bool) -> np.ndarray:
         windows = self.cu_seqlens_windows
         return self.cu_seqlens_frames if not is_windowed or windows is None else windows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoundBatch(PackedBatch):
+    """Sounds as rows of an audio tower, which begin as what two convolutions over three neighbours make of frames.
+
+    Attributes:
+        frames: (total_frames + 1, mels) f32; the last one is zeros, what lies beyond a chunk.
+        frame_taps: (total_frames, 3) int32, each frame with its two neighbours; -1 for the zeros.
+        row_taps: (total_tokens, 3) int32, the frames that make up each row.
+        row_places: (total_tokens,) int32, its place in its chunk.
+        cu_seqlens_chunks: (chunks + 1,) int32, the rows that see each other.
+    """
+
+    frames: np.ndarray
+    frame_taps: np.ndarray
+    row_taps: np.ndarray
+    row_places: np.ndarray
+    cu_seqlens_chunks: np.ndarray
+
+    @property
+    def fills(self) -> bool:
+        return False
+
+    def offsets(self, is_windowed: bool) -> np.ndarray:
+        return self.cu_seqlens_chunks
 
 
 @dataclass(frozen=True, slots=True, eq=False)

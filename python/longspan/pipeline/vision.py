@@ -17,6 +17,7 @@ from longspan.models.spec import VisionSpec
 from longspan.models.tower import Merged, Tower, select_cells
 from longspan.packing.media import MediaRow, Patches
 from longspan.packing.selection import select_tokens
+from longspan.pipeline.connectors import by_connector
 from longspan.pipeline.inputs import Part
 from longspan.pipeline.pipeline import Finish, Finished, Pipeline, Select, Tail
 from longspan.pipeline.pooling import select_pooled
@@ -73,6 +74,34 @@ class Vision:
         """
         pools = not self._mergers and not tokens
         tail, select = self._tail(tokens)
+        return self._computed(images, tail, select, pools, batch_tokens)
+
+    def num_tokens(self, image: Patches) -> int:
+        """Tokens that an image or a video leaves the tower as, where a language side reads them."""
+        return len(image.values) // self.patches.cell
+
+    def features(
+        self, images: Sequence[Patches], connectors: Sequence[int], *, batch_tokens: int | None = None
+    ) -> list[np.ndarray]:
+        """For each image or video (tokens, hidden_size) f32, in order, as `encode`.
+
+        Args:
+            images: of any sizes. The tower sees one that comes several times once.
+            connectors: for each the number of the task for which its tokens are made.
+            batch_tokens: as `encode`.
+        """
+        cell = self.patches.cell
+
+        def compute(each: Sequence[Patches], used: Sequence[int]) -> list[np.ndarray]:
+            tail = Merged(tuple(self._mergers[number] for number in used), self.spec.tower, self._engine)
+            return self._computed(each, tail, lambda batch: select_cells(batch, cell), False, batch_tokens)
+
+        return by_connector(images, connectors, compute)
+
+    def _computed(
+        self, images: Sequence[Patches], tail: Tail, select: Select, pools: bool, batch_tokens: int | None
+    ) -> list[np.ndarray]:
+        """What the tail makes of each image: one row if it pools, else one for each cell."""
         first = int(self.patches.has_class_token)
         rows = [np.arange(len(image.values) + first, dtype=np.int32) for image in images]
         found: list[np.ndarray] = [np.empty((0, 0), np.float32)] * len(images)
@@ -112,7 +141,7 @@ class Vision:
     def _tail(self, tokens: bool) -> tuple[Tail, Select]:
         if self._mergers:
             cell = self.patches.cell
-            return Merged(self._mergers[0], self.spec.tower, self._engine), lambda batch: select_cells(batch, cell)
+            return Merged(self._mergers[:1], self.spec.tower, self._engine), lambda batch: select_cells(batch, cell)
         pooling = self.spec.tower.default_pooling
         tail = Finished(pooling, (), Finish(tokens, None, False), self._engine)
         return tail, select_tokens if tokens else lambda batch: select_pooled(batch, pooling, None)

@@ -36,6 +36,8 @@ from longspan.vectors.unit_length import unit_length
 ComputeType: TypeAlias = Literal["float32", "bfloat16", "int8"]
 COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")
 
+MIXED_AT_ONCE: Final = 256  # rows of `add_mixed` that stay in a core's cache
+
 Batch = TypeVar("Batch", bound=PackedBatch)
 Fetch: TypeAlias = Callable[[], np.ndarray]  # waits for a result; an array of the host, f32, that nobody else writes
 
@@ -164,6 +166,15 @@ class OpsEngine:
     def add_rows(self, table: np.ndarray, rows: np.ndarray, *, out: np.ndarray) -> None:
         """out += table[rows], rows (n,) of integers."""
         out += table[rows]
+
+    def add_mixed(self, table: np.ndarray, rows: np.ndarray, weights: np.ndarray, *, out: np.ndarray) -> None:
+        """out += sum over k of weights[:, k] * table[rows[:, k]], rows (n, taps) of integers, weights f32."""
+        for first in range(0, len(rows), MIXED_AT_ONCE):
+            part = slice(first, first + MIXED_AT_ONCE)
+            mixed = table[rows[part, 0]] * weights[part, 0, None]
+            for tap in range(1, rows.shape[1]):
+                mixed += table[rows[part, tap]] * weights[part, tap, None]
+            out[part] += mixed
 
     def adapt_lookup(
         self, adapters: Sequence[TableAdapter], ids: np.ndarray, lora_ids: np.ndarray, x: np.ndarray

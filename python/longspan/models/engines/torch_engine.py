@@ -197,6 +197,12 @@ class TorchEngine(OpsEngine):
     def put(self, values: torch.Tensor, rows: torch.Tensor | None, *, out: torch.Tensor) -> None:
         out[slice(None) if rows is None else rows] = values.to(out.dtype)
 
+    def add_mixed(self, table: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor, *, out: torch.Tensor) -> None:
+        mixed = table[rows[:, 0]] * weights[:, 0, None]
+        for tap in range(1, rows.shape[1]):
+            mixed += table[rows[:, tap]] * weights[:, tap, None]
+        out += mixed
+
     def adapt_lookup(self, adapters: TableLora, ids: torch.Tensor, lora_ids: torch.Tensor, x: torch.Tensor) -> None:
         """Where `embed_whole` does not."""
         adapts = (lora_ids >= 0) & (lora_ids < len(adapters))  # later ones adapt no table
