@@ -1,0 +1,81 @@
+"""Media files opened by PyAV (FFmpeg), guarded: files that people have, no network, no playlists, no large pictures.
+
+FFmpeg would follow addresses and file names that stand in some formats. Here it reads the one file it is given, through
+Python, in formats and by codecs that are named below, and opens nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+FORMATS: Final = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf,amr,amrnb,amrwb"
+)
+PICTURE_CODECS: Final = frozenset(
+    "h264 hevc av1 libdav1d vp8 vp9 libvpx libvpx-vp9 mpeg4 mpeg2video mpeg1video h263 flv1 mjpeg theora prores vc1 wmv1 "
+    "wmv2 wmv3 msmpeg4v1 msmpeg4v2 msmpeg4 ffv1 dnxhd rawvideo".split()
+)
+SOUND_CODECS: Final = frozenset(
+    "aac aac_fixed aac_latm mp3 mp3float mp2 mp2float mp1 mp1float opus libopus vorbis flac alac ac3 eac3 amrnb amrwb "
+    "libopencore_amrnb libopencore_amrwb wmav1 wmav2 wmapro pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be "
+    "pcm_f32le pcm_f32be pcm_f64le pcm_f64be pcm_u8 pcm_s8 pcm_alaw pcm_mulaw adpcm_ms adpcm_ima_wav".split()
+)
+MAX_FRAME_PIXELS: Final = 36_000_000  # 8192 x 4320
+MAX_STREAMS: Final = 100
+NEEDS_AV: Final = "{what} needs PyAV ({error}); pip install 'longspan[video]'"
+
+
+@contextmanager
+def opened(source: Path | bytes | BinaryIO, name: str, what: str) -> Iterator[InputContainer]:
+    """The file, open for reading; `what` needs PyAV, for the message if it is not installed.
+
+    Raises: ValueError, naming it, it is none of FORMATS or damaged, also if that shows inside; FileNotFoundError;
+        ImportError.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError(NEEDS_AV.format(what=what, error=error)) from error
+    codecs = ",".join(sorted(PICTURE_CODECS | SOUND_CODECS))
+    limits = {"format_whitelist": FORMATS, "codec_whitelist": codecs, "protocol_whitelist": "none"}
+    limits |= {"max_pixels": str(MAX_FRAME_PIXELS), "max_streams": str(MAX_STREAMS)}
+    with _as_file(source, name) as file:
+        try:
+            # Without metadata's errors: titles in old encodings are no fault of the sound.
+            with av.open(file, options=limits, metadata_errors="replace") as container:
+                yield container
+        except ImportError:
+            raise
+        except Exception as error:  # PyAV raises kinds of its own, of ValueError, OSError, LookupError and others
+            if isinstance(error, ValueError) and str(error).startswith(name):
+                raise
+            raise ValueError(f"{name} cannot be decoded: {said(error)}") from error
+
+
+@contextmanager
+def _as_file(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
+    if isinstance(source, Path):
+        if not source.is_file():
+            raise FileNotFoundError(f"{name}: {source} is missing, or is not a file")
+        # By number, so that FFmpeg sees no name: it would take formats from endings, and names need not be UTF-8.
+        with open(os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb") as file:
+            yield file
+    elif isinstance(source, bytes):
+        yield io.BytesIO(source)
+    else:
+        source.seek(0, os.SEEK_SET)
+        yield source
+
+
+def said(error: BaseException) -> str:
+    """The first line of a decoder's message."""
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines and lines[0] else type(error).__name__

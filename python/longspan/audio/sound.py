@@ -1,0 +1,133 @@
+"""From a sound as users have it to what a model's audio tower reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, cast, runtime_checkable
+
+import numpy as np
+
+from longspan.audio.files import opened_sound
+from longspan.audio.mel import log_mel
+from longspan.audio.recording import Recording, check_rate, heard
+from longspan.audio.samples import check_samples, mono
+from longspan.models.mel_spec import MelSpec
+from longspan.packing.media import Mel
+
+# What a sound may be given as: samples at the model's rate, samples with their rate, a file, its contents, or torchcodec's
+# AudioDecoder, which data sets of Hugging Face give.
+SoundInput: TypeAlias = (
+    "np.ndarray | Mapping[str, object] | tuple[Any, float] | str | os.PathLike[str] | bytes | BinaryIO"
+)
+Short = Literal["refuse", "pad"]
+ARRAY_BLOCK = 1 << 20  # samples of an array that are looked at together
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """torchcodec's AudioDecoder."""
+
+    def get_all_samples(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SoundReader:
+    """Sounds to log-mel energies by one model's settings.
+
+    Attributes:
+        mel: the model's settings.
+        short: what becomes of a sound of fewer than `mel.least_frames` frames: "refuse", or "pad" with silence.
+    """
+
+    mel: MelSpec
+    short: Short = "refuse"
+
+    def read(self, sound: object, name: str = "sound") -> Mel:
+        """Decoded, made mono at the model's rate, cut to what it hears, and transformed.
+
+        Args:
+            sound: (samples,) or (channels, samples), floats of full scale 1 or integers of 8 to 32 bits, at the model's
+                rate; {"array": such samples, "sampling_rate": rate}; (samples, rate); the path of a file; the contents of
+                one; an open binary file; or torchcodec's AudioDecoder. NaN and infinities count as 0.
+            name: what the caller calls it, for messages.
+        Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, too short, or of a shape, type or
+            rate that is not read; FileNotFoundError; ImportError, naming the extra that is needed.
+        """
+        with opened_input(sound, self.mel.rate, name) as recording:
+            return self.of(recording)
+
+    def of(self, recording: Recording) -> Mel:
+        """As `read`, of a sound that is decoded already."""
+        samples, cut = heard(recording, self.mel)
+        frames = self.mel.num_frames(len(samples))
+        if frames < self.mel.least_frames:
+            least = (self.mel.least_frames - 1) * self.mel.hop + 1
+            if self.short == "refuse":
+                raise ValueError(
+                    f"{recording.name} must have at least {least} samples at {self.mel.rate} a second, which make a token, "
+                    f"got {len(samples)}"
+                )
+            samples = np.pad(samples, (0, least - len(samples)))
+        return Mel(log_mel(samples, self.mel), cut)
+
+
+def is_sound(value: object) -> bool:
+    """Whether it is a sound by its type: samples in one or two axes, with or without a rate, or a decoder of them.
+
+    An array of bytes in two axes is no sound, but a grey image.
+    """
+    if isinstance(value, np.ndarray):
+        return value.ndim in (1, 2) and value.dtype.kind in "fiu" and not (value.ndim == 2 and value.dtype == np.uint8)
+    if isinstance(value, Mapping):
+        return "array" in value and "sampling_rate" in value
+    return isinstance(value, Decoder)
+
+
+@contextmanager
+def opened_input(sound: object, rate: int, name: str) -> Iterator[Recording]:
+    """The sound, whatever form it has; samples without a rate have `rate`. Raises: as `SoundReader.read`."""
+    if isinstance(sound, Mapping):
+        if "array" not in sound or "sampling_rate" not in sound:
+            raise ValueError(f'{name} must have "array" and "sampling_rate", got the keys {[*map(str, sound)][:8]}')
+        yield _in_memory(sound["array"], sound["sampling_rate"], name)
+    elif isinstance(sound, tuple) and len(sound) == 2:
+        yield _in_memory(sound[0], sound[1], name)
+    elif isinstance(sound, (str, os.PathLike)):
+        path = Path(sound)
+        with opened_sound(path, name if name == str(sound) else f"{name}: {path}") as recording:
+            yield recording
+    elif isinstance(sound, (bytes, bytearray, memoryview)):
+        with opened_sound(bytes(sound), name) as recording:
+            yield recording
+    elif isinstance(sound, Decoder):
+        samples = sound.get_all_samples()
+        yield _in_memory(samples.data, samples.sample_rate, name)
+    elif hasattr(sound, "read") and hasattr(sound, "seek"):
+        with opened_sound(cast(BinaryIO, sound), name) as recording:
+            yield recording
+    elif hasattr(sound, "__array__") or isinstance(sound, list):
+        yield _in_memory(sound, rate, name)
+    else:
+        raise TypeError(
+            f"{name} must be a sound: an array of samples, a dict of 'array' and 'sampling_rate', a path, a file's bytes "
+            f"or an open file, got {type(sound).__name__}"
+        )
+
+
+def _in_memory(samples: Any, rate: object, name: str) -> Recording:
+    """Of samples in memory, arrays of torch too, or a list of numbers."""
+    check_rate(rate, name)
+    if hasattr(samples, "detach"):
+        samples = samples.detach().cpu()
+    try:
+        array = np.asarray(samples, np.float32 if isinstance(samples, list) else None)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must have samples that are numbers, in rows of one length: {error}") from error
+    check_samples(array, name)
+    starts = range(0, array.shape[-1], ARRAY_BLOCK)
+    blocks = (mono(array[..., start : start + ARRAY_BLOCK]) for start in starts)
+    return Recording(name, float(cast(float, rate)), blocks)

@@ -1,0 +1,11 @@
+"""The names of sound files; apart, so that a command line that reads texts loads nothing for sounds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# What libsndfile reads, then what PyAV does.
+SUFFIXES: Final = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+    + (".m4a", ".aac", ".mka", ".wma", ".amr", ".weba")
+)
