@@ -20,13 +20,19 @@ FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf,amr,amrnb,amrwb"
 )
 PICTURE_CODECS: Final = frozenset(
-    "h264 hevc av1 libdav1d vp8 vp9 libvpx libvpx-vp9 mpeg4 mpeg2video mpeg1video h263 flv1 mjpeg theora prores vc1 wmv1 "
-    "wmv2 wmv3 msmpeg4v1 msmpeg4v2 msmpeg4 ffv1 dnxhd rawvideo".split()
+    (
+        *("h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "theora"),
+        *("mpeg4", "mpeg2video", "mpeg1video", "h263", "flv1", "mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"),
+        *("vc1", "wmv1", "wmv2", "wmv3", "msmpeg4v1", "msmpeg4v2", "msmpeg4"),
+    )
 )
 SOUND_CODECS: Final = frozenset(
-    "aac aac_fixed aac_latm mp3 mp3float mp2 mp2float mp1 mp1float opus libopus vorbis flac alac ac3 eac3 amrnb amrwb "
-    "libopencore_amrnb libopencore_amrwb wmav1 wmav2 wmapro pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_s32le pcm_s32be "
-    "pcm_f32le pcm_f32be pcm_f64le pcm_f64be pcm_u8 pcm_s8 pcm_alaw pcm_mulaw adpcm_ms adpcm_ima_wav".split()
+    (
+        *("aac", "aac_latm", "mp3", "mp3float", "mp2", "mp2float", "mp1", "mp1float", "opus", "libopus", "vorbis"),
+        *("flac", "alac", "ac3", "eac3", "wmav1", "wmav2", "wmapro", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8"),
+        *("amrnb", "amrwb", "libopencore_amrnb", "libopencore_amrwb", "adpcm_ms", "adpcm_ima_wav"),
+        *(f"pcm_{kind}{order}" for kind in ("s16", "s24", "s32", "f32", "f64") for order in ("le", "be")),
+    )
 )
 MAX_FRAME_PIXELS: Final = 36_000_000  # 8192 x 4320
 MAX_STREAMS: Final = 100

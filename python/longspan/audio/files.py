@@ -30,8 +30,8 @@ NEEDS_SOUNDFILE: Final = "sound files need soundfile ({error}); pip install 'lon
 def opened_sound(source: Path | bytes | BinaryIO, name: str) -> Iterator[Recording]:
     """The sound in a file, of all channels together.
 
-    WAV, FLAC, Ogg (Vorbis, Opus, FLAC), MP3, AIFF, AU, CAF and W64 are read by soundfile; all else that `sound_track` reads
-    (M4A, AAC, WMA, the tracks of videos) by PyAV, if that is installed.
+    WAV, FLAC, Ogg (Vorbis, Opus, FLAC), MP3, AIFF, AU, CAF and W64 are read by soundfile; all else that `sound_track`
+    reads (M4A, AAC, WMA, the tracks of videos) by PyAV, if that is installed.
 
     Raises: ValueError, naming it, it is damaged, has no sound, too many channels or an odd rate, also while it is read;
         FileNotFoundError; ImportError.

@@ -1,8 +1,9 @@
 """Log-mel energies as Whisper's feature extractor makes them.
 
-The transform is float64: it costs a third of a per cent of the encoder behind it, and what is left to the exact value is
-float32's own rounding, 2e-7; the published extractor, float32 throughout, is up to 4e-5 away, where a quiet band lies
-beside a loud one. Source: arXiv:2212.04356; the filters are Slaney's (Auditory Toolbox, 1998).
+The transform is float64, which costs no time that the encoder behind it would notice; what is left to the exact value
+is float32's rounding of the result, 2e-7. The published extractor, float32 throughout, is up to 4e-5 away from both:
+beside a loud band it loses the last digits of a quiet one.
+Source: arXiv:2212.04356; the filters are Slaney's (Auditory Toolbox, 1998).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import functools
 
 import numpy as np
 
-from longspan.models.mel_spec import MelSpec
+from longspan.models.audio_spec import MelSpec
 
 FRAMES_AT_ONCE = 256  # 0.8 MB of windows: they stay in a core's cache
 FLOOR = 1e-10  # of an energy, before its logarithm
@@ -22,15 +23,15 @@ def log_mel(samples: np.ndarray, spec: MelSpec) -> np.ndarray:
     """The energies of a sound, (frames, num_mels) f32, `spec.num_frames(len(samples))` frames.
 
     E[t, m] = sum over k of F[k, m] |sum over n of w[n] x[t hop + n - window / 2] exp(-2 pi i k n / window)|^2, with x
-    zero up to `most_samples` and mirrored at both ends, w[n] = 0.5 - 0.5 cos(2 pi n / window); L = log10(max(E, 1e-10));
-    result = (max(L, max of all L - 8) + 4) / 4.
+    zero up to `most_samples` and mirrored at both ends, w[n] = 0.5 - 0.5 cos(2 pi n / window);
+    L = log10(max(E, 1e-10)); result = (max(L, max of all L - 8) + 4) / 4.
 
     Args:
         samples: (n,) f32 at `spec.rate`, finite, at least one and at most `spec.most_samples`.
     """
     frames = spec.num_frames(len(samples))
     # Behind the last frame that is read some still hear its end; all later ones are silent, and none is the loudest.
-    heard = min(spec.most_samples // spec.hop, max(frames, -(-(len(samples) + spec.window // 2) // spec.hop)))
+    heard = min(spec.most_frames, max(frames, -(-(len(samples) + spec.window // 2) // spec.hop)))
     windows = _windows(samples, heard, spec)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(spec.window) / spec.window)
     filters = mel_filters(spec.rate, spec.window, spec.num_mels).astype(np.float32)

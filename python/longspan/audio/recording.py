@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from longspan.models.mel_spec import MelSpec
+from longspan.models.audio_spec import MelSpec
 
 RATES: Final = (1_000, 768_000)  # samples a second
 MAX_HOURS: Final = 24  # of one sound; damaged files claim more
@@ -29,8 +29,8 @@ class Recording:
 def heard(recording: Recording, spec: MelSpec) -> tuple[np.ndarray, int]:
     """What the model hears: (n,) f32 at its rate, at most `spec.most_samples`; and how many samples are behind that.
 
-    The rate is changed by soxr at its "HQ" setting, to ceil(samples * new / old) samples. If any sample, also of what is
-    cut off, lies outside -1 to 1, all are divided by the largest. Memory does not grow with the length.
+    The rate is changed by soxr at its "HQ" setting, to ceil(samples * new / old) samples. If any sample, also of what
+    is cut off, lies outside -1 to 1, all are divided by the largest. Memory does not grow with the length.
 
     Raises: ValueError, the rate lies outside RATES, there is no sample, or more than MAX_HOURS; ImportError, the rate
         must change and soxr is not installed; and as the blocks.

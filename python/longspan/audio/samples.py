@@ -11,7 +11,7 @@ INTEGERS: Final = ("uint8", "int8", "uint16", "int16", "int32", "uint32")
 
 
 def check_samples(samples: np.ndarray, name: str) -> None:
-    """ValueError unless it is (samples,) or (channels, samples), not empty, of floats or of integers of at most 32 bits."""
+    """ValueError unless it is (samples,) or (channels, samples), not empty, of floats or of integers up to 32 bits."""
     kind = samples.dtype
     if kind.kind != "f" and kind.name not in INTEGERS:
         raise ValueError(f"{name} must have samples of floats, or of integers of 8, 16 or 32 bits, got {kind}")
@@ -29,8 +29,8 @@ def mono(samples: np.ndarray) -> np.ndarray:
     """(samples,) f32; NaN and infinities are 0.
 
     Args:
-        samples: (samples,) or (channels, samples); floats, full scale from -1 to 1, or integers, full scale from end to end
-            of their type, as `check_samples` lets them pass.
+        samples: (samples,) or (channels, samples), as `check_samples` lets them pass; floats, full scale from -1 to 1,
+            or integers, full scale from end to end of their type.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if samples.ndim == 2 and len(samples) > 1:

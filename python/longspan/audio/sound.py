@@ -15,11 +15,11 @@ from longspan.audio.files import opened_sound
 from longspan.audio.mel import log_mel
 from longspan.audio.recording import Recording, check_rate, heard
 from longspan.audio.samples import check_samples, mono
-from longspan.models.mel_spec import MelSpec
+from longspan.models.audio_spec import MelSpec
 from longspan.packing.media import Mel
 
-# What a sound may be given as: samples at the model's rate, samples with their rate, a file, its contents, or torchcodec's
-# AudioDecoder, which data sets of Hugging Face give.
+# What a sound may be given as: samples at the model's rate, samples with their rate, a file, its contents, or
+# torchcodec's AudioDecoder, which data sets of Hugging Face give.
 SoundInput: TypeAlias = (
     "np.ndarray | Mapping[str, object] | tuple[Any, float] | str | os.PathLike[str] | bytes | BinaryIO"
 )
@@ -50,12 +50,12 @@ class SoundReader:
         """Decoded, made mono at the model's rate, cut to what it hears, and transformed.
 
         Args:
-            sound: (samples,) or (channels, samples), floats of full scale 1 or integers of 8 to 32 bits, at the model's
-                rate; {"array": such samples, "sampling_rate": rate}; (samples, rate); the path of a file; the contents of
-                one; an open binary file; or torchcodec's AudioDecoder. NaN and infinities count as 0.
+            sound: (samples,) or (channels, samples), floats of full scale 1 or integers of 8 to 32 bits, at the
+                model's rate; {"array": such samples, "sampling_rate": rate}; (samples, rate); the path of a file; the
+                contents of one; an open binary file; or torchcodec's AudioDecoder. NaN and infinities count as 0.
             name: what the caller calls it, for messages.
-        Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, too short, or of a shape, type or
-            rate that is not read; FileNotFoundError; ImportError, naming the extra that is needed.
+        Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, too short, or of a shape, type
+            or rate that is not read; FileNotFoundError; ImportError, naming the extra that is needed.
         """
         with opened_input(sound, self.mel.rate, name) as recording:
             return self.of(recording)
@@ -63,16 +63,23 @@ class SoundReader:
     def of(self, recording: Recording) -> Mel:
         """As `read`, of a sound that is decoded already."""
         samples, cut = heard(recording, self.mel)
-        frames = self.mel.num_frames(len(samples))
-        if frames < self.mel.least_frames:
-            least = (self.mel.least_frames - 1) * self.mel.hop + 1
+        least = (self.mel.least_frames - 1) * self.mel.hop + 1
+        if self._is_short(samples):
             if self.short == "refuse":
                 raise ValueError(
-                    f"{recording.name} must have at least {least} samples at {self.mel.rate} a second, which make a token, "
-                    f"got {len(samples)}"
+                    f"{recording.name} must have at least {least} samples at {self.mel.rate} a second, that a token "
+                    f"takes, got {len(samples)}"
                 )
             samples = np.pad(samples, (0, least - len(samples)))
         return Mel(log_mel(samples, self.mel), cut)
+
+    def of_track(self, recording: Recording) -> Mel | None:
+        """As `of`, of a video's track; None if it is too short."""
+        samples, cut = heard(recording, self.mel)
+        return None if self._is_short(samples) else Mel(log_mel(samples, self.mel), cut)
+
+    def _is_short(self, samples: np.ndarray) -> bool:
+        return self.mel.num_frames(len(samples)) < self.mel.least_frames
 
 
 def is_sound(value: object) -> bool:
@@ -113,8 +120,8 @@ def opened_input(sound: object, rate: int, name: str) -> Iterator[Recording]:
         yield _in_memory(sound, rate, name)
     else:
         raise TypeError(
-            f"{name} must be a sound: an array of samples, a dict of 'array' and 'sampling_rate', a path, a file's bytes "
-            f"or an open file, got {type(sound).__name__}"
+            f"{name} must be a sound: an array of samples, a dict of 'array' and 'sampling_rate', a path, a file's "
+            f"bytes or an open file, got {type(sound).__name__}"
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# What libsndfile reads, then what PyAV does.
 SUFFIXES: Final = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
-    + (".m4a", ".aac", ".mka", ".wma", ".amr", ".weba")
+    (
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64"),  # by libsndfile
+        *(".m4a", ".aac", ".mka", ".wma", ".amr", ".weba"),  # by PyAV
+    )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,14 +38,26 @@ class ImageReader:
     def cut(self, image: np.ndarray) -> Patches:
         """The patches of an image in its final size, (height, width, 3) uint8; what fills no patch at the right and the
         lower end is dropped."""
+        return self.cut_frames([image])
+
+    def cut_frames(self, frames: Sequence[np.ndarray]) -> Patches:
+        """As `cut`, of a video's frames, at least one, all of one size; the last is repeated until a patch is full."""
         spec = self.patches
-        size, merge = spec.size, spec.merge
-        rows, columns = (side // (size * merge) for side in image.shape[:2])  # cells
+        size, merge, depth = spec.size, spec.merge, spec.frames
+        rows, columns = (side // (size * merge) for side in frames[0].shape[:2])  # cells
+        times = -(-len(frames) // depth)
+        values = np.empty((times, rows * columns * spec.cell, 3, depth, size * size), np.float32)
+        for place in range(times * depth):
+            if place < len(frames):
+                bytes_ = self._in_patches(frames[place], rows, columns)
+            for channel in range(3):
+                out = values[place // depth, :, channel, place % depth]
+                np.take(self._levels[channel], bytes_[:, channel], out=out)
+        return Patches(values.reshape(-1, spec.values), (times, rows * merge, columns * merge))
+
+    def _in_patches(self, image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        """(patches, 3, size * size) uint8, of so many rows and columns of cells."""
+        size, merge = self.patches.size, self.patches.merge
         image = image[: rows * merge * size, : columns * merge * size]
         cells = image.reshape(rows, merge, size, columns, merge, size, 3)
-        bytes_ = cells.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3, size * size)
-        values = np.empty((len(bytes_), 3, spec.frames, size * size), np.float32)
-        for channel in range(3):
-            for frame in range(spec.frames):
-                np.take(self._levels[channel], bytes_[:, channel], out=values[:, channel, frame])
-        return Patches(values.reshape(len(bytes_), -1), (1, rows * merge, columns * merge))
+        return cells.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3, size * size)

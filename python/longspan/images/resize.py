@@ -25,22 +25,19 @@ def resized(image: np.ndarray, pixels: PixelSpec, patches: PatchSpec, name: str 
         has to change.
     """
     height, width = image.shape[:2]
-    if max(height, width) > MOST_ASPECT * min(height, width):
-        raise ValueError(
-            f"{name} must have sides of which none is more than {MOST_ASPECT} times the other, got {width} x {height}"
-        )
+    check_aspect(height, width, name)
     size = pixels.size
     if pixels.resize == "area":
         step = patches.size * patches.merge
-        return _to_size(image, area_size(height, width, step, pixels.least_pixels, pixels.most_pixels), pixels.resample)
+        return to_size(image, area_size(height, width, step, pixels.least_pixels, pixels.most_pixels), pixels.resample)
     if pixels.resize == "squash":
-        return _to_size(image, (size, size), pixels.resample)
+        return to_size(image, (size, size), pixels.resample)
     if pixels.resize == "longest":
         ratio = max(height, width) / size
-        inner = _to_size(image, (max(1, round(height / ratio)), max(1, round(width / ratio))), pixels.resample)
+        inner = to_size(image, (max(1, round(height / ratio)), max(1, round(width / ratio))), pixels.resample)
         return _padded(inner, size, pixels.fill)
     shorter, longer = size, int(size * max(height, width) / min(height, width))
-    inner = _to_size(image, (shorter, longer) if height <= width else (longer, shorter), pixels.resample)
+    inner = to_size(image, (shorter, longer) if height <= width else (longer, shorter), pixels.resample)
     top, left = round((inner.shape[0] - size) / 2), round((inner.shape[1] - size) / 2)
     return inner[top : top + size, left : left + size]
 
@@ -61,8 +58,16 @@ def area_size(height: int, width: int, step: int, least: int, most: int) -> tupl
     return high, wide
 
 
-def _to_size(image: np.ndarray, size: tuple[int, int], resample: Resample) -> np.ndarray:
-    """The image, (height, width, 3), with another height and width."""
+def check_aspect(height: int, width: int, name: str) -> None:
+    """ValueError if one side is more than MOST_ASPECT times the other."""
+    if max(height, width) > MOST_ASPECT * min(height, width):
+        raise ValueError(
+            f"{name} must have sides of which none is more than {MOST_ASPECT} times the other, got {width} x {height}"
+        )
+
+
+def to_size(image: np.ndarray, size: tuple[int, int], resample: Resample) -> np.ndarray:
+    """The image, (height, width, 3) uint8, with another height and width. Raises: ImportError, as `resized`."""
     if image.shape[:2] == size:
         return image
     try:

@@ -16,12 +16,17 @@ class MelSpec:
     window: int = 400  # samples that a frame looks at
     hop: int = 160  # samples from a frame to the next
     most_samples: int = 480000  # what lies behind them is left out
+    least_frames: int = 3  # a tower makes no token of fewer
     padded: bool = False  # every sound is as long as that, zeros behind it, and all of its frames count
 
     @property
     def most_frames(self) -> int:
         """Of the longest sound."""
         return self.most_samples // self.hop
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that count of a sound of so many samples: one for each hop that it begins."""
+        return self.most_frames if self.padded else min(self.most_frames, -(-num_samples // self.hop))
 
 
 @dataclass(frozen=True, slots=True)

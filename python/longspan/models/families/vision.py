@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from longspan.checkpoint.checkpoint import Checkpoint
@@ -31,8 +32,6 @@ from longspan.models.spec import LayerMap, LayerSpec, LinearMap, MergerMap, Mode
 from longspan.models.vision_spec import (
     CLIP_MEAN,
     CLIP_STD,
-    LEAST_PIXELS,
-    MOST_PIXELS,
     PatchSpec,
     PixelSpec,
     Resample,
@@ -217,26 +216,31 @@ def area_pixels(checkpoint: Checkpoint, spec: ModelSpec) -> PixelSpec:
     """What a Qwen2-VL processor's preprocessor_config.json says; absent keys have its class's defaults."""
     config = JsonObject.read_optional(checkpoint.model_folder / "preprocessor_config.json")
     assert spec.patches is not None
-    patches = spec.patches
+    return read_area(config, spec.patches, PixelSpec("area"))
+
+
+def read_area(
+    config: JsonObject, patches: PatchSpec, default: PixelSpec, stock: tuple[int, int] | None = None
+) -> PixelSpec:
+    """What the file of a processor of the Qwen2-VL kind says; absent keys are as in `default`, and so are limits that
+    are `stock`, those of the class, which a file has that nobody has looked at."""
     require(config, "a Qwen2-VL processor", patch_size=patches.size, merge_size=patches.merge)
     require(config, "a Qwen2-VL processor", temporal_patch_size=patches.frames, resample=3)
     size = config.get_object("size", None)
     size = JsonObject({}, config.source) if size is None else size
-    least = config.get_int("min_pixels", size.get_int("shortest_edge", LEAST_PIXELS))
-    most = config.get_int("max_pixels", size.get_int("longest_edge", MOST_PIXELS))
+    least = config.get_int("min_pixels", size.get_int("shortest_edge", default.least_pixels))
+    most = config.get_int("max_pixels", size.get_int("longest_edge", default.most_pixels))
+    if (least, most) == stock:
+        least, most = default.least_pixels, default.most_pixels
     cell = (patches.size * patches.merge) ** 2
     if not 0 < least <= most or most < cell:
         raise CheckpointError(
             f"{config.source}: 'min_pixels' must be above 0, and 'max_pixels' no less, and room for a cell of {cell}; "
             f"got {least} and {most}"
         )
-    return PixelSpec(
-        resize="area",
-        least_pixels=least,
-        most_pixels=most,
-        mean=read_channels(config, ("image_mean",), CLIP_MEAN),
-        std=read_channels(config, ("image_std",), CLIP_STD, is_scale=True),
-    )
+    mean = read_channels(config, ("image_mean",), default.mean)
+    std = read_channels(config, ("image_std",), default.std, is_scale=True)
+    return replace(default, least_pixels=least, most_pixels=most, mean=mean, std=std)
 
 
 def read_channels(

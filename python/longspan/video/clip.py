@@ -1,0 +1,153 @@
+"""From a video as users have it to what a model's towers read: patches of its frames, and the mel of its track."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast, runtime_checkable
+
+import numpy as np
+
+from longspan.audio.sound import SoundReader
+from longspan.audio.tracks import sound_track
+from longspan.images.decode import check_size, read_image
+from longspan.images.patches import ImageReader
+from longspan.images.resize import to_size
+from longspan.models.vision_spec import ClipSpec, PatchSpec
+from longspan.packing.media import Mel, Patches
+from longspan.video.files import NEEDS, read_frames
+from longspan.video.sizes import chosen_frames, clip_size
+
+# What a video may be given as: frames in an array or a list, also in a dict, a file, its contents, or torchcodec's
+# VideoDecoder, which data sets of Hugging Face give.
+VideoInput: TypeAlias = "np.ndarray | Sequence[Any] | Mapping[str, object] | str | os.PathLike[str] | bytes | BinaryIO"
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """torchcodec's VideoDecoder."""
+
+    def __len__(self) -> int: ...
+    def get_frames_at(self, indices: list[int]) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Video:
+    """A video, as a model reads it.
+
+    Attributes:
+        patches: of its frames, a few at a time.
+        num_frames: that it has; the last one may stand in `patches` again, to fill them up.
+        sound: of its track; None if it has none, or one too short for a token.
+    """
+
+    patches: Patches
+    num_frames: int
+    sound: Mel | None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoReader:
+    """Videos to patches by one model's settings; `sound` reads tracks, None: nobody does."""
+
+    clip: ClipSpec
+    patches: PatchSpec
+    sound: SoundReader | None = None
+
+    def read(self, video: object, name: str = "video") -> Video:
+        """Decoded, resized and cut.
+
+        Of a file, and of torchcodec's decoder, at most `clip.most_frames` frames are taken, evenly spaced; frames that
+        are given are taken all.
+
+        Args:
+            video: (frames, height, width, 3) uint8, or (frames, 3, height, width); a list of images, as `read_image`
+                takes them, of one size; {"array": either, "video_metadata": anything}; the path of a file; the contents
+                of one; an open binary file; or torchcodec's VideoDecoder.
+            name: what the caller calls it, for messages.
+        Raises: TypeError, it is nothing of that; ValueError, naming it, it has fewer than two frames, is damaged or too
+            large; FileNotFoundError; ImportError, naming the extra that is needed.
+        """
+        if isinstance(video, (str, os.PathLike)):
+            path = Path(video)
+            return self._of_file(path, name if name == str(video) else f"{name}: {path}")
+        if isinstance(video, (bytes, bytearray, memoryview)):
+            return self._of_file(bytes(video), name)
+        if hasattr(video, "read") and hasattr(video, "seek"):
+            return self._of_file(cast(BinaryIO, video), name)
+        return self._of_frames(_frames_of(video, self.clip.most_frames, name), name)
+
+    def _of_file(self, source: Path | bytes | BinaryIO, name: str) -> Video:
+        frames = read_frames(source, self.clip.most_frames, partial(self._sized, name), name)
+        return Video(self._reader.cut_frames(frames), len(frames), self._track(source, name))
+
+    def _of_frames(self, frames: list[np.ndarray], name: str) -> Video:
+        if len(frames) < 2:
+            raise ValueError(f"{name} must have at least two frames, got {len(frames)}; give a single one as an image")
+        height, width = frames[0].shape[:2]
+        make = self._sized(name, len(frames), height, width)
+        return Video(self._reader.cut_frames([make(frame) for frame in frames]), len(frames), None)
+
+    @property
+    def _reader(self) -> ImageReader:
+        return ImageReader(self.clip.pixels, self.patches)
+
+    def _sized(self, name: str, frames: int, height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
+        pixels, patches = self.clip.pixels, self.patches
+        limits = pixels.least_pixels, pixels.most_pixels
+        size = clip_size(frames, height, width, patches.size * patches.merge, patches.frames, limits, name)
+        return lambda frame: to_size(np.ascontiguousarray(frame), size, pixels.resample)
+
+    def _track(self, source: Path | bytes | BinaryIO, name: str) -> Mel | None:
+        if self.sound is None:
+            return None
+        with sound_track(source, name, NEEDS) as recording:
+            return None if recording is None else self.sound.of_track(recording)
+
+
+def is_video(value: object) -> bool:
+    """Whether it is a video by its type: an array of four axes, a dict of one or of frames, or a decoder of them."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 4
+    if isinstance(value, Mapping):
+        return "array" in value and "sampling_rate" not in value
+    return isinstance(value, Decoder)
+
+
+def _frames_of(video: object, most: int, name: str) -> list[np.ndarray]:
+    if isinstance(video, Mapping):
+        if "array" not in video:
+            raise ValueError(f'{name} must have "array", its frames, got the keys {[*map(str, video)][:8]}')
+        video = video["array"]
+    if isinstance(video, Decoder):
+        video = video.get_frames_at(chosen_frames(len(video), most).tolist()).data
+    if isinstance(video, (list, tuple)):
+        frames = [read_image(frame, f"{name}[{place}]") for place, frame in enumerate(video)]
+        for place, frame in enumerate(frames):
+            if frame.shape != frames[0].shape:
+                sizes = f"{frames[0].shape[:2]} and {frame.shape[:2]}"
+                raise ValueError(f"{name} must have frames of one height and width, got {sizes} at 0 and {place}")
+        return frames
+    if hasattr(video, "detach"):
+        video = cast(Any, video).detach().cpu()
+    if not hasattr(video, "__array__"):
+        raise TypeError(
+            f"{name} must be a video: an array or a list of frames, a path, a file's bytes or an open file, "
+            f"got {type(video).__name__}"
+        )
+    return list(_of_array(np.asarray(video), name))
+
+
+def _of_array(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim == 4 and array.shape[3] != 3 and array.shape[1] == 3:
+        array = array.transpose(0, 2, 3, 1)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+        raise ValueError(
+            f"{name} must be (frames, height, width, 3) or (frames, 3, height, width) uint8, "
+            f"got {array.shape} {array.dtype}"
+        )
+    check_size(array.shape[2], array.shape[1], name)
+    return array
