@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from longspan import CheckpointError
 from longspan.checkpoint.safetensors_file import MAX_DIMS, STORED, SafetensorsFile
+from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 
 LIBRARY_DTYPES = {  # the library's numpy door, whatever numpy calls them
     "BOOL": np.bool_,
@@ -89,6 +90,49 @@ def test_bfloat16_widens_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array.reshape(-1).view(np.uint32), every.astype(np.uint32) << 16)
     assert array[0x3F, 0x80] == 1.0
     assert array[0xC0, 0x00] == -2.0
+
+
+def test_bits_of_bfloat16(tmp_path: Path) -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    header = {"x": {"dtype": "BF16", "shape": [256, 256], "data_offsets": [0, every.nbytes]}}
+    file = SafetensorsFile(raw_file(tmp_path / "m.safetensors", header, every.tobytes()))
+    bits = file.bits("x")
+    assert bits.dtype == np.uint16 and not bits.flags.writeable
+    np.testing.assert_array_equal(bits, every)
+    file.release("x")  # and the view reads it again
+    file.close()
+    np.testing.assert_array_equal(bits, every)
+    other = SafetensorsFile(one_tensor(tmp_path / "other.safetensors"))
+    with pytest.raises(ValueError, match="tensor 'x' must be BF16 to have its bits, got F32"):
+        other.bits("x")
+
+
+def resident(path: Path) -> int:
+    """Bytes of the file's maps that this process holds."""
+    held, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            inside = line.endswith(str(path))
+        elif inside and line.startswith("Rss:"):
+            held += int(line.split()[1]) * 1024
+    return held
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is held")
+def test_a_tensor_is_not_held_twice(tmp_path: Path) -> None:
+    size = 1 << 20
+    entries = {
+        f"x{at}": {"dtype": "BF16", "shape": [size], "data_offsets": [2 * at * size, 2 * (at + 1) * size]}
+        for at in range(4)
+    }
+    path = raw_file(tmp_path / "model.safetensors", entries, bytes(8 * size))
+    folder = SafetensorsFolder.open(tmp_path)
+    kept = [folder.read(name) for name in folder.names]
+    assert resident(path) < size  # of 8 MB, all of which were read
+    assert folder.bits("x1").sum() == 0 and resident(path) >= size
+    folder.file("x1").release("x1")
+    assert resident(path) < size
+    assert len(kept) == 4
 
 
 def test_bfloat16_agrees_with_torch(tmp_path: Path) -> None:

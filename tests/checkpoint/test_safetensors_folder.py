@@ -197,6 +197,26 @@ def test_non_finite_names_tensor_file_and_place(tmp_path: Path) -> None:
     folder.require_finite("fine", folder.read("fine"))
 
 
+@pytest.mark.parametrize("place", [0, FINITE_BLOCK - 1, FINITE_BLOCK, 2 * FINITE_BLOCK + 5])
+@pytest.mark.parametrize("bits, shown", [(0x7F80, "inf"), (0xFF80, "-inf"), (0x7FC1, "nan")])
+def test_bits_that_are_no_number(tmp_path: Path, bits: int, shown: str, place: int) -> None:
+    values = np.full(2 * FINITE_BLOCK + 6, 0x7F7F, np.uint16)  # the largest number
+    values[-2:] = 0xFF7F, 0x0001
+    header = {"x": {"dtype": "BF16", "shape": [len(values)], "data_offsets": [0, values.nbytes]}}
+
+    def folder() -> SafetensorsFolder:
+        text = json.dumps(header).encode()
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(len(text).to_bytes(8, "little") + text + values.tobytes())
+        return SafetensorsFolder.open(tmp_path)
+
+    sound = folder()
+    sound.require_finite("x", sound.bits("x"))
+    values[place] = bits
+    with pytest.raises(CheckpointError, match=f"tensor 'x' holds {shown} at flat position {place}; .* in bfloat16"):
+        (wrong := folder()).require_finite("x", wrong.bits("x"))
+
+
 def test_close_lets_go_of_every_shard(tmp_path: Path) -> None:
     folder = SafetensorsFolder.open(write_shards(tmp_path))
     array = folder.read("a")

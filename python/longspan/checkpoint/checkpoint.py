@@ -182,6 +182,10 @@ class Checkpoint:
         """The tensor as `dtype`; see SafetensorsFolder.read for what is a view and what is refused."""
         return self.tensors.read(name, dtype)
 
+    def bits(self, name: str) -> NDArray[np.uint16]:
+        """A bfloat16 tensor's bits, as `SafetensorsFolder.bits`."""
+        return self.tensors.bits(name)
+
     def require_finite(self, name: str, array: NDArray[np.generic]) -> None:
         """CheckpointError, naming the tensor and its file, if `array`, as read under `name`, holds NaN or infinity."""
         self.tensors.require_finite(name, array)

@@ -83,20 +83,30 @@ class SafetensorsFile:
 
         Copied are bfloat16 (widened to float32, exactly), bool, and tensors that lie unaligned to their items.
         """
+        stored, dtype = self._stored(name), self.dtype(name)
+        if dtype == "BF16":
+            wide = stored.astype(np.uint32)  # a bfloat16 is the upper half of a float32
+            wide <<= 16
+            return wide.view(np.float32)
+        if dtype == "BOOL":
+            return stored.astype(np.bool_)
+        return np.require(stored, requirements="A")
+
+    def bits(self, name: str) -> NDArray[np.uint16]:
+        """A bfloat16 tensor's bits: a read-only view of the file, or a copy where they lie unaligned."""
+        if self.dtype(name) != "BF16":
+            raise ValueError(f"{self.path}: tensor {name!r} must be BF16 to have its bits, got {self.dtype(name)}")
+        return np.require(self._stored(name).view(np.uint16), requirements="A")
+
+    def _stored(self, name: str) -> NDArray[np.generic]:
+        """The tensor as it lies in the file, maybe unaligned."""
         entry = self._entry(name)
         if self._map is None:
             raise ValueError(f"{self.path} is closed: read its tensors before close()")
         flat = np.frombuffer(
             self._map, STORED[entry.dtype], count=math.prod(entry.shape), offset=self._data_start + entry.begin
         )
-        stored = flat.reshape(entry.shape)
-        if entry.dtype == "BF16":
-            wide = stored.astype(np.uint32)  # a bfloat16 is the upper half of a float32
-            wide <<= 16
-            return wide.view(np.float32)
-        if entry.dtype == "BOOL":
-            return stored.astype(np.bool_)
-        return np.require(stored, requirements="A")
+        return flat.reshape(entry.shape)
 
     def stored(self, name: str) -> memoryview:
         """The tensor's bytes as they lie in the file: a view of it, to be let go of before `close`."""
@@ -104,6 +114,13 @@ class SafetensorsFile:
         if self._map is None:
             raise ValueError(f"{self.path} is closed: read its tensors before close()")
         return memoryview(self._map)[self._data_start + entry.begin : self._data_start + entry.end]
+
+    def release(self, name: str) -> None:
+        """Give back the memory that the tensor's part of the file takes; a view of it reads it again when asked."""
+        entry = self._entry(name)
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            first = (self._data_start + entry.begin) // mmap.PAGESIZE * mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, first, self._data_start + entry.end - first)
 
     def close(self) -> None:
         """Let go of the map; arrays already read stay valid and hold it until they are dropped.

@@ -87,15 +87,24 @@ class SafetensorsFolder:
         if not fits:
             raise CheckpointError(f"{file.path}: tensor {name!r} is {file.dtype(name)}, which cannot become {wanted}")
         with np.errstate(over="ignore"):
-            return array.astype(wanted, copy=False)
+            converted = array.astype(wanted, copy=False)
+        if converted is not array or file.dtype(name) == "BF16":
+            file.release(name)  # a checkpoint is not in memory twice while it is loaded
+        return converted
+
+    def bits(self, name: str) -> NDArray[np.uint16]:
+        """A bfloat16 tensor's bits, for what computes with them; as `SafetensorsFile.bits`."""
+        return self.file(name).bits(name)
 
     def require_finite(self, name: str, array: NDArray[np.generic]) -> None:
         """CheckpointError, naming the tensor and its file, if `array`, as read under `name`, holds NaN or infinity."""
-        place = first_non_finite(array)
+        has_bits = array.dtype == np.uint16 and self.dtype(name) == "BF16"
+        place = first_non_finite_bits(array) if has_bits else first_non_finite(array)
         if place is not None:
+            value, dtype = (widened(array.flat[place]), "bfloat16") if has_bits else (array.flat[place], array.dtype)
             raise CheckpointError(
-                f"{self.file(name).path}: tensor {name!r} holds {array.flat[place]} at flat position {place}; "
-                f"every value must be finite in {array.dtype}"
+                f"{self.file(name).path}: tensor {name!r} holds {value} at flat position {place}; "
+                f"every value must be finite in {dtype}"
             )
 
     def close(self) -> None:
@@ -137,6 +146,21 @@ def first_non_finite(array: NDArray[np.generic]) -> int | None:
         if not finite.all():
             return start + int(finite.argmin())
     return None
+
+
+def first_non_finite_bits(bits: NDArray[np.generic]) -> int | None:
+    """The same of bfloat16's bits, (...) uint16: the exponent is all ones."""
+    flat, ones = bits.reshape(-1), np.uint16(0x7F80)
+    for start in range(0, flat.size, FINITE_BLOCK):
+        wrong = (flat[start : start + FINITE_BLOCK] & ones) == ones
+        if wrong.any():
+            return start + int(wrong.argmax())
+    return None
+
+
+def widened(bits: int) -> float:
+    """The number that a bfloat16's bits are."""
+    return float(np.array(int(bits) << 16, np.uint32).view(np.float32))
 
 
 def _open_shards(folder: Path, index: Path) -> dict[str, SafetensorsFile]:

@@ -102,8 +102,8 @@ class Pooled:
 class EncoderWeights:
     """A whole encoder. Embedding tables stay in the file's dtype, memory-mapped: a text touches few of their rows."""
 
-    word_embeddings: np.ndarray  # (vocab_size, hidden) f32 or f16; a tower's has no rows
-    position_embeddings: np.ndarray | None  # (max_tokens + offset, hidden) f32 or f16
+    word_embeddings: np.ndarray  # (vocab_size, hidden) f32, f16 or bfloat16's bits as uint16; a tower's has no rows
+    position_embeddings: np.ndarray | None  # (max_tokens + offset, hidden), the same; of a tower f32
     token_type: np.ndarray | None  # (hidden,) f32: row 0 of the table
     relative_bias: np.ndarray | None  # (num_heads, 2 * max_distance + 1) f32, by distance
     embedding_norm: Norm | None

@@ -50,7 +50,7 @@ class _TowerReader(WeightReader):
         """A table with one row a place of an image is stored with an axis of one batch before its own."""
         spec = self._spec
         if spec.patches is None or spec.patches.places is not None:
-            return self._table(name, shape)
+            return self._engine.table(self._tensor(name, shape))
         return self._engine.table(self._tensor(name, (1, *shape))[0])
 
     def _patches(self, names: LinearMap) -> Product:

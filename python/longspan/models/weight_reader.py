@@ -119,12 +119,16 @@ class WeightReader:
         )
 
     def _table(self, name: str, shape: tuple[int, int]) -> np.ndarray:
-        """An embedding table in the file's dtype."""
+        """An embedding table in the file's dtype; of bfloat16 its bits, if the engine reads them."""
         self._check_shape(name, shape)
-        table = self._checkpoint.tensors.file(name).read(name)
-        if table.dtype not in (np.float32, np.float16):
-            table = self._checkpoint.read(name)
+        tensors = self._checkpoint.tensors
+        dtype = tensors.dtype(name)
+        if dtype == "BF16" and self._engine.reads_table_bits:
+            table: np.ndarray = self._checkpoint.bits(name)
+        else:
+            table = tensors.file(name).read(name) if dtype in ("F32", "F16") else self._checkpoint.read(name)
         self._checkpoint.require_finite(name, table)
+        tensors.file(name).release(name)  # a view reads the rows again that texts touch
         return self._engine.table(table)
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -63,6 +63,7 @@ class Pass(Protocol):
 class OpsEngine:
     """Computes by the public ops, on NumPy arrays."""
 
+    reads_table_bits = False  # whether tables of `embed` may be the bits of bfloat16, as uint16
     has_embed_whole = False  # whether `embed_whole` can stand for `embed`, `adapt_lookup` and the norm behind them
 
     # Tokens of a batch where the caller names no number: enough rows for the products to run at their full rate; with
@@ -318,6 +319,8 @@ class OpsEngine:
 
 class CpuEngine(OpsEngine):
     """Computes by the CPU's kernels, called directly."""
+
+    reads_table_bits = True
 
     def take_qkv(self, workspace: Workspace, tokens: int, spec: ModelSpec) -> np.ndarray:
         """With products in bf16, its bits, which are half to write and to read: where nothing happens to q and k
