@@ -13,6 +13,7 @@ from longspan.models.families.family import Family, check_numbers
 from longspan.models.families.gemma import EMBEDDING_GEMMA
 from longspan.models.families.gte import GTE
 from longspan.models.families.jina_bert import JINA_BERT
+from longspan.models.families.jina_omni import OMNI
 from longspan.models.families.modernbert import MODERNBERT
 from longspan.models.families.mpnet import MPNET
 from longspan.models.families.nomic_bert import NOMIC_BERT
@@ -39,6 +40,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     QWEN3,
     QWEN_VL,
     EUROBERT,
+    OMNI,
 )
 
 

@@ -15,6 +15,7 @@ from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import AttentionOptions, EncoderWeights
 from longspan.models.positions import alibi_slopes, rotary_rows, rotary_tables
 from longspan.models.spec import LayerSpec, ModelSpec, Rotary
+from longspan.models.task_tokens import with_task_rows
 from longspan.packing.batch import PackedBatch
 from longspan.packing.media import FeatureBatch, MediaRow, of_batch
 
@@ -87,6 +88,8 @@ class TextEncoder:
                 f"encode: a text has {batch.max_seqlen} tokens, and this model's RoPE goes by a text's length beyond "
                 f"{trained}, which runs on the CPU alone; set max_length to {trained} or less"
             )
+        if self.weights.task_tokens is not None:
+            batch = with_task_rows(batch, self.weights.task_tokens)
         return self.engine.planned(batch, self.spec)
 
     def needs_one_token(self, batch: PackedBatch, by_row: Literal["first", "last"]) -> bool:

@@ -99,6 +99,14 @@ class Pooled:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TaskTokens:
+    """Tokens whose embeddings are a task's own; on the host."""
+
+    ids: np.ndarray  # (tokens,) int32, rising
+    rows: np.ndarray  # (tasks, tokens, hidden) f32, in the order of `ids`; the adapter's number is the task's
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EncoderWeights:
     """A whole encoder. Embedding tables stay in the file's dtype, memory-mapped: a text touches few of their rows."""
 
@@ -117,3 +125,4 @@ class EncoderWeights:
     mergers: tuple[Merger, ...] = ()
     stem: tuple[Product, ...] = ()  # two, of an audio tower
     pooled: Pooled | None = None
+    task_tokens: TaskTokens | None = None

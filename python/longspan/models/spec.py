@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from longspan.models.audio_spec import MelSpec, StemSpec
+from longspan.models.sequence_spec import SequenceSpec
 from longspan.models.vision_spec import ClipSpec, ImageText, PatchSpec, PixelSpec
 from longspan.ops.activations import Activation, Gate
 
@@ -147,6 +148,7 @@ class ModelSpec:
     stem: StemSpec | None = None  # of an audio tower, which has none either
     vision: VisionSpec | None = None  # how the model looks at images; None: it does not
     audio: AudioSpec | None = None  # how it listens; None: it does not
+    sequence: SequenceSpec | None = None  # where media stand among a text's tokens, of a model that reads them so
     task_tokens: tuple[int, ...] = ()  # ids whose embeddings are each task's own, in order
 
     @property
@@ -352,6 +354,7 @@ class WeightMap:
     pooled: PooledMap | None = None
     tower: WeightMap | None = None  # of `VisionSpec.tower`
     audio: WeightMap | None = None  # of `AudioSpec.tower`
+    task_tokens: tuple[str, ...] = ()  # for each task the embeddings of `ModelSpec.task_tokens`, a row each
     unused: tuple[str, ...] = ()  # glob patterns, such as "pooler.*"
 
     @property
@@ -359,7 +362,7 @@ class WeightMap:
         """Every tensor that the model reads."""
         tables = (self.word_embeddings, self.position_embeddings, self.token_type_embeddings, self.relative_bias)
         words = (self.word_mapping, self.word_weights)
-        yield from (name for name in (*tables, *words, self.class_token) if name)
+        yield from (name for name in (*tables, *words, self.class_token, *self.task_tokens) if name)
         parts = (self.embedding_norm, self.final_norm, self.word_lora, self.token_type_lora, self.patches)
         for part in (*parts, *self.mergers, *self.stem, self.pooled, self.tower, self.audio, *self.layers):
             if part is not None:

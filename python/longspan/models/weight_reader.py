@@ -10,7 +10,7 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.adapters import part_shapes
 from longspan.models.engines.engine import OpsEngine
-from longspan.models.parts import EncoderWeights, Experts, LayerWeights, Norm, Product, TableAdapter
+from longspan.models.parts import EncoderWeights, Experts, LayerWeights, Norm, Product, TableAdapter, TaskTokens
 from longspan.models.positions import relative_bias_table
 from longspan.models.spec import ExpertsMap, LayerMap, LinearMap, ModelSpec, NormMap, WeightMap
 from longspan.ops.activations import Gate
@@ -48,7 +48,15 @@ class WeightReader:
             final_norm=self._norm(names.final_norm, hidden),
             tasks=() if names.peft else spec.tasks.names,
             word_adapters=self._word_adapters(names),
+            task_tokens=self._task_tokens(names.task_tokens) if names.task_tokens else None,
         )
+
+    def _task_tokens(self, names: Sequence[str]) -> TaskTokens:
+        """Row i of each tensor belongs to the i-th of the spec's tokens, which are in no order."""
+        ids = np.array(self._spec.task_tokens, np.int32)
+        order = np.argsort(ids)
+        rows = [self._tensor(name, (len(ids), self._spec.hidden_size)) for name in names]
+        return TaskTokens(ids[order], np.stack(rows)[:, order])
 
     def _places(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """The table of learned places."""
