@@ -100,7 +100,7 @@ def open_model(
 
 def modalities_of(spec: ModelSpec) -> tuple[Modality, ...]:
     """What a model of that spec reads."""
-    return ("text",) if spec.vision is None else ("text", "image")
+    return ("text",) if spec.vision is None or spec.sequence is not None else ("text", "image")
 
 
 def _reads_images(caller: str, wanted: Sequence[str] | None, spec: ModelSpec) -> bool:
