@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.stream import Stream
 
 FORMATS: Final = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,w64,flac,mp3,aac,aiff,au,caf,amr,amrnb,amrwb"
@@ -53,7 +54,7 @@ def opened(source: Path | bytes | BinaryIO, name: str, what: str) -> Iterator[In
     codecs = ",".join(sorted(PICTURE_CODECS | SOUND_CODECS))
     limits = {"format_whitelist": FORMATS, "codec_whitelist": codecs, "protocol_whitelist": "none"}
     limits |= {"max_pixels": str(MAX_FRAME_PIXELS), "max_streams": str(MAX_STREAMS)}
-    with _as_file(source, name) as file:
+    with as_file(source, name) as file:
         try:
             # Without metadata's errors: titles in old encodings are no fault of the sound.
             with av.open(file, options=limits, metadata_errors="replace") as container:
@@ -63,15 +64,21 @@ def opened(source: Path | bytes | BinaryIO, name: str, what: str) -> Iterator[In
         except Exception as error:  # PyAV raises kinds of its own, of ValueError, OSError, LookupError and others
             if isinstance(error, ValueError) and str(error).startswith(name):
                 raise
-            raise ValueError(f"{name} cannot be decoded: {said(error)}") from error
+            raise ValueError(f"{name} cannot be decoded as a sound or video file: {said(error)}") from error
+
+
+def codec_name(stream: Stream) -> str:
+    """Of what reads a stream; "unknown" where nothing does."""
+    return str(getattr(stream.codec_context, "name", "unknown"))
 
 
 @contextmanager
-def _as_file(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
+def as_file(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """It as a file to read, with no name that tells a format. Raises: FileNotFoundError."""
     if isinstance(source, Path):
         if not source.is_file():
             raise FileNotFoundError(f"{name}: {source} is missing, or is not a file")
-        # By number, so that FFmpeg sees no name: it would take formats from endings, and names need not be UTF-8.
+        # By number: decoders would take formats from a name's ending, and names need not be UTF-8.
         with open(os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb") as file:
             yield file
     elif isinstance(source, bytes):
@@ -82,6 +89,7 @@ def _as_file(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
 
 
 def said(error: BaseException) -> str:
-    """The first line of a decoder's message."""
-    lines = str(error).splitlines()
+    """A decoder's message, in a line: libsndfile's and FFmpeg's own words, without Python's around them."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    lines = str(text).splitlines()
     return lines[0][:200] if lines and lines[0] else type(error).__name__

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 
-from longspan.audio.containers import said
+from longspan.audio.containers import as_file, said
 from longspan.audio.recording import Recording, check_rate
 from longspan.audio.samples import MAX_CHANNELS, mono
 from longspan.audio.tracks import sound_track
@@ -36,11 +34,10 @@ def opened_sound(source: Path | bytes | BinaryIO, name: str) -> Iterator[Recordi
     Raises: ValueError, naming it, it is damaged, has no sound, too many channels or an odd rate, also while it is read;
         FileNotFoundError; ImportError.
     """
-    if isinstance(source, Path) and not source.is_file():
-        raise FileNotFoundError(f"{name}: {source} is missing, or is not a file")
-    start = _start(source)
+    with as_file(source, name) as file:
+        start = file.read(16)
     if not start:
-        raise ValueError(f"{name} cannot be decoded: it is empty")
+        raise ValueError(f"{name} cannot be decoded as a sound file: it is empty")
     if start.startswith(STARTS) or _is_mp3(start):
         with _by_soundfile(source, name) as recording:
             yield recording
@@ -49,18 +46,6 @@ def opened_sound(source: Path | bytes | BinaryIO, name: str) -> Iterator[Recordi
         if track is None:
             raise ValueError(f"{name} has no sound track")
         yield track
-
-
-def _start(source: Path | bytes | BinaryIO) -> bytes:
-    if isinstance(source, bytes):
-        return source[:16]
-    if isinstance(source, Path):
-        with open(source, "rb") as file:
-            return file.read(16)
-    source.seek(0)
-    found = source.read(16)
-    source.seek(0)
-    return found
 
 
 def _is_mp3(start: bytes) -> bool:
@@ -74,11 +59,8 @@ def _by_soundfile(source: Path | bytes | BinaryIO, name: str) -> Iterator[Record
         import soundfile
     except (ImportError, OSError) as error:  # OSError: it is there, its library is not
         raise ImportError(NEEDS_SOUNDFILE.format(error=error)) from error
-    handle: object = io.BytesIO(source) if isinstance(source, bytes) else source
-    if isinstance(source, Path):
-        handle = str(source) if sys.platform == "win32" else os.fsencode(source)
     try:
-        with soundfile.SoundFile(handle) as file:
+        with as_file(source, name) as handle, soundfile.SoundFile(_Steady(handle)) as file:
             check_rate(file.samplerate, name)
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise ValueError(f"{name} must have at most {MAX_CHANNELS} channels, got {file.channels}")
@@ -88,7 +70,25 @@ def _by_soundfile(source: Path | bytes | BinaryIO, name: str) -> Iterator[Record
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith(name):
             raise
-        raise ValueError(f"{name} cannot be decoded: {said(error)}") from error
+        raise ValueError(f"{name} cannot be decoded as a sound file: {said(error)}") from error
+
+
+class _Steady:
+    """A file for libsndfile, which calls it from C, where an exception would be lost: places before the start, which
+    damaged files name, are the start."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = 0 if whence == os.SEEK_SET else self._file.seek(0, whence)
+        return self._file.seek(max(0, base + offset))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
 
 
 def _blocks(file: SoundFile) -> Iterator[np.ndarray]:

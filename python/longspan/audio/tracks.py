@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 
-from longspan.audio.containers import SOUND_CODECS, opened
+from longspan.audio.containers import SOUND_CODECS, codec_name, opened
 from longspan.audio.recording import Recording
 from longspan.audio.samples import mono
 
@@ -33,7 +33,7 @@ def _recording(container: InputContainer, name: str) -> Recording | None:
     track = next(iter(container.streams.audio), None)
     if track is None:
         return None
-    codec = track.codec_context.name
+    codec = codec_name(track)
     if codec not in SOUND_CODECS:
         raise ValueError(f"{name} has a sound track of {codec!r}, which is not read here")
     frames = container.decode(track)

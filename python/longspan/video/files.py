@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 import numpy as np
 
-from longspan.audio.containers import MAX_FRAME_PIXELS, PICTURE_CODECS, opened
+from longspan.audio.containers import MAX_FRAME_PIXELS, PICTURE_CODECS, codec_name, opened
 from longspan.video.sizes import chosen_frames
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def read_frames(source: Path | bytes | BinaryIO, most: int, plan: Plan, name: st
     if count != expected:
         frames, again = _decoded(source, count, most, plan, name)
         if again != count:
-            raise ValueError(f"{name} cannot be decoded: it has {count} frames once and {again} another time")
+            raise ValueError(
+                f"{name} cannot be decoded as a video file: it has {count} frames once and {again} another time"
+            )
     return frames
 
 
@@ -84,15 +86,20 @@ def _pictures(container: InputContainer, name: str) -> VideoStream:
     if not streams:
         raise ValueError(f"{name} has no moving pictures; give a sound as one")
     [stream, *_] = streams
-    if stream.codec_context.name not in PICTURE_CODECS:
-        raise ValueError(f"{name} has pictures of {stream.codec_context.name!r}, which are not read here")
+    if codec_name(stream) not in PICTURE_CODECS:
+        raise ValueError(f"{name} has pictures of {codec_name(stream)!r}, which are not read here")
+    _check_frame(stream.codec_context.width, stream.codec_context.height, name)
+    stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # of frames that grow on the way
     stream.thread_type = "AUTO"
     return stream
 
 
+def _check_frame(width: int, height: int, name: str) -> None:
+    if width * height > MAX_FRAME_PIXELS:
+        raise ValueError(f"{name} must have frames of at most {MAX_FRAME_PIXELS} pixels, got {width} x {height}")
+
+
 def _upright(frame: VideoFrame, name: str) -> np.ndarray:
-    if not 0 < frame.width * frame.height <= MAX_FRAME_PIXELS:
-        size = f"{frame.width} x {frame.height}"
-        raise ValueError(f"{name} must have frames of at most {MAX_FRAME_PIXELS} pixels, got {size}")
+    _check_frame(frame.width, frame.height, name)
     pixels: np.ndarray = frame.to_ndarray(format="rgb24")
     return np.rot90(pixels, round(frame.rotation / 90) % 4)
