@@ -12,6 +12,9 @@ import pytest
 
 from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, Encoder, Reranker, TruncationWarning
+from longspan.reranking.formats import Cut
+from longspan.reranking.request import Request
+from longspan.reranking.scorer import PairScorer
 
 QUERY = "how do I reset a forgotten password"
 DOCUMENTS = [
@@ -21,6 +24,7 @@ DOCUMENTS = [
     "def reset(user): user.hash = None",
     "To reset a forgotten password, open the sign-in page.",
 ]
+PLAIN = Request("test", "", -1, None, None)
 PAIRS = [(QUERY, document) for document in DOCUMENTS]
 NAMES = ["rerank-bert", "rerank-xlmr", "rerank-modernbert", "rerank-jina-v1", "rerank-jina-v2", "rerank-qwen3"]
 
@@ -122,6 +126,34 @@ def test_what_is_cut_is_told(bert: Reranker) -> None:
         bert.predict(long, max_length=43)
     with pytest.raises(ValueError, match="tokens of queries and 50 of documents were left out"):
         bert.rank(long[0][0], [long[0][1]], max_length=43, max_query_length=30, on_truncate="error")
+
+
+def test_either_end_of_a_text_is_cut(bert: Reranker, golden: Path) -> None:
+    """What is left of a document by a cut from the left is what is left of its end alone."""
+    document = "alpha " * 40 + "gamma delta"
+    pair = (QUERY, document)
+    cut = {"max_length": 30, "on_truncate": "ignore"}
+    words = ["alpha", "gamma", "delta"]
+    ids = {word: bert.tokenizer.bare_ids([word])[0] for word in words}
+    query = bert.tokenizer.bare_ids([QUERY])[0]
+    room = 30 - 3 - len(query)
+    assert len(query) < room
+    kept = np.concatenate([*[ids["alpha"]] * 40, ids["gamma"], ids["delta"]])[-room:]
+    scorer = bert._scorer
+    assert isinstance(scorer, PairScorer)
+    [row] = scorer._format.rows([pair], Cut(30, None, "left"), None)
+    assert (
+        row.ids[len(query) + 2 : -1].tolist() == kept.tolist()
+        and row.ids[1 : len(query) + 1].tolist() == query.tolist()
+    )
+    left = bert.predict(pair, truncation_side="left", **cut)
+    assert left == scorer._row_logits([row], PLAIN)[0, 0]
+    assert bert.predict(pair, truncation_side="right", **cut) == bert.predict(pair, **cut) != left
+    for name in ("rerank-qwen3", "rerank-jina-v3"):
+        with pytest.raises(ValueError, match="truncation_side must be 'right' or None"):
+            Reranker(golden / name / "model").predict(pair, truncation_side="left")
+    with pytest.raises(ValueError, match="leave truncation_side out"):
+        bert.rank(QUERY, [document], long_documents="windows", truncation_side="left")
 
 
 def test_windows_find_what_a_cut_loses(golden: Path) -> None:

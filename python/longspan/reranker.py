@@ -20,11 +20,13 @@ from longspan.reranking.request import (
     Lists,
     LongDocuments,
     Request,
+    Scored,
     checked_lists,
     checked_pairs,
 )
 from longspan.text.prompts import resolve_prompt
 from longspan.text.tasks import adapter_numbers
+from longspan.text.tokenizer import Side
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +42,7 @@ class RankedDocument(_Place, total=False):
     """One document of a ranking, as sentence-transformers names its parts."""
 
     text: str  # with `return_documents=True`
+    embedding: np.ndarray  # (dim,) f32, with `return_embeddings=True`
 
 
 class RerankOptions(TypedDict, total=False):
@@ -54,12 +57,14 @@ class RerankOptions(TypedDict, total=False):
     task: str | None
     max_length: int | None
     max_query_length: int | None
+    truncation_side: Side | None
     on_truncate: OnTruncate
 
 
 class RankOptions(RerankOptions, total=False):
     """Those of `rank`."""
 
+    return_embeddings: bool
     long_documents: LongDocuments
     overlap_tokens: int
 
@@ -105,6 +110,8 @@ class Reranker(RerankModel):
                 mxbai-rerank it counts query and document alone, of a listwise model the document (None: 2048).
             max_query_length: tokens that a query keeps; what is too much then comes off the document. None takes from
                 the end of the longer of the two first; of a listwise model it is 512.
+            truncation_side: which end of a text is cut, "left" or "right"; None for what the tokenizer's settings say.
+                A model with a prompt and a listwise one cut the right alone.
             on_truncate: what to do when a pair is cut: "warn" (TruncationWarning), "error" or "ignore".
         Returns: (n,) f32, or (n, labels) of a model with several labels; a scalar or (labels,) for one pair. A listwise
             model scores each document as if it were its query's only one.
@@ -113,7 +120,7 @@ class Reranker(RerankModel):
         items, alone = checked_pairs(pairs)
         activation = checked_activation("predict", options.get("activation_fn"), self.default_activation)
         lists = [(query, [document]) for query, document in items]
-        parts = self._logits("predict", lists, "pair", {**options})  # type: ignore[typeddict-item]  # all optional
+        parts = self._scored("predict", lists, "pair", {**options}).logits  # type: ignore[typeddict-item]  # all optional
         logits = np.concatenate([np.empty((0, self.num_labels), np.float32), *parts])
         several = self.num_labels > 1
         values = softmax(logits) if apply_softmax and several else activated(logits, activation)
@@ -161,13 +168,16 @@ class Reranker(RerankModel):
             documents: for one query its documents; for several one list for all, or one list a query.
             top_k: documents of each ranking; None for all.
             return_documents: put the texts beside the scores.
+            return_embeddings: of a listwise model put each document's vector, which it was scored by, beside them, as
+                "embedding", (dim,) f32: it knows the query and the documents before it, and has no unit length.
             long_documents: of models that score a pair by itself: "cut" the end of what is too long, or read it in
                 overlapping "windows" and take the best, as jina-reranker-v2's own `rerank` does. With windows
                 `max_query_length` counts special tokens, and None stands for 512 or half of `max_length`.
             overlap_tokens: that neighbouring windows share, a quarter of a window at most.
             options: as `predict`.
-        Returns: for one query a list of {"corpus_id", "score"[, "text"]}; for a list of queries one such list each.
-        Raises: as `predict`; ValueError, the model has several labels.
+        Returns: for one query a list of {"corpus_id", "score"[, "text"][, "embedding"]}; for a list of queries one such
+            list each.
+        Raises: as `predict`; ValueError, the model has several labels, or no vectors that are asked for.
         """
         if self.num_labels != 1:
             raise ValueError(f"rank: the model has {self.num_labels} labels, and a ranking needs 1; use predict")
@@ -178,17 +188,27 @@ class Reranker(RerankModel):
             if top < 1:
                 raise ValueError(f"rank: top_k must be 1 or more, got {top}")
         activation = checked_activation("rank", options.get("activation_fn"), self.default_activation)
-        parts = self._logits("rank", lists, "document", options)
+        with_vectors = options.get("return_embeddings", False)
+        if with_vectors and not self.is_listwise:
+            raise ValueError(
+                "rank: this model reads a pair at once and makes no vector of a document; leave out return_embeddings"
+            )
+        scored = self._scored("rank", lists, "document", options)
         rankings = [
             _ranking(logits, own, activation, top, return_documents)
-            for logits, (_, own) in zip(parts, lists, strict=True)
+            for logits, (_, own) in zip(scored.logits, lists, strict=True)
         ]
+        if with_vectors and scored.vectors is not None:
+            for ranking, vectors in zip(rankings, scored.vectors, strict=True):
+                for entry in ranking:
+                    entry["embedding"] = vectors[entry["corpus_id"]]
         return rankings[0] if isinstance(query, str) else rankings
 
-    def _logits(self, caller: str, lists: Lists, unit: str, options: RankOptions) -> list[np.ndarray]:
-        """For each list (documents, labels) f32; what was cut is told as the caller wants it."""
+    def _scored(self, caller: str, lists: Lists, unit: str, options: RankOptions) -> Scored:
+        """All lists in one pass; what was cut is told as the caller wants it."""
         on_truncate = options.get("on_truncate", "warn")
         check_choice(caller, "on_truncate", on_truncate, ("warn", "error", "ignore"))
+        check_choice(caller, "truncation_side", options.get("truncation_side"), (None, "left", "right"))
         check_choice(caller, "long_documents", options.get("long_documents", "cut"), LONG_DOCUMENTS)
         prompt = resolve_prompt(
             self.prompts,
@@ -210,6 +230,7 @@ class Reranker(RerankModel):
                 max_query_length=options.get("max_query_length"),
                 long_documents=options.get("long_documents", "cut"),
                 overlap_tokens=overlap,
+                truncation_side=options.get("truncation_side"),
                 batch_size=options.get("batch_size"),
                 batch_tokens=options.get("batch_tokens"),
                 progress=progress,
@@ -219,7 +240,7 @@ class Reranker(RerankModel):
             if on_truncate == "error":
                 raise ValueError(scored.losses)
             warnings.warn(scored.losses, TruncationWarning, stacklevel=3)
-        return scored.logits
+        return scored
 
     def __repr__(self) -> str:
         kind = "listwise, " if self.is_listwise else ""

@@ -118,10 +118,13 @@ def test_lists_as_jina_reranker_v3_scores_them(isa: str, golden: Path) -> None:
         if case["kind"] == "rerank":
             options |= {"max_length": case["max_doc_length"], "max_query_length": case["max_query_length"]}
         scorer._max_length = case.get("model_max_length", 1 << 20)  # a block of the golden has all in one sequence
-        ranking = reranker.rank(case["query"], case["documents"], **options)
+        ranking = reranker.rank(case["query"], case["documents"], return_embeddings=True, **options)
         assert [entry["corpus_id"] for entry in ranking] == expected[f"rank/{key}"].tolist(), key
         for entry in ranking:
             assert abs(entry["score"] - expected[f"scores/{key}"][entry["corpus_id"]]) < 1e-5, key
+            if case["kind"] == "block":
+                vector = expected[f"doc_embeddings/{key}"][entry["corpus_id"]]
+                np.testing.assert_allclose(entry["embedding"], vector, rtol=0, atol=1e-4 * np.abs(vector).max())
 
 
 def test_qwen3_as_a_sequence_classifier(isa: str, golden: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 
 from live_server import Live, golden
 from longspan import Encoder
+from longspan.images.pages import PdfPage
 
 pytest.importorskip("PIL", reason="pip install 'longspan[images]'")
+pytest.importorskip("pypdfium2", reason="pip install 'longspan[images]'")
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +60,56 @@ def test_images_beside_texts(live: Live, encoder: Encoder, files: list[bytes]) -
     texts = np.asarray(encoder.encode(["a text", "another"], normalize_embeddings=True))
     truth = np.stack([images[0], texts[0], images[1], texts[1], images[2], images[0]])
     assert np.array_equal(vectors(answer), truth)
-    assert answer.json["usage"]["total_tokens"] > 10
+    assert answer.json["usage"]["total_tokens"] == 4 * clip_tokens(encoder) + sum(
+        len(text.ids) for text in encoder.tokenize(["a text", "another"])
+    )
     short = live.post("/v1/embeddings", {"model": "clip", "input": items, "dimensions": 8})
     cut = np.asarray(encoder.encode(files[:1], modality="image", normalize_embeddings=True, truncate_dim=8))
     assert np.array_equal(vectors(short)[:1], cut)
     alone = live.post("/v1/embeddings", {"model": "clip", "input": {"image": coded(files[1])}})
     assert np.array_equal(vectors(alone), images[1:2])
+
+
+def clip_tokens(encoder: Encoder) -> int:
+    """A class token and the patches of an image of the tower's own size."""
+    assert encoder.spec.vision is not None and encoder.spec.vision.tower.patches is not None
+    return 1 + (encoder.spec.vision.pixels.size // encoder.spec.vision.tower.patches.size) ** 2
+
+
+def test_pages(live: Live, encoder: Encoder) -> None:
+    file = two_pages()
+    data = coded(file)
+    pages = [PdfPage(file, number) for number in (1, 2)]
+    each = np.asarray(encoder.encode(pages, normalize_embeddings=True))
+    mean = each.astype(np.float64).mean(0)
+    whole = (mean / np.linalg.norm(mean)).astype(np.float32)
+    items = [{"pdf": data}, "a text", {"pdf": data, "page": 2}, {"pdf": coded(file, "data:application/pdf;base64,")}]
+    answer = live.post("/v1/embeddings", {"model": "clip", "input": items})
+    found = vectors(answer)
+    np.testing.assert_allclose(found[[0, 3]], [whole, whole], rtol=0, atol=1e-6)
+    assert np.array_equal(found[2], each[1])
+    words = len(encoder.tokenize(["a text"])[0].ids)
+    assert answer.json["usage"]["total_tokens"] == 5 * clip_tokens(encoder) + words
+    none = live.post("/v1/embeddings", {"model": "clip", "input": {"pdf": data, "page": 3}})
+    assert none.status == 400 and "has 2 pages, and no page 3" in none.json["error"]["message"]
+    wrong = live.post("/v1/embeddings", {"model": "clip", "input": {"pdf": data, "page": 0}})
+    assert wrong.status == 422 and "page must be at least 1" in wrong.json["error"]["message"]
+
+
+def test_pages_are_bounded(live: Live) -> None:
+    items = [{"pdf": coded(two_pages())}] * 51
+    refused = live.post("/v1/embeddings", {"model": "clip", "input": items})
+    assert refused.status == 400 and "input[50]: the request has 102 pages" in refused.json["error"]["message"]
+
+
+def two_pages() -> bytes:
+    """A PDF file of a red and a blue page."""
+    from PIL import Image
+
+    red, blue = (Image.fromarray(np.full((100, 60, 3), colour, np.uint8)) for colour in ((200, 0, 0), (0, 0, 200)))
+    file = io.BytesIO()
+    red.save(file, "PDF", save_all=True, append_images=[blue], resolution=72)
+    return file.getvalue()
 
 
 def test_cohere_images(live: Live, encoder: Encoder, files: list[bytes]) -> None:
@@ -87,7 +133,9 @@ def test_what_is_cut_is_named_by_its_place(live: Live, files: list[bytes]) -> No
         ({"image": "no base64!"}, "is no base64"),
         ({"image": "aGVsbG8="}, "input[0]"),
         ({"image": ""}, "input[0]"),
-        ({"pdf": "aGVsbG8="}, "pages of documents are not read"),
+        ({"pdf": "aGVsbG8="}, "input[0]: the file is no PDF file"),
+        ({"pdf": "no base64!"}, "is no base64"),
+        ({"pdf": "https://a.example/b.pdf"}, "no URL is fetched"),
         ({"image": "https://a.example/b.png"}, "no URL is fetched"),
         ({"url": "file:///etc/passwd"}, "no URL is fetched"),
         ({"image": "/etc/passwd"}, "input[0]"),

@@ -70,6 +70,39 @@ def test_cross_encoders(live: Live, name: str, family: str) -> None:
     assert live.post("/v1/embeddings", {"model": name, "input": "x"}).status == 400
 
 
+def test_the_vectors_that_documents_were_scored_by(live: Live) -> None:
+    body = {"query": QUERY, "documents": DOCUMENTS, "return_embeddings": True}
+    truth = Reranker(golden("rerank-jina-v3")).rank(QUERY, DOCUMENTS, return_embeddings=True)
+    results = live.post("/v1/rerank", {**body, "model": "listwise"}).json["results"]
+    assert list(results[0]) == ["index", "relevance_score", "document", "embedding"]
+    for result, entry in zip(results, truth, strict=True):
+        assert result["index"] == entry["corpus_id"]
+        assert np.array_equal(np.array(result["embedding"], np.float32), entry["embedding"])
+    bare = live.post("/v1/rerank", {**body, "model": "listwise", "return_embeddings": False, "top_n": 1}).json[
+        "results"
+    ]
+    assert list(bare[0]) == ["index", "relevance_score", "document"]
+    for name, words in (("cross", "makes no vector of a document"), ("colbert", "/v1/multi-vector")):
+        refused = live.post("/v1/rerank", {**body, "model": name})
+        assert refused.status == 400 and words in refused.json["error"]["message"]
+        assert refused.json["error"]["param"] == "return_embeddings"
+
+
+def test_tei_cuts_at_either_end(live: Live) -> None:
+    texts = ["word " * 9999 + "birds", "x"]
+    body = {"model": "cross", "query": QUERY, "texts": texts, "raw_scores": True}
+    reranker = Reranker(golden("rerank-bert"))
+    for direction, side in (("Left", "left"), ("Right", "right")):
+        answer = live.post("/rerank", {**body, "truncation_direction": direction}).json
+        options = {"activation_fn": "identity", "on_truncate": "ignore", "truncation_side": side}
+        truth = reranker.rank(QUERY, texts, **options)  # type: ignore[arg-type]
+        found = [(each["index"], np.float32(each["score"])) for each in answer]
+        assert found == [(each["corpus_id"], np.float32(each["score"])) for each in truth]
+    for name in ("listwise", "colbert"):
+        refused = live.post("/rerank", {**body, "model": name, "texts": ["x"], "truncation_direction": "Left"})
+        assert refused.status == 422 and "at their end alone" in refused.json["error"]
+
+
 def test_tei(live: Live, scores: np.ndarray) -> None:
     body = {"model": "colbert", "query": QUERY, "texts": DOCUMENTS}
     raw = live.post("/rerank", {**body, "raw_scores": True}).json

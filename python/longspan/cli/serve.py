@@ -112,6 +112,7 @@ def _add_bounds(parser: argparse.ArgumentParser, default: Settings) -> None:
         "max_queue_requests": "requests that may wait or run",
         "max_request_items": "items of a request",
         "max_request_tokens": "tokens of a request",
+        "max_request_pages": "pages of PDF files in a request",
         "max_item_characters": "characters of one text, before it is cut",
         "max_body_bytes": "bytes of a body; beyond, 413",
     }

@@ -6,7 +6,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,9 +24,9 @@ _pdfium: Final = threading.Lock()  # the library is one thread's at a time
 
 @dataclass(frozen=True, slots=True)
 class PdfPage:
-    """A page of a PDF file; `number` counts from 1."""
+    """A page of a PDF file, which is named by its path, or given as its bytes; `number` counts from 1."""
 
-    path: Path
+    path: Path | bytes = field(repr=False)
     number: int
 
     def read(self, name: str = "page") -> np.ndarray:
@@ -39,7 +39,7 @@ class PdfPage:
             page = self._page(document, name)
             width, height = page.get_size()
             if not (0 < width < 1e6 and 0 < height < 1e6):
-                raise ValueError(f"{name}: page {self.number} of {self.path} has no size that can be drawn")
+                raise ValueError(f"{name}: page {self.number} of {_called(self.path)} has no size that can be drawn")
             scale = DPI / POINTS_AN_INCH
             scale = min(scale, (MAX_PAGE_PIXELS / (width * height)) ** 0.5)
             pixels = page.render(scale=scale, rev_byteorder=True).to_numpy()
@@ -47,29 +47,34 @@ class PdfPage:
 
     def text(self, most: int = 2000) -> str:
         """The beginning of the text that lies in it; "" where there is none, as in a scan. Raises: as `read`."""
-        with _opened(self.path, str(self.path)) as document:
-            text: str = self._page(document, str(self.path)).get_textpage().get_text_range(0, -1)
+        name = _called(self.path)
+        with _opened(self.path, name) as document:
+            text: str = self._page(document, name).get_textpage().get_text_range(0, -1)
         return " ".join(text.replace("\x00", "").split())[:most].encode("utf-8", "replace").decode()
 
     def _page(self, document: pypdfium2.PdfDocument, name: str) -> pypdfium2.PdfPage:
         if not 1 <= self.number <= len(document):
-            raise ValueError(f"{name}: {self.path} has {len(document)} pages, and no page {self.number}")
+            raise ValueError(f"{name}: {_called(self.path)} has {len(document)} pages, and no page {self.number}")
         return document[self.number - 1]
 
 
-def count_pages(path: Path) -> int:
+def count_pages(path: Path | bytes, name: str | None = None) -> int:
     """How many pages a PDF file has. Raises: as `PdfPage.read`."""
-    with _opened(path, str(path)) as document:
+    with _opened(path, name or _called(path)) as document:
         return min(len(document), MAX_PAGES)
 
 
+def _called(path: Path | bytes) -> str:
+    return "the file" if isinstance(path, bytes) else str(path)
+
+
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[pypdfium2.PdfDocument]:
+def _opened(path: Path | bytes, name: str) -> Iterator[pypdfium2.PdfDocument]:
     try:
         import pypdfium2
     except ImportError as error:
         raise ImportError(f"PDF files need pypdfium2 ({error}); pip install 'longspan[images]'") from error
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise FileNotFoundError(f"{name}: {path} is missing, or is not a file")
     with _pdfium:
         try:
@@ -80,4 +85,4 @@ def _opened(path: Path, name: str) -> Iterator[pypdfium2.PdfDocument]:
                 document.close()
         except (pypdfium2.PdfiumError, ctypes.ArgumentError, MemoryError, OverflowError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{name}: {path} is no PDF file that can be read: {said}") from error
+            raise ValueError(f"{name}: {_called(path)} is no PDF file that can be read: {said}") from error

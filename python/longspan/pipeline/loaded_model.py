@@ -10,10 +10,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
 
+import numpy as np
+
 from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.checkpoint.fingerprint import Fingerprint
 from longspan.fork_locks import ForkLock
+from longspan.images.decode import ImageInput
 from longspan.models import detect_family
 from longspan.models.encoder import TextEncoder
 from longspan.models.engines.choice import engine_for
@@ -186,6 +189,21 @@ class LoadedModel:
     def modalities(self) -> tuple[Modality, ...]:
         """What the model reads: "text", and "image" where it has a tower for them that was not left out."""
         return modalities_of(self.spec)
+
+    def fit_image(self, image: ImageInput, name: str = "image") -> tuple[np.ndarray, int]:
+        """Decode and shrink an image ahead of a call, in a thread of the caller's: the result has the vectors of what
+        it was made from, to the bit.
+
+        Args:
+            image: as `longspan.images.decode.read_image`: bytes and paths are files.
+            name: what the caller calls it, for messages.
+        Returns: (height, width, 3) uint8, and how many tokens it is to the model.
+        Raises: ValueError, the model reads no images, or this one is damaged or too large; ImportError, Pillow is
+            needed and not installed.
+        """
+        if self._vision is None:
+            raise ValueError(f"fit_image: {self.name} reads {' and '.join(self.modalities)} alone")
+        return self._vision.fit(image, name)
 
     def __reduce__(self) -> tuple[object, ...]:
         """A pickle names the folder and what the model was made with, no weights and no token: it is opened again where

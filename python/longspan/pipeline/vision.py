@@ -9,8 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from longspan.images.decode import ImageInput, read_image
 from longspan.images.in_text import ImageTemplate
 from longspan.images.patches import ImageReader
+from longspan.images.resize import resized
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.parts import EncoderWeights
 from longspan.models.spec import VisionSpec
@@ -61,6 +63,18 @@ class Vision:
     def read(self, caller: str, part: Part) -> Patches:
         """An image decoded, resized and cut. Raises: as `ImageReader.read`, naming the part."""
         return self.reader.read(part.value, f"{caller}: {part.name}")
+
+    def fit(self, image: ImageInput, name: str) -> tuple[np.ndarray, int]:
+        """An image ahead of a call, as small as it may be kept, and how many tokens it is to the model.
+
+        Returns: (height, width, 3) uint8, the image in the tower's size, or as it is if that is smaller: `read` makes
+            the same patches of both. Raises: as `ImageReader.read`.
+        """
+        pixels = read_image(image, name)
+        final = resized(pixels, self.spec.pixels, self.patches, name)
+        rows, columns = (side // (self.patches.size * self.patches.merge) for side in final.shape[:2])
+        beside = self._template.num_tokens if self._template is not None else int(self.patches.has_class_token)
+        return final if final.size < pixels.size else pixels, rows * columns + beside
 
     def encode(
         self, images: Sequence[Patches], *, tokens: bool = False, batch_tokens: int | None = None

@@ -13,7 +13,7 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.spec import ModelSpec
 from longspan.text.pairs import PairRow, PairTemplate, pair_rows
-from longspan.text.tokenizer import TextTokenizer
+from longspan.text.tokenizer import Side, TextTokenizer
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -23,10 +23,11 @@ TYPELESS: Final = ("Roberta", "XLMRoberta", "Camembert", "MPNet", "DistilBert", 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How pairs are cut: tokens of a row and of its query at most; see `pairs.kept`."""
+    """How pairs are cut: tokens of a row and of its query at most, see `pairs.kept`; and at which end of a text."""
 
     max_length: int
     max_query_length: int | None = None
+    side: Side | None = None  # None for what the tokenizer's settings say
 
 
 class RowFormat(Protocol):
@@ -87,6 +88,7 @@ class PairFormat:
             pairs,
             max_length=cut.max_length,
             max_query_length=cut.max_query_length,
+            truncation_side=cut.side,
             with_types=self.with_types,
         )
 

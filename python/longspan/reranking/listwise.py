@@ -72,6 +72,11 @@ class MarkerHead:
         first, second = (Product(engine.pack_exactly(finite(checkpoint, name), None)) for name in (FIRST, SECOND))
         return cls(first, second, engine)
 
+    @property
+    def dim(self) -> int:
+        """Values of a document's vector."""
+        return self.second.weight.out_features
+
     def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
         """(hidden, batch, selection) -> (markers, dim)."""
         marked, engine = hidden[selection.tokens], self.engine
@@ -116,6 +121,8 @@ class ListScorer:
         batch as have room."""
         if request.long_documents != "cut":
             raise ValueError(f"{request.caller}: a listwise model cuts long documents, it has no windows")
+        if request.truncation_side == "left":
+            raise ValueError(f"{request.caller}: truncation_side must be 'right' or None for a listwise model")
         most = self._max_length
         cut = ListCut(
             request.limit("max_query_length", request.max_query_length, MAX_QUERY_LENGTH, 1, most),
@@ -136,7 +143,9 @@ class ListScorer:
             f"{request.caller}: {num_cut} texts were cut, queries to {cut.max_query_length} tokens and documents to "
             f"{cut.max_document_length}"
         )
-        return Scored(logits, text if num_cut else None)
+        none = np.empty((0, self._head.dim), np.float32)
+        of_documents = [np.concatenate([none, *(block[:-1] for block in own)]) for own in by_owner]
+        return Scored(logits, text if num_cut else None, of_documents)
 
     def _blocks(
         self, place: int, query: str, documents: Sequence[str], cut: ListCut, instruction: str | None

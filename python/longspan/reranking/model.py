@@ -88,6 +88,11 @@ class RerankModel(LoadedModel):
         return isinstance(self._scorer, ListScorer)
 
     @property
+    def cuts_left(self) -> bool:
+        """Whether `truncation_side="left"` is taken: models whose tokenizer has a template for pairs cut either end."""
+        return isinstance(self._scorer, PairScorer) and self._scorer.cuts_left
+
+    @property
     def num_labels(self) -> int:
         """Numbers that the model gives for a pair; rankings need 1."""
         return self._scorer.num_labels

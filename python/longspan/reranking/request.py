@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol, get_args
 import numpy as np
 
 from longspan.integers import checked_int
-from longspan.text.tokenizer import checked_texts
+from longspan.text.tokenizer import Side, checked_texts
 
 LongDocuments = Literal["cut", "windows"]
 LONG_DOCUMENTS: Final[tuple[LongDocuments, ...]] = get_args(LongDocuments)
@@ -29,6 +29,7 @@ class Request:
     max_query_length: int | None
     long_documents: LongDocuments = "cut"
     overlap_tokens: int = OVERLAP_TOKENS
+    truncation_side: Side | None = None  # the end of a text that is cut; None for what the tokenizer's settings say
     batch_size: int | None = None
     batch_tokens: int | None = None
     progress: Callable[[int], object] = lambda _documents: None
@@ -45,10 +46,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """For each list (documents, labels) f32 logits, and a sentence on what was cut; None if nothing was."""
+    """What a scorer made of lists.
+
+    Attributes:
+        logits: for each list (documents, labels) f32.
+        losses: a sentence on what was cut; None if nothing was.
+        vectors: for each list (documents, dim) f32, of models that score by vectors of the documents.
+    """
 
     logits: list[np.ndarray]
     losses: str | None
+    vectors: list[np.ndarray] | None = None
 
 
 class Scorer(Protocol):

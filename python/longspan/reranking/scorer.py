@@ -40,6 +40,11 @@ class PairScorer:
         self._max_length = max_length - row_format.num_beside
 
     @property
+    def cuts_left(self) -> bool:
+        """Whether texts may be cut at their left end."""
+        return isinstance(self._format, PairFormat)
+
+    @property
     def num_labels(self) -> int:
         """Numbers that the model gives for a pair."""
         return self._head.num_labels
@@ -54,7 +59,9 @@ class PairScorer:
         query_limit = None
         if request.max_query_length is not None:
             query_limit = request.limit("max_query_length", request.max_query_length, 0, 1, limit)
-        cut = Cut(limit, query_limit)
+        if request.truncation_side == "left" and not self.cuts_left:
+            raise ValueError(f"{request.caller}: truncation_side must be 'right' or None for a model with a prompt")
+        cut = Cut(limit, query_limit, request.truncation_side)
         losses = Losses(request.caller, len(pairs), limit)
         logits = np.empty((len(pairs), self.num_labels), np.float32)
         parts = [slice(start, start + PAIRS_PER_BLOCK) for start in range(0, len(pairs), PAIRS_PER_BLOCK)]
@@ -72,6 +79,8 @@ class PairScorer:
             return self._format.rows(pairs, cut, request.instruction or None), None
         if not isinstance(self._format, PairFormat):
             raise ValueError(f"{request.caller}: windows are for models with a pair template; this one has a prompt")
+        if cut.side is not None:
+            raise ValueError(f"{request.caller}: with windows nothing of a document is cut; leave truncation_side out")
         if cut.max_query_length is not None and 2 * cut.max_query_length > cut.max_length:
             raise ValueError(
                 f"{request.caller}: with windows max_length must be at least twice max_query_length "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from longspan.serve.errors import RequestError, invalid
-from longspan.serve.fields import shown
+from longspan.serve.fields import Fields, shown
 
 PICTURE_FIELDS: Final = ("image", "pdf", "url", "bytes", "image_url")
 
@@ -20,17 +20,21 @@ class TokenIds:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image or a page, as base64 or a data URI."""
+    """An image or a PDF file, as base64 or a data URI."""
 
     data: str
-    is_page: bool = False
+    is_document: bool = False
+    page: int | None = None  # of a document, from 1; None: all of them
 
 
 InputItem = str | TokenIds | Picture
 
 
 def text_of(name: str, value: Any) -> InputItem:
-    """An item that is an object: {"text": ...}, {"type": "text", "text": ...}, {"image": ...}, {"pdf": ...}."""
+    """An item that is an object: {"text": ...}, {"type": "text", "text": ...}, {"image": ...}, {"pdf": ...[, "page"]}.
+
+    Raises: RequestError, it is none of these, or its data are a URL.
+    """
     if not isinstance(value, dict):
         raise invalid(name, f"must be a string, or an object with text or image, got {shown(value)}", value)
     text = value.get("text")
@@ -48,4 +52,6 @@ def text_of(name: str, value: Any) -> InputItem:
         raise RequestError(
             "validation", f"{name}: no URL is fetched here; send the {field} as base64", field=name, status=400
         )
-    return Picture(data, is_page=field == "pdf")
+    if field != "pdf":
+        return Picture(data)
+    return Picture(data, is_document=True, page=Fields(value).integer("page"))

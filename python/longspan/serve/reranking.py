@@ -34,6 +34,7 @@ class RerankCall:
     max_length: int | None = None  # tokens of a document
     truncate: bool = True
     direction: Direction | None = None
+    with_vectors: bool = False  # whether the documents' vectors are asked for
     field: str = "documents"  # where they stood
 
 
@@ -46,6 +47,7 @@ class Scored:
     unit_scores: np.ndarray  # (n,) f32: the same on a scale of about 0 to 1; of MaxSim the mean over the query's tokens
     tokens: int  # of queries and documents
     kind: ScoreKind
+    vectors: np.ndarray | None = None  # (n, dim) f32 that the documents were scored by, of a listwise model
 
     def best_first(self) -> list[int]:
         """Indices of the documents; equal ones by index."""
@@ -64,6 +66,10 @@ async def rerank(service: Service, request: Request, call: RerankCall) -> Scored
 
 async def _by_maxsim(service: Service, request: Request, model: ServedModel, call: RerankCall) -> Scored:
     """Late interaction: the query and each document by themselves, then MaxSim."""
+    if call.direction == "left":
+        raise _only_right(model)
+    if call.with_vectors:
+        raise _no_vectors(model, "has a vector a token and none a document; POST /v1/multi-vector answers those")
     documents = list(call.documents)
     limit = token_limit(model, "document", _bounded(call.max_length, model.token_encoder.max_length))
     counts = await count_tokens(service, request, model, documents, "document", limit)
@@ -98,6 +104,10 @@ async def _by_pairs(service: Service, request: Request, model: ServedModel, call
     of_query, *counts = await service.in_pool(count, is_large=sum(map(len, texts)) > INLINE_CHARACTERS)
     request.notes.tokenize = time.monotonic() - started
     request.notes.characters += sum(map(len, texts))
+    if call.direction == "left" and not reranker.cuts_left:
+        raise _only_right(model)
+    if call.with_vectors and not reranker.is_listwise:
+        raise _no_vectors(model, "reads a query and a document at once and makes no vector of a document")
     if reranker.is_listwise:
         limit = min(call.max_length or LISTWISE_TOKENS, reranker.max_length)
         around, max_length = 0, limit
@@ -115,10 +125,25 @@ async def _by_pairs(service: Service, request: Request, model: ServedModel, call
     if reranker.is_listwise:
         whole = (call.query, tuple(call.documents))
         works = [Work(whole, of_query + sum(kept), whole)]
-    rows = await service.compute(request, PairRunner(model, max_length), works)
-    logits = np.concatenate(rows)
+    rows = await service.compute(request, PairRunner(model, max_length, call.direction), works)
+    vectors = None
+    if reranker.is_listwise:
+        [table] = rows
+        logits, vectors = table[:, 0], table[:, 1:]
+    else:
+        logits = np.concatenate(rows)
     scores = activated(logits[:, None], reranker.default_activation)[:, 0]
-    return Scored(logits, scores, scores, sum(kept), reranker.default_activation)
+    return Scored(logits, scores, scores, sum(kept), reranker.default_activation, vectors)
+
+
+def _no_vectors(model: ServedModel, why: str) -> RequestError:
+    message = f"return_embeddings must be false or absent: {model.short_name} {why}"
+    return RequestError("model_type", message, field="return_embeddings")
+
+
+def _only_right(model: ServedModel) -> RequestError:
+    message = f'{model.short_name} cuts texts at their end alone; send truncation_direction: "Right"'
+    return RequestError("validation", message, field="truncation_direction", status=400)
 
 
 def _check_cut(request: Request, call: RerankCall, counts: list[int], limit: int) -> None:

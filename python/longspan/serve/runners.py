@@ -10,7 +10,7 @@ import numpy as np
 
 from longspan.pipeline.options import OutputValue
 from longspan.serve.jobs import ComputeError, SchedulerError
-from longspan.serve.texts import TextPayload
+from longspan.serve.texts import Direction, TextPayload
 from longspan.text.tasks import Role
 
 if TYPE_CHECKING:
@@ -140,29 +140,31 @@ class SparseRunner:
 
 @dataclass(frozen=True)
 class PairRunner:
-    """(query, document) to a logit each, by a cross-encoder; of a listwise one (query, documents) to (documents,)."""
+    """(query, document) to a logit each, by a cross-encoder; of a listwise one (query, documents) to (documents, 1 +
+    dim): the score of each, and its vector."""
 
     model: ServedModel
     max_length: int | None
+    direction: Direction | None = None  # the end of a text that is cut
 
     def __call__(self, payloads: Sequence[tuple[str, Any]]) -> Rows:
         """See `jobs.Runner`."""
         options: RerankOptions = {
             "activation_fn": "identity",
             "max_length": self.max_length,
+            "truncation_side": self.direction,
             "on_truncate": "ignore",
             "show_progress_bar": False,
         }
         reranker = self.model.reranker
         if not reranker.is_listwise:
             return _finite(list(np.asarray(reranker.predict(list(payloads), **options)).reshape(len(payloads), 1)))
-        rankings = reranker.rank([query for query, _ in payloads], [list(texts) for _, texts in payloads], **options)
+        queries, lists = [query for query, _ in payloads], [list(texts) for _, texts in payloads]
+        rankings = reranker.rank(queries, lists, return_embeddings=True, **options)
         rows = []
         for ranking in rankings:
-            scores = np.empty(len(ranking), np.float32)
-            for entry in ranking:
-                scores[entry["corpus_id"]] = entry["score"]
-            rows.append(scores)
+            entries = sorted(ranking, key=lambda entry: entry["corpus_id"])
+            rows.append(np.stack([np.append(np.float32(entry["score"]), entry["embedding"]) for entry in entries]))
         return _finite(rows)
 
 

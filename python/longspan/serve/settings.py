@@ -44,6 +44,7 @@ class Settings:
     max_queue_requests: int = 4096
     max_request_items: int = 2048
     max_request_tokens: int = 1_048_576
+    max_request_pages: int = 100  # of PDF files
     max_item_characters: int = 1_048_576  # the tokenizer takes some hundred bytes for each
     max_body_bytes: int = 32 << 20
     read_timeout: float = 30.0  # for a request's head, and again for its body

@@ -14,7 +14,7 @@ from longspan.serve.http import Request
 from longspan.serve.inputs import InputItem, Picture, TokenIds
 from longspan.serve.jobs import Work
 from longspan.serve.models import Found, ServedModel
-from longspan.serve.pictures import Image, decoded
+from longspan.serve.pictures import Image, PictureReader, of_pages
 from longspan.serve.runners import ChunkPayload, ChunkRunner, ImageRunner, TokenRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import ROLES, Meaning, meaning
@@ -75,28 +75,37 @@ async def _embed_mixed(
             rows[place], tokens[place] = row, count
     for each in dict.fromkeys(meanings[place] for place in images):
         same = [place for place in images if meanings[place] == each]
-        works = [Work(images[place].pixels, images[place].tokens, images[place].digest) for place in same]
-        service.note(request, model, [work.tokens for work in works])
-        found = await service.compute(request, ImageRunner(model, each.task, each.prompt), works)
-        for place, row in zip(same, found, strict=True):
-            rows[place], tokens[place] = row, images[place].tokens
+        works = [_image_work(image) for place in same for image in images[place]]
+        service.note(request, model, [sum(image.tokens for image in images[place]) for place in same])
+        found = iter(await service.compute(request, ImageRunner(model, each.task, each.prompt), works))
+        for place in same:
+            rows[place] = of_pages([next(found) for _ in images[place]])
+            tokens[place] = sum(image.tokens for image in images[place])
     return rows, tokens
+
+
+def _image_work(image: Image) -> Work:
+    return Work(image.pixels, image.tokens, image.identity)
 
 
 async def decode_pictures(
     service: Service, request: Request, model: ServedModel, call: EmbedCall, pictures: Sequence[int]
-) -> dict[int, Image]:
-    """The images by their places. Raises: RequestError, the model reads none, or one is damaged."""
+) -> dict[int, list[Image]]:
+    """The images and the documents' pages by their places. Raises: RequestError, the model reads none, or one is
+    damaged."""
     if "image" not in model.encoder.modalities:
         message = f"{call.field}[{pictures[0]}]: {model.short_name} reads no images or pages"
         raise RequestError("model_type", message, field=call.field)
 
-    def work() -> dict[int, Image]:
+    settings = service.settings
+    reader = PictureReader(model.encoder, settings.max_request_pages, settings.max_request_tokens)
+
+    def work() -> dict[int, list[Image]]:
         found = {}
         for place in pictures:
             item = call.items[place]
             assert isinstance(item, Picture)
-            found[place] = decoded(f"{call.field}[{place}]", item)
+            found[place] = reader.read(f"{call.field}[{place}]", item)
         return found
 
     started = time.monotonic()
@@ -153,15 +162,16 @@ async def embed_tokens(service: Service, request: Request, call: EmbedCall) -> t
         placed = replace(call, places=others)
         check_truncation(request, placed, [max(0, count - limit) for count in counts], counts, limit)
         is_filled = role == "query" and encoder.rules.expansion_token
-        works: list[Work] = [Work(None, 0)] * len(call.items)
+        works: list[list[Work]] = [[]] * len(call.items)
         for place, text, count in zip(others, texts, counts, strict=True):
-            works[place] = Work(text, limit if is_filled else min(count, limit), text)
-        for place, image in images.items():
-            works[place] = Work(image.pixels, image.tokens, image.digest)
-        tokens = [work.tokens for work in works]
+            works[place] = [Work(text, limit if is_filled else min(count, limit), text)]
+        for place, pages in images.items():
+            works[place] = [_image_work(page) for page in pages]
+        tokens = [sum(work.tokens for work in own) for own in works]
         service.note(request, model, tokens)
         runner = TokenRunner(model, role, call.dimensions, call.max_length)
-        return await service.compute(request, runner, works), tokens
+        found = iter(await service.compute(request, runner, [work for own in works for work in own]))
+        return [np.concatenate([next(found) for _ in own]) for own in works], tokens
 
 
 def token_role(call: EmbedCall) -> Role:

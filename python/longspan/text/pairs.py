@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from longspan.errors import CheckpointError
-from longspan.text.tokenizer import TextTokenizer
+from longspan.text.tokenizer import Side, TextTokenizer
 
 PROBES: Final = ("a", "0", ".", "A a")  # texts, one of which gives a token in any vocabulary
 
@@ -131,14 +131,15 @@ def pair_rows(
     *,
     max_length: int,
     max_query_length: int | None = None,
+    truncation_side: Side | None = None,
     with_types: bool,
 ) -> list[PairRow]:
-    """One row a pair of a query and a document, cut to `max_length` tokens, special ones included, at the end that the
-    tokenizer's own settings name."""
+    """One row a pair of a query and a document, cut to `max_length` tokens, special ones included, at `truncation_side`
+    or else at the end that the tokenizer's own settings name."""
     queries = unique_ids(tokenizer, (query for query, _ in pairs), "queries")
     documents = unique_ids(tokenizer, (document for _, document in pairs), "documents")
     room = max_length - template.num_special
-    from_left = tokenizer.truncation_side == "left"
+    from_left = (truncation_side or tokenizer.truncation_side) == "left"
     rows: list[PairRow] = []
     for query_text, document_text in pairs:
         query, document = queries[query_text], documents[document_text]

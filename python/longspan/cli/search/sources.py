@@ -79,7 +79,7 @@ def _page(record: Record) -> Record:
 
     picture = record.picture
     if isinstance(picture, PdfPage):
-        where: dict[str, object] = {"file": os.path.realpath(picture.path), "page": picture.number}
+        where: dict[str, object] = {"file": os.path.realpath(str(picture.path)), "page": picture.number}
     else:
         where = {"file": os.path.realpath(str(picture))}
     fields = {} if record.kept == "{}" else {"fields": json.loads(record.kept)}

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from longspan.serve.dialects import tei
 from longspan.serve.dialects.shared import union_error
-from longspan.serve.errors import RequestError, invalid
+from longspan.serve.errors import invalid
 from longspan.serve.fields import Fields, shown
 from longspan.serve.http import Request, Response
 from longspan.serve.reranking import RerankCall, rerank
@@ -33,14 +33,13 @@ async def jina_rerank(service: Service, request: Request, fields: Fields) -> Res
     documents = [_text(f"documents[{place}]", document) for place, document in enumerate(given)]
     top_n = fields.integer("top_n", "top_k")
     returns = bool(fields.boolean("return_documents", default=True))
-    if fields.boolean("return_embeddings", default=False):
-        raise RequestError("model_type", "return_embeddings is not answered here; ask /v1/multi-vector for them")
     call = RerankCall(
         found,
         query,
         documents,
         max_length=fields.integer("max_doc_length", "max_tokens_per_doc", most=LONGEST),
         truncate=bool(fields.boolean("truncate", "truncation", default=True)),
+        with_vectors=bool(fields.boolean("return_embeddings", default=False)),
     )
     scored = await rerank(service, request, call)
     results: list[dict[str, Any]] = []
@@ -49,6 +48,8 @@ async def jina_rerank(service: Service, request: Request, fields: Fields) -> Res
         if returns:
             document = given[index]
             result["document"] = document if isinstance(document, dict) else {"text": document}
+        if call.with_vectors and scored.vectors is not None:
+            result["embedding"] = scored.vectors[index]
         results.append(result)
     usage = {"total_tokens": scored.tokens}
     return Response.json({"model": request.notes.model, "object": "list", "usage": usage, "results": results})
