@@ -15,6 +15,7 @@ from longspan.kernels import (
     layer_norm,
     maxsim,
     multi_lora,
+    pool_logits,
     pool_mean,
     retrofit_step,
     rope,
@@ -223,6 +224,22 @@ def attention_cases() -> list[Case]:
     return [*cases, attention_backward(64, BF16), attention_backward(128, BF16), attention_backward(64, F32)]
 
 
+def pooled_logits(dim: int, vocabulary: int, dtype: torch.dtype) -> Case:
+    """BERT's and XLM-R's vocabularies."""
+
+    def call() -> None:
+        given = (
+            rows(TOKENS, dim, dtype=dtype),
+            rows(vocabulary, dim, dtype=dtype),
+            OFFSETS,
+            rows(vocabulary, dtype=dtype),
+        )
+        for pooling, saturation in (("max", "log1p"), ("sum", "log1p"), ("max", "log1p_twice"), ("max", None)):
+            pool_logits.pool_logits(*given, pooling=pooling, saturation=saturation)
+
+    return Case(f"pool_logits {dim} {vocabulary} {str(dtype)[6:]}", call)
+
+
 def retrofit(dim: int, has_all: bool) -> Case:
     def call() -> None:
         indices, weights = rows(8192, dtype=torch.int32), rows(8192, dtype=F32)
@@ -257,6 +274,7 @@ CASES: list[Case] = [
     scores("", 768, F16, F16, 32),
     scores("backward", 128, F16, F16, 32),
     scores("", 128, F32, F16, 32),
+    *(pooled_logits(768, size, dtype) for size, dtype in ((30522, F16), (30522, BF16), (250002, BF16), (30522, F32))),
     *(retrofit(dim, has_all) for dim in (384, 768) for has_all in (False, True)),
     *(means(dim, dtype) for dim in (768, 1024) for dtype in (BF16, F32)),
 ]

@@ -11,7 +11,7 @@ from longspan._core import PackedLinear
 from longspan.ops.arrays import Array, dtype_of, is_array
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_cu_seqlens
-from longspan.ops.dispatch import Backend, Op, only_on_request, unless
+from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.linear import pack_linear
 
 LogitPooling: TypeAlias = Literal["max", "sum"]
@@ -19,10 +19,20 @@ Saturation: TypeAlias = Literal["log1p", "log1p_twice"]
 LOGIT_POOLINGS: Final[tuple[LogitPooling, ...]] = ("max", "sum")
 SATURATIONS: Final[tuple[Saturation | None, ...]] = (None, "log1p", "log1p_twice")
 
+
+def _refuses_triton(x: Array, weight: Array | PackedLinear, *rest: object, **options: object) -> str | None:
+    if isinstance(weight, PackedLinear):
+        return "weight must be a tensor, not packed for the CPU"
+    if dtype_of(weight) != dtype_of(x):
+        return f"weight must be {dtype_of(x)}, as x, got {dtype_of(weight)}"
+    return unless_torch(dtypes=GPU_FLOATS)(x, weight, *rest, **options)
+
+
 POOL_LOGITS: Op[..., object] = Op(
     "pool_logits",
     (
         Backend("cpu", "ops.pool_logits:_pool_logits_cpu", unless(device="cpu", dtypes=("float32",))),
+        Backend("triton", "kernels.pool_logits:pool_logits", _refuses_triton),
         Backend("reference", "ops.pool_logits:_pool_logits_reference", only_on_request),
     ),
 )
@@ -46,11 +56,11 @@ def pool_logits(
     f(u) = u, log(1 + max(u, 0)) with "log1p", log(1 + log(1 + max(u, 0))) with "log1p_twice"
 
     The products are made in the dtype that `weight` was packed in; all else is f32. What is in memory beside the result
-    are some rows of `x`: never (total_tokens, out_features). A sequence's result depends on its own rows alone: the
-    same bits in any batch and on any number of threads.
+    are some rows of `x`: never (total_tokens, out_features). A sequence's result depends on its own rows alone: on
+    the CPU the same bits in any batch and on any number of threads.
 
     Args:
-        x: (total_tokens, in_features) f32.
+        x: (total_tokens, in_features) f32; on a GPU also f16 or bf16.
         weight: (out_features, in_features), dtype and device of `x`: packed anew at each call; or what `pack_linear`
             made of it, once, without a gate.
         cu_seqlens: (num_sequences + 1,) int32, from 0 to total_tokens, never falling.

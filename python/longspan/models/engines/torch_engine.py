@@ -33,7 +33,7 @@ from longspan.models.spec import ModelSpec, NormKind
 from longspan.ops import pool_mean, span_mean
 from longspan.ops.activations import Activation, Gate
 from longspan.ops.attention_varlen import key_limits
-from longspan.ops.pool_logits import SATURATIONS, LogitPooling, Saturation
+from longspan.ops.pool_logits import LogitPooling, Saturation
 from longspan.packing.batch import PackedBatch
 from longspan.packing.buckets import AT_ONCE, bucket_for
 from longspan.packing.selection import Selection
@@ -414,8 +414,8 @@ class TorchEngine(OpsEngine):
         saturation: Saturation,
     ) -> torch.Tensor:
         layer: DenseLinear = product.weight
-        how = {"is_sum": pooling == "sum", "saturation": SATURATIONS.index(saturation)}
-        return pool_logits(x.to(self._type), layer, self.place(cu_seqlens), **how)
+        tokens, offsets = x.to(self._type), self.place(cu_seqlens)
+        return pool_logits(tokens, layer.weight, offsets, layer.bias, pooling=pooling, saturation=saturation)
 
     def span_mean(self, hidden: torch.Tensor, spans: np.ndarray) -> torch.Tensor:
         return span_mean(hidden, self.place(spans))
