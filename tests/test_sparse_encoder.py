@@ -446,6 +446,50 @@ def test_heads_as_safetensors_come_first(golden: Path, tmp_path: Path) -> None:
         SparseEncoder(folder)
 
 
+def test_golden_gte(isa: str, golden: Path) -> None:
+    """A token classifier of one label is a head: of each token its largest weight, special ones left out."""
+    folder = golden / "gte-new"
+    encoder, arrays = SparseEncoder(folder / "model"), np.load(folder / "expected.npz")
+    names = [name.removeprefix("token_weights/") for name in arrays if name.startswith("token_weights/")]
+    assert names
+    texts = {case["id"]: case["text"] for case in cases(folder) if case["id"] in names}
+    special = {encoder.tokenizer.token_id(token) for token in ("<s>", "</s>", "<pad>", "<unk>")}
+    outputs = encoder.encode_outputs([texts[name] for name in names], multi_vector=False)
+    assert outputs.sparse is not None and outputs.dense is not None
+    for name, row, dense in zip(names, outputs.sparse, outputs.dense, strict=True):
+        wanted: dict[int, float] = {}
+        for number, weight in zip(arrays[f"ids/{name}"].tolist(), arrays[f"token_weights/{name}"].ravel(), strict=True):
+            if number not in special and weight > 0:
+                wanted[number] = max(weight, wanted.get(number, 0))
+        assert row.indices.tolist() == sorted(wanted)
+        np.testing.assert_allclose(row.values, [wanted[index] for index in row.indices.tolist()], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(dense, arrays[f"emb/{name}"], rtol=0, atol=2e-6)
+    with pytest.raises(ValueError, match="the model has no colbert_linear"):
+        encoder.encode_outputs(["a"])
+
+
+def test_token_classifiers_that_are_no_heads(golden: Path, tmp_path: Path) -> None:
+    model = golden / "gte-new" / "model"
+    two = {"classifier.weight": np.ones((2, 64), np.float32), "classifier.bias": np.ones(2, np.float32)}
+    for folder in (
+        spoilt(model, tmp_path / "labels", lambda tensors: tensors.update(two)),
+        spoilt(model, tmp_path / "class", architectures=["NewForSequenceClassification"]),
+        spoilt(model, tmp_path / "none", lambda tensors: tensors.pop("classifier.weight")),
+    ):
+        with pytest.raises(CheckpointError, match="is no sparse model: .*token classifier of one label"):
+            SparseEncoder(folder)
+    narrow = {"classifier.weight": np.ones((1, 63), np.float32)}
+    with pytest.raises(CheckpointError, match=r"weight must be \(1, 64\), got \(1, 63\)"):
+        SparseEncoder(spoilt(model, tmp_path / "narrow", lambda tensors: tensors.update(narrow)))
+    nan = {"classifier.bias": np.full(1, np.nan, np.float32)}
+    with pytest.raises(CheckpointError, match="classifier.bias"):
+        SparseEncoder(spoilt(model, tmp_path / "nan", lambda tensors: tensors.update(nan)))
+    changed = {"classifier.bias": np.full(1, 0.25, np.float32)}
+    other = SparseEncoder(spoilt(model, tmp_path / "changed", lambda tensors: tensors.update(changed)))
+    assert other.fingerprint != SparseEncoder(spoilt(model, tmp_path / "same")).fingerprint
+    assert Encoder(tmp_path / "changed").fingerprint == Encoder(tmp_path / "same").fingerprint
+
+
 @pytest.fixture
 def splade_tiny() -> Path:
     """The real weights, 18 MB, so never fetched by a test."""

@@ -40,7 +40,7 @@ class SparseOptions(TypedDict, total=False):
 
 class SparseEncoder(LoadedModel):
     """A sparse model: SPLADE of BERT, DistilBERT, RoBERTa, ModernBERT or MPNet with their masked-language-model head;
-    the inference-free models of opensearch; bge-m3.
+    the inference-free models of opensearch; bge-m3; gte-multilingual-base, by the weights of its token classifier.
 
     Args:
         name_or_path, device, dtype, revision, token, cache_dir, local_files_only, num_threads,
@@ -101,7 +101,7 @@ class SparseEncoder(LoadedModel):
 
         SPLADE: v = max over the text's tokens, special ones included, of log(1 + max(u, 0)), u the logits of the
         masked-language-model head; or as the checkpoint's SpladePooling says: the sum in the maximum's place, log(1 +
-        log(1 + max(u, 0))). bge-m3: for each token that occurs its largest weight, special tokens left out.
+        log(1 + max(u, 0))). bge-m3, gte: for each token that occurs its largest weight, special tokens left out.
         No more than 64 MB of a batch's weights are in memory before zeros are left out, whatever the vocabulary.
 
         Args:

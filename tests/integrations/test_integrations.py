@@ -15,8 +15,11 @@ from longspan.integrations.checkpoint_copy import copy_checkpoint
 FRAMEWORKS = [
     ("ray_example", "ray", "ray"),
     ("haystack", "haystack", "haystack"),
+    ("haystack_sparse", "haystack", "haystack"),
     ("langchain", "langchain_core", "langchain"),
+    ("langchain_sparse", "langchain_qdrant", "langchain-qdrant"),
     ("llama_index", "llama_index", "llama-index"),
+    ("llama_index_sparse", "llama_index", "llama-index"),
     ("mteb", "mteb", "mteb"),
     ("mteb_multi_vector", "mteb", "mteb"),
     ("ray_serve", "ray", "ray-serve"),
@@ -44,6 +47,7 @@ def test_every_integration_is_listed_above() -> None:
         "sentence_transformers_module",
         "text_embedding",
         "text_reranking",
+        "text_sparse",
     }
     need_none = {"pylate", "ray", "vector_databases"}  # a framework: they speak its language without it
     assert {path.stem for path in folder.glob("*.py")} - own - need_none == {module for module, _, _ in FRAMEWORKS}

@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longspan import Encoder, MultiVectorEncoder
+from longspan import Encoder, MultiVectorEncoder, SparseEncoder
 from longspan.integrations.vector_databases import (
     bit_strings,
     code_rows,
     float_rows,
+    index_value_lists,
     scaled_bytes,
+    sparse_strings,
+    token_features,
     vector_strings,
 )
 from longspan.ops import hamming_topk
 from longspan.vectors.quantize import quantize_embeddings
+from longspan.vectors.sparse import SparseVectors
 
 DIM, K = 64, 5
 TEXTS = [f"{what} number {i} and {i * 7 % 13} more" for i in range(60) for what in ("cat", "market", "river", "kernel")]
@@ -231,3 +235,69 @@ def test_scaled_bytes_keep_dot_products() -> None:
 def test_wrong_use(call: object, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call()
+
+
+@pytest.fixture(scope="module")
+def sparse(golden: Path) -> SparseEncoder:
+    return SparseEncoder(golden / "splade-bert" / "model")
+
+
+@pytest.fixture(scope="module")
+def sparse_scores(sparse: SparseEncoder) -> np.ndarray:
+    return sparse.similarity(sparse.encode_query(QUERIES), sparse.encode_document(TEXTS))
+
+
+def test_qdrant_sparse(sparse: SparseEncoder, sparse_scores: np.ndarray) -> None:
+    qdrant = pytest.importorskip("qdrant_client", reason="needs longspan[vector-databases]")
+    models, client = qdrant.models, qdrant.QdrantClient(":memory:")
+    client.create_collection("texts", sparse_vectors_config={"text": models.SparseVectorParams()})
+    rows = index_value_lists(sparse.encode_document(TEXTS))
+    points = [models.PointStruct(id=n, vector={"text": models.SparseVector(**row)}) for n, row in enumerate(rows)]
+    client.upsert("texts", points)
+    for place, row in enumerate(index_value_lists(sparse.encode_query(QUERIES))):
+        answer = client.query_points("texts", query=models.SparseVector(**row), using="text", limit=K).points
+        assert_nearest(np.array([[point.id for point in answer]]), sparse_scores[[place]], slack=1e-4)
+
+
+def test_milvus_sparse(tmp_path: Path, sparse: SparseEncoder, sparse_scores: np.ndarray) -> None:
+    pymilvus = pytest.importorskip("pymilvus", reason="the client of Milvus")
+    pytest.importorskip("milvus_lite", reason="a Milvus in a file")
+    client = pymilvus.MilvusClient(str(tmp_path / "milvus.db"))
+    schema = client.create_schema()
+    schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
+    schema.add_field("text", pymilvus.DataType.SPARSE_FLOAT_VECTOR)
+    index = client.prepare_index_params()
+    index.add_index("text", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
+    client.create_collection("texts", schema=schema, index_params=index)
+    rows = sparse.encode_document(TEXTS).to_dicts()
+    client.insert("texts", [{"id": place, "text": row} for place, row in enumerate(rows)])
+    found = client.search("texts", sparse.encode_query(QUERIES).to_dicts(), anns_field="text", limit=K)
+    assert_nearest(np.array([[hit["id"] for hit in hits] for hits in found]), sparse_scores, slack=1e-4)
+    client.close()
+
+
+def test_pgvector_sparse(sparse: SparseEncoder) -> None:
+    pgvector = pytest.importorskip("pgvector", reason="the client of pgvector")
+    rows = sparse.encode_document(TEXTS[:8])
+    for text, row in zip(sparse_strings(rows), rows, strict=True):
+        read = pgvector.SparseVector.from_text(text)
+        assert read.dimensions() == sparse.dim and read.indices() == row.indices.tolist()
+        np.testing.assert_array_equal(np.array(read.values(), np.float32), row.values)
+
+
+def test_sparse_forms() -> None:
+    rows = [{4: 0.1, 0: 2.0}, {}]
+    assert index_value_lists(rows, dim=5) == [
+        {"indices": [0, 4], "values": [2.0, pytest.approx(0.1)]},
+        {"indices": [], "values": []},
+    ]
+    assert sparse_strings(rows, dim=5) == ["{1:2.0,5:0.1}/5", "{}/5"]
+    assert sparse_strings(SparseVectors.of(rows, 5)) == sparse_strings(rows, dim=5)
+    decoded = [{"a.b": 1.0, "a__b": 2.0, ".": 0.5, "x": 0.0, "y": 1e-40, "z": np.float32(0.25)}]
+    assert token_features(decoded) == [{"a__b": 2.0, "__": 0.5, "z": 0.25}]
+    with pytest.raises(ValueError, match=r"decoded\[0\]\['a'\] is not finite"):
+        token_features([{"a": float("nan")}])
+    with pytest.raises(TypeError, match=r"decoded\[0\]\['a'\] must be a number, got 'b'"):
+        token_features([{"a": "b"}])
+    with pytest.raises(ValueError, match="dim must be given with dicts"):
+        sparse_strings(rows)

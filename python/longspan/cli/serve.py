@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         action="append",
         default=[],
-        help="serve its sparse vectors: needed of models whose files do not say that they are sparse (bge-m3)",
+        help="serve its sparse vectors: needed of models whose files do not say that they are sparse (bge-m3, gte)",
     )
     names = parser.add_argument_group("names")
     names.add_argument(

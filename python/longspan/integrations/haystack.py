@@ -21,6 +21,7 @@ from longspan.integrations.text_reranking import Activation, TextReranking
 from longspan.late_chunking.document_chunks import ChunkRule
 from longspan.pipeline.options import OnTruncate
 from longspan.reranker import Reranker
+from longspan.sparse_encoder import SparseEncoder
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -30,12 +31,12 @@ except ImportError as error:
 Model = Encoder | str | os.PathLike[str]
 
 
-class _Component:
+class StoredComponent:
     """What the components share: a pipeline is stored by their arguments, where the model is a name."""
 
     _arguments: Mapping[str, object]
 
-    def _keep(self, encoder: Encoder | Reranker, arguments: Mapping[str, object]) -> None:
+    def _keep(self, encoder: Encoder | Reranker | SparseEncoder, arguments: Mapping[str, object]) -> None:
         kept = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
         self._arguments = {**kept, "model": encoder.name}
 
@@ -54,7 +55,7 @@ class _Component:
 
 
 @component
-class LongspanTextEmbedder(_Component):
+class LongspanTextEmbedder(StoredComponent):
     """An Encoder for queries, with the model's own prompt and adapter for them.
 
     Args:
@@ -97,7 +98,7 @@ class LongspanTextEmbedder(_Component):
 
 
 @component
-class LongspanDocumentEmbedder(_Component):
+class LongspanDocumentEmbedder(StoredComponent):
     """An Encoder for documents, with the model's own prompt and adapter for them.
 
     Args:
@@ -142,7 +143,7 @@ class LongspanDocumentEmbedder(_Component):
         Raises: ValueError, a document has no text.
         """
         texts = [
-            _joined("LongspanDocumentEmbedder", place, document, self._fields, self._separator)
+            joined_text("LongspanDocumentEmbedder", place, document, self._fields, self._separator)
             for place, document in enumerate(documents)
         ]
         vectors = self._embedding.documents(texts, show_progress_bar=self._progress_bar)
@@ -155,7 +156,7 @@ class LongspanDocumentEmbedder(_Component):
 
 
 @component
-class LongspanRanker(_Component):
+class LongspanRanker(StoredComponent):
     """A Reranker as Haystack's ranker: the best documents of a query, best first, with its scores.
 
     Args:
@@ -195,7 +196,7 @@ class LongspanRanker(_Component):
         Raises: ValueError, a document has no text.
         """
         texts = [
-            _joined("LongspanRanker", place, document, self._fields, self._separator)
+            joined_text("LongspanRanker", place, document, self._fields, self._separator)
             for place, document in enumerate(documents)
         ]
         ranking = self._reranking.rank(query, texts, top_k)
@@ -211,7 +212,7 @@ class LongspanRanker(_Component):
 
 
 @component
-class LongspanLateChunkSplitter(_Component):
+class LongspanLateChunkSplitter(StoredComponent):
     """Late chunking: it splits documents, and each piece comes with the vector that it got in its document.
 
     It stands where a splitter and a document embedder would stand: a DocumentWriter may follow.
@@ -268,7 +269,7 @@ class LongspanLateChunkSplitter(_Component):
         return await asyncio.to_thread(self.run, documents)
 
 
-def _joined(function: str, place: int, document: Document, fields: Sequence[str], separator: str) -> str:
+def joined_text(function: str, place: int, document: Document, fields: Sequence[str], separator: str) -> str:
     """The content behind these fields of the meta, where it has them."""
     given = [str(document.meta[name]) for name in fields if document.meta.get(name) is not None]
     return separator.join([*given, _content(function, place, document)])

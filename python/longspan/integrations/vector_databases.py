@@ -6,14 +6,22 @@
 Bits are packed most significant first, set where a value is above zero. FAISS and usearch want uint8; "binary" codes
 are int8, the same bytes minus 128, and next to "ubinary" ones give wrong distances without an error. PostgreSQL wants
 exactly dim bits, as text; so does every client of it.
+
+Sparse vectors: Milvus takes `SparseVectors.to_dicts()` or `to_scipy()` as they are; for the others see
+`index_value_lists` (Qdrant), `sparse_strings` (pgvector's sparsevec) and `token_features` (Elasticsearch, OpenSearch).
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, TypedDict
 
 import numpy as np
 
+from longspan.vectors.sparse import SparseInput, SparseVectors
+
+DOT: Final = "__"  # in a token's name in the place of a dot, as Elasticsearch's own pipeline has it
+LEAST_WEIGHT: Final = 2.0**-126  # that Lucene takes
 LEVELS: Final = 127  # of an int8 on either side of zero; -128 is left out, so that a negated vector has a code too
 
 
@@ -111,3 +119,64 @@ def vector_strings(vectors: np.ndarray, *, dim: int | None = None) -> list[str]:
     """
     float_rows(vectors, dim=dim)
     return ["[" + ",".join(map(str, row)) + "]" for row in np.atleast_2d(vectors)]
+
+
+class IndexValues(TypedDict):
+    """A sparse vector as Qdrant's `SparseVector(**...)` and its REST API take it."""
+
+    indices: list[int]
+    values: list[float]
+
+
+def index_value_lists(vectors: SparseInput, *, dim: int | None = None) -> list[IndexValues]:
+    """Each sparse vector as {"indices": [...], "values": [...]}, dimensions rising: Qdrant's form.
+
+        rows = index_value_lists(encoder.encode_document(texts))
+        points = [PointStruct(id=place, vector={"text": SparseVector(**row)}) for place, row in enumerate(rows)]
+
+    Args: vectors: `SparseVectors`, a scipy CSR array, or dicts from dimension to weight, with `dim`.
+    Raises: as `SparseVectors.of`.
+    """
+    rows = SparseVectors.of(vectors, dim)
+    return [{"indices": row.indices.tolist(), "values": row.values.tolist()} for row in rows]
+
+
+def sparse_strings(vectors: SparseInput, *, dim: int | None = None) -> list[str]:
+    """For each sparse vector "{2:0.5,31:1.25}/30522", pgvector's text form of sparsevec, whose dimensions count from 1.
+
+    No bit is lost. pgvector stores 16,000 entries at most, and indexes 1,000: `SparseVectors.top` keeps the largest.
+
+    Args and Raises: as `index_value_lists`.
+    """
+    rows = SparseVectors.of(vectors, dim)
+    return [
+        "{" + ",".join(f"{place + 1}:{value!s}" for place, value in zip(row.indices, row.values, strict=True)) + "}"
+        f"/{rows.dim}"
+        for row in rows
+    ]
+
+
+def token_features(decoded: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Token -> weight as Elasticsearch's `sparse_vector` and `rank_features` and OpenSearch's `rank_features` take it.
+
+        documents = token_features(encoder.decode(encoder.encode_document(texts)))
+        query = {"sparse_vector": {"field": "text", "query_vector": token_features(encoder.decode(of_query))[0]}}
+
+    Names must have no dot: "." becomes "__"; of tokens that then have one name the larger weight counts. Weights must
+    be above zero, so others are left out, as is what is too small for Lucene. Give queries the same treatment.
+
+    Raises: TypeError, a weight is no number; ValueError, it is not finite.
+    """
+    found: list[dict[str, float]] = []
+    for row, weights in enumerate(decoded):
+        features: dict[str, float] = {}
+        for token, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, (int, float, np.floating)):
+                raise TypeError(f"token_features: decoded[{row}][{token!r}] must be a number, got {weight!r}")
+            if not np.isfinite(weight):
+                raise ValueError(f"token_features: decoded[{row}][{token!r}] is not finite")
+            name = token.replace(".", DOT)
+            if weight >= LEAST_WEIGHT and name:
+                features[name] = max(float(weight), features.get(name, 0.0))
+        found.append(features)
+    return found

@@ -36,8 +36,9 @@ def open_head(
         return opened, TokenOutputs(heads, with_hidden=False), {"token heads": digests}
     if layout is None:
         raise CheckpointError(
-            f"{checkpoint.folder} is no sparse model: it needs a masked-language-model head (SPLADE), or "
-            f"{SPARSE}.safetensors or {SPARSE}.pt (bge-m3), and has none of them"
+            f"{checkpoint.folder} is no sparse model: it needs a masked-language-model head (SPLADE), "
+            f"{SPARSE}.safetensors or {SPARSE}.pt (bge-m3), or a token classifier of one label "
+            f"(gte-multilingual-base), and has none of them"
         )
     if checkpoint.similarity_fn_name not in (None, "dot"):
         raise CheckpointError(

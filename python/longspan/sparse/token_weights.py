@@ -1,11 +1,13 @@
 """bge-m3's heads: a weight and a vector for every token, beside the dense vector, of one pass.
 
+gte-multilingual-base has the weight alone.
+
     dense        h_0 / |h_0|
     weight       w_t = relu(s . h_t + c); a text's sparse vector has for each token id its largest weight
     multi-vector u_t = C h_t + c, of unit length, of all tokens but the first
 
 The heads lie beside the checkpoint in `sparse_linear` and `colbert_linear`, as .safetensors, or as .pt, which is read
-without running its pickle (`torch_file`).
+without running its pickle (`torch_file`). gte's weight is the checkpoint's token classifier, of one label.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from longspan.vectors.sparse import SparseVectors
 from longspan.vectors.unit_length import unit_length
 
 SPARSE, COLBERT = "sparse_linear", "colbert_linear"
+CLASSIFIER: Final = "classifier"  # of a ...ForTokenClassification
 PARTS: Final = ("weight", "bias")
 # Tokens that say nothing of a text, by their part in the tokenizer.
 LEFT_OUT: Final = ("cls_token", "eos_token", "pad_token", "unk_token")
@@ -76,7 +79,18 @@ class TextOutputs:
 
 def has_token_heads(checkpoint: Checkpoint) -> bool:
     """Whether the checkpoint has the sparse head."""
-    return any((checkpoint.folder / f"{SPARSE}{suffix}").exists() for suffix in (".safetensors", ".pt"))
+    beside = any((checkpoint.folder / f"{SPARSE}{suffix}").exists() for suffix in (".safetensors", ".pt"))
+    return beside or _has_classifier(checkpoint)
+
+
+def _has_classifier(checkpoint: Checkpoint) -> bool:
+    """Whether a class that config.json names reads tokens, and the weights hold its head of one label."""
+    named = checkpoint.config.get_list("architectures", None) or []
+    return (
+        any(isinstance(name, str) and name.endswith("ForTokenClassification") for name in named)
+        and f"{CLASSIFIER}.weight" in checkpoint.tensor_names
+        and checkpoint.shape(f"{CLASSIFIER}.weight")[:1] == (1,)
+    )
 
 
 def read_head(checkpoint: Checkpoint, stem: str) -> dict[str, np.ndarray] | None:
@@ -92,6 +106,10 @@ def read_head(checkpoint: Checkpoint, stem: str) -> dict[str, np.ndarray] | None
         tensors.close()
     elif (folder / f"{stem}.pt").exists():
         read = read_torch_file(folder / f"{stem}.pt", PARTS)
+    elif stem == SPARSE and _has_classifier(checkpoint):
+        read = {name: checkpoint.read(f"{CLASSIFIER}.{name}") for name in PARTS}
+        for name, values in read.items():
+            checkpoint.require_finite(f"{CLASSIFIER}.{name}", values)
     else:
         return None
     rows = read["weight"].shape[:1] if "weight" in read else ()
