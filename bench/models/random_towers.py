@@ -54,7 +54,24 @@ QWEN: Final = ModelSpec(
     is_prenorm=True,
     patches=PatchSpec(14, frames=2, merge=2, window=4),
 )
-QWEN_OUT: Final = 2048
+_OMNI_ROTARY: Final = Rotary(10000.0, 64, sections=(16, 16), has_own_frequencies=True)
+# Qwen3-VL's of jina-embeddings-v5-omni-small: places on a table of 48 x 48, a token for 2 x 2 patches.
+OMNI: Final = ModelSpec(
+    family="jina-v5-omni tower",
+    hidden_size=1024,
+    layers=(LayerSpec(_OMNI_ROTARY),) * 24,
+    num_heads=16,
+    head_dim=64,
+    intermediate_size=4096,
+    vocab_size=0,
+    max_tokens=48 * 48,
+    position_offset=0,
+    norm="layer_norm",
+    norm_eps=1e-6,
+    activation="gelu_tanh",
+    is_prenorm=True,
+    patches=PatchSpec(16, frames=2, merge=2, places=48),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,7 @@ class TowerShape:
 
     spec: ModelSpec
     grid: tuple[int, int]  # rows and columns of patches
+    out: int = 0  # values of a token behind a merger
 
     @property
     def tokens(self) -> int:
@@ -90,17 +108,18 @@ class TowerShape:
         """Of products and attention, a multiply-add counts two; norms are left out."""
         spec, patches = self.spec, self.grid[0] * self.grid[1]
         assert spec.patches is not None
-        weights = spec.hidden_size * (4 * spec.q_width + 3 * spec.intermediate_size)
+        weights = spec.hidden_size * (4 * spec.q_width + (2 + (spec.gate is not None)) * spec.intermediate_size)
         ends = float(spec.hidden_size * spec.patches.values * patches)
         if not spec.patches.has_class_token:
             joined = spec.hidden_size * spec.patches.cell
-            ends += joined * (joined + QWEN_OUT) * patches / spec.patches.cell
+            ends += joined * (joined + self.out) * patches / spec.patches.cell
         return 2 * (spec.num_layers * weights * self.tokens + 2 * spec.q_width * self.pairs + ends)
 
 
 SHAPES: Final[Mapping[str, TowerShape]] = {
     "jina-clip-v2": TowerShape(CLIP, (36, 36)),
-    "jina-v4": TowerShape(QWEN, (32, 40)),  # 448 x 560 pixels: whole windows, which is what suits the peers best
+    "jina-v4": TowerShape(QWEN, (32, 40), 2048),  # 448 x 560 pixels: whole windows, which is what suits the peers best
+    "jina-v5-omni": TowerShape(OMNI, (32, 40), 1024),  # 512 x 640 pixels
 }
 
 
@@ -131,26 +150,28 @@ class Plain:
             return rng.standard_normal((rows, columns), np.float32) * np.float32(scale / np.sqrt(columns))
 
         self.patches = matrix(hidden, values)
-        self.positions = matrix(shape.tokens, hidden) if spec.position_offset is not None else None
+        rows = shape.tokens if spec.patches.places is None else spec.max_tokens
+        self.positions = matrix(rows, hidden) if spec.position_offset is not None else None
         self.class_token = matrix(1, hidden)[0] if spec.patches.has_class_token else None
         # What a layer adds is smaller than what is there, as in models that were trained.
         self.layers = [
             {
                 "qkv": matrix(3 * hidden, hidden),
                 "out": matrix(hidden, hidden, 0.3),
-                "up": matrix(2 * inner, hidden),
+                "up": matrix(inner if spec.gate is None else 2 * inner, hidden),
                 "down": matrix(hidden, inner, 0.3),
             }
             for _ in spec.layers
         ]
         joined = hidden * spec.patches.cell
-        self.merger = None if self.class_token is not None else (matrix(joined, joined), matrix(QWEN_OUT, joined))
+        self.merger = None if self.class_token is not None else (matrix(joined, joined), matrix(shape.out, joined))
 
     def packed(self, engine: OpsEngine) -> EncoderWeights:
         """As an engine takes them."""
         spec = self.shape.spec
         hidden, inner = spec.hidden_size, spec.intermediate_size
-        is_centred = spec.norm == "layer_norm"
+        is_centred, is_eva = spec.norm == "layer_norm", self.class_token is not None
+        halves = 1 if spec.gate is None else 2
 
         def norm(dim: int) -> Norm:
             return Norm(np.ones(dim, np.float32), np.zeros(dim, np.float32) if is_centred else None)
@@ -163,14 +184,14 @@ class Plain:
                 qkv=product(own["qkv"]),
                 attention_out=product(own["out"]),
                 attention_norm=norm(hidden),
-                up=Product(engine.pack(np.split(own["up"], 2), [np.zeros(inner, np.float32)] * 2, "first")),
+                up=Product(engine.pack(np.split(own["up"], halves), [np.zeros(inner, np.float32)] * halves, spec.gate)),
                 down=product(own["down"]),
                 mlp_norm=norm(hidden),
                 q_norm=None,
                 k_norm=None,
                 residual_norm=None,
-                context_norm=norm(hidden) if is_centred else None,
-                inner_norm=norm(inner) if is_centred else None,
+                context_norm=norm(hidden) if is_eva else None,
+                inner_norm=norm(inner) if is_eva else None,
             )
             for own in self.layers
         )
@@ -184,7 +205,7 @@ class Plain:
             relative_bias=None,
             embedding_norm=None,
             layers=layers,
-            final_norm=norm(hidden) if is_centred else None,
+            final_norm=norm(hidden) if is_eva else None,
             patches=product(self.patches),
             class_token=self.class_token,
             mergers=() if merger is None else (merger,),

@@ -15,9 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from longspan.models.audio_tower import sinusoids
 from longspan.models.tower import places_of
 
 from ..cache import kept
+from ..models.random_sound_tower import SOUND, SOUND_NAME, PlainSound, chunks_of, random_sound
 from ..models.random_towers import SHAPES, Plain, TowerShape, random_patches
 
 OPSET = 17
@@ -42,7 +44,10 @@ class Tower(nn.Module):  # torch is not looked into
         self.register_buffer("back", None if order is None else torch.argsort(torch.from_numpy(order)))
         self.windows = 0 if at.windows is None else len(at.windows)
         self.patches = self._linear(plain.patches)
-        self.register_buffer("place", None if plain.positions is None else torch.from_numpy(plain.positions))
+        place = plain.positions
+        if place is not None and at.taps is not None and at.tap_weights is not None:  # stretched over the image, once
+            place = (place[at.taps] * at.tap_weights[:, :, None]).sum(1)
+        self.register_buffer("place", None if place is None else torch.from_numpy(place))
         token = plain.class_token
         self.register_buffer("token", None if token is None else torch.from_numpy(token)[None, None])
         self.layers = nn.ModuleList(
@@ -85,7 +90,9 @@ class Tower(nn.Module):  # torch is not looked into
             pixels = pixels[:, self.order]
         x = self.patches(pixels)
         if self.has_class:
-            x = torch.cat([self.token.to(x.dtype).expand(images, -1, -1), x], 1) + self.place.to(x.dtype)
+            x = torch.cat([self.token.to(x.dtype).expand(images, -1, -1), x], 1)
+        if self.place is not None:
+            x = x + self.place.to(x.dtype)
         for kind, layer in zip(spec.layers, self.layers):
             qkv = layer["qkv"](self._norm(x)).view(images, -1, 3, spec.num_heads, spec.head_dim)
             q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
@@ -97,27 +104,80 @@ class Tower(nn.Module):  # torch is not looked into
                 found = found.transpose(1, 2).flatten(2, 3)
             found = found.transpose(1, 2).flatten(2)
             x = x + layer["out"](self._norm(found) if self.has_class else found)
-            gate, up = layer["up"](self._norm(x)).chunk(2, -1)
-            inner = functional.silu(gate) * up
+            inner = layer["up"](self._norm(x))
+            if spec.gate is None:
+                inner = functional.gelu(inner, approximate="tanh")
+            else:
+                gate, up = inner.chunk(2, -1)
+                inner = functional.silu(gate) * up
             x = x + layer["down"](self._norm(inner) if self.has_class else inner)
         if self.merger is None:
             return self._norm(x)[:, 0]
-        joined = self._norm(x[:, self.back]).reshape(images, -1, self.merger[0].in_features)
+        x = x if self.back is None else x[:, self.back]
+        joined = self._norm(x).reshape(images, -1, self.merger[0].in_features)
         return self.merger[1](functional.gelu(self.merger[0](joined)))
 
 
+class SoundTower(nn.Module):  # torch is not looked into
+    """(chunks, frames, mels) -> (1, tokens, dim): chunks of one length, all of one sound."""
+
+    def __init__(self, plain: PlainSound) -> None:
+        super().__init__()
+        spec = self.spec = plain.shape.spec
+        hidden = spec.hidden_size
+        self.convs = nn.ModuleList()
+        for weight, step in zip(plain.stem, (1, 2)):
+            conv = nn.Conv1d(weight.shape[1] // 3, hidden, 3, step, 1)
+            with torch.no_grad():
+                conv.weight.copy_(torch.from_numpy(weight.reshape(hidden, 3, -1)).transpose(1, 2))
+                conv.bias.zero_()
+            self.convs.append(conv)
+        assert spec.stem is not None
+        self.register_buffer("place", torch.from_numpy(sinusoids(spec.stem.chunk // 2, hidden)))
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({name: Tower._linear(weight) for name, weight in own.items()}) for own in plain.layers
+        )
+        self.connector = Tower._linear(plain.connector)
+
+    def _norm(self, x):
+        return functional.layer_norm(x, (int(x.shape[-1]),), eps=self.spec.norm_eps)
+
+    def forward(self, frames):
+        """See the class."""
+        spec, x = self.spec, frames.transpose(1, 2)
+        for conv in self.convs:
+            x = functional.gelu(conv(x))
+        x = x.transpose(1, 2) + self.place.to(x.dtype)
+        for layer in self.layers:
+            qkv = layer["qkv"](self._norm(x)).unflatten(2, (3, spec.num_heads, spec.head_dim))
+            q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+            found = functional.scaled_dot_product_attention(q, k, v)
+            x = x + layer["out"](found.transpose(1, 2).flatten(2))
+            x = x + layer["down"](functional.gelu(layer["up"](self._norm(x))))
+        pooled = self._norm(x.reshape(1, -1, 2, spec.hidden_size).mean(2))
+        return self.connector(pooled)
+
+
 @cache
-def tower(name: str, layers: int, dtype: str) -> Tower:
+def tower(name: str, layers: int, dtype: str) -> nn.Module:
     """The module in that dtype, for inference."""
-    return Tower(Plain(SHAPES[name].with_layers(layers))).eval().to(getattr(torch, dtype))
+    module = _of_sound(layers) if name == SOUND_NAME else Tower(Plain(SHAPES[name].with_layers(layers)))
+    return module.eval().to(getattr(torch, dtype))
+
+
+def _of_sound(layers: int) -> SoundTower:
+    return SoundTower(PlainSound(SOUND.with_layers(layers)))
 
 
 def onnx_tower(name: str, layers: int) -> Path:
     """The graph in float32, traced once and kept."""
 
     def make(folder: Path) -> None:
-        shape: TowerShape = SHAPES[name].with_layers(layers)
-        pixels = torch.from_numpy(random_patches(shape).values)[None]
+        if name == SOUND_NAME:
+            pixels = torch.from_numpy(chunks_of(random_sound(SOUND.spec, 400), SOUND.spec))
+        else:
+            shape: TowerShape = SHAPES[name].with_layers(layers)
+            pixels = torch.from_numpy(random_patches(shape).values)[None]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's remarks on shapes
             torch.onnx.export(

@@ -11,7 +11,7 @@ from longspan import reference
 from longspan.models.engines.engine import CpuEngine, OpsEngine
 from longspan.models.engines.workspace import Workspace
 from longspan.models.spec import Rotary
-from longspan.models.tower import places_of
+from longspan.models.tower import places_of, stretched
 from longspan.models.vision_spec import PatchSpec
 from longspan.packing.batch import pack
 from vision_models import MODELS, cosine, open_tower, read_golden, unit
@@ -120,3 +120,34 @@ def test_the_class_token_is_not_turned() -> None:
     assert at.order is None and at.windows is None and at.frames.tolist() == [10]
     assert (at.cos[0] == 1).all() and (at.sin[0] == 0).all()
     np.testing.assert_allclose(at.cos[6], np.cos([16 / 3, 16 / 300, 32 / 3, 32 / 300]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "places, grid", [(6, (4, 9)), (48, (32, 40)), (8, (8, 8)), (3, (1, 5)), (48, (2, 200))], ids=str
+)
+def test_a_table_is_stretched_over_an_image_end_to_end(places: int, grid: tuple[int, int]) -> None:
+    rows, columns = grid
+    at = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
+    taps, weights = stretched(places, grid, at.astype(np.float32))
+    assert taps.dtype == np.int32 and weights.dtype == np.float32 and 0 <= taps.min() <= taps.max() < places**2
+    table = np.random.default_rng(0).standard_normal((places, places))
+    found = (table.ravel()[taps] * weights).sum(1).reshape(grid)
+    u, v = (np.linspace(0, places - 1, side) if side > 1 else np.zeros(1) for side in grid)
+    lines = np.stack([np.interp(v, np.arange(places), line) for line in table])
+    truth = np.stack([np.interp(u, np.arange(places), line) for line in lines.T], 1)
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found[0, 0], table[0, 0], rtol=1e-6)
+    if rows > 1:
+        np.testing.assert_allclose(found[-1, -1], table[-1, -1], rtol=0, atol=1e-6)
+
+
+def test_places_of_a_video_repeat_in_each_frame() -> None:
+    rotary = Rotary(10000.0, 8, sections=(2, 2), has_own_frequencies=True)
+    at = places_of((3, 4, 6), PatchSpec(16, frames=2, merge=2, places=6), rotary)
+    assert at.frames.tolist() == [24, 24, 24] and at.taps.shape == (72, 4)
+    np.testing.assert_array_equal(at.taps[:24], at.taps[48:])
+    np.testing.assert_array_equal(at.cos[:24], at.cos[24:48])
+    assert (
+        at.taps[3, 0] == 1 * 6 + 1
+    )  # the last patch of the first cell: row 1 of 4, column 1 of 6, on a table of 6 x 6
+    np.testing.assert_allclose(at.tap_weights[3], [1 / 3, 0, 2 / 3, 0], atol=1e-6)
