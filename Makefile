@@ -214,6 +214,7 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/mypy kernels/*.py
+	$(BIN)/python .ci/check_types.py
 	$(BIN)/stubtest longspan._core --allowlist .ci/stubtest_allowlist.txt
 	$(BIN)/python .ci/check_isa_leaks.py
 

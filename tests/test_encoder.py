@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longspan import CheckpointError, Encoder, TruncationWarning
+from longspan import CheckpointError, Encoder, SparseEncoder, TruncationWarning
 from longspan.vectors.quantize import quantize_embeddings
 
 TEXTS = ["Hi", "What is late chunking?", "", "a longer text, " * 30, "naïve café 😀", "a word"]
@@ -264,3 +264,12 @@ def test_unsupported_similarity(variant: Callable[..., Path]) -> None:
     folder = variant({"config_sentence_transformers.json": {"similarity_fn_name": "jaccard"}})
     with pytest.raises(CheckpointError, match="similarity_fn_name must be one of cosine, dot, .*, got 'jaccard'"):
         Encoder(folder)
+
+
+def test_what_can_be_read_once_is_read_once(golden: Path, encoder: Encoder) -> None:
+    texts = ["a text", "another"]
+    for encode in (encoder.encode, encoder.encode_query, encoder.encode_document):
+        assert np.array_equal(encode(text for text in texts), encode(texts))
+    sparse = SparseEncoder(golden / "splade-bert" / "model")
+    for encode in (sparse.encode, sparse.encode_query, sparse.encode_document):
+        assert np.array_equal(encode(text for text in texts).values, encode(texts).values)

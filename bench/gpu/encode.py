@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
-import numpy as np
 import torch
 
 from bench.gpu.clock import OutOfTimeError
@@ -26,6 +25,7 @@ from bench.models.random_checkpoints import (
 from bench.models.texts import Lengths, draw_texts
 from longspan import Encoder
 from longspan.models.engines.torch_engine import TorchEngine
+from longspan.pipeline.options import FloatOptions
 
 PEER: Final = "sentence-transformers"
 PADDED: Final = "torch, padded"
@@ -66,8 +66,8 @@ def opened(setting: Setting, folder: Path, dtype: str, cuda_graphs: bool = True)
 
 def ours(encoder: Encoder) -> Make:
     """Unit vectors of the texts; on the host, as users get them."""
-    how = {"normalize_embeddings": True, "on_truncate": "ignore"}
-    return lambda texts: lambda: torch.from_numpy(np.asarray(encoder.encode(texts, **how)))
+    how: FloatOptions = {"normalize_embeddings": True, "on_truncate": "ignore"}
+    return lambda texts: lambda: torch.from_numpy(encoder.encode(texts, **how))
 
 
 def peer(setting: Setting, folder: Path) -> Make:

@@ -33,13 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from bench.gpu.contest import Setting
     from bench.gpu.encode import DRY, MODELS, SETS, opened
     from bench.models.texts import draw_texts
+    from longspan.pipeline.options import FloatOptions
 
     setting = Setting("cpu" if options.dry else "cuda", options.dry)
     for model in DRY if options.dry else [each for each in MODELS if each.name in {"BERT base", "v3"}]:
         with tempfile.TemporaryDirectory() as folder:
             encoder = opened(setting, model.write(Path(folder) / "model"), "bfloat16", cuda_graphs=False)
         texts = ["a short text"] * 2 if options.dry else draw_texts(SETS["ragged"], [1])[:160]
-        how = {"normalize_embeddings": True, "on_truncate": "ignore"}
+        how: FloatOptions = {"normalize_embeddings": True, "on_truncate": "ignore"}
         encoder.encode(texts, **how)
         kinds = [ProfilerActivity.CPU, *([] if options.dry else [ProfilerActivity.CUDA])]
         with profile(activities=kinds) as seen:

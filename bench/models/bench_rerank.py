@@ -24,6 +24,7 @@ from longspan.models.weights import load_weights
 from longspan.packing.batch import PackedBatch, pack
 from longspan.pipeline.loaded_model import open_model
 from longspan.pipeline.pooling import select_pooled
+from longspan.reranker import RerankOptions
 from longspan.reranking.formats import Cut
 from longspan.reranking.head import Head
 from longspan.reranking.scoring import read_scoring
@@ -94,7 +95,7 @@ def _contest(folder: Path, pairs: list[tuple[str, str]], setting: Setting) -> Co
 
     def run(dtype: str) -> Contestant:
         ours = _ours(folder, dtype, setting.threads)
-        options = {"activation_fn": "identity", "on_truncate": "ignore"}
+        options: RerankOptions = {"activation_fn": "identity", "on_truncate": "ignore"}
         return Contestant(our_name(dtype), lambda: ours.predict(pairs, **options), dtype)  # type: ignore[arg-type]
 
     entered, absent = enter("rerank", setting, PairSubject.of(folder, reranker.max_length), pairs)

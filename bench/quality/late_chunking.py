@@ -31,10 +31,12 @@ from bench.quality.report import Result, table
 from bench.quality.session import Session, add_common_options, finish, run_command
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from longspan import Encoder
     from longspan.late_chunking.chunking import ChunkUnit, Span
-    from longspan.late_chunking.document_chunks import ChunkMode
-    from longspan.late_chunking.windows import Chunks
+    from longspan.late_chunking.document_chunks import ChunkMode, ChunkOptions
+    from longspan.late_chunking.windows import Chunks, Strategy
 
 SIZES: Final = (32, 64, 128, 256)
 CHUNKED: Final[tuple[ChunkMode, ...]] = ("naive", "late")
@@ -51,29 +53,20 @@ class Study:
     encoder: Encoder
     window: int | None
     overlap: int | None
-    strategy: str
+    strategy: Strategy
     unit: ChunkUnit
     naive_ids: bool = False  # measure chunks of the document's own ids, too
 
-    def chunks(self, documents: Sequence[str], mode: ChunkMode, **options: object) -> list[Chunks]:
+    def chunks(self, documents: Sequence[str], **options: Unpack[ChunkOptions]) -> list[Chunks]:
         """Chunks with unit vectors. A chunk alone is cut at the model's own limit; a window may be longer."""
         from longspan import TruncationWarning
 
-        is_late = mode == "late"
+        is_late = options.get("mode") == "late"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
-            found = self.encoder.encode_chunks(
-                list(documents),
-                mode=mode,
-                window=self.window if is_late else None,
-                overlap=self.overlap if is_late else None,
-                strategy=self.strategy,  # type: ignore[arg-type]
-                special_tokens=False,
-                normalize_embeddings=True,
-                **options,  # type: ignore[arg-type]
-            )
-        assert isinstance(found, list)
-        return found
+            options |= {"strategy": self.strategy, "special_tokens": False, "normalize_embeddings": True}
+            options |= {"window": self.window if is_late else None, "overlap": self.overlap if is_late else None}
+            return self.encoder.encode_chunks(documents, **options)
 
     def queries(self, data: RetrievalSet) -> np.ndarray:
         """(num_queries, dim) unit vectors."""
@@ -87,7 +80,7 @@ def passage_figures(study: Study, data: ArticleSet) -> dict[str, dict[str, float
     figures: dict[str, dict[str, float]] = {}
     owners = np.repeat(np.arange(len(data.spans)), [len(spans) for spans in data.spans])
     for mode in CHUNKED:
-        chunks = study.chunks(data.documents, mode, chunks=data.spans)
+        chunks = study.chunks(data.documents, mode=mode, chunks=data.spans)
         passages = np.concatenate([one.embeddings for one in chunks])
         figures[mode] = evaluate(by_float(queries, passages), data.passages.gains)
         figures[mode] |= in_document_figures(queries @ passages.T, owners, data.passages.gains)
@@ -128,7 +121,7 @@ def document_figures(study: Study, data: RetrievalSet, sizes: Sequence[int]) -> 
     }
     late = late_rows(study, data.documents, list(spans.values()))
     for size, late_vectors in zip(sizes, late, strict=True):
-        naive = study.chunks(data.documents, "naive", chunks=spans[size], drop_empty=True)
+        naive = study.chunks(data.documents, mode="naive", chunks=spans[size], drop_empty=True)
         rows = {"naive": [one.embeddings for one in naive], "late": late_vectors}
         if study.naive_ids:
             rows[NAIVE_IDS] = naive_id_rows(study, data.documents, size)
@@ -146,7 +139,7 @@ def late_rows(
         spans: of each way, of each document, its chunks; one without a token has no vector.
     """
     together = [sorted({span for chunks in ways for span in chunks}) for ways in zip(*spans, strict=True)]
-    found = study.chunks(documents, "late", chunks=together, drop_empty=True)
+    found = study.chunks(documents, mode="late", chunks=together, drop_empty=True)
     rows = [dict(zip(one.spans, one.embeddings, strict=True)) for one in found]
     empty = np.empty((0, study.encoder.dim), np.float32)
     return [

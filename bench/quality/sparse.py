@@ -21,6 +21,7 @@ from bench.quality.report import Result, table, verdict
 from bench.quality.session import run_command
 from bench.record import model_name, write_json
 from longspan import Encoder, SparseEncoder, SparseIndex, SparseVectors
+from longspan.pipeline.options import FloatOptions
 from longspan.search.fusion import fuse_scores
 
 MAX_LENGTH = 256
@@ -64,8 +65,8 @@ Stage = tuple[np.ndarray, np.ndarray]  # (num_queries, documents) places of docu
 
 
 def _first_stage(data: RetrievalSet, dense: Encoder) -> Stage:
-    how = {"normalize_embeddings": True, "on_truncate": "ignore", "show_progress_bar": False}
-    queries, documents = (np.asarray(dense.encode(texts, **how)) for texts in (data.queries, data.documents))  # type: ignore[arg-type]
+    how: FloatOptions = {"normalize_embeddings": True, "on_truncate": "ignore", "show_progress_bar": False}
+    queries, documents = (dense.encode(texts, **how) for texts in (data.queries, data.documents))
     scores = queries @ documents.T
     order = best_first(scores)
     return order, np.take_along_axis(scores, order, axis=1)

@@ -18,44 +18,104 @@ if TYPE_CHECKING:
     from longspan import ops
     from longspan.encoder import Encoder
     from longspan.errors import BackendError, CheckpointError, IndexFileError, OriginWarning, TruncationWarning
+    from longspan.images.pages import PdfPage
+    from longspan.late_chunking.windows import Chunks
+    from longspan.late_interaction.token_places import TokenPlaces
     from longspan.multi_vector import MultiVectorEncoder
-    from longspan.reranker import Reranker
-    from longspan.search import BinaryIndex, MultiVectorStore, SparseIndex
+    from longspan.reranker import RankedDocument, RankedText, Reranker
+    from longspan.search import (
+        BinaryIndex,
+        IndexInfo,
+        MultiVectorStore,
+        RescoredResult,
+        SearchResult,
+        SparseIndex,
+        SparseInfo,
+        SparseResult,
+        StoreInfo,
+        StoreResult,
+    )
+    from longspan.search.fusion import FusedResult, fuse_ranks, fuse_scores
+    from longspan.search.late_interaction import Ranked
+    from longspan.sparse.outputs import ModelOutputs
     from longspan.sparse_encoder import SparseEncoder
+    from longspan.text.tokenizer import TokenizedText
+    from longspan.vectors.origin import Origin
+    from longspan.vectors.quantize import quantize_embeddings
     from longspan.vectors.sparse import SparseVectors
 
 _HOMES = {
     "BackendError": "longspan.errors",
     "BinaryIndex": "longspan.search",
     "CheckpointError": "longspan.errors",
+    "Chunks": "longspan.late_chunking.windows",
     "Encoder": "longspan.encoder",
+    "FusedResult": "longspan.search.fusion",
     "IndexFileError": "longspan.errors",
+    "IndexInfo": "longspan.search",
+    "ModelOutputs": "longspan.sparse.outputs",
     "MultiVectorEncoder": "longspan.multi_vector",
     "MultiVectorStore": "longspan.search",
+    "Origin": "longspan.vectors.origin",
     "OriginWarning": "longspan.errors",
+    "PdfPage": "longspan.images.pages",
+    "Ranked": "longspan.search.late_interaction",
+    "RankedDocument": "longspan.reranker",
+    "RankedText": "longspan.reranker",
     "Reranker": "longspan.reranker",
+    "RescoredResult": "longspan.search",
+    "SearchResult": "longspan.search",
     "SparseEncoder": "longspan.sparse_encoder",
     "SparseIndex": "longspan.search",
+    "SparseInfo": "longspan.search",
+    "SparseResult": "longspan.search",
     "SparseVectors": "longspan.vectors.sparse",
+    "StoreInfo": "longspan.search",
+    "StoreResult": "longspan.search",
+    "TokenPlaces": "longspan.late_interaction.token_places",
+    "TokenizedText": "longspan.text.tokenizer",
     "TruncationWarning": "longspan.errors",
+    "fuse_ranks": "longspan.search.fusion",
+    "fuse_scores": "longspan.search.fusion",
+    "quantize_embeddings": "longspan.vectors.quantize",
 }
 
 __all__ = [
     "BackendError",
     "BinaryIndex",
     "CheckpointError",
+    "Chunks",
     "Encoder",
+    "FusedResult",
     "IndexFileError",
+    "IndexInfo",
+    "ModelOutputs",
     "MultiVectorEncoder",
     "MultiVectorStore",
+    "Origin",
     "OriginWarning",
+    "PdfPage",
+    "Ranked",
+    "RankedDocument",
+    "RankedText",
     "Reranker",
+    "RescoredResult",
+    "SearchResult",
     "SparseEncoder",
     "SparseIndex",
+    "SparseInfo",
+    "SparseResult",
     "SparseVectors",
+    "StoreInfo",
+    "StoreResult",
+    "TokenPlaces",
+    "TokenizedText",
     "TruncationWarning",
     "__version__",
+    "fuse_ranks",
+    "fuse_scores",
     "ops",
+    "quantize_embeddings",
 ]
 
 

@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
 
-from longspan.errors import TruncationWarning
+from longspan.errors import TruncationWarning, warn_caller
 from longspan.integers import checked_int
-from longspan.late_chunking.document_chunks import ChunkEncoder, ChunkMode, ChunkRule, ChunkSettings, spans_by_document
+from longspan.late_chunking.document_chunks import (
+    ChunkEncoder,
+    ChunkMode,
+    ChunkOptions,
+    ChunkRule,
+    ChunkSettings,
+    spans_by_document,
+)
 from longspan.late_chunking.windows import Chunks, Strategy, default_overlap
 from longspan.packing.media import MediaRow
 from longspan.pipeline.blocks import Block, read_blocks
-from longspan.pipeline.inputs import Input, read_inputs
-from longspan.pipeline.options import EncodeOptions, OnTruncate, OutputValue, check_choice
+from longspan.pipeline.inputs import Input, is_one, read_inputs
+from longspan.pipeline.options import (
+    AnyOptions,
+    EncodeOptions,
+    FloatOptions,
+    HalfOptions,
+    OnTruncate,
+    OutputValue,
+    PrecisionOptions,
+    SignedOptions,
+    TensorOptions,
+    TokenOptions,
+    TokenTensorOptions,
+    UnsignedOptions,
+    check_choice,
+)
 from longspan.pipeline.peer_names import takes_peer_names
 from longspan.pipeline.pipeline import Finish
 from longspan.pipeline.text_model import TextModel
 from longspan.progress import progress_bar
+from longspan.text.containers import listed
 from longspan.text.prompts import resolve_prompt
 from longspan.text.tasks import Role, Task, role_prompts, role_task, spread, text_prompts
 from longspan.text.tokenizer import TokenizedText, checked_texts
 from longspan.vectors.quantize import Precision
-from longspan.vectors.results import Result, present, truncation_text
+from longspan.vectors.results import (
+    FloatArray,
+    HalfArray,
+    Result,
+    SignedArray,
+    UnsignedArray,
+    VectorArray,
+    present,
+    truncation_text,
+)
 
 if TYPE_CHECKING:
+    import torch
     from typing_extensions import Unpack
 
 
@@ -64,10 +95,33 @@ class Encoder(TextModel):
         ValueError, an argument breaks a line above.
     """
 
+    @overload
+    def encode(self, texts: Input | Iterable[Input], **options: Unpack[FloatOptions]) -> FloatArray: ...
+    @overload
+    def encode(self, texts: Input | Iterable[Input], **options: Unpack[HalfOptions]) -> HalfArray: ...
+    @overload
+    def encode(self, texts: Input | Iterable[Input], **options: Unpack[SignedOptions]) -> SignedArray: ...
+    @overload
+    def encode(self, texts: Input | Iterable[Input], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
+    @overload
+    def encode(self, texts: Input | Iterable[Input], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
+    @overload
+    def encode(self, texts: Input, **options: Unpack[TokenOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
+    @overload
+    def encode(self, texts: Iterable[Input], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
+    @overload
+    def encode(self, texts: Input | Iterable[Input], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
+    @overload
+    def encode(self, texts: Input, **options: Unpack[TokenTensorOptions]) -> torch.Tensor: ...
+    @overload
+    def encode(self, texts: Iterable[Input], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
+    @overload
+    def encode(self, texts: Input | Iterable[Input], **options: Unpack[AnyOptions]) -> Result: ...
+
     @takes_peer_names
     def encode(
         self,
-        texts: Input | Sequence[Input],
+        texts: Input | Iterable[Input],
         *,
         task: Task = None,
         prompt_name: str | None = None,
@@ -149,16 +203,37 @@ class Encoder(TextModel):
                 how = {"batch_size": batch_size, "batch_tokens": batch_tokens}
                 rows += self._run(block, wanted, before[block.part], lora_ids[block.part], progress, **how)
         if num_cut and on_truncate == "warn":
-            warnings.warn(
-                truncation_text(num_cut, num_lost, len(items), limit, unread), TruncationWarning, stacklevel=3
-            )
+            warn_caller(truncation_text(num_cut, num_lost, len(items), limit, unread), TruncationWarning)
         dim = None if wanted.tokens else self._width(wanted)
         return present(rows, dim=dim, precision=precision, alone=inputs.alone, convert_to_tensor=convert_to_tensor)
+
+    @overload
+    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[FloatOptions]) -> FloatArray: ...
+    @overload
+    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[HalfOptions]) -> HalfArray: ...
+    @overload
+    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[SignedOptions]) -> SignedArray: ...
+    @overload
+    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
+    @overload
+    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
+    @overload
+    def encode_query(self, texts: Input, **options: Unpack[TokenOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
+    @overload
+    def encode_query(self, texts: Iterable[Input], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
+    @overload
+    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
+    @overload
+    def encode_query(self, texts: Input, **options: Unpack[TokenTensorOptions]) -> torch.Tensor: ...
+    @overload
+    def encode_query(self, texts: Iterable[Input], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
+    @overload
+    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[AnyOptions]) -> Result: ...
 
     @takes_peer_names
     def encode_query(
         self,
-        texts: Input | Sequence[Input],
+        texts: Input | Iterable[Input],
         *,
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
@@ -168,10 +243,33 @@ class Encoder(TextModel):
         one named "query", if the model has them. Same arguments and result."""
         return self._encode_as("query", texts, prompt_name, prompt, options)
 
+    @overload
+    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[FloatOptions]) -> FloatArray: ...
+    @overload
+    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[HalfOptions]) -> HalfArray: ...
+    @overload
+    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[SignedOptions]) -> SignedArray: ...
+    @overload
+    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
+    @overload
+    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
+    @overload
+    def encode_document(self, texts: Input, **options: Unpack[TokenOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
+    @overload
+    def encode_document(self, texts: Iterable[Input], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
+    @overload
+    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
+    @overload
+    def encode_document(self, texts: Input, **options: Unpack[TokenTensorOptions]) -> torch.Tensor: ...
+    @overload
+    def encode_document(self, texts: Iterable[Input], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
+    @overload
+    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[AnyOptions]) -> Result: ...
+
     @takes_peer_names
     def encode_document(
         self,
-        texts: Input | Sequence[Input],
+        texts: Input | Iterable[Input],
         *,
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
@@ -183,20 +281,27 @@ class Encoder(TextModel):
     def _encode_as(
         self,
         role: Role,
-        texts: Input | Sequence[Input],
+        texts: Input | Iterable[Input],
         prompt_name: str | None,
         prompt: str | Sequence[str] | None,
         options: EncodeOptions,
     ) -> Result:
+        if not is_one(texts):  # a generator can be read once
+            texts = cast("list[Input]", listed("encode: texts", texts))
         items = read_inputs("encode", texts, options.get("modality"), self.modalities).items
         task = options["task"] = role_task(options.get("task"), role, self.spec.tasks)
         if prompt is None and prompt_name is None:
             prompt = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
         return self.encode(texts, prompt_name=prompt_name, prompt=prompt, **options)
 
+    @overload
+    def encode_chunks(self, documents: str, **options: Unpack[ChunkOptions]) -> Chunks: ...  # type: ignore[overload-overlap]
+    @overload
+    def encode_chunks(self, documents: Iterable[str], **options: Unpack[ChunkOptions]) -> list[Chunks]: ...
+
     def encode_chunks(
         self,
-        documents: str | Sequence[str],
+        documents: str | Iterable[str],
         *,
         chunks: ChunkRule = "sentence",
         chunk_tokens: int | None = 256,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class CheckpointError(ValueError):
     """A checkpoint's files are missing, damaged, or say something that this runtime does not support."""
@@ -25,3 +28,11 @@ class OriginWarning(UserWarning):
 
 class DatabaseError(ValueError):
     """A relational database cannot be opened, read or written; the text says what was being done."""
+
+
+def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called longspan, however many of our own functions lie between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith("longspan."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)

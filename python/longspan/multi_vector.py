@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, overload
 
 import numpy as np
 
@@ -33,11 +33,31 @@ from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
 from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread
 from longspan.text.tokenizer import TextTokenizer
 from longspan.vectors.origin import Origin
+from longspan.vectors.results import FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 SkipList = Literal["model", "colbert", "pylate"]
+
+
+class QueryOptions(TypedDict, total=False):
+    """What `encode_queries` takes by keyword, and says what it means."""
+
+    task: Task
+    dim: int | None
+    max_length: int | None
+    batch_size: int | None
+    batch_tokens: int | None
+    show_progress_bar: bool | None
+    on_truncate: OnTruncate
+    modality: str | None
+
+
+class DocumentOptions(QueryOptions, total=False):
+    """What `encode_documents` takes by keyword."""
+
+    skip_list: SkipList | None
 
 
 class MultiVectorEncoder(LoadedModel):
@@ -135,9 +155,14 @@ class MultiVectorEncoder(LoadedModel):
         self._projection = projection
         self._query_encoder.weights = self._encoder.weights
 
+    @overload
+    def encode_queries(self, texts: Input, **options: Unpack[QueryOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
+    @overload
+    def encode_queries(self, texts: Iterable[Input], **options: Unpack[QueryOptions]) -> list[FloatArray]: ...
+
     def encode_queries(
         self,
-        texts: Input | Sequence[Input],
+        texts: Input | Iterable[Input],
         *,
         task: Task = None,
         dim: int | None = None,
@@ -147,7 +172,7 @@ class MultiVectorEncoder(LoadedModel):
         show_progress_bar: bool | None = None,
         on_truncate: OnTruncate = "warn",
         modality: str | None = None,
-    ) -> np.ndarray | list[np.ndarray]:
+    ) -> FloatArray | list[FloatArray]:
         """Token vectors of queries, of unit length. No input's result depends on the others, bit for bit.
 
         Args:
@@ -177,9 +202,14 @@ class MultiVectorEncoder(LoadedModel):
         )
         return self._encode(job, texts, task, show_progress_bar, modality)
 
+    @overload
+    def encode_documents(self, texts: Input, **options: Unpack[DocumentOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
+    @overload
+    def encode_documents(self, texts: Iterable[Input], **options: Unpack[DocumentOptions]) -> list[FloatArray]: ...
+
     def encode_documents(
         self,
-        texts: Input | Sequence[Input],
+        texts: Input | Iterable[Input],
         *,
         task: Task = None,
         dim: int | None = None,
@@ -190,7 +220,7 @@ class MultiVectorEncoder(LoadedModel):
         show_progress_bar: bool | None = None,
         on_truncate: OnTruncate = "warn",
         modality: str | None = None,
-    ) -> np.ndarray | list[np.ndarray]:
+    ) -> FloatArray | list[FloatArray]:
         """Token vectors of documents, of unit length. No input's result depends on the others, bit for bit.
 
         Args:
@@ -225,7 +255,7 @@ class MultiVectorEncoder(LoadedModel):
         return self._encode(job, texts, task, show_progress_bar, modality)
 
     def token_places(
-        self, inputs: Input | Sequence[Input], role: Role = "document", *, modality: str | None = None
+        self, inputs: Input | Iterable[Input], role: Role = "document", *, modality: str | None = None
     ) -> list[TokenPlaces]:
         """What each vector of `encode_queries` or `encode_documents` stands for, by their default arguments: characters
         of a text, or a cell of an image. No model is run.
@@ -241,7 +271,7 @@ class MultiVectorEncoder(LoadedModel):
         parts = (role, rule, limit, self._tokenizer, self._vision)
         return token_places("token_places", given.items, prompts, *parts)
 
-    def score(self, queries: TokenArrays, documents: TokenArrays | MultiVectorStore) -> np.ndarray:
+    def score(self, queries: TokenArrays, documents: TokenArrays | MultiVectorStore) -> FloatArray:
         """(num_queries, num_docs) f32 by MaxSim of what `encode_*` gave; see `late_interaction.score`.
 
         `documents` may be a `MultiVectorStore`: all of it, in the order of its `ids`.
@@ -293,8 +323,8 @@ class MultiVectorEncoder(LoadedModel):
         return f"MultiVectorEncoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
 
     def _encode(
-        self, job: TokenJob, texts: Input | Sequence[Input], task: Task, show: bool | None, modality: str | None
-    ) -> np.ndarray | list[np.ndarray]:
+        self, job: TokenJob, texts: Input | Iterable[Input], task: Task, show: bool | None, modality: str | None
+    ) -> FloatArray | list[FloatArray]:
         check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
         given = read_inputs(job.name, texts, modality, self.modalities)
         items = given.items

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast, overload
 
 import numpy as np
 
-from longspan.errors import TruncationWarning
+from longspan.errors import TruncationWarning, warn_caller
 from longspan.integers import checked_int
 from longspan.pipeline.options import OnTruncate, check_choice
 from longspan.progress import progress_bar
@@ -27,22 +26,41 @@ from longspan.reranking.request import (
 from longspan.text.prompts import resolve_prompt
 from longspan.text.tasks import adapter_numbers
 from longspan.text.tokenizer import Side
+from longspan.vectors.results import FloatArray
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Unpack
 
 
-class _Place(TypedDict):
-    corpus_id: int  # the document's place in the caller's list
+class _WithEmbedding(TypedDict, total=False):
+    embedding: FloatArray
+
+
+class RankedDocument(_WithEmbedding):
+    """One document of a ranking, as sentence-transformers names its parts.
+
+    Attributes:
+        corpus_id: the document's place in the caller's list.
+        score: higher is better.
+        embedding: (dim,) f32, with `return_embeddings=True`.
+    """
+
+    corpus_id: int
     score: float
 
 
-class RankedDocument(_Place, total=False):
-    """One document of a ranking, as sentence-transformers names its parts."""
+class RankedText(RankedDocument):
+    """The same with `return_documents=True`.
 
-    text: str  # with `return_documents=True`
-    embedding: np.ndarray  # (dim,) f32, with `return_embeddings=True`
+    Attributes:
+        text: the document.
+    """
+
+    text: str
+
+
+Rankings: TypeAlias = "list[RankedDocument] | list[RankedText] | list[list[RankedDocument]] | list[list[RankedText]]"
 
 
 class RerankOptions(TypedDict, total=False):
@@ -83,6 +101,36 @@ class Reranker(RerankModel):
         a reranker; ValueError, an argument breaks a line above.
     """
 
+    @overload
+    def predict(
+        self,
+        pairs: Sequence[Sequence[str]] | Sequence[str],
+        *,
+        apply_softmax: bool = False,
+        convert_to_tensor: Literal[False] = False,
+        **options: Unpack[RerankOptions],
+    ) -> FloatArray: ...
+
+    @overload
+    def predict(
+        self,
+        pairs: Sequence[Sequence[str]] | Sequence[str],
+        *,
+        apply_softmax: bool = False,
+        convert_to_tensor: Literal[True],
+        **options: Unpack[RerankOptions],
+    ) -> torch.Tensor: ...
+
+    @overload
+    def predict(
+        self,
+        pairs: Sequence[Sequence[str]] | Sequence[str],
+        *,
+        apply_softmax: bool = False,
+        convert_to_tensor: bool,
+        **options: Unpack[RerankOptions],
+    ) -> FloatArray | torch.Tensor: ...
+
     def predict(
         self,
         pairs: Sequence[Sequence[str]] | Sequence[str],
@@ -90,7 +138,7 @@ class Reranker(RerankModel):
         apply_softmax: bool = False,
         convert_to_tensor: bool = False,
         **options: Unpack[RerankOptions],
-    ) -> np.ndarray | torch.Tensor:
+    ) -> FloatArray | torch.Tensor:
         """Score pairs. On the CPU a pair's score is the same in any batch, bit for bit.
 
         Args:
@@ -137,9 +185,20 @@ class Reranker(RerankModel):
         query: str,
         documents: Sequence[str],
         top_k: int | None = None,
-        return_documents: bool = False,
+        return_documents: Literal[False] = False,
         **options: Unpack[RankOptions],
     ) -> list[RankedDocument]: ...
+
+    @overload
+    def rank(  # type: ignore[overload-overlap]
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        *,
+        return_documents: Literal[True],
+        **options: Unpack[RankOptions],
+    ) -> list[RankedText]: ...
 
     @overload
     def rank(
@@ -147,9 +206,30 @@ class Reranker(RerankModel):
         query: Sequence[str],
         documents: Sequence[str] | Sequence[Sequence[str]],
         top_k: int | None = None,
-        return_documents: bool = False,
+        return_documents: Literal[False] = False,
         **options: Unpack[RankOptions],
     ) -> list[list[RankedDocument]]: ...
+
+    @overload
+    def rank(
+        self,
+        query: Sequence[str],
+        documents: Sequence[str] | Sequence[Sequence[str]],
+        top_k: int | None = None,
+        *,
+        return_documents: Literal[True],
+        **options: Unpack[RankOptions],
+    ) -> list[list[RankedText]]: ...
+
+    @overload
+    def rank(
+        self,
+        query: str | Sequence[str],
+        documents: Sequence[str] | Sequence[Sequence[str]],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        **options: Unpack[RankOptions],
+    ) -> Rankings: ...
 
     def rank(
         self,
@@ -158,7 +238,7 @@ class Reranker(RerankModel):
         top_k: int | None = None,
         return_documents: bool = False,
         **options: Unpack[RankOptions],
-    ) -> list[RankedDocument] | list[list[RankedDocument]]:
+    ) -> Rankings:
         """The documents of a query, best first; equal ones in the caller's order. Many queries run in one pass.
 
         Ranks follow the logits: a sigmoid in float32 makes all that are above 17 equal.
@@ -202,7 +282,7 @@ class Reranker(RerankModel):
             for ranking, vectors in zip(rankings, scored.vectors, strict=True):
                 for entry in ranking:
                     entry["embedding"] = vectors[entry["corpus_id"]]
-        return rankings[0] if isinstance(query, str) else rankings
+        return rankings[0] if isinstance(query, str) else cast("Rankings", rankings)
 
     def _scored(self, caller: str, lists: Lists, unit: str, options: RankOptions) -> Scored:
         """All lists in one pass; what was cut is told as the caller wants it."""
@@ -239,7 +319,7 @@ class Reranker(RerankModel):
         if scored.losses is not None and on_truncate != "ignore":
             if on_truncate == "error":
                 raise ValueError(scored.losses)
-            warnings.warn(scored.losses, TruncationWarning, stacklevel=3)
+            warn_caller(scored.losses, TruncationWarning)
         return scored
 
     def __repr__(self) -> str:
@@ -249,14 +329,13 @@ class Reranker(RerankModel):
 
 def _ranking(
     logits: np.ndarray, documents: Sequence[str], activation: ActivationFn, top: int, with_text: bool
-) -> list[RankedDocument]:
+) -> list[RankedDocument] | list[RankedText]:
     """Best first, by the logits, (documents, 1) f32; by the scores where they are a function of the caller's."""
     scores = activated(logits, activation)[:, 0]
     by = logits[:, 0] if isinstance(activation, str) else scores
-    ranking: list[RankedDocument] = []
-    for place in np.argsort(-by, kind="stable")[:top].tolist():
-        entry: RankedDocument = {"corpus_id": place, "score": float(scores[place])}
-        if with_text:
-            entry["text"] = documents[place]
-        ranking.append(entry)
-    return ranking
+    best: list[int] = np.argsort(-by, kind="stable")[:top].tolist()
+    ranking: list[RankedDocument] = [{"corpus_id": place, "score": float(scores[place])} for place in best]
+    if not with_text:
+        return ranking
+    with_texts: list[RankedText] = [{**entry, "text": documents[entry["corpus_id"]]} for entry in ranking]
+    return with_texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
@@ -21,7 +21,7 @@ from longspan.sparse.static_queries import load_static_queries
 from longspan.sparse.token_weights import COLBERT, TokenOutputs
 from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
 from longspan.text.tokenizer import TextTokenizer, TokenizedText, checked_texts
-from longspan.vectors.results import stack
+from longspan.vectors.results import FloatArray, stack
 from longspan.vectors.sparse import SparseInput, SparseVectors, dot
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class SparseEncoder(LoadedModel):
 
     def encode(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         task: Task = None,
         prompt_name: str | None = None,
@@ -124,7 +124,7 @@ class SparseEncoder(LoadedModel):
 
     def encode_document(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         task: Task = None,
         prompt: str | Sequence[str] | None = None,
@@ -132,12 +132,12 @@ class SparseEncoder(LoadedModel):
         **options: Unpack[SparseOptions],
     ) -> SparseVectors:
         """`encode` with the model's prompt and task for documents, if it has them. Same arguments and result."""
-        task, prompt = self._role(texts, "document", task, prompt)
-        return self.encode(texts, task=task, prompt=prompt, max_active_dims=max_active_dims, **options)
+        items, task, prompt = self._role(texts, "document", task, prompt)
+        return self.encode(items, task=task, prompt=prompt, max_active_dims=max_active_dims, **options)
 
     def encode_query(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         task: Task = None,
         prompt: str | Sequence[str] | None = None,
@@ -149,11 +149,10 @@ class SparseEncoder(LoadedModel):
         An inference-free model (`has_static_queries`) does not run: v[id] = weight[id] of each token id that occurs,
         without special tokens; `max_length` counts those alone there, and `task` means nothing.
         """
-        task, prompt = self._role(texts, "query", task, prompt)
+        items, task, prompt = self._role(texts, "query", task, prompt)
         if self._queries is None:
-            return self.encode(texts, task=task, prompt=prompt, max_active_dims=max_active_dims, **options)
+            return self.encode(items, task=task, prompt=prompt, max_active_dims=max_active_dims, **options)
         kept = _checked_count("encode: max_active_dims", max_active_dims) or self.max_active_dims
-        items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
         limit = _checked_count("encode: max_length", options.get("max_length")) or self._queries.max_length
         on_truncate = _on_truncate(options)
         prompts = [prompt] * len(items) if isinstance(prompt, str) else list(prompt)
@@ -164,7 +163,7 @@ class SparseEncoder(LoadedModel):
 
     def encode_outputs(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         dense: bool = True,
         sparse: bool = True,
@@ -211,7 +210,7 @@ class SparseEncoder(LoadedModel):
             decoded.append({spelled(index) or f"[{index}]": value for index, value in pairs})
         return decoded
 
-    def similarity(self, a: SparseInput, b: SparseInput) -> np.ndarray:
+    def similarity(self, a: SparseInput, b: SparseInput) -> FloatArray:
         """(len(a), len(b)) f32 dot products; higher is closer."""
         return dot(SparseVectors.of(a, self.dim), SparseVectors.of(b, self.dim))
 
@@ -227,13 +226,13 @@ class SparseEncoder(LoadedModel):
         return f"SparseEncoder({self.name!r}, {self.spec.family}, dim={self.dim}, max_length={self.max_length})"
 
     def _role(
-        self, texts: str | Sequence[str], role: Role, task: Task, prompt: str | Sequence[str] | None
-    ) -> tuple[Task, str | Sequence[str]]:
+        self, texts: str | Iterable[str], role: Role, task: Task, prompt: str | Sequence[str] | None
+    ) -> tuple[list[str], Task, str | Sequence[str]]:
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
         task = role_task(task, role, self.spec.tasks)
         if prompt is None:
             prompt = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
-        return task, prompt
+        return items, task, prompt
 
     def _job(
         self,

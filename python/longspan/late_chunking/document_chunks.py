@@ -6,7 +6,7 @@ import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, TypedDict, cast, get_args
 
 import numpy as np
 
@@ -35,6 +35,29 @@ ChunkMode = Literal["late", "naive", "whole"]
 MODES: Final[tuple[ChunkMode, ...]] = get_args(ChunkMode)
 # A unit; or what gives a document's spans; or the spans: of the one document, or of each.
 ChunkRule = ChunkUnit | Callable[[str], Sequence[Span]] | Sequence[Span] | Sequence[Sequence[Span]]
+
+
+class ChunkOptions(TypedDict, total=False):
+    """What `Encoder.encode_chunks` takes by keyword, and says what it means."""
+
+    chunks: ChunkRule
+    chunk_tokens: int | None
+    chunk_overlap: int
+    window: int | None
+    overlap: int | None
+    task: str | None
+    mode: ChunkMode
+    strategy: Strategy
+    special_tokens: bool
+    prompt_name: str | None
+    prompt: str | None
+    truncate_dim: int | None
+    normalize_embeddings: bool | None
+    max_length: int | None
+    drop_empty: bool
+    batch_tokens: int | None
+    show_progress_bar: bool | None
+
 
 # Characters of documents that are planned together: enough windows of like length to fill batches, in bounded memory.
 CHARS_PER_BLOCK: Final = 1 << 20

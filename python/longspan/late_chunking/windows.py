@@ -29,6 +29,8 @@ from longspan.models.engines.engine import OpsEngine
 from longspan.packing.batch import PackedBatch
 from longspan.packing.selection import Selection
 from longspan.pipeline.pipeline import Finish, Pipeline
+from longspan.vectors.results import FloatArray, Int32Array
+from longspan.vectors.tables import SHOWN, Tabular, clipped
 
 # How neighbouring windows share their document; `plan_windows` says what each means.
 Strategy = Literal["context", "earlier", "reference"]
@@ -37,7 +39,7 @@ LARGEST_DEFAULT_OVERLAP: Final = 512  # as published
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chunks:
+class Chunks(Tabular):
     """The chunks of one document.
 
     Attributes:
@@ -46,12 +48,14 @@ class Chunks:
         spans: n half-open character spans of the document.
         token_spans: (n, 2) int32, the tokens that each chunk averages, half-open: rows of the whole document's tokens,
             special ones and the prompt included.
+
+    As a table, with the names that `longspan chunk` writes: chunk, start, end, token_start, token_end, text, embedding.
     """
 
     document: str
-    embeddings: np.ndarray
+    embeddings: FloatArray
     spans: list[Span]
-    token_spans: np.ndarray
+    token_spans: Int32Array
 
     @property
     def texts(self) -> list[str]:
@@ -60,6 +64,24 @@ class Chunks:
 
     def __len__(self) -> int:
         return len(self.spans)
+
+    def __repr__(self) -> str:
+        texts = [clipped(self.document[start:end]) for start, end in self.spans[:SHOWN]]
+        listed = ", ".join([*texts, *(["..."] if len(self) > SHOWN else [])])
+        about = f"{len(self):,} of {len(self.document):,} characters, dim={self.embeddings.shape[1]}"
+        return f"Chunks({about}: {listed})" if texts else f"Chunks({about})"
+
+    def _columns(self) -> dict[str, np.ndarray | list[str]]:
+        spans = np.array(self.spans, np.int64).reshape(-1, 2)
+        return {
+            "chunk": np.arange(len(self)),
+            "start": spans[:, 0],
+            "end": spans[:, 1],
+            "token_start": self.token_spans[:, 0],
+            "token_end": self.token_spans[:, 1],
+            "text": self.texts,
+            "embedding": self.embeddings,
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,6 +31,10 @@ class TokenPlaces:
     cells: np.ndarray
     grid: tuple[int, int]
 
+    def __repr__(self) -> str:
+        what = "a text" if self.grid == (0, 0) else "an image of {} x {} cells".format(*self.grid)
+        return f"TokenPlaces({len(self.ids)} vectors of {what})"
+
 
 def token_places(
     caller: str,

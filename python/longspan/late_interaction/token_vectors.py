@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
-from longspan.errors import TruncationWarning
+from longspan.errors import TruncationWarning, warn_caller
 from longspan.late_interaction.colbert import ColbertTokenizer, TokenRow
 from longspan.late_interaction.colbert_rules import SkipRule
 from longspan.late_interaction.token_head import Projection
@@ -86,7 +85,7 @@ def encode_tokens(
     if num_cut and job.on_truncate == "warn":
         cut = f"{num_cut} of {len(inputs)} texts" if len(inputs) > 1 else "the text"
         message = f"{job.name}: {cut} had more than {job.max_length} tokens; {num_lost} tokens were left out"
-        warnings.warn(message, TruncationWarning, stacklevel=4)
+        warn_caller(message, TruncationWarning)
     return found
 
 

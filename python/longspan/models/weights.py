@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from longspan.checkpoint.checkpoint import Checkpoint
-from longspan.errors import CheckpointError
+from longspan.errors import CheckpointError, warn_caller
 from longspan.models.adapters import add_to_product, check_adapter, part_shapes
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.parts import EncoderWeights, Product
@@ -96,9 +95,7 @@ def _account_for_all(checkpoint: Checkpoint, names: WeightMap, beside: Collectio
     if misplaced:
         raise CheckpointError(f"{checkpoint.folder}: {_listed(misplaced)} not part of this model as its config says")
     if unlisted:
-        warnings.warn(
-            f"{checkpoint.folder}: {_listed(unlisted)} not needed here and left out", UserWarning, stacklevel=2
-        )
+        warn_caller(f"{checkpoint.folder}: {_listed(unlisted)} not needed here and left out", UserWarning)
 
 
 class _EncoderNames:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,8 +19,19 @@ from longspan.text.tokenizer import checked_texts
 
 Modality = Literal["text", "image", "audio", "video"]
 MODALITIES: Final[tuple[Modality, ...]] = ("text", "image", "audio", "video")
-# One input: a str; an image as an array or Pillow's; or parts by modality, one or several under each.
-Input: TypeAlias = object
+
+
+class PillowImage(Protocol):
+    """As much of Pillow's images as tells them, so that they have a type where Pillow is not installed."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+    def getexif(self) -> object: ...
+    def convert(self, mode: str) -> object: ...
+
+
+# One input: a str; an image as an array, as Pillow's, as a file or a page; or parts by modality, one or several each.
+Input: TypeAlias = "str | bytes | os.PathLike[str] | Mapping[str, object] | np.ndarray | PillowImage | PdfPage"
 NOUNS: Final[Mapping[str, str]] = {"text": "text", "image": "an image", "audio": "sound", "video": "video"}
 
 

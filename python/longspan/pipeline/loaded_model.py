@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,6 +14,7 @@ import numpy as np
 from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.checkpoint.fingerprint import Fingerprint
+from longspan.errors import warn_caller
 from longspan.fork_locks import ForkLock
 from longspan.images.decode import ImageInput
 from longspan.models import detect_family
@@ -79,7 +79,7 @@ def open_model(
     """
     refuse_unknown(caller, options, LoadOptions.__annotations__)
     if options.get("trust_remote_code"):
-        warnings.warn("trust_remote_code=True is not needed: longspan runs no code of a checkpoint", stacklevel=4)
+        warn_caller("trust_remote_code=True is not needed: longspan runs no code of a checkpoint")
     num_threads = options.get("num_threads")
     engine = engine_for(caller, device, dtype, num_threads, options.get("cuda_graphs", True))
     folder = hub.resolve(

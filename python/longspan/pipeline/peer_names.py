@@ -5,19 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from longspan.pipeline.inputs import is_one
 from longspan.pipeline.options import EncodeOptions, refuse_unknown
 from longspan.vectors.results import Result
 
-P = ParamSpec("P")
 R = TypeVar("R", bound=Result)
 
 TEXT_NAMES: Final = ("sentences", "inputs")  # up to 5, and from 6 on
 
 
-def takes_peer_names(encode: Callable[P, R]) -> Callable[P, R]:
+def takes_peer_names(encode: Callable[..., R]) -> Callable[..., R]:
     """Let `encode`, a method of an encoder, take what only sentence-transformers' has.
 
     sentences, inputs: the texts, by name.
@@ -51,7 +50,7 @@ def takes_peer_names(encode: Callable[P, R]) -> Callable[P, R]:
             options["convert_to_tensor"] = True
         alone = is_one(args[1] if len(args) > 1 else options.get("texts"))
         refuse_unknown(encode.__name__, options, known)
-        result = encode(*args, **options)  # type: ignore[arg-type]
+        result = encode(*args, **options)
         return list(result) if as_list and not alone else result
 
-    return cast(Callable[P, R], wrapped)
+    return cast(Callable[..., R], wrapped)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Literal, overload
 
 import numpy as np
 
 from longspan.checkpoint.checkpoint import Checkpoint
-from longspan.errors import CheckpointError
+from longspan.errors import CheckpointError, warn_caller
 from longspan.integers import checked_int
 from longspan.models.spec import ModelSpec
 from longspan.models.weights import read_adapters
@@ -23,7 +22,7 @@ from longspan.pipeline.pooling import Pooling, num_parts, pooling_mode
 from longspan.pipeline.purpose import require_purpose
 from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
-from longspan.vectors.results import stack
+from longspan.vectors.results import FloatArray, stack
 from longspan.vectors.similarity import SIMILARITIES, similarity
 
 
@@ -114,6 +113,42 @@ class TextModel(LoadedModel):
         """Values of an embedding, before any truncation."""
         return self._pipeline.dim
 
+    @overload
+    def encode_ids(
+        self,
+        ids: Sequence[Sequence[int] | np.ndarray],
+        *,
+        task: Task = None,
+        output_value: Literal["sentence_embedding"] = "sentence_embedding",
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+        pooled: Sequence[np.ndarray] | None = None,
+    ) -> FloatArray: ...
+
+    @overload
+    def encode_ids(
+        self,
+        ids: Sequence[Sequence[int] | np.ndarray],
+        *,
+        task: Task = None,
+        output_value: Literal["token_embeddings"],
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+        pooled: Sequence[np.ndarray] | None = None,
+    ) -> list[FloatArray]: ...
+
+    @overload
+    def encode_ids(
+        self,
+        ids: Sequence[Sequence[int] | np.ndarray],
+        *,
+        task: Task = None,
+        output_value: OutputValue,
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool | None = None,
+        pooled: Sequence[np.ndarray] | None = None,
+    ) -> FloatArray | list[FloatArray]: ...
+
     def encode_ids(
         self,
         ids: Sequence[Sequence[int] | np.ndarray],
@@ -123,7 +158,7 @@ class TextModel(LoadedModel):
         truncate_dim: int | None = None,
         normalize_embeddings: bool | None = None,
         pooled: Sequence[np.ndarray] | None = None,
-    ) -> np.ndarray | list[np.ndarray]:
+    ) -> FloatArray | list[FloatArray]:
         """Embed lists of token ids as they are: no prompt, no special tokens, nothing cut.
 
         Args:
@@ -186,7 +221,7 @@ class TextModel(LoadedModel):
         [alone] = self.tokenizer.encode([prompt], max_length=UNCUT)
         return len(alone.ids) - int(alone.special_mask[-1])
 
-    def similarity(self, a: object, b: object) -> np.ndarray:
+    def similarity(self, a: object, b: object) -> FloatArray:
         """(len(a), len(b)) f32 by the model's own measure, cosine unless its files say otherwise; higher is closer."""
         return similarity(a, b, self.similarity_fn_name)
 
@@ -245,11 +280,10 @@ def _check_end(spec: ModelSpec, tokenizer: TextTokenizer, checkpoint: Checkpoint
         return
     [text] = tokenizer.encode(["a"])
     if text.ids[-1] != tokenizer.token_id(spec.end_token):
-        warnings.warn(
+        warn_caller(
             f"{checkpoint.tokenizer_file}: texts do not end in {spec.end_token!r}, whose state is the vector; "
             f"take a newer tokenizer.json of the model, whose template adds it",
             UserWarning,
-            stacklevel=4,
         )
 
 

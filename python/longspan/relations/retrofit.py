@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from typing import Final, Literal
 
 import numpy as np
 
+from longspan.errors import warn_caller
 from longspan.progress import progress_bar
 from longspan.relations.blocks import WIDTH, row_blocks
 from longspan.relations.graph import Graph, make_graph
@@ -183,10 +183,9 @@ def _run(
 def _tell_of_growth(vectors: np.ndarray, base: np.ndarray) -> None:
     longest, grown = _longest(base), _longest(vectors)
     if grown > _GREW * longest > 0:
-        warnings.warn(
+        warn_caller(
             f"retrofit: the longest vector is {grown / longest:.0f} times the longest base vector: RO's steps diverge "
-            "with this delta",
-            stacklevel=4,
+            "with this delta"
         )
 
 

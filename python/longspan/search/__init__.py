@@ -3,7 +3,7 @@ vectors in inverted lists."""
 
 from longspan.search.binary_index import BinaryIndex
 from longspan.search.multi_vector_store import MultiVectorStore, StoreInfo, StoreResult
-from longspan.search.ranking import SearchResult
+from longspan.search.ranking import RescoredResult, SearchResult
 from longspan.search.sparse_index import SparseIndex, SparseInfo, SparseResult
 from longspan.search.spread import IndexInfo
 
@@ -11,6 +11,7 @@ __all__ = [
     "BinaryIndex",
     "IndexInfo",
     "MultiVectorStore",
+    "RescoredResult",
     "SearchResult",
     "SparseIndex",
     "SparseInfo",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, overload
 
 import numpy as np
 
@@ -22,12 +22,13 @@ from longspan.search.inputs import (
     query_batch,
     sample_mean,
 )
-from longspan.search.ranking import SearchResult, nearest, rescored
+from longspan.search.ranking import RescoredResult, SearchResult, nearest, rescored
 from longspan.search.rows import STORES, CodeSegment, Rows, Store, concatenate
 from longspan.search.segment import Segment, rises
 from longspan.search.spread import IndexInfo, MeanDirection, advice, bit_balance
 from longspan.search.tail import Tail, live, live_blocks
 from longspan.vectors.origin import Origin, check_added, check_asked
+from longspan.vectors.results import IntArray
 
 _OWNER: Final = Owner("BinaryIndex", "index")
 
@@ -89,11 +90,14 @@ class BinaryIndex:
         return sum(len(segment) - segment.num_deleted for segment in self._segments)
 
     @property
-    def ids(self) -> np.ndarray:
+    def ids(self) -> IntArray:
         """(n,) int64: the documents' ids, in the order in which they were added."""
         return live_ids(self._segments)
 
-    def add(self, rows: np.ndarray, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> np.ndarray:
+    def __repr__(self) -> str:
+        return f"BinaryIndex(dim={self.dim}, {len(self):,} documents, store={self.store!r})"
+
+    def add(self, rows: np.ndarray, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> IntArray:
         """Add documents; searches that begin after the return find them.
 
         Args:
@@ -132,6 +136,30 @@ class BinaryIndex:
             self._segments = (Segment(rows, is_ascending=rises(rows.ids)),) if len(rows) else ()
             self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
 
+    @overload
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        rescore: Literal[True] = True,
+        oversample: int = 4,
+        filter: np.ndarray | None = None,
+        origin: Origin | None = None,
+    ) -> RescoredResult: ...
+
+    @overload
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        rescore: bool,
+        oversample: int = 4,
+        filter: np.ndarray | None = None,
+        origin: Origin | None = None,
+    ) -> SearchResult: ...
+
     def search(
         self,
         queries: np.ndarray,
@@ -155,7 +183,8 @@ class BinaryIndex:
             oversample: candidates for each result, at least 1.
             filter: which ids may be found: (m,) integer ids, or (m,) bool, True at the ids that may; None for all.
             origin: `Encoder.origin` of the model that made the queries: an OriginWarning, if the index is of another.
-        Returns: `SearchResult`, with fewer than k columns where the index, or the filter, holds fewer documents.
+        Returns: `RescoredResult`, without rescoring `SearchResult`: with fewer than k columns where the index, or the
+            filter, holds fewer documents.
         Raises: ValueError, an argument breaks a line above; IndexFileError, the index's files were altered.
         """
         k, oversample = at_least_1("k", k), at_least_1("oversample", oversample)
@@ -174,14 +203,13 @@ class BinaryIndex:
         )
         segments, allowed = self._segments, check_filter(_OWNER, filter)
         found = nearest(segments, codes, k * oversample if rescore else k, allowed)
-        scores = None
-        if rescore:
-            centered = queries - center if center is not None and self.store == "codes" else queries
-            scores, found = rescored(segments, centered, found, k)
-        result = SearchResult(found.ids, found.distances, scores)
-        if not is_single:
-            return result
-        return SearchResult(result.ids[0], result.distances[0], None if scores is None else scores[0])
+        if not rescore:
+            ids, distances = (column[0] if is_single else column for column in (found.ids, found.distances))
+            return SearchResult(ids, distances, None)
+        centered = queries - center if center is not None and self.store == "codes" else queries
+        scores, found = rescored(segments, centered, found, k)
+        ids, distances, scores = (column[0] if is_single else column for column in (found.ids, found.distances, scores))
+        return RescoredResult(ids, distances, scores)
 
     def info(self) -> IndexInfo:
         """What the index holds, and whether its vectors lie in a narrow cone, where plain codes fail."""

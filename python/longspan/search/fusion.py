@@ -16,15 +16,31 @@ from typing import Final
 
 import numpy as np
 
+from longspan.vectors.results import FloatArray, IntArray
+from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
+
 CONSTANT: Final = 60.0  # of reciprocal ranks, as published
 
 
-@dataclass(frozen=True, slots=True)
-class FusedResult:
-    """The best of all lists, best first, (num_queries, k): id -1 and score 0 where there are no more."""
+@dataclass(frozen=True, slots=True, eq=False)
+class FusedResult(Tabular):
+    """The best of all lists, best first, (num_queries, k): id -1 and score 0 where there are no more.
 
-    ids: np.ndarray  # int64
-    scores: np.ndarray  # f32, higher is better
+    Attributes:
+        ids: int64.
+        scores: f32, higher is better.
+
+    As a table: query and rank, both from 0, id and score.
+    """
+
+    ids: IntArray
+    scores: FloatArray
+
+    def __repr__(self) -> str:
+        return ranking_line("FusedResult", self.ids, self.scores)
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        return ranking_columns(self.ids, score=self.scores)
 
 
 def fuse_ranks(

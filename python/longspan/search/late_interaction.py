@@ -15,10 +15,15 @@ TokenArrays = Sequence[np.ndarray] | np.ndarray  # (tokens, dim) of each text; o
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A document that a query found."""
+    """A document that a query found.
 
-    document: int  # its place in the list, or its id in a store
-    score: float  # higher is better; at most the query's number of tokens
+    Attributes:
+        document: its place in the list, or its id in a store.
+        score: higher is better; at most the query's number of tokens.
+    """
+
+    document: int
+    score: float
 
 
 def score(queries: TokenArrays, documents: TokenArrays) -> np.ndarray:

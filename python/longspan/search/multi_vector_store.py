@@ -31,28 +31,52 @@ from longspan.search.token_rows import (
     with_joined_tail,
 )
 from longspan.vectors.origin import Origin, check_added, check_asked
+from longspan.vectors.results import FloatArray, IntArray
+from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
 _OWNER: Final = Owner("MultiVectorStore", "store")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What a store holds."""
+    """What a store holds.
 
-    documents: int  # without the deleted
+    Attributes:
+        documents: without the deleted.
+        deleted: documents that were deleted and not yet dropped.
+        tokens: vectors of all documents, with those of the deleted.
+        dim: dimensions of a vector.
+        store: what a vector has become.
+        token_bytes: of one token.
+    """
+
+    documents: int
     deleted: int
-    tokens: int  # with those of the deleted
+    tokens: int
     dim: int
     store: TokenStore
-    token_bytes: int  # of one token
+    token_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreResult:
-    """The best documents of each query, best first; (k,) arrays for one query, (num_queries, k) for several."""
+@dataclass(frozen=True, slots=True, eq=False)
+class StoreResult(Tabular):
+    """The best documents of each query, best first; (k,) arrays for one query, (num_queries, k) for several.
 
-    ids: np.ndarray  # int64
-    scores: np.ndarray  # f32, higher is better
+    Attributes:
+        ids: int64.
+        scores: f32, higher is better.
+
+    As a table: query and rank, both from 0, id and score.
+    """
+
+    ids: IntArray
+    scores: FloatArray
+
+    def __repr__(self) -> str:
+        return ranking_line("StoreResult", self.ids, self.scores)
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        return ranking_columns(self.ids, score=self.scores)
 
 
 class MultiVectorStore:
@@ -91,11 +115,14 @@ class MultiVectorStore:
         return sum(len(segment) - segment.num_deleted for segment in self._segments)
 
     @property
-    def ids(self) -> np.ndarray:
+    def ids(self) -> IntArray:
         """(n,) int64: the documents' ids, in the order in which they were added."""
         return live_ids(self._segments)
 
-    def add(self, documents: TokenArrays, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> np.ndarray:
+    def __repr__(self) -> str:
+        return f"MultiVectorStore(dim={self.dim}, {len(self):,} documents, store={self.store!r})"
+
+    def add(self, documents: TokenArrays, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> IntArray:
         """Add documents; calls that begin after the return find them.
 
         Args:
@@ -178,7 +205,7 @@ class MultiVectorStore:
 
     def score(
         self, queries: TokenArrays, candidates: np.ndarray | None = None, *, origin: Origin | None = None
-    ) -> np.ndarray:
+    ) -> FloatArray:
         """Scores of queries with documents.
 
         Args:
@@ -211,7 +238,7 @@ class MultiVectorStore:
         is_single = isinstance(queries, np.ndarray) and queries.ndim == 2
         return StoreResult(ids[0], scores[0]) if is_single else StoreResult(ids, scores)
 
-    def vectors(self, id: int) -> np.ndarray:
+    def vectors(self, id: int) -> FloatArray:
         """What the store holds of a document: (tokens, dim) f32, of sign bits +1 and -1.
 
         Raises: ValueError, there is no document of that id; IndexFileError, its part of the files is damaged.

@@ -12,17 +12,46 @@ from longspan import ops
 from longspan.ops.hamming import topk_of_ranked
 from longspan.search.ids import wanted_bits
 from longspan.search.rows import CodeSegment
+from longspan.vectors.results import FloatArray, Int32Array, IntArray
+from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
 _MAX_GATHERED_BYTES: Final = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The best of each query, best first; (k,) arrays for one query, (num_queries, k) for several."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchResult(Tabular):
+    """The best of each query, best first; (k,) arrays for one query, (num_queries, k) for several.
 
-    ids: np.ndarray  # int64
-    distances: np.ndarray  # int32, bits that differ
-    scores: np.ndarray | None  # f32, higher is better; None where nothing was rescored
+    Attributes:
+        ids: int64.
+        distances: int32, bits that differ.
+        scores: f32, higher is better; None where nothing was rescored.
+
+    As a table: query and rank, both from 0, id, distance and, where there are any, score.
+    """
+
+    ids: IntArray
+    distances: Int32Array
+    scores: FloatArray | None
+
+    def __repr__(self) -> str:
+        if self.scores is None:
+            return ranking_line(type(self).__name__, self.ids, self.distances, score="distance")
+        return ranking_line(type(self).__name__, self.ids, self.scores)
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        return ranking_columns(self.ids, distance=self.distances, score=self.scores)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RescoredResult(SearchResult):
+    """A `SearchResult` that has scores.
+
+    Attributes:
+        scores: f32, higher is better.
+    """
+
+    scores: FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,29 +29,53 @@ from longspan.search.posting_rows import (
 )
 from longspan.search.segment import Segment, rises
 from longspan.vectors.origin import Origin, check_added, check_asked
+from longspan.vectors.results import FloatArray, IntArray
 from longspan.vectors.sparse import CsrLike, SparseInput, SparseVectors
+from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
 _OWNER: Final = Owner("SparseIndex", "index")
 
 
-@dataclass(frozen=True, slots=True)
-class SparseResult:
-    """The best documents of each query, best first, (num_queries, k): id -1 and score 0 where there are no more."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseResult(Tabular):
+    """The best documents of each query, best first, (num_queries, k): id -1 and score 0 where there are no more.
 
-    ids: np.ndarray  # int64
-    scores: np.ndarray  # f32, higher is better
+    Attributes:
+        ids: int64.
+        scores: f32, higher is better.
+
+    As a table: query and rank, both from 0, id and score.
+    """
+
+    ids: IntArray
+    scores: FloatArray
+
+    def __repr__(self) -> str:
+        return ranking_line("SparseResult", self.ids, self.scores)
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        return ranking_columns(self.ids, score=self.scores)
 
 
 @dataclass(frozen=True, slots=True)
 class SparseInfo:
-    """What an index holds."""
+    """What an index holds.
 
-    documents: int  # without the deleted
+    Attributes:
+        documents: without the deleted.
+        deleted: documents that were deleted and not yet dropped.
+        dim: dimensions of a vector.
+        entries: values of all documents, with those of the deleted.
+        blocks: of up to 65,536 documents each.
+        nbytes: of all columns.
+    """
+
+    documents: int
     deleted: int
     dim: int
-    entries: int  # with those of the deleted
+    entries: int
     blocks: int
-    nbytes: int  # of all columns
+    nbytes: int
 
 
 class SparseIndex:
@@ -84,11 +108,14 @@ class SparseIndex:
         return sum(len(segment) - segment.num_deleted for segment in self._segments)
 
     @property
-    def ids(self) -> np.ndarray:
+    def ids(self) -> IntArray:
         """(n,) int64: the documents' ids, in the order in which they were added."""
         return live_ids(self._segments)
 
-    def add(self, documents: SparseInput, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> np.ndarray:
+    def __repr__(self) -> str:
+        return f"SparseIndex(dim={self.dim}, {len(self):,} documents)"
+
+    def add(self, documents: SparseInput, ids: np.ndarray | None = None, *, origin: Origin | None = None) -> IntArray:
         """Add documents; searches that begin after the return find them.
 
         Args:

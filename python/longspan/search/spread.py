@@ -20,18 +20,30 @@ FEW: Final = 64  # vectors whose mean says nothing of a cone: of n random ones i
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index holds, and whether its codes are good ones."""
+    """What an index holds, and whether its codes are good ones.
 
-    rows: int  # without the deleted
+    Attributes:
+        rows: documents, without the deleted.
+        deleted: documents that were deleted and not yet dropped.
+        dim: dimensions of a vector.
+        code_bytes: bytes of a code.
+        store: what rescoring uses.
+        has_center_documents, has_center_queries: whether something is taken off before signs become bits.
+        mean_length: of the documents' unit vectors' mean, 0 .. 1; None where only codes were added.
+        bit_balance: 1: every bit is set in half of the rows, 0: in none or all; None for an empty index.
+        advice: what is wrong with the codes and what to do, or None.
+    """
+
+    rows: int
     deleted: int
     dim: int
     code_bytes: int
     store: Store
     has_center_documents: bool
     has_center_queries: bool
-    mean_length: float | None  # of the documents' unit vectors' mean, 0 .. 1; None where only codes were added
-    bit_balance: float | None  # 1: every bit is set in half of the rows, 0: in none or all; None for an empty index
-    advice: str | None  # what is wrong with the codes and what to do, or None
+    mean_length: float | None
+    bit_balance: float | None
+    advice: str | None
 
 
 @dataclass(slots=True)

@@ -8,18 +8,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from longspan.search.late_interaction import score
+from longspan.vectors.results import FloatArray
 from longspan.vectors.sparse import SparseVectors, dot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelOutputs:
-    """Outputs of one pass; None for what was not asked for."""
+    """Outputs of one pass; None for what was not asked for.
 
-    dense: np.ndarray | None  # (n, hidden_size) f32 of unit length
-    sparse: SparseVectors | None  # n rows
-    multi_vector: list[np.ndarray] | None  # for each text (tokens - 1, dim) f32, rows of unit length
+    Attributes:
+        dense: (n, hidden_size) f32 of unit length.
+        sparse: n rows.
+        multi_vector: for each text (tokens - 1, dim) f32, rows of unit length.
+    """
 
-    def scores(self, documents: ModelOutputs, weights: Sequence[float] = (1.0, 1.0, 1.0)) -> np.ndarray:
+    dense: FloatArray | None
+    sparse: SparseVectors | None
+    multi_vector: list[FloatArray] | None
+
+    def __repr__(self) -> str:
+        dense = None if self.dense is None else self.dense.shape
+        texts = "None" if self.multi_vector is None else f"{len(self.multi_vector)} texts"
+        return f"ModelOutputs(dense={dense}, sparse={self.sparse}, multi_vector={texts})"
+
+    def scores(self, documents: ModelOutputs, weights: Sequence[float] = (1.0, 1.0, 1.0)) -> FloatArray:
         """(n, number of documents) f32: how well documents answer these queries, higher is closer.
 
         (w0 dense + w1 sparse + w2 multi_vector) / (w0 + w1 + w2) of the kinds that both have and whose weight is not 0:

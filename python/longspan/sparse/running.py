@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from longspan.errors import TruncationWarning
+from longspan.errors import TruncationWarning, warn_caller
 from longspan.packing.batch import PackedBatch
 from longspan.packing.selection import Selection, select_tokens
 from longspan.pipeline.ahead import ahead
@@ -111,7 +110,7 @@ def say_cut(lost: Sequence[int], limit: int, num_texts: int, on_truncate: OnTrun
     if on_truncate == "error":
         raise ValueError(f"encode: texts[{place}] has {lost[place]} tokens more than {limit}")
     text = truncation_text(sum(tokens > 0 for tokens in lost), sum(lost), num_texts, limit)
-    warnings.warn(text, TruncationWarning, stacklevel=5)
+    warn_caller(text, TruncationWarning)
 
 
 def _tokenized(

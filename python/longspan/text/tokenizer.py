@@ -66,6 +66,11 @@ class TokenizedText:
     special_mask: np.ndarray
     unread: int = 0
 
+    def __repr__(self) -> str:
+        first = ", ".join([*map(str, self.ids[:8].tolist()), *(["..."] if len(self.ids) > 8 else [])])
+        cut = f", {self.truncated} cut off" if self.truncated else ""
+        return f"TokenizedText({len(self.ids)} tokens{cut}: {first})"
+
 
 class TextTokenizer:
     """A checkpoint's tokenizer, with a limit of `max_length` tokens a text, special tokens included."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from longspan.errors import OriginWarning
+from longspan.errors import OriginWarning, warn_caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +50,10 @@ def check_asked(where: str, kept: Origin | None, asked: Origin | None) -> None:
     if kept is None or asked is None:
         return
     if kept.fingerprint != asked.fingerprint:
-        warnings.warn(
+        warn_caller(
             f"{where}: asked with vectors of another model ({asked.fingerprint}) than those that are there "
             f"({kept.fingerprint}): scores mean nothing",
             OriginWarning,
-            stacklevel=4,
         )
     else:
         _note_dtype(where, kept, asked)
@@ -63,9 +61,8 @@ def check_asked(where: str, kept: Origin | None, asked: Origin | None) -> None:
 
 def _note_dtype(where: str, kept: Origin, other: Origin) -> None:
     if kept.dtype != other.dtype:
-        warnings.warn(
+        warn_caller(
             f"{where}: the same model, but computed in {other.dtype} here and in {kept.dtype} there; values differ a "
             f"little",
             OriginWarning,
-            stacklevel=5,
         )

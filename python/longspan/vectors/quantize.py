@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Final, Literal, get_args
 
 import numpy as np
+
+from longspan.errors import warn_caller
 
 Precision = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
@@ -87,10 +88,9 @@ def _ranges(
     else:
         sample = embeddings
         if len(sample) < FEW_EMBEDDINGS:
-            warnings.warn(
+            warn_caller(
                 f"{precision} ranges come from {len(sample)} embeddings only, and other calls will have others; "
-                f"give ranges or calibration_embeddings",
-                stacklevel=3,
+                f"give ranges or calibration_embeddings"
             )
     return np.stack([sample.min(axis=0), sample.max(axis=0)]).astype(np.float32)
 

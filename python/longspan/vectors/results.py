@@ -11,7 +11,15 @@ from longspan.vectors.quantize import Precision, quantize_embeddings
 if TYPE_CHECKING:
     import torch
 
-Result: TypeAlias = "np.ndarray | list[np.ndarray] | torch.Tensor | list[torch.Tensor]"
+FloatArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
+HalfArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float16]]"
+SignedArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int8]]"
+IntArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
+Int32Array: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int32]]"
+UnsignedArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
+# What `encode` may give, by its precision; and by all of its arguments.
+VectorArray: TypeAlias = "FloatArray | HalfArray | SignedArray | UnsignedArray"
+Result: TypeAlias = "VectorArray | list[FloatArray] | torch.Tensor | list[torch.Tensor]"
 
 
 def stack(rows: list[np.ndarray], dim: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from longspan import ops
+from longspan.vectors.results import FloatArray
 from longspan.vectors.unit_length import unit_length
 
 
@@ -37,7 +38,7 @@ SIMILARITIES: Final[dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]] =
 }
 
 
-def similarity(a: object, b: object, name: str = "cosine") -> np.ndarray:
+def similarity(a: object, b: object, name: str = "cosine") -> FloatArray:
     """(len(a), len(b)) f32; each of `a`, `b` is (n, dim) or one vector (dim,), of any numeric dtype."""
     left, right = (np.atleast_2d(np.asarray(side, np.float32)) for side in (a, b))
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:

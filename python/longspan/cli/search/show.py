@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from longspan.cli.search.index_folder import Document, SearchIndex
     from longspan.cli.search.query import Answer, Hit
     from longspan.cli.search.tokens import AnyEncoder
+    from longspan.images.pages import PdfPage
     from longspan.late_interaction.token_places import TokenPlaces
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.search import MultiVectorStore
@@ -119,7 +120,7 @@ def _thumbnail(document: Document) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _input(document: Document) -> object:
+def _input(document: Document) -> str | dict[str, Path | PdfPage]:
     """What was embedded: the picture, or the text."""
     from longspan.images.pages import PdfPage
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final, Protocol
 import numpy as np
 import torch
 
+from longspan.errors import warn_caller
 from longspan.models.engines.engine import Fetch
 from longspan.models.engines.torch_copies import Copies, Layout
 from longspan.models.engines.torch_streams import numbered, streams_of
@@ -177,7 +177,7 @@ class Graphs:
             until = "from now on" if times == ATTEMPTS else "this time"
             why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             text = f"capturing a CUDA graph of {name} failed, so {until} it runs without ({why})"
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            warn_caller(text, RuntimeWarning)
             return None
         self._failures.pop(place, None)
         self._seen.discard(place)
