@@ -153,7 +153,8 @@ class Encoder(TextModel):
             prompt: the prompt itself, or a list, one a text; wins over `prompt_name`.
             batch_size: texts in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
-            show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+            show_progress_bar: None shows one on a terminal or in a notebook, if the work takes more than a second, and
+                elsewhere a line every 30 seconds; False shows nothing.
             normalize_embeddings: bring vectors to unit length, after truncation; None does what the model's files say,
                 and leaves token vectors as they are.
             truncate_dim: keep this many leading values; one of `spec.matryoshka_dims`, where the model lists any.
@@ -397,7 +398,9 @@ class Encoder(TextModel):
             batch_tokens,
         )
         spans = spans_by_document(chunks, items, alone=alone)
-        with progress_bar(sum(map(len, items)), "character", show_progress_bar) as progress:
+        with progress_bar(
+            sum(map(len, items)), "character", show_progress_bar, what="characters of documents"
+        ) as progress:
             results = list(chunker.run(items, spans, progress))
         return results[0] if alone else results
 

@@ -183,7 +183,8 @@ class MultiVectorEncoder(LoadedModel):
             max_length: takes the place of `query_maxlen`: what queries are cut to, and filled up to.
             batch_size: texts in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
-            show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+            show_progress_bar: None shows one on a terminal or in a notebook, if the work takes more than a second, and
+                elsewhere a line every 30 seconds; False shows nothing.
             on_truncate: what to do when a text is cut: "warn" (TruncationWarning), "error" or "ignore".
             modality: as `Encoder.encode`: "image" takes a str, a path or bytes for an image's file.
         Returns: for each query (query_maxlen, dim) f32, the mask tokens' vectors included; where the model fills

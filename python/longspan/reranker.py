@@ -147,7 +147,8 @@ class Reranker(RerankModel):
             convert_to_tensor: return a torch tensor.
             batch_size: pairs in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most (a longer pair runs alone); None for a number that runs well.
-            show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+            show_progress_bar: None shows one on a terminal or in a notebook, if the work takes more than a second, and
+                elsewhere a line every 30 seconds; False shows nothing.
             activation_fn: from logits to scores: "identity", "sigmoid" or a function of (n, labels) f32; None for what
                 the model's files say, which without a word is sigmoid for one label and identity for several.
             prompt_name: one of `prompts`: it goes before the query, or is the instruction of a model that takes one;

@@ -215,7 +215,7 @@ def test_progress(
     steps: list[int] = []
 
     @contextmanager
-    def bar(total: int | None, unit: str, show: bool | None) -> Iterator[Callable[[int], object]]:
+    def bar(total: int | None, unit: str, show: bool | None, *, what: str) -> Iterator[Callable[[int], object]]:
         seen.append((total, unit, show))
         yield steps.append
 
@@ -230,7 +230,7 @@ def test_progress_of_what_has_no_size(fake: FakeEncoder, tmp_path: Path, monkeyp
     (tmp_path / "in.txt.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
     seen: list[object] = []
 
-    def bar(total: int | None, unit: str, show: bool | None) -> nullcontext[Callable[[int], object]]:
+    def bar(total: int | None, unit: str, show: bool | None, *, what: str) -> nullcontext[Callable[[int], object]]:
         seen.extend((total, unit))
         return nullcontext(seen.append)
 

@@ -103,7 +103,8 @@ def choose(
         rivals: try "sgc" and "mf" as well.
         folds: of the cross-validation.
         seed: of the folds, and of the 2000 entities that are taken where there are more.
-        show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+        show_progress_bar: None shows one on a terminal or in a notebook, if the work takes more than a second, and
+            elsewhere a line every 30 seconds; False shows nothing.
     Returns: a `Choice`: print it.
     Raises: ValueError, no relation joins the two columns, or too few entities have a label.
     """

@@ -68,7 +68,8 @@ def retrofit(
         tolerance: of "exact": each column's residual, relative to its right side.
         check: refuse RO's steps where they would diverge; False runs them, as the published delta = 3 needs.
         device: None or "cpu"; "cuda" or "cuda:N" takes the steps on a GPU (`longspan[cuda]`), in 3 n d floats there.
-        show_progress_bar: None shows one on a terminal, if the work takes more than a second.
+        show_progress_bar: None shows one on a terminal or in a notebook, if the work takes more than a second, and
+            elsewhere a line every 30 seconds; False shows nothing.
     Returns: a `Retrofitted`, whose `.vectors` are (n, d) float32: rows of unit length (or 0) from RN, of any length
         from the others. The same bits for any number of threads.
     Raises: ValueError, an argument breaks a line above, or RO would diverge: the text says which delta would do.
@@ -118,7 +119,7 @@ def solve(
             _check_radius(system, settings)
     is_exact = settings.iterations == "exact"
     total = -(-base.shape[1] // WIDTH) if is_exact else settings.iterations
-    with progress_bar(int(total), "block" if is_exact else "step", show_progress_bar) as advance:
+    with progress_bar(int(total), "block" if is_exact else "step", show_progress_bar, what="retrofitting") as advance:
         solved = _run(system, settings, base, absent, start, device, advance)
     if settings.solver == "ro":
         _tell_of_growth(solved.vectors, base)

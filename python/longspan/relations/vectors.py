@@ -73,7 +73,7 @@ def _encoded(texts: Sequence[str], encoder: TextEncoder, show_progress_bar: bool
     parts = []
     takes = inspect.signature(encoder.encode).parameters
     quiet = {"show_progress_bar": False} if "show_progress_bar" in takes else {}  # ours is the one bar
-    with progress_bar(len(distinct), "text", show_progress_bar) as advance:
+    with progress_bar(len(distinct), "text", show_progress_bar, what="base vectors of texts") as advance:
         for start in range(0, len(distinct), _TEXTS_AT_A_TIME):
             block = distinct[start : start + _TEXTS_AT_A_TIME]
             parts.append(_array(encoder.encode(block, **quiet)))

@@ -20,7 +20,7 @@ from longspan.cli.files.inputs import Input
 from longspan.cli.files.readers import BadRow, Record
 from longspan.cli.files.stage import Vectors
 from longspan.errors import TruncationWarning
-from longspan.progress import progress_bar
+from longspan.progress import BYTES, progress_bar
 
 if TYPE_CHECKING:
     from longspan.encoder import Encoder
@@ -161,7 +161,7 @@ def embedded(
     in_bytes = limit is None and None not in sizes
     total = sum(size or 0 for size in sizes) if in_bytes else limit
     pace = Pace(fewest)
-    with progress_bar(total, "B" if in_bytes else noun, show=None) as advance:
+    with progress_bar(total, BYTES if in_bytes else noun, show=None, what=f"{noun}s") as advance:
         for record in islice(records, done):
             advance(record.size if in_bytes else 1)
         for block in pace.blocks(records, _weight):
