@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Protocol, TextIO, cast
 
 from longspan.cli.console.failures import Stopped, describe
+from longspan.cli.console.parser import CommandParser
 from longspan.cli.console.streams import open_closed_streams
 from longspan.errors import BackendError
 
@@ -61,6 +62,7 @@ examples:
   longspan search query notes.index what did we decide about the budget
 
 `longspan COMMAND --help` explains each command. LONGSPAN_DEBUG=1 shows the traceback of an error.
+
 exit codes: 0 done, 1 error (one sentence on stderr), 2 usage, 130 Ctrl-C.
 """
 
@@ -107,22 +109,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _run(arguments: list[str]) -> int:
-    """Parse, import the one command asked for, and run it."""
-    asked = next((word for word in arguments if not word.startswith("-")), None)
-    parser = argparse.ArgumentParser(
-        "longspan", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser_for(asked: str | None) -> tuple[CommandParser, CommandModule | None]:
+    """The parser of all; of the commands the one that is asked for has its options, and its module is imported."""
+    parser = CommandParser("longspan", description=DESCRIPTION, epilog=EXAMPLES)
     parser.add_argument("--version", action=ShowVersion, nargs=0, help="print the version and leave")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     command: CommandModule | None = None
     for entry in COMMANDS:
-        child = subparsers.add_parser(
-            entry.name, help=entry.summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        child = subparsers.add_parser(entry.name, help=entry.summary)
         if entry.name == asked:
             command = cast(CommandModule, import_module(entry.module))
             command.configure(child)
+    return parser, command
+
+
+def _run(arguments: list[str]) -> int:
+    """Parse, import the one command asked for, and run it."""
+    parser, command = parser_for(next((word for word in arguments if not word.startswith("-")), None))
     args = parser.parse_args(arguments)
     assert command is not None, "argparse accepted a command that is not in COMMANDS"
     command.run(args)

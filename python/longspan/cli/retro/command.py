@@ -29,7 +29,6 @@ examples:
   longspan retro query films.npz --of films.title Alien --complete directors.name --unknown
 """
 OUT = "FILE.npz, FILE.parquet, sqlite:///FILE or postgresql://..."
-_RAW = argparse.RawDescriptionHelpFormatter
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="plan|run|update|query",
         required=True,
         dest="what",
-        parser_class=argparse.ArgumentParser,
     )
     summaries = {
         "plan": (_configure_plan, "show what a database has: columns, relations, what looks wrong"),
@@ -49,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "query": (_configure_query, "neighbours of a value or of any text, and which values go with one"),
     }
     for name, (configure_one, summary) in summaries.items():
-        configure_one(subparsers.add_parser(name, help=summary, description=summary, formatter_class=_RAW))
+        configure_one(subparsers.add_parser(name, help=summary, description=summary))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from longspan.cli.console.parser import CommandParser
 from longspan.cli.console.terminal import count, is_terminal, json_line, shown
 from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
 from longspan.cli.files.inputs import FORMATS
@@ -70,10 +71,9 @@ examples:
   longspan search query papers.index which curve falls first --show answers.html
   echo "opening hours" | longspan search query notes.index
 """
-_RAW = argparse.RawDescriptionHelpFormatter
 
 
-class IntermixedParser(argparse.ArgumentParser):
+class IntermixedParser(CommandParser):
     """Takes words behind options too, as in `query INDEX --top-k 3 how do I ...`; argparse would refuse them."""
 
     _is_within = False
@@ -112,14 +112,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _configure_build(
         subparsers.add_parser(
-            "build", help="add documents to an index", description=BUILD_DESCRIPTION, epilog=BUILD_EPILOG,
-            formatter_class=_RAW,
+            "build", help="add documents to an index", description=BUILD_DESCRIPTION, epilog=BUILD_EPILOG
         )
-    )  # fmt: skip
+    )
     _configure_query(
-        subparsers.add_parser(
-            "query", help="find documents", description=QUERY_DESCRIPTION, epilog=QUERY_EPILOG, formatter_class=_RAW
-        )
+        subparsers.add_parser("query", help="find documents", description=QUERY_DESCRIPTION, epilog=QUERY_EPILOG)
     )
 
 
