@@ -8,6 +8,8 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from longspan.cli import main
 from longspan.cli.embedding.options import ModelOptions
 from longspan.errors import TruncationWarning
+from longspan.models.spec import TaskSpec
 from longspan.vectors.origin import Origin
 
 MODEL = str(Path(__file__).parent / "golden" / "bert-minilm")  # a real checkpoint, for what looks at the folder
@@ -27,6 +30,10 @@ class FakeEncoder:
     similarity_fn_name = "cosine"
     fingerprint = "0" * 32
     origin = Origin(fingerprint, "float32")
+    name, revision, dtype, normalizes = "fake", None, "float32", False
+    prompts: ClassVar[dict[str, str]] = {"p": "prompt: "}
+    default_prompt_name = None
+    spec = SimpleNamespace(tasks=TaskSpec())
 
     def __init__(self) -> None:
         self.calls: list[dict[str, object]] = []

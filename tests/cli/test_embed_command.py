@@ -39,7 +39,7 @@ def test_npy_holds_every_line(
     assert embed(lines, "-o", tmp_path / "out.npy") == 0
     assert capsys.readouterr() == ("", "")  # silence in a pipe
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), vectors_of(TEXTS), strict=True)
-    assert names(tmp_path) == ["in.txt", "out.npy"]
+    assert names(tmp_path) == ["in.txt", "out.npy", "out.npy.json"]
     assert len(fake.calls) > 2  # a stream, not one call
 
 
@@ -104,7 +104,7 @@ def test_few_texts_make_poor_ranges(
     assert embed(lines, "-o", tmp_path / "b.npy", "--precision", "uint8", "--limit", "1") == 1
     sentence = "uint8 cannot take its ranges from one text; give --calibration FILE.npy"
     assert capsys.readouterr().err == f"longspan: error: {sentence}; nothing was written to {tmp_path}/b.npy\n"
-    assert names(tmp_path) == ["a.npy", "in.txt"]
+    assert names(tmp_path) == ["a.npy", "a.npy.json", "in.txt"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8", "ubinary"])

@@ -22,6 +22,7 @@ from longspan.cli.embedding.options import (
     positive,
 )
 from longspan.cli.embedding.plan import Layout, RowsRequest
+from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
 from longspan.cli.embedding.stream import Given
 from longspan.cli.files.readers import Record
@@ -50,6 +51,8 @@ A row a chunk, written aside and renamed when all are there: an error, Ctrl-C or
             "text": "...", "embedding": [...]}, with the fields of --keep before the text
   .parquet  columns of these names
   .npy      the vectors, (chunks, dim); the rest in a file beside it, .jsonl
+What made the vectors (model, revision, fingerprint, dtype, prompt) is said in the metadata of a .parquet file, and
+beside a .npy file in .npy.json.
 `document` counts from 0 and `chunk` within its document; start and end are characters of the document, token_start and
 token_end the tokens whose vectors are averaged, special ones and the prompt counted.
 `file` names a document that is a file.
@@ -190,7 +193,15 @@ def _work(encoder: Encoder, request: ChunkRequest) -> Work[Chunks]:
 
     chunked([])  # refuses wrong options before anything is read
     dim = request.truncate_dim or encoder.dim
-    return Work(make, kept, dim=dim, noun="document", fewest=1, fingerprint=lambda: encoder.fingerprint)
+    return Work(
+        make,
+        kept,
+        dim=dim,
+        noun="document",
+        fewest=1,
+        fingerprint=lambda: encoder.fingerprint,
+        about=lambda: provenance(encoder, request, "document"),
+    )
 
 
 def _rows(number: int, record: Record, chunks: Chunks, *, with_text: bool) -> Iterator[str]:

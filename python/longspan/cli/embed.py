@@ -18,6 +18,7 @@ from longspan.cli.embedding.options import (
     positive,
 )
 from longspan.cli.embedding.plan import Layout, RowsRequest
+from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
 from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Given, Role, encode_with
 from longspan.cli.files.readers import Record
@@ -44,6 +45,8 @@ The output is written aside and renamed when it is whole: an error, Ctrl-C or a 
   .npy      an array (texts, dim)
   .jsonl    {"index": 0, "embedding": [...]} a text, with the fields of --keep between
   .parquet  columns index, those of --keep, embedding
+What made the vectors (model, revision, fingerprint, dtype, prompt) is said in the metadata of a .parquet file, and
+beside a .npy file in .npy.json.
 """
 EPILOG = """\
 examples:
@@ -124,7 +127,13 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
         return [record.kept]
 
     return Work(
-        make, kept, dim=encode([]).shape[1], noun="text", fewest=TEXTS_A_BLOCK, fingerprint=lambda: encoder.fingerprint
+        make,
+        kept,
+        dim=encode([]).shape[1],
+        noun="text",
+        fewest=TEXTS_A_BLOCK,
+        fingerprint=lambda: encoder.fingerprint,
+        about=lambda: provenance(encoder, request, request.role),
     )
 
 

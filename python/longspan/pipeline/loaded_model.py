@@ -234,6 +234,11 @@ class LoadedModel:
             self._loaded_adapters.append((name, adapter.folder.absolute()))
 
     @property
+    def revision(self) -> str | None:
+        """The commit, of a model that came from the hub; None of a folder."""
+        return self.folder.name if self.folder.parent.name == "snapshots" else None
+
+    @property
     def fingerprint(self) -> str:
         """A hash of all that shapes a vector: weights, adapters, tokenizer, prompts, pooling, head; 32 hexadecimal
         digits. Equal for two copies of a model, whatever their names. The first call reads the weights' files.

@@ -76,6 +76,7 @@ class Plan:
         columns: fields of a row of the output, between its number and its vector.
         target: None for standard output.
         beside: where the fields go that the output cannot hold; None where it can, or shall not.
+        about_in: where it is said what made a .npy output; None of another.
         to: the output's format.
     """
 
@@ -86,6 +87,7 @@ class Plan:
     columns: tuple[str, ...]
     target: Path | None
     beside: Path | None
+    about_in: Path | None
     to: OutputFormat
 
     def reads_whole(self, source: Input) -> bool:
@@ -114,16 +116,19 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
     columns = (*layout.before, *keep, *layout.after)
     if request.output == STDOUT:
         require_standard_output()
-        return Plan(request, tuple(inputs), layout.whole, keep, columns, None, None, to)
+        return Plan(request, tuple(inputs), layout.whole, keep, columns, None, None, None, to)
     target = check_target(request.output, force=request.force)
     beside = None
     if layout.is_beside and to == "npy":
         beside = check_target(str(target.with_suffix(".jsonl")), force=request.force)
+    about_in = None
+    if to == "npy":
+        about_in = check_target(f"{target}.json", force=request.force)
     for source in inputs:
-        for written, name in ((target, request.output), (beside, str(beside))):
+        for written, name in ((target, request.output), (beside, str(beside)), (about_in, str(about_in))):
             if source.path is not None and os.path.realpath(source.path) == str(written):
                 raise CommandError(f"{name} is an input too; name another output")
-    return Plan(request, tuple(inputs), layout.whole, keep, columns, target, beside, to)
+    return Plan(request, tuple(inputs), layout.whole, keep, columns, target, beside, about_in, to)
 
 
 def _check_options(request: RowsRequest, layout: Layout, to: OutputFormat, *, as_json: bool) -> None:

@@ -51,6 +51,7 @@ class Work(Generic[Made]):
         noun: what a text is called.
         fewest: texts of a block at least.
         fingerprint: the model's, which a resumed run holds against the one before.
+        about: what makes the rows, as `provenance` says it.
     """
 
     make: Callable[[Sequence[Given]], tuple[Vectors, list[Made]]]
@@ -59,6 +60,7 @@ class Work(Generic[Made]):
     noun: str
     fewest: int
     fingerprint: Callable[[], str]
+    about: Callable[[], dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
             write_jsonl(sys.stdout.buffer, [(rows, vectors, kept)])
             rows += len(kept)
     else:
+        about = work.about()  # now, while the model's files are as they were read
         staged = quantize_now(empty)
         run = _identity(plan, model, work.fingerprint(), staged, ranges) if request.resume else None
         folder = stage_folder(plan.target, is_resumable=request.resume)
@@ -139,8 +142,17 @@ def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
             for block in _made(plan, work, quantize_now, tally, done=resumed_records):
                 stage.append(*block)
             finish = _second_pass(stage, request.precision) if is_two_pass else None
-            beside, force = plan.beside, request.force
-            publish(stage, plan.target, plan.to, finish=finish, keep=plan.columns, beside=beside, force=force)
+            publish(
+                stage,
+                plan.target,
+                plan.to,
+                finish=finish,
+                keep=plan.columns,
+                about=about,
+                beside=plan.beside,
+                about_in=plan.about_in,
+                force=request.force,
+            )
         except BaseException as error:
             _give_up(error, stage, folder, request)
         rows = stage.rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -80,13 +80,20 @@ def read_vectors(
         raise CommandError(f"{source.name} cannot be read as Parquet: {error}") from error
 
 
-def write_rows(path: Path, blocks: Iterable[Block], kept: Iterable[str], keep: Sequence[str]) -> None:
+def write_rows(
+    path: Path,
+    blocks: Iterable[Block],
+    kept: Iterable[str],
+    keep: Sequence[str],
+    about: Mapping[str, object] | None = None,
+) -> None:
     """Write columns `index` (int64), those of `keep`, and `embedding` (a list of fixed size).
 
     Args:
         blocks: the rows, at least one block, which may be empty.
         kept: every row's kept fields as JSON, read once beforehand to choose each column's type.
         keep: the names of the kept columns. A column that mixes kinds, or holds lists or objects, becomes JSON text.
+        about: what made the rows: the file's metadata under "longspan", as JSON.
     """
     pyarrow, pq = _pyarrow()
     kinds = _column_kinds(kept, keep)
@@ -101,7 +108,7 @@ def write_rows(path: Path, blocks: Iterable[Block], kept: Iterable[str], keep: S
                 values = [_cell(row.get(name), kinds[name]) for row in rows]
                 arrays[name] = pyarrow.array(values, types.get(kinds[name], pyarrow.string()))
             arrays["embedding"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-            table = pyarrow.table(arrays)
+            table = pyarrow.table(arrays, metadata={"longspan": json.dumps(about or {}, ensure_ascii=False)})
             if writer is None:
                 writer = pq.ParquetWriter(path, table.schema, use_dictionary=list(keep))  # vectors hold no repeats
             writer.write_table(table)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -63,7 +64,9 @@ def publish(
     *,
     finish: Callable[[Vectors], Vectors] | None = None,
     keep: Sequence[str] = (),
+    about: Mapping[str, object] | None = None,
     beside: Path | None = None,
+    about_in: Path | None = None,
     force: bool = False,
 ) -> None:
     """Make the staged rows into the output file and put it in its place.
@@ -74,6 +77,8 @@ def publish(
         to: its format.
         finish: turns staged rows into the rows of the output; None where they are those already.
         keep: names of the kept columns of a Parquet output.
+        about: what made the rows, for a Parquet output's metadata.
+        about_in: a file for that, of another output.
         beside: a second file, of the kept fields as JSONL; it is in its place before the output is.
         force: replace what is there.
     Raises: CommandError, the target appeared meanwhile and `force` is not given; OSError, as from the disk.
@@ -81,7 +86,7 @@ def publish(
     ready = stage.folder / f"output.{to}"
     blocks = ((start, finish(vectors) if finish else vectors, kept) for start, vectors, kept in stage.blocks())
     if to == "parquet":
-        write_rows(ready, blocks, stage.kept(), keep)
+        write_rows(ready, blocks, stage.kept(), keep, about)
     elif to == "jsonl":
         with open(ready, "wb") as handle:
             write_jsonl(handle, blocks)
@@ -96,6 +101,10 @@ def publish(
         with open(fields, "w", encoding="utf-8", newline="\n") as lines:
             lines.writelines(f"{_numbered(index, kept)}}}\n" for index, kept in enumerate(stage.kept()))
         places.insert(0, (fields, beside))
+    if about_in is not None:
+        facts = stage.folder / "about.json"
+        facts.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        places.insert(0, (facts, about_in))
     for made, place in places:
         with open(made, "rb+") as handle:
             os.fsync(handle.fileno())

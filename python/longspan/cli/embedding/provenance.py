@@ -1,0 +1,63 @@
+"""What made an output: the facts that its file carries, so that its vectors can be told from another model's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from longspan import __version__
+from longspan.text.tasks import Role, role_prompts, role_task, spread, text_prompts
+
+if TYPE_CHECKING:
+    from longspan.encoder import Encoder
+    from longspan.vectors.quantize import Precision
+
+
+class Meaning(Protocol):
+    """The options of a run that say what its vectors mean."""
+
+    @property
+    def task(self) -> str | None: ...
+    @property
+    def prompt_name(self) -> str | None: ...
+    @property
+    def prompt(self) -> str | None: ...
+    @property
+    def truncate_dim(self) -> int | None: ...
+    @property
+    def normalize(self) -> bool | None: ...
+    @property
+    def precision(self) -> Precision: ...
+
+
+def provenance(encoder: Encoder, options: Meaning, role: Role | None) -> dict[str, object]:
+    """The facts, as JSON has them.
+
+    model: what was named. revision: the commit, of a model that came from the hub. fingerprint: `Encoder.fingerprint`.
+    dtype: what products were computed in. longspan: our version. task, prompt: what the texts were embedded with.
+    truncate_dim, normalize, precision: what became of their vectors.
+    """
+    task = options.task if role is None else role_task(options.task, role, encoder.spec.tasks)
+    tasks = spread(task, 1)
+    if role is not None and options.prompt is None and options.prompt_name is None:
+        [prompt] = role_prompts(tasks, role, encoder.prompts, encoder.spec.tasks)
+    else:
+        [prompt] = text_prompts(
+            tasks,
+            encoder.prompts,
+            encoder.spec.tasks,
+            prompt_name=options.prompt_name,
+            prompt=options.prompt,
+            default_prompt_name=encoder.default_prompt_name,
+        )
+    return {
+        "longspan": __version__,
+        "model": encoder.name,
+        "revision": encoder.revision,
+        "fingerprint": encoder.fingerprint,
+        "dtype": encoder.dtype,
+        "task": tasks[0] or encoder.spec.tasks.default,
+        "prompt": prompt,
+        "truncate_dim": options.truncate_dim,
+        "normalize": encoder.normalizes if options.normalize is None else options.normalize,
+        "precision": options.precision,
+    }
