@@ -17,7 +17,7 @@ from longspan.video import files
 from longspan.video.clip import VideoReader
 from longspan.video.files import read_frames
 from longspan.video.sizes import chosen_frames
-from media_files import mutated, numbers, pictures, tone, video_file
+from media_files import encoded_sound, mutated, numbers, pictures, tone, video_file
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 pytest.importorskip("PIL", reason="Pillow is not installed")
@@ -121,6 +121,20 @@ def test_tracks() -> None:
     assert deaf.read(data).sound is None
     long = video_file(pictures(2), "mov", "mpeg4", ("pcm_s16le", tone(31, 8000)), rate=8000)
     assert READER.read(long).sound.cut_samples == 16000
+
+
+def test_the_cover_of_an_album_is_no_video() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        sound, cover = container.add_stream("aac", rate=48000, layout="mono"), container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = type(cover.disposition).attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(pictures(1)[0], format="rgb24")))
+        container.mux(cover.encode())
+        container.mux(encoded_sound(sound, tone(0.5, 48000), 48000))
+    with pytest.raises(ValueError, match="it has no moving pictures; give a sound as one"):
+        READER.read(file.getvalue(), "it")
+    assert READER.sound.read(file.getvalue()).values.shape[0] >= 48
 
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,9 @@ def _count_packets(source: Path | bytes | BinaryIO, name: str) -> int:
     with opened(source, name, NEEDS) as container:
         stream = _pictures(container, name)
         count = 0
-        for packet in container.demux(stream):
+        for place, packet in enumerate(container.demux(stream)):
             count += packet.size > 0
-            if count > MAX_FRAMES:
+            if place > MAX_FRAMES:
                 raise ValueError(f"{name} must have at most {MAX_FRAMES} frames; cut it into pieces")
     return count
 
@@ -82,16 +82,19 @@ def _decoded(
 
 def _pictures(container: InputContainer, name: str) -> VideoStream:
     """The stream of moving pictures; covers of albums are none."""
-    streams = [stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic]
-    if not streams:
+    stream = next((stream for stream in container.streams.video if not _is_cover(stream)), None)
+    if stream is None:
         raise ValueError(f"{name} has no moving pictures; give a sound as one")
-    [stream, *_] = streams
     if codec_name(stream) not in PICTURE_CODECS:
         raise ValueError(f"{name} has pictures of {codec_name(stream)!r}, which are not read here")
     _check_frame(stream.codec_context.width, stream.codec_context.height, name)
     stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # of frames that grow on the way
     stream.thread_type = "AUTO"
     return stream
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & type(stream.disposition).attached_pic)
 
 
 def _check_frame(width: int, height: int, name: str) -> None:
