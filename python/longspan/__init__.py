@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from longspan import ops
     from longspan.encoder import Encoder
     from longspan.errors import BackendError, CheckpointError, IndexFileError, OriginWarning, TruncationWarning
-    from longspan.images.pages import PdfPage
+    from longspan.images.pages import PdfPage, PdfPages
     from longspan.late_chunking.windows import Chunks
     from longspan.late_interaction.token_places import TokenPlaces
     from longspan.multi_vector import MultiVectorEncoder
+    from longspan.pipeline.media_options import MediaOptions
     from longspan.reranker import RankedDocument, RankedText, Reranker
     from longspan.search import (
         BinaryIndex,
@@ -53,12 +54,14 @@ _HOMES = {
     "FusedResult": "longspan.search.fusion",
     "IndexFileError": "longspan.errors",
     "IndexInfo": "longspan.search",
+    "MediaOptions": "longspan.pipeline.media_options",
     "ModelOutputs": "longspan.sparse.outputs",
     "MultiVectorEncoder": "longspan.multi_vector",
     "MultiVectorStore": "longspan.search",
     "Origin": "longspan.vectors.origin",
     "OriginWarning": "longspan.errors",
     "PdfPage": "longspan.images.pages",
+    "PdfPages": "longspan.images.pages",
     "Ranked": "longspan.search.late_interaction",
     "RankedDocument": "longspan.reranker",
     "RankedText": "longspan.reranker",
@@ -89,12 +92,14 @@ __all__ = [
     "FusedResult",
     "IndexFileError",
     "IndexInfo",
+    "MediaOptions",
     "ModelOutputs",
     "MultiVectorEncoder",
     "MultiVectorStore",
     "Origin",
     "OriginWarning",
     "PdfPage",
+    "PdfPages",
     "Ranked",
     "RankedDocument",
     "RankedText",

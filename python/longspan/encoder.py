@@ -21,7 +21,9 @@ from longspan.late_chunking.document_chunks import (
 from longspan.late_chunking.windows import Chunks, Strategy, default_overlap
 from longspan.packing.media import MediaRow
 from longspan.pipeline.blocks import Block, read_blocks
-from longspan.pipeline.inputs import Input, is_one, read_inputs
+from longspan.pipeline.cuts import Cuts
+from longspan.pipeline.inputs import Input, Item, is_one, read_inputs
+from longspan.pipeline.media_options import MediaOptions, checked_media
 from longspan.pipeline.options import (
     AnyOptions,
     EncodeOptions,
@@ -54,7 +56,6 @@ from longspan.vectors.results import (
     UnsignedArray,
     VectorArray,
     present,
-    truncation_text,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 
 
 class Encoder(TextModel):
-    """A model that embeds texts, and images if it can.
+    """A model that embeds texts, and images, sounds and videos if it can.
 
     Args:
         name_or_path: a folder or a Hugging Face id such as "sentence-transformers/all-MiniLM-L6-v2".
@@ -79,13 +80,15 @@ class Encoder(TextModel):
         num_threads: threads that each call uses; None for all that the machine grants.
         cuda_graphs: on a GPU, capture what small batches launch when a size first comes, and launch it as a whole from
             then on: a short query takes a fraction of the time. False saves the memory of the captured passes.
-        modalities: what to load the model for; None for all that it reads; ("text",) leaves a tower for images out.
+        modalities: what to load the model for; None for all that it reads; ("text",) leaves the towers for images and
+            sounds on disk.
+        media: how media are put to a model that reads them in one sequence with texts; None for `MediaOptions()`.
         trust_remote_code: taken for code that was written for other libraries; no code of a checkpoint is ever run.
     Attributes:
         name, folder: what was named, and where its files lie.
         dim: values of an embedding, before any truncation.
         max_length: tokens of a text that count, special ones included.
-        modalities: what is read: "text", and "image" where the model has a tower for them.
+        modalities: what is read: "text", and of "image", "audio" and "video" what the model has towers for.
         tasks, prompts: the adapters that are loaded, by name; name -> text that goes before an input.
         pooling, normalizes, similarity_fn_name: how the checkpoint makes and compares vectors.
         spec: what the model computes, layer by layer.
@@ -96,32 +99,32 @@ class Encoder(TextModel):
     """
 
     @overload
-    def encode(self, texts: Input | Iterable[Input], **options: Unpack[FloatOptions]) -> FloatArray: ...
+    def encode(self, texts: Input | Iterable[Item], **options: Unpack[FloatOptions]) -> FloatArray: ...
     @overload
-    def encode(self, texts: Input | Iterable[Input], **options: Unpack[HalfOptions]) -> HalfArray: ...
+    def encode(self, texts: Input | Iterable[Item], **options: Unpack[HalfOptions]) -> HalfArray: ...
     @overload
-    def encode(self, texts: Input | Iterable[Input], **options: Unpack[SignedOptions]) -> SignedArray: ...
+    def encode(self, texts: Input | Iterable[Item], **options: Unpack[SignedOptions]) -> SignedArray: ...
     @overload
-    def encode(self, texts: Input | Iterable[Input], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
+    def encode(self, texts: Input | Iterable[Item], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
     @overload
-    def encode(self, texts: Input | Iterable[Input], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
+    def encode(self, texts: Input | Iterable[Item], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
     @overload
     def encode(self, texts: Input, **options: Unpack[TokenOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
     @overload
-    def encode(self, texts: Iterable[Input], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
+    def encode(self, texts: Iterable[Item], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
     @overload
-    def encode(self, texts: Input | Iterable[Input], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
+    def encode(self, texts: Input | Iterable[Item], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
     @overload
     def encode(self, texts: Input, **options: Unpack[TokenTensorOptions]) -> torch.Tensor: ...
     @overload
-    def encode(self, texts: Iterable[Input], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
+    def encode(self, texts: Iterable[Item], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
     @overload
-    def encode(self, texts: Input | Iterable[Input], **options: Unpack[AnyOptions]) -> Result: ...
+    def encode(self, texts: Input | Iterable[Item], **options: Unpack[AnyOptions]) -> Result: ...
 
     @takes_peer_names
     def encode(
         self,
-        texts: Input | Iterable[Input],
+        texts: Input | Iterable[Item],
         *,
         task: Task = None,
         prompt_name: str | None = None,
@@ -137,19 +140,25 @@ class Encoder(TextModel):
         on_truncate: OnTruncate = "warn",
         convert_to_tensor: bool = False,
         modality: str | None = None,
+        media: MediaOptions | None = None,
     ) -> Result:
-        """Embed texts and images, in any order. No input's result depends on the others, on the CPU bit for bit.
+        """Embed texts, images, sounds and videos, in any order. No input's result depends on the others, on the CPU bit
+        for bit.
 
         Arguments of sentence-transformers' `encode` that are not listed here are taken as well: see `takes_peer_names`.
 
         Args:
-            texts: any number of inputs, or one: a str; an image as (height, width, 3) uint8, as one of Pillow's, or, by
-                `modality`, as the path or the bytes of a file; or {"text": ...} or {"image": ...}, where a str under
-                "image" is a path. `modalities` says what the model reads.
+            texts: any number of inputs, or one: a str; an image as (height, width, 3) uint8 or as one of Pillow's; a
+                sound as (samples,) floats at the model's rate, {"array": ..., "sampling_rate": ...} or (samples, rate);
+                a video as (frames, height, width, 3) uint8 or {"array": ..., "video_metadata": ...}; or, by `modality`,
+                the path or the bytes of a file. {"text": ..., "image": [...], "audio": ..., "video": ...} is one input
+                of those parts in the dict's order, one or several under a key, and so is a tuple of any of these within
+                the list; a str under "image", "audio" or "video" is a path, and `PdfPages(path)` all pages of a file.
+                `modalities` says what the model reads.
             task: one of `tasks`, the adapter to run; "base" for none; None for what the model does by default, which
                 for some is an error; or a list, one a text: texts of different tasks run in one pass.
             prompt_name: one of `prompts`, to go before every text; None for the model's default prompt, if it has one.
-                Images have none.
+                Inputs without a text have none, but by `media`.
             prompt: the prompt itself, or a list, one a text; wins over `prompt_name`.
             batch_size: texts in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most (a longer text runs alone); None for a number that runs well.
@@ -163,11 +172,14 @@ class Encoder(TextModel):
             max_length: tokens of a text at most, special tokens included; None for the model's own limit.
             on_truncate: what to do when a text is cut: "warn" (TruncationWarning), "error" or "ignore".
             convert_to_tensor: return torch tensors.
-            modality: what a str, a path or bytes are: "text", or "image" for files; None takes a str for a text.
+            modality: what a str, a path or bytes are: "text", or "image", "audio" or "video" for files; None takes a
+                str for a text.
+            media: how media are put to a model that reads them in one sequence with texts; None for the encoder's own.
         Returns: (n, dim) f32, or in the precision asked for; (dim,) for one str. With token_embeddings a list of
             (tokens, dim) f32, or one such array for one str.
-        Raises: TypeError or ValueError, an argument breaks a line above, an image cannot be decoded, or
-            `on_truncate="error"` and a text is cut; FileNotFoundError; ImportError, images need Pillow.
+        Raises: TypeError or ValueError, an argument breaks a line above, a file cannot be decoded, a sequence with
+            media is longer than the model's places, or `on_truncate="error"` and a text or a sound is cut;
+            FileNotFoundError; ImportError, naming the extra that decodes such files.
         """
         inputs = read_inputs("encode", texts, modality, self.modalities)
         items = inputs.items
@@ -186,55 +198,52 @@ class Encoder(TextModel):
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
         check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
         limit = self._checked_max_length(max_length)
+        options = self.media if media is None else checked_media("encode", media)
+        reader = None if self._sequences is None else self._sequences.reader("encode", options)
+        if self._sequences is not None:
+            self._sequences.check("encode", items, lora_ids, tasks)
 
         rows: list[np.ndarray] = []
-        num_cut = num_lost = unread = 0
+        cuts = Cuts(on_truncate, limit, len(items), None if self._audio is None else self._audio.spec.mel.rate)
         unit = "text" if inputs.texts is not None else "input"
         with progress_bar(len(items), unit, show_progress_bar) as progress:
             tokenize = partial(self._tokenize, limit=limit)
-            for block in read_blocks("encode", items, before, tokenize, self._vision):
-                for place, text in block.texts.items():
-                    if text.truncated and on_truncate == "error":
-                        raise ValueError(
-                            f"encode: texts[{block.start + place}] has {text.truncated} tokens more than {limit}"
-                        )
-                    num_cut += text.truncated > 0
-                    num_lost += text.truncated
-                    unread += text.unread
+            for block in read_blocks("encode", items, before, tokenize, self._vision, reader):
+                cuts.add(block)
                 how = {"batch_size": batch_size, "batch_tokens": batch_tokens}
                 rows += self._run(block, wanted, before[block.part], lora_ids[block.part], progress, **how)
-        if num_cut and on_truncate == "warn":
-            warn_caller(truncation_text(num_cut, num_lost, len(items), limit, unread), TruncationWarning)
+        for said in cuts.warnings:
+            warn_caller(said, TruncationWarning)
         dim = None if wanted.tokens else self._width(wanted)
         return present(rows, dim=dim, precision=precision, alone=inputs.alone, convert_to_tensor=convert_to_tensor)
 
     @overload
-    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[FloatOptions]) -> FloatArray: ...
+    def encode_query(self, texts: Input | Iterable[Item], **options: Unpack[FloatOptions]) -> FloatArray: ...
     @overload
-    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[HalfOptions]) -> HalfArray: ...
+    def encode_query(self, texts: Input | Iterable[Item], **options: Unpack[HalfOptions]) -> HalfArray: ...
     @overload
-    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[SignedOptions]) -> SignedArray: ...
+    def encode_query(self, texts: Input | Iterable[Item], **options: Unpack[SignedOptions]) -> SignedArray: ...
     @overload
-    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
+    def encode_query(self, texts: Input | Iterable[Item], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
     @overload
-    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
+    def encode_query(self, texts: Input | Iterable[Item], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
     @overload
     def encode_query(self, texts: Input, **options: Unpack[TokenOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
     @overload
-    def encode_query(self, texts: Iterable[Input], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
+    def encode_query(self, texts: Iterable[Item], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
     @overload
-    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
+    def encode_query(self, texts: Input | Iterable[Item], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
     @overload
     def encode_query(self, texts: Input, **options: Unpack[TokenTensorOptions]) -> torch.Tensor: ...
     @overload
-    def encode_query(self, texts: Iterable[Input], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
+    def encode_query(self, texts: Iterable[Item], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
     @overload
-    def encode_query(self, texts: Input | Iterable[Input], **options: Unpack[AnyOptions]) -> Result: ...
+    def encode_query(self, texts: Input | Iterable[Item], **options: Unpack[AnyOptions]) -> Result: ...
 
     @takes_peer_names
     def encode_query(
         self,
-        texts: Input | Iterable[Input],
+        texts: Input | Iterable[Item],
         *,
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
@@ -245,32 +254,32 @@ class Encoder(TextModel):
         return self._encode_as("query", texts, prompt_name, prompt, options)
 
     @overload
-    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[FloatOptions]) -> FloatArray: ...
+    def encode_document(self, texts: Input | Iterable[Item], **options: Unpack[FloatOptions]) -> FloatArray: ...
     @overload
-    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[HalfOptions]) -> HalfArray: ...
+    def encode_document(self, texts: Input | Iterable[Item], **options: Unpack[HalfOptions]) -> HalfArray: ...
     @overload
-    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[SignedOptions]) -> SignedArray: ...
+    def encode_document(self, texts: Input | Iterable[Item], **options: Unpack[SignedOptions]) -> SignedArray: ...
     @overload
-    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
+    def encode_document(self, texts: Input | Iterable[Item], **options: Unpack[UnsignedOptions]) -> UnsignedArray: ...
     @overload
-    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
+    def encode_document(self, texts: Input | Iterable[Item], **options: Unpack[PrecisionOptions]) -> VectorArray: ...
     @overload
     def encode_document(self, texts: Input, **options: Unpack[TokenOptions]) -> FloatArray: ...  # type: ignore[overload-overlap]
     @overload
-    def encode_document(self, texts: Iterable[Input], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
+    def encode_document(self, texts: Iterable[Item], **options: Unpack[TokenOptions]) -> list[FloatArray]: ...
     @overload
-    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
+    def encode_document(self, texts: Input | Iterable[Item], **options: Unpack[TensorOptions]) -> torch.Tensor: ...
     @overload
     def encode_document(self, texts: Input, **options: Unpack[TokenTensorOptions]) -> torch.Tensor: ...
     @overload
-    def encode_document(self, texts: Iterable[Input], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
+    def encode_document(self, texts: Iterable[Item], **options: Unpack[TokenTensorOptions]) -> list[torch.Tensor]: ...
     @overload
-    def encode_document(self, texts: Input | Iterable[Input], **options: Unpack[AnyOptions]) -> Result: ...
+    def encode_document(self, texts: Input | Iterable[Item], **options: Unpack[AnyOptions]) -> Result: ...
 
     @takes_peer_names
     def encode_document(
         self,
-        texts: Input | Iterable[Input],
+        texts: Input | Iterable[Item],
         *,
         prompt_name: str | None = None,
         prompt: str | Sequence[str] | None = None,
@@ -282,13 +291,13 @@ class Encoder(TextModel):
     def _encode_as(
         self,
         role: Role,
-        texts: Input | Iterable[Input],
+        texts: Input | Iterable[Item],
         prompt_name: str | None,
         prompt: str | Sequence[str] | None,
         options: EncodeOptions,
     ) -> Result:
-        if not is_one(texts):  # a generator can be read once
-            texts = cast("list[Input]", listed("encode: texts", texts))
+        if not is_one(texts, self.modalities):  # a generator can be read once
+            texts = cast("list[Item]", listed("encode: texts", texts))
         items = read_inputs("encode", texts, options.get("modality"), self.modalities).items
         task = options["task"] = role_task(options.get("task"), role, self.spec.tasks)
         if prompt is None and prompt_name is None:
@@ -424,6 +433,10 @@ class Encoder(TextModel):
         """The finished vectors of each of the block's inputs, in order."""
         found: dict[int, np.ndarray] = {}
         images: dict[int, MediaRow] = {}
+        if block.sequences and self._sequences is not None:
+            numbers = [lora_ids[place] for place in block.sequences]
+            made = self._sequences.rows([*block.sequences.values()], numbers, batch_tokens=batch_tokens)
+            images = dict(zip(block.sequences, made, strict=True))
         if block.images and self._vision is not None:
             if self._vision.has_own_vectors:
                 vectors = self._vision.encode([*block.images.values()], tokens=wanted.tokens, batch_tokens=batch_tokens)

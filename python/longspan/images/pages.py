@@ -58,6 +58,18 @@ class PdfPage:
         return document[self.number - 1]
 
 
+@dataclass(frozen=True, slots=True)
+class PdfPages:
+    """All pages of a PDF file, one behind the other in one input: their vector is one."""
+
+    path: Path | str | bytes  # or the file's own bytes
+
+    def __iter__(self) -> Iterator[PdfPage]:
+        """The pages in order. Raises: as `PdfPage.read`."""
+        path = Path(self.path) if isinstance(self.path, str) else self.path
+        return (PdfPage(path, number) for number in range(1, count_pages(path) + 1))
+
+
 def count_pages(path: Path | bytes, name: str | None = None) -> int:
     """How many pages a PDF file has. Raises: as `PdfPage.read`."""
     with _opened(path, name or _called(path)) as document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -22,10 +22,12 @@ from longspan.models.encoder import TextEncoder
 from longspan.models.engines.choice import engine_for
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.peft import Adapter, read_peft
-from longspan.models.spec import ModelSpec, VisionSpec, WeightMap
-from longspan.models.tower_weights import load_tower
+from longspan.models.spec import AudioSpec, ModelSpec, VisionSpec, WeightMap
+from longspan.models.tower_weights import load_audio, load_tower
 from longspan.models.weights import add_adapters, load_weights
-from longspan.pipeline.inputs import Modality
+from longspan.pipeline.audio import Audio
+from longspan.pipeline.inputs import MODALITIES, Modality
+from longspan.pipeline.modalities import chosen_modalities, media_settings, modalities_of, with_modalities
 from longspan.pipeline.options import refuse_unknown
 from longspan.pipeline.vision import Vision
 from longspan.text.tasks import check_new_task
@@ -58,7 +60,9 @@ class OpenedModel:
     checkpoint: Checkpoint
     spec: ModelSpec
     names: WeightMap
+    modalities: tuple[Modality, ...]  # what is read
     unused: tuple[str, ...]  # tensors on which no vector depends, by the family
+    media_settings: Mapping[str, object]  # what of media shapes a vector, also where they are left out
     engine: OpsEngine
     again: Mapping[str, object]  # arguments by which the same checkpoint, in its folder, is opened again
 
@@ -70,9 +74,13 @@ def open_model(
     dtype: str,
     *,
     modalities: Sequence[str] | None = None,
+    reads_sequences: bool = False,
     **options: Unpack[LoadOptions],
 ) -> OpenedModel:
     """Find the checkpoint, tell its family, and choose the engine; `caller` begins the messages.
+
+    Args: as the public classes.
+        reads_sequences: whether the caller can put media into one sequence with texts; else such models read text.
 
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
         ValueError, there is no such engine.
@@ -91,44 +99,37 @@ def open_model(
     )
     checkpoint = Checkpoint.open(folder)
     spec, names = detect_family(checkpoint).describe(checkpoint)
-    unused = names.unused
-    if not _reads_images(caller, modalities, spec):
-        spec, names = _without_tower(spec, names)
+    unused, of_media = names.unused, media_settings(spec)
+    known = modalities_of(spec) if reads_sequences or spec.sequence is None else MODALITIES[:1]
+    chosen = chosen_modalities(caller, modalities, known)
+    spec, names = with_modalities(spec, names, chosen)
     place = "cpu" if device is None else str(device)
     again: dict[str, object] = {"device": device, "dtype": dtype, "num_threads": num_threads}
     again |= {} if options.get("cuda_graphs", True) else {"cuda_graphs": False}
     again |= {} if modalities is None else {"modalities": modalities}
-    return OpenedModel(os.fspath(name_or_path), place, num_threads, checkpoint, spec, names, unused, engine, again)
-
-
-def modalities_of(spec: ModelSpec) -> tuple[Modality, ...]:
-    """What a model of that spec reads."""
-    return ("text",) if spec.vision is None or spec.sequence is not None else ("text", "image")
-
-
-def _reads_images(caller: str, wanted: Sequence[str] | None, spec: ModelSpec) -> bool:
-    """Whether images are wanted. ValueError, if what is wanted is not a part of what there is, texts among it."""
-    known = modalities_of(spec)
-    if wanted is None:
-        return spec.vision is not None
-    chosen = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    if "text" not in chosen or not set(chosen) <= set(known):
-        reads = ", ".join(map(repr, known))
-        raise ValueError(f"{caller}: modalities must be None, or 'text' and others of {reads}, got {wanted!r}")
-    return "image" in chosen
-
-
-def _without_tower(spec: ModelSpec, names: WeightMap) -> tuple[ModelSpec, WeightMap]:
-    """The same for texts alone."""
-    if names.tower is None:
-        return spec, names
-    unused = (*names.unused, *names.tower.names)
-    return replace(spec, vision=None), replace(names, tower=None, unused=unused)
+    return OpenedModel(
+        os.fspath(name_or_path),
+        place,
+        num_threads,
+        checkpoint,
+        spec,
+        names,
+        chosen,
+        unused,
+        of_media,
+        engine,
+        again,
+    )
 
 
 def _open_vision(opened: OpenedModel, spec: VisionSpec) -> Vision:
     weights = load_tower(opened.checkpoint, opened.spec, opened.names, opened.engine)
     return Vision(spec, weights, opened.engine, opened.num_threads)
+
+
+def _open_audio(opened: OpenedModel, spec: AudioSpec) -> Audio:
+    weights = load_audio(opened.checkpoint, opened.spec, opened.names, opened.engine)
+    return Audio(spec, weights, opened.engine, opened.num_threads)
 
 
 class LoadedModel:
@@ -140,6 +141,8 @@ class LoadedModel:
         spec: what the model computes.
         device, dtype, num_threads: where and how it computes.
         prompts: name -> text that goes before an input.
+        modalities: what it reads: "text", and of "image", "audio" and "video" those that it can and that were not left
+            out.
     """
 
     def __init__(
@@ -171,11 +174,13 @@ class LoadedModel:
         weights = load_weights(opened.checkpoint, self.spec, names, opened.engine, beside=beside)
         weights = add_adapters(weights, self.spec, names, adapters, opened.engine)
         self._encoder: Final = TextEncoder(self.spec, weights, opened.engine)
+        self.modalities: Final = opened.modalities
         self._vision: Final = None if self.spec.vision is None else _open_vision(opened, self.spec.vision)
+        self._audio: Final = None if self.spec.audio is None else _open_audio(opened, self.spec.audio)
         self._fingerprint: Final = Fingerprint(
             opened.checkpoint,
             [own for own in opened.unused if not any(fnmatchcase(name, own) for name in beside)],
-            {"prompts": self.prompts, **settings},
+            {"prompts": self.prompts, **settings, **opened.media_settings},
             [(source.task, source.folder) for source in opened.names.peft],
         )
         opened.checkpoint.close()
@@ -184,11 +189,6 @@ class LoadedModel:
     def batch_tokens(self) -> int:
         """Tokens of a batch, where a call names no number: what the engine runs well with."""
         return self._encoder.engine.batch_tokens
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """What the model reads: "text", and "image" where it has a tower for them that was not left out."""
-        return modalities_of(self.spec)
 
     def fit_image(self, image: ImageInput, name: str = "image") -> tuple[np.ndarray, int]:
         """Decode and shrink an image ahead of a call, in a thread of the caller's: the result has the vectors of what

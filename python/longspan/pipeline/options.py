@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
+from longspan.pipeline.media_options import MediaOptions
 from longspan.text.tasks import Task
 from longspan.vectors.quantize import Precision
 
@@ -23,6 +24,7 @@ class _SharedOptions(TypedDict, total=False):
     max_length: int | None
     on_truncate: OnTruncate
     modality: str | None
+    media: MediaOptions | None
 
 
 class EncodeOptions(_SharedOptions, total=False):

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
-from longspan.pipeline.inputs import is_one
+from longspan.pipeline.inputs import MODALITIES, is_one
 from longspan.pipeline.options import EncodeOptions, refuse_unknown
 from longspan.vectors.results import Result
 
@@ -48,7 +48,8 @@ def takes_peer_names(encode: Callable[..., R]) -> Callable[..., R]:
         as_list = not options.pop("convert_to_numpy", True) and not options.get("convert_to_tensor")
         if as_list:
             options["convert_to_tensor"] = True
-        alone = is_one(args[1] if len(args) > 1 else options.get("texts"))
+        reads = getattr(args[0], "modalities", MODALITIES[:1])
+        alone = is_one(args[1] if len(args) > 1 else options.get("texts"), reads)
         refuse_unknown(encode.__name__, options, known)
         result = encode(*args, **options)
         return list(result) if as_list and not alone else result

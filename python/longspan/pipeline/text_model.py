@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final, Literal, overload
 
 import numpy as np
@@ -16,10 +17,12 @@ from longspan.models.weights import read_adapters
 from longspan.packing.buckets import AT_ONCE, TOKENS
 from longspan.pipeline.head import load_head
 from longspan.pipeline.loaded_model import LoadedModel, open_model
+from longspan.pipeline.media_options import MediaOptions, checked_media
 from longspan.pipeline.options import OutputValue, check_choice
 from longspan.pipeline.pipeline import Finish, Pipeline
 from longspan.pipeline.pooling import Pooling, num_parts, pooling_mode
 from longspan.pipeline.purpose import require_purpose
+from longspan.pipeline.sequences import Sequences
 from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 from longspan.vectors.results import FloatArray, stack
@@ -43,6 +46,7 @@ class TextModel(LoadedModel):
         cuda_graphs: bool = True,
         trust_remote_code: bool = False,
         modalities: Sequence[str] | None = None,
+        media: MediaOptions | None = None,
     ) -> None:
         """Open the checkpoint and load it; the class says what the arguments mean."""
         opened = open_model(
@@ -58,7 +62,9 @@ class TextModel(LoadedModel):
             cuda_graphs=cuda_graphs,
             trust_remote_code=trust_remote_code,
             modalities=modalities,
+            reads_sequences=True,
         )
+        self.media: Final = checked_media("Encoder", media)
         checkpoint, spec = opened.checkpoint, opened.spec
         require_purpose("Encoder", checkpoint, "embedding")
         longest = checkpoint.max_seq_length or spec.max_tokens
@@ -83,12 +89,23 @@ class TextModel(LoadedModel):
                 "pooling": [self.pooling, self.pools_prompt],
                 "normalizes": self.normalizes,
                 "max length": self._max_length,
+                **self.media.changed,
             },
         )
+        if media is not None:
+            self._again["media"] = media
+        self._sequences: Final = self._open_sequences(spec, checkpoint.tokenizer_file)
         if self._vision is not None:
             self._vision.stand_in_text(self.tokenizer, checkpoint.tokenizer_file)
         head = load_head(checkpoint, spec.hidden_size * num_parts(self.pooling), opened.engine)
         self._pipeline = Pipeline(self._encoder, head, self.pooling, num_threads)
+
+    def _open_sequences(self, spec: ModelSpec, source: Path) -> Sequences | None:
+        """Of a model that reads media in one sequence with texts. CheckpointError, its tokenizer lacks their tokens."""
+        if spec.sequence is None:
+            return None
+        tasks, towers = spec.tasks.names, (self._vision, self._audio)
+        return Sequences(spec.sequence, spec.max_tokens, tasks, self.tokenizer, source, *towers)
 
     @property
     def max_length(self) -> int:

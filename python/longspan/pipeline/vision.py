@@ -42,16 +42,18 @@ class Vision:
         self._pipeline = Pipeline(self._tower, (), spec.tower.default_pooling, num_threads)
         self._mergers = weights.mergers
         self._template: ImageTemplate | None = None
+        self.tokens_beside = int(self.patches.has_class_token)  # that the model reads of an image beside its own
 
     def stand_in_text(self, tokenizer: TextTokenizer, source: Path) -> None:
         """Tokenize the text around an image. CheckpointError, if the tokenizer, from `source`, does not have it."""
         if self.spec.text is not None:
             self._template = ImageTemplate(self.spec.text, tokenizer, source)
+            self.tokens_beside = self._template.num_tokens
 
     @property
     def has_own_vectors(self) -> bool:
         """Whether the tower's vector is the image's; else its tokens are read by the language side."""
-        return self.spec.text is None
+        return not self._mergers
 
     @property
     def images_per_block(self) -> int:
@@ -73,8 +75,7 @@ class Vision:
         pixels = read_image(image, name)
         final = resized(pixels, self.spec.pixels, self.patches, name)
         rows, columns = (side // (self.patches.size * self.patches.merge) for side in final.shape[:2])
-        beside = self._template.num_tokens if self._template is not None else int(self.patches.has_class_token)
-        return final if final.size < pixels.size else pixels, rows * columns + beside
+        return final if final.size < pixels.size else pixels, rows * columns + self.tokens_beside
 
     def encode(
         self, images: Sequence[Patches], *, tokens: bool = False, batch_tokens: int | None = None

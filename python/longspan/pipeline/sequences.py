@@ -1,0 +1,232 @@
+"""Inputs of several parts as one sequence: media read, their towers' features placed among the tokens of the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+
+from longspan.audio.sound import SoundReader
+from longspan.models.sequence_spec import SequenceSpec
+from longspan.packing.media import MediaRow, Mel, Patches
+from longspan.pipeline.audio import Audio
+from longspan.pipeline.inputs import Modality, Part
+from longspan.pipeline.media_options import MediaOptions
+from longspan.pipeline.vision import Vision
+from longspan.text.media_text import CHAT_END, CHAT_START, MediaText, MediaTokenizer, Piece, Run
+from longspan.text.tokenizer import TextTokenizer
+from longspan.video.clip import Video, VideoReader
+
+Read = Patches | Mel | Video
+Features = TypeVar("Features", Patches, Mel)
+SOUND_BYTES: Final = 2 << 20  # of half a minute of frames
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadInput:
+    """An input with media: its tokens, and what the towers read for them, in order."""
+
+    text: MediaText
+    media: tuple[Patches | Mel, ...]
+
+    @property
+    def cut_samples(self) -> int:
+        """Samples of its sounds that nobody hears."""
+        return sum(one.cut_samples for one in self.media if isinstance(one, Mel))
+
+
+class Sequences:
+    """The towers of a model, and how their features enter its sequences. Threads may share one."""
+
+    def __init__(
+        self,
+        spec: SequenceSpec,
+        max_tokens: int,
+        tasks: Sequence[str],
+        tokenizer: TextTokenizer,
+        source: Path,
+        vision: Vision | None,
+        audio: Audio | None,
+    ) -> None:
+        """Args:
+            max_tokens: of a sequence.
+            tasks: for each there are connectors; empty: for all the same.
+        Raises: CheckpointError, the tokenizer, from `source`, lacks a token for what the towers read.
+        """
+        kinds = [*(("image", "video") if vision is not None else ()), *(("audio",) if audio is not None else ())]
+        self._tokens = MediaTokenizer(spec, tokenizer, kinds, source)
+        self._max_tokens = max_tokens
+        self._tasks = tuple(tasks)
+        self._vision = vision
+        self._audio = audio
+        if vision is not None:
+            vision.tokens_beside = len(self._tokens.tokenize([Run(spec.image, 1)], "").ids) - 1
+
+    def reader(self, caller: str, options: MediaOptions) -> MediaReader:
+        """What reads the inputs of one call, whose name begins messages."""
+        return MediaReader(caller, options, self._tokens, self._max_tokens, self._vision, self._audio)
+
+    def check(
+        self, caller: str, items: Sequence[Sequence[Part]], lora_ids: Sequence[int], tasks: Sequence[str | None]
+    ) -> None:
+        """ValueError, naming the input, if one has media and a task without connectors."""
+        for parts, number, task in zip(items, lora_ids, tasks, strict=True):
+            if self._tasks and not 0 <= number < len(self._tasks) and any(part.modality != "text" for part in parts):
+                known = ", ".join(map(repr, self._tasks))
+                raise ValueError(
+                    f"{caller}: {_input_name(parts)} has media, which the model reads in its own tasks alone; task "
+                    f"must be one of {known}, got {task!r}"
+                )
+
+    def rows(
+        self, inputs: Sequence[ReadInput], lora_ids: Sequence[int], *, batch_tokens: int | None = None
+    ) -> list[MediaRow]:
+        """For each input the row that the language side reads, by the connectors of its task, which is its adapter's.
+        Each tower sees each image, sound or video once, however many inputs it stands in."""
+        connectors = list(lora_ids) if self._tasks else [0] * len(inputs)
+        seen = heard = None
+        if self._vision is not None:
+            seen = partial(self._vision.features, batch_tokens=batch_tokens)
+        if self._audio is not None:
+            heard = partial(self._audio.features, batch_tokens=batch_tokens)
+        of_images = self._features(inputs, connectors, Patches, seen)
+        of_sounds = self._features(inputs, connectors, Mel, heard)
+        rows = []
+        for one, number in zip(inputs, connectors, strict=True):
+            own = [(of_images if isinstance(part, Patches) else of_sounds)[id(part), number] for part in one.media]
+            features = np.concatenate(own)
+            assert len(features) == len(one.text.places)
+            rows.append(MediaRow(one.text.ids, np.ones(len(one.text.ids), bool), features, one.text.places, None))
+        return rows
+
+    @staticmethod
+    def _features(
+        inputs: Sequence[ReadInput],
+        connectors: Sequence[int],
+        kind: type[Features],
+        compute: Callable[[list[Features], list[int]], list[np.ndarray]] | None,
+    ) -> dict[tuple[int, int], np.ndarray]:
+        """Of all media of a kind, by themselves and their connector."""
+        wanted: dict[tuple[int, int], Features] = {
+            (id(part), number): part
+            for one, number in zip(inputs, connectors, strict=True)
+            for part in one.media
+            if isinstance(part, kind)
+        }
+        if compute is None or not wanted:
+            return {}
+        return dict(zip(wanted, compute(list(wanted.values()), [number for _, number in wanted]), strict=True))
+
+
+@dataclass(frozen=True)
+class MediaReader:
+    """Reads the inputs of one call."""
+
+    caller: str
+    options: MediaOptions
+    tokens: MediaTokenizer
+    max_tokens: int
+    vision: Vision | None
+    audio: Audio | None
+
+    @cached_property
+    def _sounds(self) -> SoundReader | None:
+        if self.audio is None:
+            return None
+        padded = self.options.audio_padding == "30s"
+        return SoundReader(replace(self.audio.spec.mel, padded=padded), self.options.short_sounds)
+
+    @cached_property
+    def _videos(self) -> VideoReader | None:
+        if self.vision is None or self.vision.spec.clip is None:
+            return None
+        sounds = self._sounds if self.options.video_sound else None
+        return VideoReader(self.vision.spec.clip, self.vision.patches, sounds)
+
+    def num_bytes(self, parts: Sequence[Part]) -> int:
+        """What an input's media take at most when they are read."""
+        return sum(self._part_bytes(part.modality) for part in parts)
+
+    def _part_bytes(self, modality: Modality) -> int:
+        if modality == "audio":
+            return SOUND_BYTES
+        if modality == "text" or self.vision is None:
+            return 0
+        clip, frames = self.vision.spec.clip, self.vision.patches.frames
+        if modality == "video" and clip is not None:
+            return 12 * clip.pixels.most_pixels
+        return 12 * frames * self.vision.spec.pixels.most_pixels
+
+    def read(self, parts: Sequence[Part], prompt: str, cache: dict[tuple[str, int], Read]) -> ReadInput:
+        """An input's media decoded and its text tokenized.
+
+        Args:
+            parts: in their order, one of them no text.
+            prompt: goes before an input that has a text, and before all if the options say so.
+            cache: what was read of the call's other parts, by modality and the object's identity.
+        Raises: ValueError, the sequence is longer than the model's places, or a text spells out a token that stands for
+            media; and as the readers.
+        """
+        name = f"{self.caller}: {_input_name(parts)}"
+        has_text = any(part.modality == "text" for part in parts)
+        pieces: list[Piece] = [prompt] if has_text or self.options.prompts == "all" else []
+        media: list[Patches | Mel] = []
+        for part in parts:
+            if part.modality == "text":
+                pieces.append(str(part.value))
+                continue
+            key = part.modality, id(part.value)
+            if key not in cache:
+                cache[key] = self._read(part)
+            self._add(cache[key], pieces, media)
+        is_lone_video = len(parts) == 1 and len(media) == 1 and parts[0].modality == "video"
+        if self.options.wrapper == "chat" and not is_lone_video:
+            pieces = [CHAT_START, *pieces, CHAT_END]
+        text = self.tokens.tokenize(pieces, name)
+        if len(text.ids) > self.max_tokens:
+            raise ValueError(
+                f"{name} takes {len(text.ids)} tokens, {len(text.places)} of them for media, and the model reads at "
+                f"most {self.max_tokens}; give fewer or smaller parts: what stands beside media is never cut"
+            )
+        return ReadInput(text, tuple(media))
+
+    def _read(self, part: Part) -> Read:
+        name = f"{self.caller}: {part.name}"
+        if part.modality == "image":
+            assert self.vision is not None  # `read_inputs` has seen to what the model reads
+            return self.vision.reader.read(part.value, name)
+        if part.modality == "audio":
+            assert self._sounds is not None
+            return self._sounds.read(part.value, name)
+        assert self._videos is not None
+        return self._videos.read(part.value, name)
+
+    def _add(self, read: Read, pieces: list[Piece], media: list[Patches | Mel]) -> None:
+        """Put what was read behind the pieces so far."""
+        spec = self.tokens.spec
+        if isinstance(read, Video):
+            assert self.vision is not None
+            if read.sound is not None:
+                self._add(read.sound, pieces, media)
+            outer, pairs = self.options.outer_video_markers, read.patches.grid[0]
+            count = self.vision.num_tokens(read.patches)
+            pieces += self.tokens.video(read.num_frames, pairs, count, outer_markers=outer)
+            media.append(read.patches)
+        elif isinstance(read, Mel):
+            assert self.audio is not None
+            pieces.append(Run(spec.audio, self.audio.num_tokens(read)))
+            media.append(read)
+        else:
+            assert self.vision is not None
+            pieces.append(Run(spec.image, self.vision.num_tokens(read)))
+            media.append(read)
+
+
+def _input_name(parts: Sequence[Part]) -> str:
+    """Of the whole, such as "inputs[3]", where a part may be "inputs[3]['image'][0]"."""
+    name = parts[0].name
+    return name[: name.index("]") + 1]
