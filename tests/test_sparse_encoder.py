@@ -233,6 +233,20 @@ def test_one_str_empty_lists_and_decode(golden: Path) -> None:
     assert repr(encoder).startswith("SparseEncoder(") and "float32" in encoder.explain()
 
 
+def test_token_ids_as_they_are(golden: Path) -> None:
+    encoder = SparseEncoder(golden / "splade-bert" / "model", max_active_dims=9)
+    texts = ["one text", "", "another text " * 30]
+    ids = [text.ids for text in encoder.tokenize(texts)]
+    got, want = encoder.encode_ids(ids), encoder.encode(texts, on_truncate="ignore")
+    np.testing.assert_array_equal(got.indices, want.indices)
+    np.testing.assert_array_equal(got.values, want.values)
+    assert len(encoder.encode_ids(ids, max_active_dims=2).values) <= 6 and len(encoder.encode_ids([])) == 0
+    with pytest.raises(ValueError, match=r"encode_ids: ids\[1\] has 99999; ids go from 0 to"):
+        encoder.encode_ids([ids[0], [99999]])
+    with pytest.raises(ValueError, match=r"encode_ids: ids\[0\] must be from 1 to"):
+        encoder.encode_ids([[]])
+
+
 def test_static_queries(golden: Path) -> None:
     encoder = SparseEncoder(golden / "splade-doc" / "model")
     assert encoder.has_static_queries

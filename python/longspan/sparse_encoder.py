@@ -16,7 +16,7 @@ from longspan.pipeline.options import OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
 from longspan.sparse.open_head import digest, open_head
 from longspan.sparse.outputs import ModelOutputs
-from longspan.sparse.running import SparseJob, SparseTail, run_texts, say_cut
+from longspan.sparse.running import SparseJob, SparseTail, run_ids, run_texts, say_cut
 from longspan.sparse.static_queries import load_static_queries
 from longspan.sparse.token_weights import COLBERT, TokenOutputs
 from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
@@ -119,6 +119,28 @@ class SparseEncoder(LoadedModel):
         kept = _checked_count("encode: max_active_dims", max_active_dims) or self.max_active_dims
         job = self._job(items, task, prompt_name, prompt, options)
         found = run_texts(items, job, self.tokenizer, self._pipeline, self._tail)
+        vectors = SparseVectors.joined([one.sparse for one in found], self.dim)
+        return vectors if kept is None else vectors.top(kept)
+
+    def encode_ids(
+        self,
+        ids: Sequence[Sequence[int] | np.ndarray],
+        *,
+        task: Task = None,
+        max_active_dims: int | None = None,
+    ) -> SparseVectors:
+        """`encode` for lists of token ids as they are: no prompt, no special tokens, nothing cut.
+
+        Args:
+            ids: for each text its ids, at least one, each from 0 to the vocabulary's size, at most `spec.max_tokens`.
+            task, max_active_dims: as `encode`.
+        Raises: ValueError, naming the text, if one breaks the line above.
+        """
+        kept = _checked_count("encode_ids: max_active_dims", max_active_dims) or self.max_active_dims
+        rows = [self._checked_ids(place, text) for place, text in enumerate(ids)]
+        lora_ids = adapter_numbers(task, len(rows), self.tasks, self.spec.tasks)
+        job = SparseJob([""] * len(rows), lora_ids, None, None, False, self.max_length, "ignore")
+        found = run_ids(rows, job, self._pipeline, self._tail)
         vectors = SparseVectors.joined([one.sparse for one in found], self.dim)
         return vectors if kept is None else vectors.top(kept)
 

@@ -23,6 +23,7 @@ MODELS = {
     "listwise": "rerank-jina-v3",
     "clip": "jina-clip-v2",
     "splade": "splade-bert",
+    "doc": "splade-doc",
 }
 
 

@@ -116,6 +116,40 @@ def test_tei_embed_sparse(live: Live) -> None:
     assert live.post("/embed_sparse", {"model": "splade", "inputs": []}).status == 400
 
 
+def sparse_rows(answer: Any) -> list[dict[int, np.float32]]:
+    return [{entry["index"]: np.float32(entry["value"]) for entry in row} for row in answer.json]
+
+
+def test_tei_embed_sparse_in_every_form(live: Live) -> None:
+    encoder = SparseEncoder(golden("splade-bert"))
+
+    def truth(ids: list[Any]) -> list[dict[int, np.float32]]:
+        return [{k: np.float32(v) for k, v in row.items()} for row in encoder.encode_ids(ids).to_dicts()]
+
+    ids = [text.ids.tolist() for text in encoder.tokenize(TEXTS)]
+    assert sparse_rows(live.post("/embed_sparse", {"model": "splade", "inputs": ids})) == truth(ids)
+    assert sparse_rows(live.post("/embed_sparse", {"model": "splade", "inputs": ids[0]})) == truth(ids[:1])
+    left = live.post("/embed_sparse", {"model": "splade", "inputs": LONG + "now", "truncation_direction": "Left"})
+    whole = encoder.tokenizer.encode([LONG + "now"], max_length=1 << 20)[0].ids
+    assert sparse_rows(left) == truth([np.concatenate([whole[:1], whole[-encoder.max_length + 1 :]])])
+    assert left.headers["x-longspan-truncated"] == "1; first=0"
+    for wrong in ({"inputs": [[10**6]]}, {"inputs": ["x", [1]]}, {"prompt_name": "none"}, {"inputs": [3.5]}):
+        assert live.post("/embed_sparse", {"model": "splade", "inputs": "x", **wrong}).status in (400, 422)
+
+
+def test_static_queries_by_the_model_s_name(live: Live) -> None:
+    encoder = SparseEncoder(golden("splade-doc"))
+    for name, rows in {
+        "doc": encoder.encode(TEXTS),
+        "doc:document": encoder.encode_document(TEXTS),
+        "doc:query": encoder.encode_query(TEXTS),
+    }.items():
+        found = sparse_rows(live.post("/embed_sparse", {"model": name, "inputs": TEXTS}))
+        assert found == [{k: np.float32(v) for k, v in row.items()} for row in rows.to_dicts()]
+    refused = live.post("/embed_sparse", {"model": "doc:query", "inputs": [[1, 2]]})
+    assert refused.status == 422 and "queries are texts here" in refused.json["error"]
+
+
 def test_tei_headers(live: Live) -> None:
     answer = live.post("/embed", {"model": "minilm", "inputs": TEXTS})
     for name in ("total", "tokenization", "queue", "inference", "compute"):

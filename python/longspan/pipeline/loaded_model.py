@@ -252,6 +252,18 @@ class LoadedModel:
         """Where this encoder's vectors come from, for the header of what keeps them: `fingerprint` and `dtype`."""
         return Origin(self.fingerprint, self.dtype)
 
+    def _checked_ids(self, place: int, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        array = np.asarray(ids)
+        if array.ndim != 1 or not 1 <= len(array) <= self.spec.max_tokens or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"encode_ids: ids[{place}] must be from 1 to {self.spec.max_tokens} integers, got shape {array.shape} "
+                f"of {array.dtype}"
+            )
+        if array.min() < 0 or array.max() >= self.spec.vocab_size:
+            wrong = array[(array < 0) | (array >= self.spec.vocab_size)][0]
+            raise ValueError(f"encode_ids: ids[{place}] has {wrong}; ids go from 0 to {self.spec.vocab_size - 1}")
+        return array.astype(np.int32)
+
     def _add_adapter(self, adapter: Adapter) -> None:
         """All or nothing."""
         self._encoder.weights = add_adapters(

@@ -278,18 +278,6 @@ class TextModel(LoadedModel):
             raise ValueError(f"encode: {name} must be from {least} to {self.spec.max_tokens}, got {limit}")
         return limit
 
-    def _checked_ids(self, place: int, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        array = np.asarray(ids)
-        if array.ndim != 1 or not 1 <= len(array) <= self.spec.max_tokens or array.dtype.kind not in "iu":
-            raise ValueError(
-                f"encode_ids: ids[{place}] must be from 1 to {self.spec.max_tokens} integers, got shape {array.shape} "
-                f"of {array.dtype}"
-            )
-        if array.min() < 0 or array.max() >= self.spec.vocab_size:
-            wrong = array[(array < 0) | (array >= self.spec.vocab_size)][0]
-            raise ValueError(f"encode_ids: ids[{place}] has {wrong}; ids go from 0 to {self.spec.vocab_size - 1}")
-        return array.astype(np.int32)
-
 
 def _check_end(spec: ModelSpec, tokenizer: TextTokenizer, checkpoint: Checkpoint) -> None:
     """A warning where texts do not end in the token that the model was trained to read them at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from longspan.pipeline.options import OutputValue
 from longspan.serve.jobs import ComputeError, SchedulerError
 from longspan.serve.texts import Direction, TextPayload
 from longspan.text.tasks import Role
+from longspan.vectors.sparse import SparseVectors
 
 if TYPE_CHECKING:
     from longspan.reranker import RerankOptions
     from longspan.serve.models import ServedModel
 
+NOT_FINITE: Final = ComputeError("the model gave a vector that is not finite")
 Rows = list[np.ndarray | SchedulerError]
 
 
@@ -120,22 +122,15 @@ class TokenRunner:
 
 @dataclass(frozen=True)
 class SparseRunner:
-    """(prompt, text) to a sparse vector each: (2, entries) f64, its dimensions and its values."""
+    """Token ids to a sparse vector each, as `SparseVectors` of one row."""
 
     model: ServedModel
-    max_length: int | None
 
-    def __call__(self, payloads: Sequence[tuple[str, str]]) -> Rows:
+    def __call__(self, payloads: Sequence[TextPayload]) -> Sequence[SparseVectors | SchedulerError]:
         """See `jobs.Runner`."""
-        found = self.model.sparse_encoder.encode(
-            [text for _, text in payloads],
-            prompt=[prompt for prompt, _ in payloads],
-            max_length=self.max_length,
-            on_truncate="ignore",
-            show_progress_bar=False,
-        )
-        rows = [found[place : place + 1] for place in range(len(found))]
-        return _finite([np.stack([row.indices.astype(np.float64), row.values.astype(np.float64)]) for row in rows])
+        tasks = [text.task for text in payloads]
+        found = self.model.sparse_encoder.encode_ids([text.ids for text in payloads], task=tasks)
+        return [row if np.isfinite(row.values).all() else NOT_FINITE for row in found]
 
 
 @dataclass(frozen=True)
@@ -173,5 +168,5 @@ def _finite(rows: Sequence[np.ndarray]) -> Rows:
     found: Rows = list(rows)
     for place, row in enumerate(rows):
         if not np.isfinite(row).all():
-            found[place] = ComputeError("the model gave a vector that is not finite")
+            found[place] = NOT_FINITE
     return found

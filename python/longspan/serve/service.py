@@ -33,7 +33,7 @@ from longspan.serve.jobs import (
 )
 from longspan.serve.metrics import Metrics
 from longspan.serve.models import KIND_NAMES, Found, Kind, Models, ServedModel
-from longspan.serve.runners import BadInputError, PairRunner, SparseRunner, TokenRunner, VectorRunner
+from longspan.serve.runners import BadInputError, ImageRunner, PairRunner, SparseRunner, TokenRunner, VectorRunner
 from longspan.serve.scheduler import Limits, Scheduler
 from longspan.serve.settings import Settings
 from longspan.serve.tasks import meaning
@@ -46,6 +46,7 @@ log = logging.getLogger("longspan.serve")
 INLINE_CHARACTERS: Final = 4096  # of a request, up to which it is tokenized without a change of threads
 INLINE_VALUES: Final = 1 << 16  # of an answer, up to which vectors are finished without one
 WARM_UP_TEXTS: Final = tuple("word " * count for count in (1, 16, 64, 256))
+WARM_UP_IMAGE: Final = np.zeros((64, 64, 3), np.uint8)
 # What a job's failure is to a client, and the status where it is not the kind's own.
 FAULTS: Final[Mapping[type[SchedulerError], tuple[ErrorKind, int | None]]] = {
     QueueFullError: ("overloaded", None),
@@ -112,8 +113,8 @@ class Service:
         for model in self.models.all:
             model.load()
             self._widen(model)
-            runner, works = warm_up_work(model, WARM_UP_TEXTS)
-            self.scheduler.submit(runner, works).future.result()
+            for runner, works in warm_up_work(model, WARM_UP_TEXTS):
+                self.scheduler.submit(runner, works).future.result()
             model.is_warm = True
         self.state, self.why = "ready", ""
 
@@ -297,9 +298,9 @@ class Service:
             self.state, self.why = "ready", ""
 
     async def _warm_up(self, model: ServedModel) -> None:
-        """A real pass over texts from short to long."""
-        runner, works = warm_up_work(model, WARM_UP_TEXTS)
-        await asyncio.wrap_future(self.scheduler.submit(runner, works).future)
+        """A real pass over texts from short to long, and over an image where the model reads them."""
+        for runner, works in warm_up_work(model, WARM_UP_TEXTS):
+            await asyncio.wrap_future(self.scheduler.submit(runner, works).future)
         model.is_warm = True
 
     async def _unload_idle(self) -> None:
@@ -313,15 +314,20 @@ class Service:
                     log.info("%s was idle for %g s, and is let go", model.name, seconds)
 
 
-def warm_up_work(model: ServedModel, texts: Sequence[str]) -> tuple[Runner, list[Work]]:
-    """A job that runs every stage of a model."""
+def warm_up_work(model: ServedModel, texts: Sequence[str]) -> list[tuple[Runner, list[Work]]]:
+    """Jobs that run every stage of a model."""
+    images = [Work(WARM_UP_IMAGE, 1)] if "image" in model.encoder.modalities else []
     if model.kind == "multi-vector":
-        return TokenRunner(model, "document", None, None), [Work(text, len(text) // 4) for text in texts]
+        works = [Work(text, len(text) // 4) for text in texts]
+        return [(TokenRunner(model, "document", None, None), works + images)]
     if model.kind == "sparse":
-        return SparseRunner(model, None), [Work(("", text), len(text) // 4) for text in texts]
+        ids = [text.ids for text in model.sparse_encoder.tokenize(texts)]
+        return [(SparseRunner(model), [Work(TextPayload(row, None, None), len(row)) for row in ids])]
     if model.kind == "reranker":
         lists = [("word", (text,) if model.reranker.is_listwise else text) for text in texts]
-        return PairRunner(model, None), [Work(each, 64) for each in lists]
+        return [(PairRunner(model, None), [Work(each, 64) for each in lists])]
     encoder = model.text_encoder
-    prepared = prepare(encoder, texts, [meaning(encoder, None)] * len(texts), max_length=encoder.max_length)
-    return VectorRunner(model), [Work(text, len(text.ids)) for text in prepared]
+    plain = meaning(encoder, None)
+    prepared = prepare(encoder, texts, [plain] * len(texts), max_length=encoder.max_length)
+    jobs: list[tuple[Runner, list[Work]]] = [(VectorRunner(model), [Work(text, len(text.ids)) for text in prepared])]
+    return [*jobs, (ImageRunner(model, plain.task, plain.prompt), images)] if images else jobs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import ROLES, Meaning, meaning
 from longspan.serve.texts import Direction, TextPayload, prepare
 from longspan.text.tasks import Role
+
+if TYPE_CHECKING:
+    from longspan.pipeline.loaded_model import LoadedModel
 
 
 @dataclass(slots=True)
@@ -218,7 +222,7 @@ async def prepared(service: Service, request: Request, model: ServedModel, call:
     meanings = _meanings(encoder_of(model), call, len(call.items))
     texts = [item for item in call.items if isinstance(item, str)]
     if len(texts) < len(call.items):
-        return _from_ids(model, call, meanings, limit, request)
+        return payloads_of_ids(encoder, call, meanings, limit, request)
     service.check_texts(texts, call.field)
     characters = sum(map(len, texts))
     request.notes.characters += characters
@@ -264,8 +268,8 @@ def _meanings(encoder: object, call: EmbedCall, count: int, role: Role | None = 
     return [known[task] for task in tasks] if len(tasks) > 1 else [known[tasks[0]]] * count
 
 
-def _from_ids(
-    model: ServedModel, call: EmbedCall, meanings: Sequence[Meaning], limit: int, request: Request
+def payloads_of_ids(
+    encoder: LoadedModel, call: EmbedCall, meanings: Sequence[Meaning], limit: int, request: Request
 ) -> list[TextPayload]:
     """Token ids as they are. Raises: RequestError, they are refused here, or none of the model's vocabulary."""
     if not call.takes_ids:
@@ -274,7 +278,7 @@ def _from_ids(
             f"(langchain-openai: check_embedding_ctx_length=False), or start the server with --token-ids model"
         )
         raise RequestError("validation", message, field=call.field, status=400)
-    size = model.text_encoder.spec.vocab_size
+    size = encoder.spec.vocab_size
     payloads, lengths = [], []
     for place, (item, each) in enumerate(zip(call.items, meanings, strict=True)):
         assert isinstance(item, TokenIds)

@@ -10,16 +10,14 @@ from longspan.serve.errors import Kind, RequestError, invalid
 from longspan.serve.fields import Fields, is_ids, shown, text_list
 from longspan.serve.http import Request, Response
 from longspan.serve.inputs import InputItem, TokenIds
-from longspan.serve.jobs import Work
 from longspan.serve.models import Found, ServedModel
 from longspan.serve.reranking import RerankCall, rerank
 from longspan.serve.routing import Route, plain
-from longspan.serve.runners import SparseRunner
-from longspan.serve.service import INLINE_CHARACTERS, Service
+from longspan.serve.service import Service
+from longspan.serve.sparse import sparse_vectors
 from longspan.serve.tasks import meaning, spellings
 from longspan.serve.texts import Direction
-from longspan.serve.vectors import EmbedCall, check_truncation, embed, prepared
-from longspan.text.tokenizer import TokenizedText
+from longspan.serve.vectors import EmbedCall, embed, prepared
 
 DIRECTIONS: Final[dict[str, Direction]] = {"Right": "right", "right": "right", "Left": "left", "left": "left"}
 ERRORS: Final[dict[Kind, tuple[int, str]]] = {
@@ -182,40 +180,13 @@ async def decode(service: Service, request: Request, fields: Fields) -> Response
 
 async def embed_sparse(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /embed_sparse`: of each input the dimensions that are not zero, with their values."""
-    texts = text_list("inputs", fields.required("inputs"))
-    if not texts:
-        raise RequestError("empty", "inputs must not be empty", field="inputs")
-    service.check_items(len(texts), "inputs")
-    service.check_texts(texts, "inputs")
-    call = EmbedCall(
-        service.models.find(fields.any("model")),
-        texts,
-        truncate=bool(fields.boolean("truncate", default=True)),
-        direction=_direction(fields),
-        field="inputs",
-    )
-    prompt_name = fields.string("prompt_name")
-    async with service.using(call.found, request, ("sparse",)) as model:
-        encoder = model.sparse_encoder
-        if prompt_name is not None and prompt_name not in encoder.prompts:
-            raise invalid("prompt_name", f"must be one of {', '.join(encoder.prompts) or 'none'}", prompt_name)
-        name = prompt_name if prompt_name is not None else encoder.default_prompt_name
-        prompt = "" if name is None else encoder.prompts[name]
+    rows = await sparse_vectors(service, request, _call(service, fields))
 
-        def tokenize() -> list[TokenizedText]:
-            return encoder.tokenizer.encode(texts, prompt=prompt)
+    def answer() -> Response:
+        pairs = (zip(row.indices.tolist(), row.values.tolist(), strict=True) for row in rows)
+        return Response.json([[{"index": index, "value": value} for index, value in row] for row in pairs])
 
-        tokenized = await service.in_pool(tokenize, is_large=sum(map(len, texts)) > INLINE_CHARACTERS)
-        lengths = [len(text.ids) for text in tokenized]
-        cut = [max(text.truncated, int(text.unread > 0)) for text in tokenized]
-        whole = [count + each for count, each in zip(lengths, cut, strict=True)]
-        check_truncation(request, call, cut, whole, encoder.max_length)
-        request.notes.characters += sum(map(len, texts))
-        service.note(request, model, lengths)
-        works = [Work((prompt, text), count, (prompt, text)) for text, count in zip(texts, lengths, strict=True)]
-        rows = await service.compute(request, SparseRunner(model, None), works)
-    entries = [[{"index": int(at), "value": value} for at, value in zip(*row.tolist(), strict=True)] for row in rows]
-    return Response.json(entries)
+    return await service.in_pool(answer, is_large=sum(len(row.indices) for row in rows) > 4096)
 
 
 async def unsupported(service: Service, request: Request, fields: Fields) -> Response:
