@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import operator
+from typing import Final
+
+LARGEST: Final = 2**63 - 1  # that int64 holds
 
 
 def checked_int(name: str, value: object) -> int:

@@ -139,6 +139,7 @@ class MultiVectorEncoder(LoadedModel):
         if expansion_id is not None and not rules.attends_to_expansion:
             self._tokenizer.check_ends()
             self._query_encoder = ExpansionEncoder(spec, self._encoder.weights, engine, expansion_id)
+            self._query_encoder.watches = self._encoder.watches
         self._pipelines: Final = {
             "document": Pipeline(self._encoder, (), "mean", self.num_threads),
             "query": Pipeline(self._query_encoder, (), "mean", self.num_threads),

@@ -381,3 +381,26 @@ def test_blocks_follow_the_speed() -> None:
 
 def test_blocks_are_cut_at_many_characters() -> None:
     assert [len(block) for block in Pace(32).blocks(["x" * 2_000_000] * 5, len)] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["kept.jsonl", "vectors.npy", "state.json.new", "output.npy", "fields.jsonl"])
+def test_no_row_goes_through_a_link(tmp_path: Path, name: str) -> None:
+    """Somebody else may have made the folder where a resumable run's rows wait."""
+    folder, victim = stage_folder(tmp_path / "out.npy", is_resumable=True), tmp_path / "victim"
+    victim.write_bytes(b"keep me")
+    folder.mkdir()
+    (folder / name).symlink_to(victim)
+    stage = Stage(folder, np.dtype(np.float32), 2, run={"a": 1})
+    stage.append(np.ones((3, 2), np.float32), ["{}"] * 3)
+    publish(stage, tmp_path / "out.npy", "npy", finish=lambda rows: rows, beside=tmp_path / "out.jsonl")
+    stage.discard()
+    assert victim.read_bytes() == b"keep me" and np.load(tmp_path / "out.npy").shape == (3, 2)
+
+
+def test_rows_wait_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    folder, other = stage_folder(tmp_path / "out.npy", is_resumable=True), tmp_path / "other"
+    other.mkdir()
+    folder.symlink_to(other)
+    with pytest.raises(CommandError, match="is a link, and rows wait in a folder of our own; remove it"):
+        Stage(folder, np.dtype(np.float32), 2, run={"a": 1})
+    assert not any(other.iterdir())

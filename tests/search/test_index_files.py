@@ -258,3 +258,61 @@ def files_rows(index: BinaryIndex) -> list[Rows]:
     from longspan.search.tail import live_blocks
 
     return list(live_blocks(index._segments))
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_write_goes_through_a_link(tmp_path: Path, link: object) -> None:
+    """A folder from somebody else: what its links lead to stays as it is, and the index is saved all the same."""
+    folder, index = tmp_path / "index", small_index("int8")
+    index.save(folder)
+    victims = []
+    for name in ("index.json.new", "lock", "codes-000002.bin", "checks-000002.bin", "deleted-000002.bin"):
+        victims.append(tmp_path / f"victim of {name}")
+        victims[-1].write_bytes(b"keep me")
+        (folder / name).unlink(missing_ok=True)
+        link(victims[-1], folder / name)
+    for path in [*folder.glob("codes-*1.bin"), *folder.glob("vectors-*1.bin")]:  # columns, to be grown
+        victims.append(tmp_path / f"column {path.name}")
+        path.rename(victims[-1])
+        link(victims[-1], path)
+    before = [path.read_bytes() for path in victims]
+    loaded = BinaryIndex.load(folder)
+    for grown in (index, loaded):
+        grown.add(QUERIES)
+        grown.delete(grown.ids[:1])
+    loaded.save(folder)
+    assert [path.read_bytes() for path in victims] == before
+    same(BinaryIndex.load(folder, verify=True), index)
+
+
+def test_copies_that_share_their_files_grow_apart(tmp_path: Path) -> None:
+    """As `cp -al` makes them."""
+    index = small_index()
+    index.save(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    for path in (tmp_path / "a").iterdir():
+        os.link(path, tmp_path / "b" / path.name)
+    a, b = BinaryIndex.load(tmp_path / "a"), BinaryIndex.load(tmp_path / "b")
+    a.add(QUERIES)
+    a.save(tmp_path / "a")
+    b.add(-QUERIES)
+    b.save(tmp_path / "b")
+    same(BinaryIndex.load(tmp_path / "a", verify=True), a)
+    same(BinaryIndex.load(tmp_path / "b", verify=True), b)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_files_that_are_shortened_while_they_are_mapped(tmp_path: Path, store: str) -> None:
+    """An error that names the file; a read behind its end would end the process."""
+    folder = tmp_path / "index"
+    small_index(store, 3000).save(folder)
+    for path in sorted(folder.glob("*-000001.bin")):
+        if path.name.startswith("checks"):
+            continue  # read when the index is loaded
+        index, whole = BinaryIndex.load(folder), path.read_bytes()
+        index.search(QUERIES, 100)
+        os.truncate(path, 10)
+        with pytest.raises(IndexFileError, match=rf"{path.name} was shortened while it was in use: it has 10 of"):
+            index.search(QUERIES, 100)
+        path.write_bytes(whole)
+        index.search(QUERIES, 100)

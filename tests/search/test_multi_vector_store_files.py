@@ -237,3 +237,19 @@ def test_a_killed_writer_leaves_a_whole_state(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.diff(rows.ends, prepend=0), rows.ids % 5 + 1)
             np.testing.assert_array_equal(rows.tokens > 0, (owners[:, None] >> np.arange(24)) & 1)
     assert count > 0
+
+
+def test_files_that_are_shortened_while_they_are_mapped(tmp_path: Path) -> None:
+    folder, store = tmp_path / "store", MultiVectorStore(16, store="int8")
+    store.add(list(inputs.normal((400, 50, 16), 3)))
+    store.save(folder)
+    query = inputs.normal((3, 16), 4)
+    for name in ("ids", "ends", "tokens", "scales"):
+        path = folder / f"{name}-000001.bin"
+        mapped, whole = MultiVectorStore.load(folder), path.read_bytes()
+        mapped.search(query, 5)
+        os.truncate(path, 10)
+        for ask in (lambda own: own.search(query, 5), lambda own: own.rank(query, np.array([1, 399]))):
+            with pytest.raises(IndexFileError, match=rf"{path.name} was shortened while it was in use"):
+                ask(mapped)
+        path.write_bytes(whole)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import damage
 import inputs
@@ -82,3 +84,18 @@ def test_killed_writers(tmp_path: Path) -> None:
             query = SparseVectors(np.array([0, 10]), terms, np.ones(10, np.float32), 1000)
             found = index.search(query, least)
             assert document in found.ids[0] and found.scores[0, 0] == 10
+
+
+def test_files_that_are_shortened_while_they_are_mapped(tmp_path: Path) -> None:
+    folder, index = tmp_path / "index", SparseIndex(1000)
+    index.add([{row % 1000: 1.0, (row + 7) % 1000: 2.0} for row in range(9000)])
+    index.save(folder)
+    for path in sorted(folder.glob("*-000001.bin")):
+        if path.name.startswith(("checks", "docends", "termends")):
+            continue  # read when the index is loaded, or no longer than 10 bytes
+        mapped, whole = SparseIndex.load(folder), path.read_bytes()
+        mapped.search([{1: 1.0}], 5)
+        os.truncate(path, 10)
+        with pytest.raises(IndexFileError, match=rf"{path.name} was shortened while it was in use"):
+            mapped.search([{1: 1.0}], 5)
+        path.write_bytes(whole)

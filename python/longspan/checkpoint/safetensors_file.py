@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 import reprlib
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +54,28 @@ class TensorEntry:
     end: int
 
 
+class Watch:
+    """Sees to it that a file that was mapped is as long as it was, while anything is still read from the map."""
+
+    def __init__(self, path: Path, mapped: mmap.mmap) -> None:
+        self._path, self._size, self._map = path, len(mapped), weakref.ref(mapped)
+
+    def check(self) -> None:
+        """CheckpointError if the file was shortened: a read behind its end would end the process."""
+        mapped = self._map()
+        if mapped is not None and (size := mapped.size()) < self._size:
+            raise CheckpointError(
+                f"{self._path} was shortened while the model was in use: it has {size} of {self._size} bytes; restore "
+                f"it and load the model again"
+            )
+
+
 class SafetensorsFile:
     """One safetensors file, its header checked when it is opened; CheckpointError for a file that breaks the format.
 
     The file is held by the memory map alone. Arrays that `read` returns keep the map alive, and it goes with the last
-    of them once this object is closed or dropped. A file must not be shortened while mapped: no reader survives that.
+    of them once this object is closed or dropped. A file must not be shortened meanwhile: `watch` tells of one that
+    was, before it is read; nobody survives one that is cut off under the read itself.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,6 +139,12 @@ class SafetensorsFile:
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             first = (self._data_start + entry.begin) // mmap.PAGESIZE * mmap.PAGESIZE
             self._map.madvise(mmap.MADV_DONTNEED, first, self._data_start + entry.end - first)
+
+    def watch(self) -> Watch:
+        """What tells, later and after `close`, whether views of the file may still be read."""
+        if self._map is None:
+            raise ValueError(f"{self.path} is closed: ask before close()")
+        return Watch(self.path, self._map)
 
     def close(self) -> None:
         """Let go of the map; arrays already read stay valid and hold it until they are dropped.

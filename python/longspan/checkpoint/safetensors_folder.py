@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longspan.checkpoint.json_object import JsonObject
-from longspan.checkpoint.safetensors_file import SafetensorsFile
+from longspan.checkpoint.safetensors_file import SafetensorsFile, Watch
 from longspan.errors import CheckpointError
 
 S = TypeVar("S", bound=np.generic)
@@ -106,6 +106,10 @@ class SafetensorsFolder:
                 f"{self.file(name).path}: tensor {name!r} holds {value} at flat position {place}; "
                 f"every value must be finite in {dtype}"
             )
+
+    def watches(self) -> tuple[Watch, ...]:
+        """Those of every file."""
+        return tuple(file.watch() for file in self.files.values())
 
     def close(self) -> None:
         """Let go of every file's map; arrays already read stay valid."""

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from longspan.own_files import open_new
+
 # What a checkpoint consists of, its card and licence included: no code, no pickles, no copies for other runtimes.
 SUFFIXES: Final = frozenset({".json", ".safetensors", ".txt", ".model", ".metadata", ".md"})
 NAMES: Final = ("LICENSE", "LICENCE", "NOTICE")
@@ -28,7 +30,8 @@ def copy_checkpoint(source: Path, target: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         aside = copy.with_name(f".{copy.name}.{os.getpid()}")
         try:
-            shutil.copyfile(path, aside)
+            with open(path, "rb") as whole, open_new(aside) as handle:
+                shutil.copyfileobj(whole, handle)
             os.replace(aside, copy)
         finally:
             aside.unlink(missing_ok=True)

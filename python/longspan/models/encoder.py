@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from longspan.checkpoint.safetensors_file import Watch
 from longspan.models.engines.engine import OpsEngine
 from longspan.models.engines.row_steps import row_steps
 from longspan.models.engines.workspace import Workspace
@@ -28,6 +29,7 @@ class TextEncoder:
     def __init__(self, spec: ModelSpec, weights: EncoderWeights, engine: OpsEngine) -> None:
         self.spec = spec
         self.engine = engine
+        self.watches: tuple[Watch, ...] = ()  # of the files in which embedding tables lie
         self.weights = weights
         self._slopes = engine.place(alibi_slopes(spec.num_heads)) if spec.alibi else None
         self._rotary_tables: dict[Rotary, tuple[np.ndarray, np.ndarray]] = {}
@@ -80,8 +82,11 @@ class TextEncoder:
     def prepare(self, batch: PackedBatch) -> PackedBatch:
         """The batch, with what else `compute` wants to know of it; all on the host.
 
-        Raises: ValueError, a text needs RoPE tables of its own length, which only the CPU gives it.
+        Raises: CheckpointError, a file that embeddings are read from was shortened; ValueError, a text needs RoPE
+            tables of its own length, which only the CPU gives it.
         """
+        for watch in self.watches:
+            watch.check()
         trained = self._trained_tokens
         if trained is not None and batch.max_seqlen > trained and not self.engine.computes_on_host:
             raise ValueError(

@@ -183,6 +183,7 @@ class LoadedModel:
             {"prompts": self.prompts, **settings, **opened.media_settings},
             [(source.task, source.folder) for source in opened.names.peft],
         )
+        self._encoder.watches = opened.checkpoint.tensors.watches()
         opened.checkpoint.close()
 
     @property

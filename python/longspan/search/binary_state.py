@@ -9,7 +9,8 @@ import numpy as np
 
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import IndexFileError
-from longspan.search.header import Column, listed, read_dim, read_floats, read_origin
+from longspan.integers import LARGEST
+from longspan.search.header import Column, listed, read_dim, read_floats, read_next_id, read_origin
 from longspan.search.rows import Rows, Store, is_store
 from longspan.search.spread import MeanDirection
 from longspan.vectors.origin import Origin
@@ -59,12 +60,15 @@ class BinaryState:
         total = read_floats(body, "direction_total", dim, np.float64)
         if total is None:
             raise IndexFileError(f"{body.source}: 'direction_total' must be numbers, got null")
+        count = body.get_int("direction_count")
+        if not 0 <= count <= LARGEST or (np.abs(total) > 1.001 * count).any():  # a sum of so many vectors of length 1
+            raise IndexFileError(f"{body.source}: 'direction_total' is no sum of {count} directions")
         return cls(
             dim=dim,
             store=store,
             center_documents=read_floats(body, "center_documents", dim, np.float32),
             center_queries=read_floats(body, "center_queries", dim, np.float32),
-            next_id=body.get_int("next_id"),
-            direction=MeanDirection(total, body.get_int("direction_count")),
+            next_id=read_next_id(body),
+            direction=MeanDirection(total, count),
             origin=read_origin(body),
         )

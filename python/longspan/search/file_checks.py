@@ -32,17 +32,28 @@ class CheckedFile:
     data: np.ndarray  # (bytes,) uint8
     checksums: np.ndarray  # uint32 of each block
     row_bytes: int
-    scattered: mmap.mmap | None = None  # the file's map, where the system was told not to read ahead in it
+    mapped: mmap.mmap | None = None  # what `data` is a view of
+    is_scattered: bool = False  # the system was told not to read ahead in it
+
+    def check_size(self) -> None:
+        """IndexFileError if the file was shortened since it was mapped: a read behind its end would end the process.
+
+        What is cut off between this and the read still does; nothing but the file's owner prevents that."""
+        if self.mapped is not None and (size := self.mapped.size()) < len(self.data):
+            raise IndexFileError(
+                f"{self.path} was shortened while it was in use: it has {size} of {len(self.data)} bytes; restore the "
+                f"folder"
+            )
 
     def fetch(self, blocks: np.ndarray) -> None:
         """Ask the system for these blocks, rising, all at once, rather than one fault at a time."""
-        if self.scattered is None or not len(blocks):
+        if self.mapped is None or not self.is_scattered or not len(blocks):
             return
         breaks = np.flatnonzero(np.diff(blocks) > 1)
         firsts = blocks[np.append(0, breaks + 1)] * BLOCK
         ends = np.minimum((blocks[np.append(breaks, len(blocks) - 1)] + 1) * BLOCK, len(self.data))
         for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
-            self.scattered.madvise(mmap.MADV_WILLNEED, first, end - first)
+            self.mapped.madvise(mmap.MADV_WILLNEED, first, end - first)
 
 
 class FileChecks:
@@ -69,6 +80,7 @@ class FileChecks:
 
     def _check(self, column: str, blocks: np.ndarray) -> None:
         """Fetch the blocks, and check those that were not seen yet, on all threads if they are many."""
+        self._columns[column].check_size()
         self._columns[column].fetch(blocks)
         wanted = blocks[~self._is_good[column][blocks]]
         tasks = [wanted[at : at + _BLOCKS_A_TASK] for at in range(0, len(wanted), _BLOCKS_A_TASK)]

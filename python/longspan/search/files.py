@@ -8,9 +8,13 @@
                              every save, and itself covered by the header's SHA-256
     lock                     held by the process that saves
 
+No write leaves the folder: columns that are links, or that another folder shares, are written anew instead of grown.
+
 Bytes beyond what the header counts are left by a save that did not end; nobody reads them, and the next save cuts them
-off. A file shorter than the header says is torn, and refused. Loading checks the header, the checks and the sizes, in
-time that does not grow with the index; each 64 KiB of a column is checked when it is first used (`FileChecks`).
+off. A file shorter than the header says is torn, and refused; so is one that was cut off since it was mapped, at the
+next call (one that is cut off under a call ends the process: no reader of a map survives that). Loading checks the
+header, the checks and the sizes, in time that does not grow with the index; each 64 KiB of a column is checked when it
+is first used (`FileChecks`).
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from typing import IO, Final, Generic
 import numpy as np
 
 from longspan.errors import IndexFileError
+from longspan.own_files import is_own, open_new, open_own
 from longspan.search.file_checks import BLOCK, CheckedFile, FileChecks, num_blocks
 from longspan.search.header import HEADER, ROWS, FileEntry, Header, S_co, State, T, read_header, write_header
 from longspan.search.segment import C, Columns, Segment, deleted_bits, is_ascending
@@ -94,7 +99,7 @@ def save(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, *, 
         if present is not None and (saved is None or present.token != saved.header.token):
             what = "another index lies there" if saved is None else "the index there was changed by somebody else"
             raise IndexFileError(f"{folder}: {what}; load it, choose another folder, or pass overwrite=True")
-        is_append = present is not None and saved is not None and saved.is_prefix
+        is_append = present is not None and saved is not None and saved.is_prefix and _are_own(folder, present)
         written = _write(folder, state, segments, saved if is_append else None, _next_number(folder))
         _sync_folder(folder)
         write_header(folder, written.header)
@@ -126,9 +131,10 @@ def open_columns(folder: Path, header: Header[T], *, is_mapped: bool) -> Opened[
         checksums = np.frombuffer(table, "<u4", num_blocks(entry.bytes), 4 * first)
         first += len(checksums)
         column = columns.get(name)
-        data, scattered = _read_flat(folder, entry, is_mapped, is_scattered=column is not None and column.is_scattered)
+        is_scattered = column is not None and column.is_scattered and hasattr(mmap, "MADV_RANDOM")  # not on Windows
+        data, mapped = _read_flat(folder, entry, is_mapped, is_scattered=is_scattered)
         row_bytes = 1 if column is None else column.row_bytes
-        checked[name] = CheckedFile(folder / entry.name, data, checksums, row_bytes, scattered)
+        checked[name] = CheckedFile(folder / entry.name, data, checksums, row_bytes, mapped, is_scattered)
     checks = FileChecks(checked)
     if "deleted" in checked:
         checks.verify("deleted")
@@ -158,7 +164,7 @@ def _write(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, n
         table["deleted"] = _append(folder / files["deleted"].name, 0, np.zeros(0, np.uint32), iter([bits]))
     packed = np.concatenate([part.astype("<u4") for part in table.values()]).tobytes()
     checks = FileEntry(f"checks-{number:06}.bin", len(packed))
-    with open(folder / checks.name, "wb") as file:
+    with open_new(folder / checks.name) as file:
         file.write(packed)
         _sync(file)
     header = Header(
@@ -176,7 +182,7 @@ def _write(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, n
 def _append(path: Path, start: int, known: np.ndarray, blocks: Iterator[np.ndarray]) -> np.ndarray:
     """Write behind byte `start` of the file, whose checksums up to there are `known`; the checksums of all of it."""
     checksums = known.tolist()
-    with open(path, "r+b" if start else "wb") as file:
+    with open_own(path) if start else open_new(path) as file:
         if os.fstat(file.fileno()).st_size < start:
             raise IndexFileError(f"{path} is torn: it is shorter than the {start} bytes saved; pass overwrite=True")
         file.truncate(start)  # what a save that did not end has left
@@ -211,7 +217,7 @@ def _bytes_from(segments: Segments, name: str, first: int) -> Iterator[np.ndarra
 def _read_flat(
     folder: Path, entry: FileEntry, is_mapped: bool, *, is_scattered: bool
 ) -> tuple[np.ndarray, mmap.mmap | None]:
-    """(bytes,) uint8: the part of the file that counts; and its map, where nothing is read ahead in it."""
+    """(bytes,) uint8: the part of the file that counts; and its map, where it is mapped."""
     _check_size(folder, entry)
     if entry.bytes == 0:
         return np.empty(0, np.uint8), None
@@ -219,9 +225,8 @@ def _read_flat(
         return np.fromfile(folder / entry.name, np.uint8, entry.bytes), None
     with open(folder / entry.name, "rb") as file:
         mapped = mmap.mmap(file.fileno(), entry.bytes, access=mmap.ACCESS_READ)
-    if not is_scattered or not hasattr(mmap, "MADV_RANDOM"):  # not on Windows
-        return np.frombuffer(mapped, np.uint8), None
-    mapped.madvise(mmap.MADV_RANDOM)
+    if is_scattered:
+        mapped.madvise(mmap.MADV_RANDOM)
     return np.frombuffer(mapped, np.uint8), mapped
 
 
@@ -252,6 +257,12 @@ def _remove_others(folder: Path, header: Header[State]) -> None:
                 os.unlink(folder / name)
 
 
+def _are_own(folder: Path, header: Header[State]) -> bool:
+    """Whether the columns may grow where they lie: not where somebody has put links in their place, whose targets are
+    not ours, or given them other names, as copies that share their files do."""
+    return all(is_own(folder / entry.name) for entry in header.files.values())
+
+
 def _sync(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
@@ -276,7 +287,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except ImportError:  # no such locks on Windows: there, two processes must not save to one folder at a time
         yield
         return
-    with open(folder / "lock", "ab") as file:
+    with open_own(folder / "lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

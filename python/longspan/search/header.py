@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import numpy as np
 
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError, IndexFileError
+from longspan.integers import LARGEST
+from longspan.own_files import open_new
 from longspan.vectors.origin import Origin
 
 HEADER: Final = "index.json"
@@ -92,9 +95,8 @@ def write_header(folder: Path, header: Header[State]) -> None:
     }
     document = {"format": header.state.FORMAT, "version": VERSION, "sha256": _digest(body), "index": body}
     aside = folder / f"{HEADER}.new"
-    with open(aside, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.write("\n")
+    with open_new(aside) as file:
+        file.write(json.dumps(document).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, folder / HEADER)
@@ -161,6 +163,14 @@ def read_dim(body: JsonObject) -> int:
     return dim
 
 
+def read_next_id(body: JsonObject) -> int:
+    """The field `next_id`, in its bounds."""
+    next_id = body.get_int("next_id")
+    if not 0 <= next_id <= LARGEST + 1:
+        raise IndexFileError(f"{body.source}: 'next_id' must be from 0 to 2^63, got {next_id}")
+    return next_id
+
+
 def read_origin(body: JsonObject) -> Origin | None:
     """The field `origin`; None where it is null, or the folder older than the field."""
     try:
@@ -176,7 +186,11 @@ def read_floats(body: JsonObject, key: str, dim: int, dtype: type) -> np.ndarray
         return None
     if not isinstance(values, list) or len(values) != dim or not all(type(value) is float for value in values):
         raise IndexFileError(f"{body.source}: {key!r} must be {dim} numbers or null, got {reprlib.repr(values)}")
-    return np.array(values, dtype)
+    with np.errstate(over="ignore"):
+        array: np.ndarray = np.array(values).astype(dtype)
+    if not np.isfinite(array).all():
+        raise IndexFileError(f"{body.source}: {key!r} holds numbers beyond {np.dtype(dtype)}")
+    return array
 
 
 def listed(values: np.ndarray | None) -> list[float] | None:
@@ -187,8 +201,11 @@ def listed(values: np.ndarray | None) -> list[float] | None:
 def _entry(body: JsonObject, name: str, info: object, folder: Path) -> FileEntry:
     entry = JsonObject(info, f"{body.source}: {name}")
     file_name, size = entry.get_str("name"), entry.get_int("bytes")
-    if file_name != os.path.basename(file_name) or size < 0:
-        raise IndexFileError(f"{entry.source}: must be a file in {folder} and its size, got {file_name!r} and {size}")
+    if not re.fullmatch(rf"{re.escape(name)}-\d{{6,20}}\.bin", file_name, re.ASCII) or size < 0:
+        raise IndexFileError(
+            f"{entry.source}: must be a file such as {name}-000001.bin in {folder} and its size, got {file_name!r} and "
+            f"{size}"
+        )
     return FileEntry(file_name, size)
 
 

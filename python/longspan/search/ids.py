@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
+from longspan.integers import LARGEST
 from longspan.search.segment import C, Columns, Segment, rises
-
-LARGEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from longspan import _core
 from longspan.checkpoint.json_object import JsonObject
-from longspan.search.header import ROWS, Column, read_dim, read_origin
+from longspan.search.header import ROWS, Column, read_dim, read_next_id, read_origin
 from longspan.search.segment import Segment, deleted_bits, is_ascending
 from longspan.vectors.origin import Origin
 from longspan.vectors.sparse import SparseVectors
@@ -118,7 +118,7 @@ class SparseState:
     @classmethod
     def from_json(cls, body: JsonObject) -> SparseState:
         """Raises: IndexFileError, a field is not what `to_json` gives."""
-        return cls(read_dim(body), body.get_int("next_id"), read_origin(body))
+        return cls(read_dim(body), read_next_id(body), read_origin(body))
 
 
 def live_blocks(segment: PostingSegment, dim: int) -> Iterator[tuple[np.ndarray, SparseVectors]]:

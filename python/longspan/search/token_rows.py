@@ -12,7 +12,7 @@ from longspan import ops
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import IndexFileError
 from longspan.ops.maxsim_tokens import Int8Tokens, Tokens
-from longspan.search.header import Column, read_dim, read_origin
+from longspan.search.header import Column, read_dim, read_next_id, read_origin
 from longspan.search.segment import Segment, deleted_bits, is_ascending
 from longspan.vectors.origin import Origin
 
@@ -90,7 +90,7 @@ class TokenState:
         dim, store = read_dim(body), body.get_str("store")
         if not is_token_store(store) or (store == "binary" and dim % 8):
             raise IndexFileError(f"{body.source}: store {store!r} of dim {dim} is not one of a store")
-        return cls(dim, store, body.get_int("next_id"), read_origin(body))
+        return cls(dim, store, read_next_id(body), read_origin(body))
 
 
 def spans(segment: TokenSegment, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

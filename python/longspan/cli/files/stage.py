@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longspan.cli.console.failures import CommandError
+from longspan.own_files import open_new, open_own
 
 if sys.platform != "win32":  # there, two resumed runs of one output are not kept apart
     import fcntl
@@ -73,6 +74,8 @@ class Stage:
         self.folder, self.dtype, self.dim, self.rows, self.records = folder, dtype, dim, 0, 0
         self._run = run
         folder.mkdir(exist_ok=run is not None)
+        if folder.is_symlink():
+            raise CommandError(f"{folder} is a link, and rows wait in a folder of our own; remove it")
         self._kept = _open_to_append(self.folder / "kept.jsonl")
         self._vectors = _open_to_append(self.folder / "vectors.npy")
         try:
@@ -178,8 +181,8 @@ class Stage:
         _sync(self._kept)
         state = {"rows": rows, "records": records, "kept_bytes": self._kept.tell(), "run": self._run}
         fresh = self.folder / "state.json.new"
-        with open(fresh, "w", encoding="utf-8") as handle:
-            json.dump(state, handle)
+        with open_new(fresh) as handle:
+            handle.write(json.dumps(state).encode())
             _sync(handle)
         os.replace(fresh, self.folder / "state.json")
         sync_folder(self.folder)
@@ -192,13 +195,12 @@ class Stage:
 
 
 def _open_to_append(path: Path) -> IO[bytes]:
-    path.touch()
-    handle = open(path, "r+b")  # noqa: SIM115  (it lives as long as its Stage)
+    handle = open_own(path)
     handle.seek(0, os.SEEK_END)
     return handle
 
 
-def _sync(handle: IO[bytes] | IO[str]) -> None:
+def _sync(handle: IO[bytes]) -> None:
     handle.flush()
     os.fsync(handle.fileno())
 

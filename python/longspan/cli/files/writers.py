@@ -13,6 +13,7 @@ import numpy as np
 from longspan.cli.console.failures import CommandError
 from longspan.cli.files.parquet import write_rows
 from longspan.cli.files.stage import Block, Stage, Vectors, npy_header, sync_folder
+from longspan.own_files import open_new
 
 OutputFormat = Literal["npy", "jsonl", "parquet"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -86,24 +87,26 @@ def publish(
     ready = stage.folder / f"output.{to}"
     blocks = ((start, finish(vectors) if finish else vectors, kept) for start, vectors, kept in stage.blocks())
     if to == "parquet":
+        ready.unlink(missing_ok=True)
         write_rows(ready, blocks, stage.kept(), keep, about)
     elif to == "jsonl":
-        with open(ready, "wb") as handle:
+        with open_new(ready) as handle:
             write_jsonl(handle, blocks)
     elif finish:
-        with open(ready, "wb") as handle:
+        with open_new(ready) as handle:
             write_npy(handle, blocks)
     else:
         ready = stage.seal()  # the rows lie in a .npy file already
     places = [(ready, target)]
     if beside is not None:
         fields = stage.folder / "fields.jsonl"
-        with open(fields, "w", encoding="utf-8", newline="\n") as lines:
-            lines.writelines(f"{_numbered(index, kept)}}}\n" for index, kept in enumerate(stage.kept()))
+        with open_new(fields) as lines:
+            lines.writelines(f"{_numbered(index, kept)}}}\n".encode() for index, kept in enumerate(stage.kept()))
         places.insert(0, (fields, beside))
     if about_in is not None:
         facts = stage.folder / "about.json"
-        facts.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        with open_new(facts) as file:
+            file.write((json.dumps(about, ensure_ascii=False, indent=2) + "\n").encode())
         places.insert(0, (facts, about_in))
     for made, place in places:
         with open(made, "rb+") as handle:

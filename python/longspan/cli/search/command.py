@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from longspan.cli.console.parser import CommandParser
 from longspan.cli.console.terminal import count, is_terminal, json_line, shown
@@ -20,6 +21,7 @@ from longspan.cli.search.plan import BuildRequest
 from longspan.cli.search.query import QueryRequest, Sources, as_json, as_text, query
 from longspan.cli.search.show import Shown, check_show, page_of
 from longspan.cli.search.sources import FILE_CHUNK_TOKENS, VECTORS_COLUMN
+from longspan.own_files import open_new
 
 DESCRIPTION = """\
 Build an index of texts or vectors in a folder, and ask it questions.
@@ -147,9 +149,9 @@ def _show(request: QueryRequest, options: ModelOptions, *, as_json: bool) -> Non
     sources = Sources()
     answers = list(query(request, options, sources))
     page = page_of(Shown(answers, sources.index, sources.encoder))
-    beside = f"{request.show}.new"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(page)
+    beside = Path(f"{request.show}.new")
+    with open_new(beside) as file:
+        file.write(page.encode())
     os.replace(beside, request.show)
     if is_terminal(sys.stderr):
         print(f"{request.show}: {count(len(answers), 'answer')}; open it in a browser", file=sys.stderr)

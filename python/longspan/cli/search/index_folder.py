@@ -28,6 +28,7 @@ from longspan.checkpoint.json_object import JsonObject
 from longspan.cli.console.failures import CommandError
 from longspan.cli.files.stage import Vectors, sync_folder
 from longspan.errors import IndexFileError
+from longspan.own_files import open_new, open_own
 
 if TYPE_CHECKING:
     from longspan.search import BinaryIndex, MultiVectorStore
@@ -175,7 +176,7 @@ class IndexWriter:
         self._run = Run(about, first, is_done=False)
         self._last_save = time.monotonic()
         folder.mkdir(exist_ok=True)
-        self._file: IO[bytes] = open(folder / DOCUMENTS, "ab")  # noqa: SIM115  (it lives as long as this)
+        self._file: IO[bytes] = open_own(folder / DOCUMENTS)
         try:
             self._lock()
             self._cut()
@@ -258,8 +259,8 @@ class IndexWriter:
     def _write_settings(self, run: Run) -> None:
         content = {"format": _FORMAT, "version": _VERSION, "settings": asdict(self._settings), "run": asdict(run)}
         fresh = self.folder / f"{SETTINGS}.new"
-        with open(fresh, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
+        with open_new(fresh) as file:
+            file.write(json.dumps(content, indent=1).encode())
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self.folder / SETTINGS)

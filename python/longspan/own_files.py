@@ -1,0 +1,42 @@
+"""Files of folders that are ours to write, opened so that no link leads a write out of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+
+def is_own(path: Path) -> bool:
+    """Whether it is a plain file that has no other name: what is written to it is seen nowhere else."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """A new file to write to. What lay there goes: of a link the link, and its target stays as it is."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return open(path, "xb")
+
+
+def open_own(path: Path) -> IO[bytes]:
+    """The file to read and write, made if it is not there; one that a link stands for, or that has other names, becomes
+    a copy first.
+
+    Raises: FileNotFoundError, a link leads nowhere; OSError, as from the disk.
+    """
+    if os.path.lexists(path) and not is_own(path):
+        aside = path.with_name(f"{path.name}.own")
+        with open(path, "rb") as source, open_new(aside) as copy:
+            shutil.copyfileobj(source, copy)
+        os.replace(aside, path)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+    handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+    return open(handle, "r+b")
