@@ -339,9 +339,10 @@ class Encoder(TextModel):
 
         Args:
             documents: any number of str of any length, or one.
-            chunks: "sentence" or "paragraph", joined up to `chunk_tokens`; "tokens", `chunk_tokens` each; a function
-                from a text to (start, end) character spans; or the spans, for each document a list.
-            chunk_tokens: tokens of a chunk at most; None leaves each sentence or paragraph as it is.
+            chunks: "sentence" or "paragraph", joined up to `chunk_tokens`; "markdown" or "code", cut along headings,
+                tables and fences or along definitions; "tokens", `chunk_tokens` each; a list of these, one a document;
+                a function from a text to (start, end) character spans; or the spans, for each document a list.
+            chunk_tokens: tokens of a chunk at most; None leaves each sentence, paragraph, block or definition as it is.
             chunk_overlap: how many of its tokens a chunk of "tokens" shares with the one before.
             window: tokens that the encoder sees at once, special ones included; None for the model's own limit.
             overlap: tokens that neighbouring windows of a longer document share; None for 512, or a quarter of the

@@ -48,7 +48,7 @@ def test_embed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["rows"] == 5
     rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert [(row.get("file"), row.get("page")) for row in rows] == [
-        ("doc.pdf", 1), ("doc.pdf", 2), ("a.png", None), (None, None), ("b.jpg", None)
+        ("doc.pdf", 1), ("doc.pdf", 2), ("a.png", None), ("t.jsonl", None), ("b.jpg", None)
     ]  # fmt: skip
     encoder = Encoder(CLIP)
     inputs = [PdfPage(Path("doc.pdf"), 1), PdfPage(Path("doc.pdf"), 2), {"image": "a.png"}, "a text about squares"]

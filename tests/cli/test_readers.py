@@ -78,10 +78,12 @@ def test_a_line_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.csv"])
-def test_utf16_is_named(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / name, "text\n".encode("utf-16"))
-    with pytest.raises(CommandError, match=r"in\.\w+ is UTF-16 text; save it as UTF-8"):
-        read(path)
+def test_a_mark_tells_the_encoding(tmp_path: Path, name: str) -> None:
+    data = {"in.txt": "naïve\n日本", "in.jsonl": '{"text": "naïve"}\n{"text": "日本"}', "in.csv": "text\nnaïve\n日本\n"}
+    for encoding in ("utf-16", "utf-32", "utf-8-sig"):
+        assert texts(read(write(tmp_path / name, data[name].encode(encoding)))) == ["naïve", "日本"]
+    with pytest.raises(CommandError, match=r"in\.\w+ is not utf-16: .*truncated data; --encoding says what it is"):
+        read(write(tmp_path / name, data[name].encode("utf-16")[:-1]))
 
 
 def test_whole_files(tmp_path: Path) -> None:
@@ -256,15 +258,17 @@ def test_inputs_that_cannot_be_found(tmp_path: Path) -> None:
         find_inputs([str(path), f"{tmp_path}/./in.txt"])
     with pytest.raises(CommandError, match=r"- is given twice"):
         find_inputs(["-", "-"], format="text")
-    with pytest.raises(CommandError, match=r"standard input has no suffix; say what it is with --format text\|jsonl"):
+    with pytest.raises(
+        CommandError, match=r"standard input has no suffix; say what it is with --format text\|markdown"
+    ):
         find_inputs(["-"])
     with pytest.raises(
-        CommandError, match=r"in\.json: the suffix does not tell the format \(\.txt .*\); say it with --f"
+        CommandError, match=r"in\.dat: the suffix does not tell the format \(\.txt .*\); say it with --f"
     ):
-        find_inputs([str(write(tmp_path / "in.json", b"[]"))])
-    with pytest.raises(CommandError, match=r"README: the suffix does not tell"):
-        find_inputs([str(write(tmp_path / "README", b""))])
-    assert find_inputs([str(tmp_path / "in.json")], format="jsonl")[0].format == "jsonl"
+        find_inputs([str(write(tmp_path / "in.dat", b"[]"))])
+    with pytest.raises(CommandError, match=r"OTHER: the suffix does not tell"):
+        find_inputs([str(write(tmp_path / "OTHER", b""))])
+    assert find_inputs([str(tmp_path / "in.dat")], format="jsonl")[0].format == "jsonl"
 
 
 # ---- the same rows as other tools see

@@ -296,7 +296,9 @@ def test_bad_documents_are_refused(tokenizer: TextTokenizer) -> None:
         split_document("", tokenizer, 0)
     with pytest.raises(TypeError, match=r"texts\[0\] must be a str, got NoneType"):
         split_document(None, tokenizer)
-    with pytest.raises(ValueError, match="chunks must be one of 'sentence', 'paragraph', 'tokens', got 'word'"):
+    with pytest.raises(
+        ValueError, match="chunks must be one of 'sentence', 'paragraph', 'tokens', 'markdown', 'code', got 'word'"
+    ):
         split_document("", tokenizer, unit="word")
     with pytest.raises(ValueError, match="chunk_overlap is for chunks of tokens, got 3 for 'sentence'"):
         split_document("", tokenizer, unit="sentence", chunk_overlap=3)

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -24,10 +24,10 @@ from longspan.cli.embedding.options import (
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
-from longspan.cli.embedding.stream import Given
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
-from longspan.late_chunking.chunking import ChunkUnit
+from longspan.documents.kinds import unit_of
+from longspan.late_chunking.chunking import ChunkUnit, check_chunk_size
 from longspan.late_chunking.document_chunks import MODES, ChunkMode
 from longspan.late_chunking.windows import STRATEGIES, Chunks, Strategy
 from longspan.vectors.quantize import Precision
@@ -39,12 +39,18 @@ DESCRIPTION = """\
 Cut documents into chunks and give each chunk a vector: by late chunking, from token vectors that have seen the whole
 document; or, to compare, from the chunk's text alone (--mode naive), or one vector a document (--mode whole).
 
-Inputs are read as a stream. Their format is told by the suffix, or by --format:
-  text      .txt .text .md .markdown .rst    a document a file; with --lines, a document a line
-  jsonl     .jsonl .ndjson    an object a line, the document in --field
+Inputs are files, folders, or `-` for standard input. The suffix tells what they are, or --format. Here plain text is a
+document a file; `embed` takes it as a text a line.
+  text      .txt .log         a document a file; with --lines, a document a line
+  markdown  .md .rst .html    a document a file, as are source code (.py .c .js and others), README, Makefile, .pdf
+  jsonl     .jsonl .json      an object a line, the document in --field; or an array of objects
   csv, tsv  .csv .tsv         a header line, quotes as spreadsheets write them
   parquet   .parquet .pq      needs pip install 'longspan[parquet]'
-All but Parquet may be gzipped (.gz). `-` is standard input. Texts are UTF-8.
+All of them may be zipped (.gz, .zst), PDF apart. Texts are UTF-8, unless a mark or --encoding says otherwise.
+
+Of a folder all files below it are read, but hidden ones and what a .gitignore names; what cannot be used in it is
+counted and named at the end. Markdown, HTML and code are cut along their structure, so that no table's row, fence or
+function is cut that fits.
 
 A row a chunk, written aside and renamed when all are there: an error, Ctrl-C or a full disk leaves none.
   .jsonl    {"index": 0, "document": 0, "chunk": 0, "start": 0, "end": 120, "token_start": 0, "token_end": 31,
@@ -73,7 +79,7 @@ class ChunkRequest(RowsRequest):
     """What `longspan chunk` was asked for; each field is an option of that name."""
 
     lines: bool
-    chunks: ChunkUnit
+    chunks: ChunkUnit | Literal["auto"]
     chunk_tokens: int | None
     chunk_overlap: int
     window: int | None
@@ -96,6 +102,7 @@ class ChunkSummary:
     mode: ChunkMode
     resumed_documents: int  # of `documents`, those that an earlier run had done
     skipped: int  # bad rows, with --skip-bad
+    passed_over: dict[str, object]  # files of folders, by reason
     seconds: float
     documents_per_second: float
 
@@ -140,8 +147,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_cutting(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--chunks", choices=get_args(ChunkUnit), default="sentence", help="what to cut into (default: sentence)"
-    )
+        "--chunks", choices=("auto", *get_args(ChunkUnit)), default="auto",
+        help="what to cut into (default: auto, along the structure of Markdown, HTML and code, and sentences else)",
+    )  # fmt: skip
     group.add_argument(
         "--chunk-tokens", type=_size, default=256, metavar="N",
         help="tokens of a chunk at most, to which sentences and paragraphs are joined; none leaves each alone "
@@ -160,13 +168,17 @@ def _size(text: str) -> int | None:
 
 def _work(encoder: Encoder, request: ChunkRequest) -> Work[Chunks]:
     """Rows of a document's chunks, with the request's options."""
+    overlap = request.chunk_overlap
 
-    def chunked(documents: list[str]) -> list[Chunks]:
+    def unit(record: Record) -> ChunkUnit:
+        return (unit_of(record.form) or "sentence") if request.chunks == "auto" else request.chunks
+
+    def chunked(records: Sequence[Record]) -> list[Chunks]:
         found = encoder.encode_chunks(
-            documents,
-            chunks=request.chunks,
+            [record.text for record in records],
+            chunks=[unit(record) for record in records],
             chunk_tokens=request.chunk_tokens,
-            chunk_overlap=request.chunk_overlap,
+            chunk_overlap=overlap,
             window=request.window,
             overlap=request.overlap,
             task=request.task,
@@ -184,13 +196,14 @@ def _work(encoder: Encoder, request: ChunkRequest) -> Work[Chunks]:
         assert isinstance(found, list), "encode_chunks of a list gives a list"
         return found
 
-    def make(documents: Sequence[Given]) -> tuple[Vectors, list[Chunks]]:
-        found = chunked([str(document) for document in documents])  # pictures are not read here
+    def make(records: Sequence[Record]) -> tuple[Vectors, list[Chunks]]:
+        found = chunked(records)
         return np.concatenate([np.empty((0, dim), np.float32), *(chunks.embeddings for chunks in found)]), found
 
     def kept(number: int, record: Record, chunks: Chunks) -> list[str]:
         return list(_rows(number, record, chunks, with_text=request.text))
 
+    check_chunk_size("sentence" if request.chunks == "auto" else request.chunks, request.chunk_tokens, overlap)
     chunked([])  # refuses wrong options before anything is read
     dim = request.truncate_dim or encoder.dim
     return Work(
@@ -224,6 +237,7 @@ def _summary(request: ChunkRequest, done: Done) -> tuple[ChunkSummary, str]:
         mode=request.mode,
         resumed_documents=done.resumed_records,
         skipped=done.skipped,
+        passed_over=done.passed_over,
         seconds=done.seconds,
         documents_per_second=done.records_per_second,
     )

@@ -20,7 +20,7 @@ from longspan.cli.embedding.options import (
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
-from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Given, Role, encode_with
+from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with, reads_pictures
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
 from longspan.pipeline.options import OnTruncate
@@ -32,14 +32,20 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Turn each text, image or page of the inputs into a vector, in order.
 
-Inputs are read as a stream and may be larger than memory. Their format is told by the suffix, or by --format:
-  text      .txt .text        a text a line, an empty line too; with --whole-file, of any suffix, a text a file
-  jsonl     .jsonl .ndjson    an object a line
+Inputs are files, folders, or `-` for standard input, and may be larger than memory. The suffix tells what they are, or
+--format. Here plain text is a text a line; `chunk` and `search build` take it as a document a file.
+  text      .txt .log         a text a line, an empty line too; with --whole-file a text a file
+  markdown  .md .rst .html    a text a file, as are source code (.py .c .js and others) and README, Makefile and the like
+  jsonl     .jsonl .json      an object a line; or an array of objects
   csv, tsv  .csv .tsv         a header line, quotes as spreadsheets write them
   parquet   .parquet .pq      needs pip install 'longspan[parquet]'
   image     .png .jpg .webp   and others: one vector each, by a model that reads images; pip install 'longspan[images]'
-  pdf       .pdf              a vector a page, drawn at 150 dots an inch
-All files of text but Parquet may be gzipped (.gz). `-` is standard input. Texts are UTF-8.
+  pdf       .pdf              a vector a page, drawn at 150 dots an inch; of a model that reads texts alone, its text
+All of them may be zipped (.gz, .zst), pictures apart. Texts are UTF-8, unless a mark or --encoding says otherwise.
+
+Of a folder all files below it are read, in order of their names, but hidden ones and what a .gitignore names. What
+cannot be used in it (unknown, binary, not readable) is counted and named at the end; what you name yourself must be
+good, or the run ends.
 
 The output is written aside and renamed when it is whole: an error, Ctrl-C or a full disk leaves none.
   .npy      an array (texts, dim)
@@ -112,6 +118,7 @@ class EmbedSummary:
     precision: Precision
     resumed_rows: int  # of `rows`, those that an earlier run had embedded
     skipped: int  # bad rows, with --skip-bad
+    passed_over: dict[str, object]  # files of folders, by reason
     seconds: float
     texts_per_second: float
 
@@ -120,8 +127,8 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
     """A row a text."""
     encode = encode_with(encoder, request)
 
-    def make(texts: Sequence[Given]) -> tuple[Vectors, list[None]]:
-        return encode(texts), [None] * len(texts)
+    def make(records: Sequence[Record]) -> tuple[Vectors, list[None]]:
+        return encode([record.input for record in records]), [None] * len(records)
 
     def kept(_number: int, record: Record, _: None) -> list[str]:
         return [record.kept]
@@ -134,6 +141,7 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
         fewest=TEXTS_A_BLOCK,
         fingerprint=lambda: encoder.fingerprint,
         about=lambda: provenance(encoder, request, request.role),
+        sees=reads_pictures(encoder),
     )
 
 
@@ -145,6 +153,7 @@ def _summary(request: EmbedRequest, done: Done) -> tuple[EmbedSummary, str]:
         precision=request.precision,
         resumed_rows=done.resumed_rows,
         skipped=done.skipped,
+        passed_over=done.passed_over,
         seconds=done.seconds,
         texts_per_second=done.records_per_second,
     )

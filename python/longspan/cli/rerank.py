@@ -15,11 +15,23 @@ from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count, excerpt, is_terminal, json_line, style, tell
-from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
+from longspan.cli.embedding.options import (
+    ModelOptions,
+    add_folder_options,
+    add_format_options,
+    add_model_and_inputs,
+    add_model_options,
+    from_args,
+    model_and_inputs,
+    positive,
+    reading_of,
+)
 from longspan.cli.embedding.stream import Tally, good_records
-from longspan.cli.files.inputs import FORMATS, STDIN, Format, find_inputs
+from longspan.cli.files.inputs import STDIN, find_inputs
+from longspan.cli.files.passed_over import PassedOver
 from longspan.cli.files.readers import Record, Selection, read_records
 from longspan.cli.files.writers import STDOUT, check_target
+from longspan.documents.kinds import Format
 from longspan.pipeline.options import OnTruncate
 
 if TYPE_CHECKING:
@@ -28,8 +40,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Order documents by how well they answer a query, as a reranker (cross-encoder) judges them.
 
-Documents are the rows of the inputs: lines of .txt, objects of .jsonl, rows of .csv, .tsv and .parquet; all but
-Parquet may be gzipped, `-` is standard input. Queries are given by --query, or by --queries, a file of them, each of
+Documents are the rows of the inputs: lines of .txt, objects of .jsonl and .json, rows of .csv, .tsv and .parquet, and
+whole files of Markdown, HTML and code; all may be zipped (.gz, .zst), folders are read, `-` is standard input. Queries are given by --query, or by --queries, a file of them, each of
 which ranks all documents; or each row has its own in --query-field, and rows of one query are ranked together. With
 --scores rows stay in their order, and each gets its score.
 """
@@ -57,6 +69,12 @@ class RerankRequest:
     output: str
     format: Format | None
     field: str
+    encoding: str | None
+    delimiter: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    hidden: bool
+    no_ignore: bool
     keep: tuple[str, ...]
     limit: int | None
     skip_bad: bool
@@ -83,6 +101,7 @@ class RerankSummary:
     documents: int
     pairs: int
     skipped: int  # bad rows, with --skip-bad
+    passed_over: dict[str, object]  # files of folders, by reason
     seconds: float
     pairs_per_second: float
 
@@ -99,17 +118,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `rerank`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.usage = "longspan rerank MODEL INPUT [INPUT ...] (--query TEXT | --queries FILE | --query-field NAME)"
-    parser.add_argument("model", metavar="MODEL", help="a folder, or org/name on the Hugging Face hub")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file of documents, or - for standard input")
+    add_model_and_inputs(parser, "a file or folder of documents, or - for standard input")
     asking = parser.add_argument_group("asking").add_mutually_exclusive_group(required=True)
     asking.add_argument("--query", metavar="TEXT", help="the one query")
     asking.add_argument("--queries", metavar="FILE", help="queries, a line each, or rows with a field of --field")
     asking.add_argument("--query-field", metavar="NAME", help="where a row of the inputs has its own query")
     reading = parser.add_argument_group("reading")
-    reading.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")
-    reading.add_argument(
-        "--field", "--column", default="text", metavar="NAME", help="where the text is (default: text)"
-    )
+    add_format_options(reading)
+    add_folder_options(reading)
     reading.add_argument("--limit", type=positive, metavar="N", help="stop after N documents")
     reading.add_argument("--skip-bad", action="store_true", help="count rows that cannot be used, and go on")
     ranking = parser.add_argument_group("ranking")
@@ -138,6 +154,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Rank, and write or print what was found."""
+    model_and_inputs(args)
     request = from_args(RerankRequest, args)
     started = time.perf_counter()
     target = None if request.output == STDOUT else _target(request)
@@ -145,7 +162,9 @@ def run(args: argparse.Namespace) -> None:
         raise CommandError("--scores is for one query a row: give --query or --query-field")
     if request.queries == STDIN and STDIN in request.inputs:
         raise CommandError("standard input can hold the documents or the queries, not both")
-    find_inputs(request.inputs, format=request.format)  # what is wrong with them is said before the model is loaded
+    find_inputs(
+        request.inputs, reading=reading_of(request), passed=PassedOver()
+    )  # what is wrong with them is said before the model is loaded
     reranker = from_args(ModelOptions, args).open_reranker(request.model)
     tally = Tally()
     lists = _lists(request, tally)
@@ -153,8 +172,10 @@ def run(args: argparse.Namespace) -> None:
     if target is None:
         for line in lines:
             print(line if request.json or not is_terminal(sys.stdout) else _for_a_person(line), flush=True)
+        tally.report()
         return
     _write(target, lines, force=request.force)
+    tally.report()
     pairs, seconds = sum(len(rows) for _, rows in lists), time.perf_counter() - started
     summary = RerankSummary(
         output=request.output,
@@ -162,6 +183,7 @@ def run(args: argparse.Namespace) -> None:
         documents=len({row.index for _, rows in lists for row in rows}),
         pairs=pairs,
         skipped=tally.skipped,
+        passed_over=tally.passed.as_json(),
         seconds=seconds,
         pairs_per_second=pairs / seconds if seconds > 0 else 0.0,
     )
@@ -202,7 +224,7 @@ def _numbers(limit: int | None) -> Iterator[int]:
 
 
 def _records(names: Sequence[str], request: RerankRequest, keep: tuple[str, ...], tally: Tally) -> Iterator[Record]:
-    sources = find_inputs(names, format=request.format)
+    sources = find_inputs(names, reading=reading_of(request), passed=tally.passed)
     rows = read_records(sources, Selection(request.field, keep))
     return good_records(rows, tally, keep=keep, skip_bad=request.skip_bad)
 

@@ -19,6 +19,15 @@ DPI: Final = 150
 POINTS_AN_INCH: Final = 72
 MAX_PAGE_PIXELS: Final = 8_000_000  # a larger page is drawn with fewer dots an inch
 MAX_PAGES: Final = 100_000  # of one file; damaged ones claim more
+# What PDFium writes for a hyphen at a line's end, and its line ends.
+_IN_PDF_TEXT: Final = (
+    ("\x00", ""),
+    ("\x02\r\n", ""),
+    ("\ufffe\r\n", ""),
+    ("\ufffe", "-"),
+    ("\r\n", "\n"),
+    ("\r", "\n"),
+)
 _pdfium: Final = threading.Lock()  # the library is one thread's at a time
 
 
@@ -46,11 +55,20 @@ class PdfPage:
         return np.array(np.broadcast_to(pixels[:, :, :3], (*pixels.shape[:2], 3)))
 
     def text(self, most: int = 2000) -> str:
-        """The beginning of the text that lies in it; "" where there is none, as in a scan. Raises: as `read`."""
+        """The beginning of the text that lies in it, on one line; "" where there is none, as in a scan.
+
+        Raises: as `read`.
+        """
+        return " ".join(self.whole_text().split())[:most]
+
+    def whole_text(self) -> str:
+        """The text that lies in it, with its line ends; words hyphenated there are joined. Raises: as `read`."""
         name = _called(self.path)
         with _opened(self.path, name) as document:
             text: str = self._page(document, name).get_textpage().get_text_range(0, -1)
-        return " ".join(text.replace("\x00", "").split())[:most].encode("utf-8", "replace").decode()
+        for mark, meaning in _IN_PDF_TEXT:
+            text = text.replace(mark, meaning)
+        return text.encode("utf-8", "replace").decode()
 
     def _page(self, document: pypdfium2.PdfDocument, name: str) -> pypdfium2.PdfPage:
         if not 1 <= self.number <= len(document):

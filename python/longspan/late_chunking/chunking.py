@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import itertools
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 from longspan.integers import checked_int
+from longspan.late_chunking.structure import CUTS, WHOLE_UNITS, Cut
 from longspan.text.sentences import sentence_ends
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 
 Span = tuple[int, int]  # half-open [start, end) characters
-ChunkUnit = Literal["sentence", "paragraph", "tokens"]
+ChunkUnit = Literal["sentence", "paragraph", "tokens", "markdown", "code"]
 # Positions in text[start:end] after which it may be cut, in order. Takes time linear in the text.
 Seam = Callable[[str, int, int], Iterable[int]]
 
@@ -50,6 +51,8 @@ UNITS: Final[dict[str, Callable[[str], list[Span]]]] = {"sentence": sentence_spa
 SEAMS: Final[dict[str, tuple[Seam, ...]]] = {
     "sentence": (LINE_END, WORD_END),
     "paragraph": (sentence_ends, LINE_END, WORD_END),
+    "markdown": (sentence_ends, LINE_END, WORD_END),
+    "code": (LINE_END, WORD_END),
 }
 
 
@@ -105,8 +108,9 @@ def split_tokens(
     """Cut a text whose tokens are known.
 
     "paragraph" and "sentence": a unit that fits stays whole; one that does not is cut at sentence ends (a paragraph),
-    then at line ends, between words, between tokens. Then neighbours are joined while they fit. "tokens": so many
-    tokens each, wherever that cuts.
+    then at line ends, between words, between tokens. Then neighbours are joined while they fit. "markdown" and "code":
+    along the structure that `structure` finds: what fits stays whole; what does not is cut at the best places in it,
+    and neighbours of one level are joined while they fit. "tokens": so many tokens each, wherever that cuts.
 
     A token counts for the span where it starts. A span's text alone may have a few tokens more or fewer. A span has
     more than `chunk_tokens` only where a single character has.
@@ -114,8 +118,8 @@ def split_tokens(
     Args:
         text: any str; no text, no spans.
         starts: where each token of the text starts, in rising order; see `token_starts`.
-        unit: "sentence", "paragraph" or "tokens".
-        chunk_tokens: at least 1; None leaves each sentence or paragraph as it is.
+        unit: "sentence", "paragraph", "tokens", "markdown" or "code".
+        chunk_tokens: at least 1; None leaves each sentence, paragraph, block or definition as it is.
         chunk_overlap: how many of its tokens each chunk of tokens shares with the one before; below `chunk_tokens`.
     Raises: TypeError or ValueError, an argument breaks a line above.
     """
@@ -127,15 +131,22 @@ def split_tokens(
     if unit == "tokens":
         assert chunk_tokens is not None
         return _token_runs(len(text), starts, chunk_tokens, chunk_overlap)
+    if unit in CUTS:
+        cuts = CUTS[unit](text)
+        if chunk_tokens is None:
+            return _between([position for position, rank in cuts if rank <= WHOLE_UNITS[unit]], (0, len(text)))
+        return _along(text, starts, cuts, chunk_tokens, SEAMS[unit])
     spans = UNITS[unit](text)
-    if chunk_tokens is None:
-        return spans
-    limit = chunk_tokens
+    return spans if chunk_tokens is None else _packed(text, starts, spans, chunk_tokens, SEAMS[unit])
+
+
+def _packed(text: str, starts: Sequence[int], spans: Sequence[Span], limit: int, seams: Sequence[Seam]) -> list[Span]:
+    """The spans, cut at seams where they are too long, and joined while they fit."""
 
     def count(span: Span) -> int:
         return bisect_left(starts, span[1]) - bisect_left(starts, span[0])
 
-    def pieces(span: Span, seams: Sequence[Seam]) -> Iterator[Span]:
+    def pieces(span: Span, seams: Sequence[Seam]) -> Iterator[Span]:  # a recursion no deeper than there are seams
         if count(span) <= limit:
             yield span
         elif seams:
@@ -144,8 +155,35 @@ def split_tokens(
         else:
             yield from _between(starts[bisect_left(starts, span[0]) : bisect_left(starts, span[1])], span)
 
-    parts = [part for span in spans for part in pieces(span, SEAMS[unit])]
+    parts = [part for span in spans for part in pieces(span, seams)]
     return pack_spans(parts, [count(part) for part in parts], limit)
+
+
+def _along(text: str, starts: Sequence[int], cuts: Sequence[Cut], limit: int, seams: Sequence[Seam]) -> list[Span]:
+    """The text cut at the best of `cuts`, level by level, until each part has `limit` tokens at most."""
+    places = [position for position, _ in cuts]
+
+    def count(span: Span) -> int:
+        return bisect_left(starts, span[1]) - bisect_left(starts, span[0])
+
+    def parts_of(span: Span) -> list[Span]:  # a recursion no deeper than there are ranks
+        if count(span) <= limit:
+            return [span]
+        first, last = bisect_right(places, span[0]), bisect_left(places, span[1])
+        if first == last:
+            return _packed(text, starts, [span], limit, seams)
+        best = min(rank for _, rank in cuts[first:last])
+        found: list[Span] = []
+        run: list[Span] = []  # neighbours that fit, each by itself
+        for part in _between([position for position, rank in cuts[first:last] if rank == best], span):
+            if count(part) <= limit:
+                run.append(part)
+                continue
+            found += [*pack_spans(run, [count(one) for one in run], limit), *parts_of(part)]
+            run = []
+        return found + pack_spans(run, [count(one) for one in run], limit)
+
+    return parts_of((0, len(text)))
 
 
 def token_starts(tokens: TokenizedText) -> list[int]:
@@ -179,8 +217,9 @@ def token_spans(text: str, offsets: np.ndarray, spans: Sequence[Span]) -> np.nda
 
 def check_chunk_size(unit: str, chunk_tokens: int | None, chunk_overlap: int) -> None:
     """Raises: ValueError, `split_tokens` would not take these."""
-    if unit not in (*UNITS, "tokens"):
-        raise ValueError(f"chunks must be one of {', '.join(map(repr, (*UNITS, 'tokens')))}, got {unit!r}")
+    known = get_args(ChunkUnit)
+    if unit not in known:
+        raise ValueError(f"chunks must be one of {', '.join(map(repr, known))}, got {unit!r}")
     if chunk_tokens is not None:
         _check_chunk_tokens(chunk_tokens)
     elif unit == "tokens":

@@ -33,8 +33,10 @@ from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 
 ChunkMode = Literal["late", "naive", "whole"]
 MODES: Final[tuple[ChunkMode, ...]] = get_args(ChunkMode)
-# A unit; or what gives a document's spans; or the spans: of the one document, or of each.
-ChunkRule = ChunkUnit | Callable[[str], Sequence[Span]] | Sequence[Span] | Sequence[Sequence[Span]]
+# A unit, or one of each document; or what gives a document's spans; or the spans: of the one document, or of each.
+ChunkRule = (
+    ChunkUnit | Sequence[ChunkUnit] | Callable[[str], Sequence[Span]] | Sequence[Span] | Sequence[Sequence[Span]]
+)
 
 
 class ChunkOptions(TypedDict, total=False):
@@ -89,8 +91,8 @@ class ChunkSettings:
                 f"encode_chunks: overlap must be from 0 to {self.window - 1} in a window of {self.window}, "
                 f"got {self.overlap}"
             )
-        if isinstance(self.chunks, str):
-            check_chunk_size(self.chunks, self.chunk_tokens, self.chunk_overlap)
+        for unit in _units_in(self.chunks):
+            check_chunk_size(unit, self.chunk_tokens, self.chunk_overlap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,14 @@ class ChunkEncoder:
     def run(
         self,
         documents: Sequence[str],
-        spans: Sequence[Sequence[Span] | None],
+        spans: Sequence[Sequence[Span] | ChunkUnit],
         progress: Callable[[int], object],
     ) -> Iterator[Chunks]:
         """The chunks of each document, in order.
 
         Args:
             documents: any str.
-            spans: of each document the caller's own; None where the settings' unit decides.
+            spans: of each document the caller's own, or the unit to cut it into.
             progress: called with the number of characters that are done.
         Raises: ValueError, a span is none of its document, or holds no token.
         """
@@ -148,7 +150,7 @@ class ChunkEncoder:
                 yield Chunks(document, rows, chars, of_tokens)
 
     def _cut(
-        self, document: str, tokens: TokenizedText, given: Sequence[Span] | None, name: str
+        self, document: str, tokens: TokenizedText, given: Sequence[Span] | ChunkUnit, name: str
     ) -> tuple[list[Span], np.ndarray]:
         """The document's chunks, in characters and in tokens."""
         if self.settings.mode == "whole":
@@ -156,16 +158,15 @@ class ChunkEncoder:
         head, tail = _around(tokens)
         offsets = tokens.offsets[head : len(tokens.ids) - tail]
         text = document[: int(offsets[:, 1].max(initial=0))] if tokens.truncated else document
-        if given is None:
-            assert isinstance(self.settings.chunks, str)
-            unit, size, overlap = self.settings.chunks, self.settings.chunk_tokens, self.settings.chunk_overlap
-            spans = split_tokens(text, token_starts(tokens), unit, size, overlap)
+        if isinstance(given, str):
+            size, overlap = self.settings.chunk_tokens, self.settings.chunk_overlap
+            spans = split_tokens(text, token_starts(tokens), given, size, overlap)
         else:
             checked = _checked_spans(given, len(document), name)
             spans = [(start, min(end, len(text))) for start, end in checked if start < len(text)]
         found = token_spans(text, offsets, spans)
         empty = np.flatnonzero(found[:, 0] == found[:, 1])
-        if len(empty) and given is None:
+        if len(empty) and isinstance(given, str):
             spans = _joined(spans, found)
             found = token_spans(text, offsets, spans)
             empty = np.flatnonzero(found[:, 0] == found[:, 1])
@@ -222,8 +223,8 @@ class ChunkEncoder:
         return [vectors[start:end] for start, end in itertools.pairwise(ends.tolist())]
 
 
-def spans_by_document(chunks: ChunkRule, documents: Sequence[str], *, alone: bool) -> list[Sequence[Span] | None]:
-    """Each document's own spans, or None for all where `chunks` names a unit.
+def spans_by_document(chunks: ChunkRule, documents: Sequence[str], *, alone: bool) -> list[Sequence[Span] | ChunkUnit]:
+    """Each document's own spans, or its unit.
 
     Args:
         chunks: the caller's rule.
@@ -232,18 +233,29 @@ def spans_by_document(chunks: ChunkRule, documents: Sequence[str], *, alone: boo
     Raises: TypeError, `chunks` is nothing of what it may be; ValueError, it has not one list a document.
     """
     if isinstance(chunks, str):
-        return [None] * len(documents)
+        return [chunks] * len(documents)
     if callable(chunks):
         return [chunks(document) for document in documents]
     if not isinstance(chunks, (Sequence, np.ndarray)):
         known = "a unit, a function from a text to spans, or lists of spans"
         raise TypeError(f"encode_chunks: chunks must be {known}, got {type(chunks).__name__}")
-    given = cast("list[Sequence[Span] | None]", [chunks] if alone else list(chunks))
+    is_one = alone and not (len(chunks) == 1 and isinstance(chunks[0], str))
+    given = cast("list[Sequence[Span] | ChunkUnit]", [chunks] if is_one else list(chunks))
     if len(given) != len(documents):
         raise ValueError(
-            f"encode_chunks: chunks must hold a list of spans for each of {len(documents)} documents, got {len(given)}"
+            f"encode_chunks: chunks must hold a list of spans, or a unit, for each of {len(documents)} documents, "
+            f"got {len(given)}"
         )
     return given
+
+
+def _units_in(chunks: ChunkRule) -> list[str]:
+    """The units that a rule names."""
+    if isinstance(chunks, str):
+        return [chunks]
+    if callable(chunks) or not isinstance(chunks, Sequence):
+        return []
+    return sorted({one for one in chunks if isinstance(one, str)})
 
 
 def _around(tokens: TokenizedText) -> tuple[int, int]:

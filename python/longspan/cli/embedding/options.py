@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from longspan.cli.files.inputs import FORMATS
+from longspan.cli.console.failures import CommandError
+from longspan.cli.files.inputs import Reading
+from longspan.cli.files.walk import Choice
 from longspan.cli.files.writers import OUTPUT_FORMATS
+from longspan.documents.kinds import FORMATS, Format
 from longspan.vectors.quantize import PRECISIONS
 
 if TYPE_CHECKING:
@@ -131,19 +134,83 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_files(parser: argparse.ArgumentParser) -> None:
     """The model, what is read, and what is written."""
-    parser.add_argument("model", metavar="MODEL", help="a folder, or org/name on the Hugging Face hub")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
+    add_model_and_inputs(parser, "a file or folder to read, or - for standard input")
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True, help="the file to write, or - for JSONL to stdout"
     )
 
 
+def add_model_and_inputs(parser: argparse.ArgumentParser, what: str) -> None:
+    """`MODEL INPUT ...`, or `INPUT ... --model MODEL`, as the other commands have it; `model_and_inputs` tells them
+    apart."""
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help=what)
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a folder, or org/name on the Hugging Face hub; without it, the first word",
+    )
+
+
+def model_and_inputs(args: argparse.Namespace) -> None:
+    """Make the first word the model, unless --model is given. Raises: CommandError, there is no input then."""
+    if args.model is None:
+        args.model, *args.inputs = args.inputs
+    if not args.inputs:
+        raise CommandError(f"{args.model} is the model; name an input behind it, or give --model")
+
+
 def add_reading_options(group: argparse._ArgumentGroup, noun: str, plural: str) -> None:
     """Where the texts are in the inputs, and which of them count."""
-    group.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")
-    group.add_argument("--field", "--column", default="text", metavar="NAME", help="where the text is (default: text)")
+    add_format_options(group)
+    add_folder_options(group)
     group.add_argument("--limit", type=positive, metavar="N", help=f"stop after N {plural}")
     group.add_argument("--skip-bad", action="store_true", help=f"count rows that hold no usable {noun}, and go on")
+
+
+def add_format_options(group: argparse._ArgumentGroup) -> None:
+    """What the inputs are, and where a row has its text: the options behind `ReadingOptions`, and --field."""
+    group.add_argument("--format", choices=FORMATS, metavar="KIND", help=f"what inputs are ({', '.join(FORMATS)})")
+    group.add_argument(
+        "--field", "--column", default="text", metavar="NAME",
+        help="where a row has its text; meta.text is `text` within `meta` (default: text)",
+    )  # fmt: skip
+    group.add_argument("--encoding", metavar="NAME", help="of the inputs, such as latin-1 (default: UTF-8)")
+    group.add_argument("--delimiter", metavar="C", help="between the fields of .csv: a character, or tab")
+
+
+def add_folder_options(group: argparse._ArgumentGroup) -> None:
+    """Which files of a folder are read."""
+    group.add_argument(
+        "--include", action="append", default=[], metavar="GLOB", help="of a folder, read only such files"
+    )
+    group.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="of a folder, leave these out")
+    group.add_argument("--hidden", action="store_true", help="of a folder, read hidden files too")
+    group.add_argument("--no-ignore", action="store_true", help="of a folder, read what a .gitignore names too")
+
+
+class ReadingOptions(Protocol):
+    """Options that say how inputs are read."""
+
+    @property
+    def format(self) -> Format | None: ...
+    @property
+    def encoding(self) -> str | None: ...
+    @property
+    def delimiter(self) -> str | None: ...
+    @property
+    def include(self) -> tuple[str, ...]: ...
+    @property
+    def exclude(self) -> tuple[str, ...]: ...
+    @property
+    def hidden(self) -> bool: ...
+    @property
+    def no_ignore(self) -> bool: ...
+
+
+def reading_of(request: ReadingOptions) -> Reading:
+    """What the options say."""
+    choice = Choice(request.include, request.exclude, hidden=request.hidden, ignored=request.no_ignore)
+    return Reading(request.format, request.encoding, request.delimiter, choice)
 
 
 def add_meaning_options(group: argparse._ArgumentGroup, noun: str) -> None:

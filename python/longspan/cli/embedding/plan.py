@@ -9,13 +9,17 @@ from typing import Literal
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.console.streams import require_standard_output
+from longspan.cli.embedding.options import reading_of
 from longspan.cli.embedding.precision import needs_ranges
-from longspan.cli.files.inputs import STDIN, Format, Input, find_inputs
+from longspan.cli.files.inputs import STDIN, Input, find_inputs
 from longspan.cli.files.parquet import require_parquet
+from longspan.cli.files.passed_over import PassedOver
 from longspan.cli.files.writers import STDOUT, OutputFormat, check_target, output_format
+from longspan.documents.kinds import PROSE, Format
 from longspan.vectors.quantize import Precision
 
-Whole = Literal["none", "text", "all"]  # which files are one text: those of plain text, or all
+# Which files are one text, beside those of Markdown and the like: none, those of plain text and PDF files, or all.
+Whole = Literal["none", "text", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,12 @@ class RowsRequest:
     output: str
     format: Format | None
     field: str
+    encoding: str | None
+    delimiter: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    hidden: bool
+    no_ignore: bool
     to: OutputFormat | None
     keep: tuple[str, ...]
     task: str | None
@@ -78,6 +88,7 @@ class Plan:
         beside: where the fields go that the output cannot hold; None where it can, or shall not.
         about_in: where it is said what made a .npy output; None of another.
         to: the output's format.
+        passed: what folders hold that cannot be used.
     """
 
     request: RowsRequest
@@ -89,10 +100,11 @@ class Plan:
     beside: Path | None
     about_in: Path | None
     to: OutputFormat
+    passed: PassedOver
 
     def reads_whole(self, source: Input) -> bool:
         """Whether that file is one text."""
-        return self.whole == "all" or (self.whole == "text" and source.format == "text")
+        return self.whole == "all" or (self.whole == "text" and source.format in ("text", "pdf"))
 
 
 def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) -> Plan:
@@ -100,23 +112,28 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
 
     Raises: CommandError, FileNotFoundError.
     """
+    passed = PassedOver()
     inputs = find_inputs(
         request.inputs,
-        format=request.format,
+        reading=reading_of(request),
         whole_file=layout.whole == "all",
-        takes_prose=layout.whole == "text",
         takes_pictures=layout.takes_pictures,
+        passed=passed,
     )
+    if not inputs:
+        said = f" ({passed.sentence()})" if passed else ""
+        raise CommandError(f"there is no file to read in {', '.join(request.inputs)}{said}")
     to = output_format(request.output, request.to)
     _check_options(request, layout, to, as_json=as_json)
-    if "parquet" in (to, *(source.format for source in inputs)):
+    if "parquet" in (to, *(source.format for source in inputs if not source.is_found)):
         require_parquet()
-    named_file = layout.has_file and layout.whole != "none" and any(source.format == "text" for source in inputs)
+    one_text = {*PROSE, *(("text", "pdf") if layout.whole != "none" else ())}
+    named_file = layout.has_file and any(source.format in one_text for source in inputs)
     keep = tuple(dict.fromkeys((*(("file",) if named_file else ()), *request.keep)))
     columns = (*layout.before, *keep, *layout.after)
     if request.output == STDOUT:
         require_standard_output()
-        return Plan(request, tuple(inputs), layout.whole, keep, columns, None, None, None, to)
+        return Plan(request, tuple(inputs), layout.whole, keep, columns, None, None, None, to, passed)
     target = check_target(request.output, force=request.force)
     beside = None
     if layout.is_beside and to == "npy":
@@ -128,7 +145,7 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
         for written, name in ((target, request.output), (beside, str(beside)), (about_in, str(about_in))):
             if source.path is not None and os.path.realpath(source.path) == str(written):
                 raise CommandError(f"{name} is an input too; name another output")
-    return Plan(request, tuple(inputs), layout.whole, keep, columns, target, beside, about_in, to)
+    return Plan(request, tuple(inputs), layout.whole, keep, columns, target, beside, about_in, to, passed)
 
 
 def _check_options(request: RowsRequest, layout: Layout, to: OutputFormat, *, as_json: bool) -> None:

@@ -20,10 +20,10 @@ import numpy as np
 from longspan import __version__
 from longspan.cli.console.failures import CommandError, end_with
 from longspan.cli.console.terminal import count, rate, tell
-from longspan.cli.embedding.options import ModelOptions, from_args
+from longspan.cli.embedding.options import ModelOptions, from_args, model_and_inputs
 from longspan.cli.embedding.plan import Layout, Plan, RowsRequest, make_plan
 from longspan.cli.embedding.precision import calibration_ranges, needs_ranges, ranges_of
-from longspan.cli.embedding.stream import Given, Made, Tally, embedded, good_records
+from longspan.cli.embedding.stream import Made, Tally, embedded, good_records
 from longspan.cli.files.readers import BadRow, Record, Selection, read_records
 from longspan.cli.files.stage import Stage, Vectors, stage_folder
 from longspan.cli.files.writers import STDOUT, publish, write_jsonl
@@ -45,22 +45,24 @@ class Work(Generic[Made]):
     """How a command makes rows of texts.
 
     Attributes:
-        make: from texts to the rows of them all, (rows, dim) f32, and what each text gave.
+        make: from records to the rows of them all, (rows, dim) f32, and what each text gave.
         kept: of a record, by its number, what its text gave: each row's kept fields as JSON.
         dim: values of a row.
         noun: what a text is called.
         fewest: texts of a block at least.
         fingerprint: the model's, which a resumed run holds against the one before.
         about: what makes the rows, as `provenance` says it.
+        sees: whether it reads pictures.
     """
 
-    make: Callable[[Sequence[Given]], tuple[Vectors, list[Made]]]
+    make: Callable[[Sequence[Record]], tuple[Vectors, list[Made]]]
     kept: Callable[[int, Record, Made], list[str]]
     dim: int
     noun: str
     fewest: int
     fingerprint: Callable[[], str]
     about: Callable[[], dict[str, object]]
+    sees: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Done:
     resumed_rows: int  # of `rows`, those that an earlier run had made
     resumed_records: int  # the records that they came from
     skipped: int  # bad rows, with --skip-bad
+    passed_over: dict[str, object]  # files of folders, by reason
     seconds: float
 
     @property
@@ -100,6 +103,7 @@ class RowsCommand(Generic[Asked, Made]):
     def run(self, args: argparse.Namespace) -> None:
         """Make the rows, then say what was done: JSON if asked, a line on stderr for a person, nothing in a pipe."""
         as_json: bool = args.json
+        model_and_inputs(args)
         request = from_args(self.asks, args)
         plan = make_plan(request, self.layout(request), as_json=as_json)
         model = from_args(ModelOptions, args)
@@ -119,7 +123,7 @@ def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
     Raises: CommandError, whatever stopped it, saying what became of the output; Stopped, on Ctrl-C or a signal.
     """
     started = time.perf_counter()
-    request, tally = plan.request, Tally()
+    request, tally = plan.request, Tally(passed=plan.passed)
     empty = np.empty((0, work.dim), np.float32)
     ranges = calibration_ranges(request.calibration, work.dim) if request.calibration else None
     quantize = partial(quantize_embeddings, precision=request.precision, ranges=ranges)
@@ -165,6 +169,7 @@ def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
         resumed_rows=resumed_rows,
         resumed_records=resumed_records,
         skipped=tally.skipped,
+        passed_over=tally.passed.as_json(),
         seconds=round(time.perf_counter() - started, 3),
     )
 
@@ -174,10 +179,10 @@ def _made(
 ) -> Iterator[tuple[Vectors, list[str], int]]:
     """Vectors, kept fields and number of records of all blocks behind the first `done` records."""
     request = plan.request
-    good = good_records(_records(plan), tally, keep=request.keep, skip_bad=request.skip_bad)
+    good = good_records(_records(plan, work.sees), tally, keep=request.keep, skip_bad=request.skip_bad)
 
-    def make(texts: Sequence[Given]) -> tuple[Vectors, list[Made]]:
-        vectors, made = work.make(texts)
+    def make(block: Sequence[Record]) -> tuple[Vectors, list[Made]]:
+        vectors, made = work.make(block)
         return quantize(vectors), made
 
     blocks = embedded(
@@ -195,9 +200,9 @@ def _made(
         yield vectors, [row for number, (one, gave) in numbered for row in work.kept(number, one, gave)], len(block)
 
 
-def _records(plan: Plan) -> Iterator[Record | BadRow]:
+def _records(plan: Plan, sees: bool) -> Iterator[Record | BadRow]:
     for source in plan.inputs:
-        selection = Selection(plan.request.field, plan.keep, whole_file=plan.reads_whole(source))
+        selection = Selection(plan.request.field, plan.keep, whole_file=plan.reads_whole(source), sees=sees)
         yield from read_records([source], selection)
 
 

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from longspan.cli.console.failures import CommandError
 from longspan.cli.console.pace import Pace
 from longspan.cli.console.terminal import count
 from longspan.cli.files.inputs import Input
+from longspan.cli.files.passed_over import PassedOver
 from longspan.cli.files.readers import BadRow, Record
 from longspan.cli.files.stage import Vectors
 from longspan.errors import TruncationWarning
@@ -30,6 +31,11 @@ Made = TypeVar("Made")  # what a block of texts becomes
 TEXTS_A_BLOCK = 32  # at least: enough to keep the kernels busy
 PICTURE_CHARACTERS = 1_000_000  # what an image counts for in a block: a few of them keep the kernels busy for seconds
 Given = str | dict[str, object]  # what an encoder takes: a text, or {"image": ...}
+
+
+def reads_pictures(encoder: object) -> bool:
+    """Whether the model has a tower for images."""
+    return "image" in getattr(encoder, "modalities", ())
 
 
 class EncodeOptions(Protocol):
@@ -86,6 +92,7 @@ class Tally:
     rows: int = 0
     skipped: int = 0
     first_skipped: str = ""
+    passed: PassedOver = field(default_factory=PassedOver)  # files of folders
     cut_blocks: int = 0  # blocks in which texts were longer than the model takes
     first_cut: str = ""
 
@@ -98,6 +105,8 @@ class Tally:
             warnings.warn(
                 f"{count(self.skipped, 'bad row')} passed over; the first: {self.first_skipped}", stacklevel=2
             )
+        if self.passed:
+            warnings.warn(self.passed.sentence(), stacklevel=2)
 
     @contextmanager
     def truncation(self) -> Iterator[None]:
@@ -116,14 +125,17 @@ class Tally:
 def good_records(
     rows: Iterable[Record | BadRow], tally: Tally, *, keep: Sequence[str], skip_bad: bool
 ) -> Iterator[Record]:
-    """The records; a bad row is counted with `skip_bad`, and an error without. Warns of a field that no row has."""
+    """The records; a bad row is counted with `skip_bad` or where nobody has named its file, and is an error else.
+    Warns of a field that no row has."""
     unseen = set(keep)
     for row in rows:
         if isinstance(row, Record):
             if unseen:
                 unseen -= json.loads(row.kept).keys()
             yield row
-        elif not skip_bad:
+        elif row.file is not None:
+            tally.passed.add(row.file, row.reason)
+        elif not (skip_bad or row.is_found):
             raise CommandError(f"{row.reason} (--skip-bad passes over bad rows)")
         else:
             tally.skipped += 1
@@ -134,7 +146,7 @@ def good_records(
 
 def embedded(
     records: Iterator[Record],
-    encode: Callable[[Sequence[Given]], Made],
+    encode: Callable[[Sequence[Record]], Made],
     tally: Tally,
     *,
     inputs: Sequence[Input],
@@ -149,7 +161,7 @@ def embedded(
 
     Args:
         records: all of them.
-        encode: from the texts of a block to what is yielded for it.
+        encode: from the records of a block to what is yielded for it.
         tally: counts them.
         inputs: where the records come from.
         limit: records that there may be; None for any number.
@@ -168,7 +180,7 @@ def embedded(
             started = time.perf_counter()
             try:
                 with tally.truncation():
-                    vectors = encode([record.input for record in block])
+                    vectors = encode(block)
             except ValueError as error:
                 raise CommandError(f"{error} (in the {noun}s from {block[0].place} to {block[-1].place})") from error
             yield vectors, block

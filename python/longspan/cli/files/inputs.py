@@ -1,157 +1,206 @@
-"""The files a command reads: their format by suffix, gzip, standard input, byte order marks, lines of bytes."""
+"""The files that a command reads: those that the user names, and those of folders; their kind by name."""
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Final
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.streams import standard_input
-from longspan.images.suffixes import SUFFIXES
+from longspan.cli.files.lines import check_encoding
+from longspan.cli.files.passed_over import PassedOver, unknown
+from longspan.cli.files.walk import Choice, shown_name, walk
+from longspan.documents.kinds import FORMATS, KINDS, PICTURES, PROSE, Format, is_zipped, kind_of
 
-Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "image", "pdf"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 STDIN = "-"
-
-_BY_SUFFIX: dict[str, Format] = {
-    ".txt": "text",
-    ".text": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-PICTURES: tuple[Format, ...] = ("image", "pdf")  # for commands that embed them
-_PROSE = (".md", ".markdown", ".rst")  # text, for commands that read files whole
-_UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+FILE: Final = "file"  # a field that every row has
+_SNIFFED: Final = 8192  # bytes of a file whose name does not tell what it is
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One file to read. `name` is as the user wrote it, for messages; `path` is None for standard input."""
+    """One file to read.
+
+    Attributes:
+        name: as the user wrote it, for messages; never with half characters.
+        path: None for standard input.
+        format: what it is.
+        is_found: a folder holds it, nobody has named it; then nothing in it stops a run.
+        encoding: of its text; None for UTF-8, or what a byte order mark says.
+        delimiter: between the fields of a .csv file.
+    """
 
     name: str
     path: Path | None
     format: Format
+    is_found: bool = False
+    encoding: str | None = None
+    delimiter: str = ","
 
     @property
-    def is_gzip(self) -> bool:
-        return self.path is not None and self.path.suffix.lower() == ".gz"
+    def is_zipped(self) -> bool:
+        return self.path is not None and is_zipped(self.path.name)
 
     @property
     def size(self) -> int | None:
-        """Bytes that reading will yield; None where that is not known before the end (gzip, pipes)."""
-        if self.path is None or self.is_gzip or not self.path.is_file():
+        """Bytes that reading will yield; None where that is not known before the end (zipped, pipes, not UTF-8)."""
+        if self.path is None or self.is_zipped or self.encoding is not None or not self.path.is_file():
             return None
         return self.path.stat().st_size
 
-    def open(self) -> AbstractContextManager[Iterable[bytes]]:
-        """The file's bytes, unzipped, a line at a time."""
-        if self.path is None:
-            return nullcontext(standard_input().buffer)  # not ours to close
-        return gzip.open(self.path, "rb") if self.is_gzip else open(self.path, "rb")
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How inputs are read.
+
+    Attributes:
+        format: what they are; None for what their names say.
+        encoding, delimiter: as of `Input`.
+        choice: which files of a folder.
+    """
+
+    format: Format | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    choice: Choice = field(default_factory=Choice)
 
 
 def find_inputs(
     names: Sequence[str],
     *,
     format: Format | None = None,
+    reading: Reading | None = None,
     whole_file: bool = False,
-    takes_prose: bool = False,
     takes_pictures: bool = False,
+    passed: PassedOver | None = None,
 ) -> list[Input]:
-    """Check that every input can be read, before any slow work; `takes_prose`: Markdown and the like are text;
-    `takes_pictures`: images and PDF files are taken.
+    """Check that every input can be read, before any slow work.
 
-    Raises: FileNotFoundError, no such file; CommandError, a folder, an input named twice, or a format that neither
-        the suffix nor `format` tells.
+    Args:
+        names: files, folders, or `-` for standard input.
+        format: as that of `reading`, which it stands for.
+        whole_file: every file but pictures is one text, whatever its name says.
+        takes_pictures: images are taken, and PDF files; else both are refused, or passed over in a folder.
+        passed: told what a folder holds that cannot be used; None where folders are refused.
+    Raises: FileNotFoundError, no such file; CommandError, an input named twice, or a kind that neither the name nor
+        `format` tells, an encoding or a delimiter that is none.
     """
-    inputs: list[Input] = []
-    seen: set[str] = set()
-    for name in names:
-        path = None if name == STDIN else Path(name)
-        identity = STDIN if path is None else os.path.realpath(path)
-        if identity in seen:
-            raise CommandError(f"{name} is given twice; its texts would be embedded twice")
-        seen.add(identity)
+    reading = Reading(format) if reading is None else reading
+    check_encoding(reading.encoding)
+    finder = _Finder(reading, whole_file, takes_pictures, passed)
+    return [source for name in names for source in finder.named(name)]
+
+
+class _Finder:
+    def __init__(self, reading: Reading, whole_file: bool, takes_pictures: bool, passed: PassedOver | None) -> None:
+        self._reading, self._whole_file, self._takes_pictures = reading, whole_file, takes_pictures
+        self._passed = passed
+        self._delimiter = checked_delimiter(reading.delimiter)
+        self._seen: set[str] = set()
+
+    def named(self, name: str) -> Iterator[Input]:
+        """What the user's word stands for."""
+        path, shown = None if name == STDIN else Path(name), shown_name(name)
+        if not self._is_new(STDIN if path is None else os.path.realpath(path)):
+            raise CommandError(f"{shown} is given twice; its texts would be embedded twice")
         if path is not None and not path.exists():
-            raise FileNotFoundError(f"{name}: no such file")
+            raise FileNotFoundError(f"{shown}: no such file")
         if path is not None and path.is_dir():
-            raise CommandError(f"{name} is a folder; name the files in it, for example {name.rstrip('/')}/*.txt")
-        found = format or _picture_of(name)
-        if found is None or (whole_file and found not in PICTURES):
-            found = "text" if whole_file else _format_of(name, takes_prose, takes_pictures)
+            yield from self._below(name, shown)
+            return
+        found = self._kind_of(name)
+        if found is None:
+            raise CommandError(_unknown(shown))
         if found in PICTURES:
-            _check_picture(name, found, takes_pictures)
-        inputs.append(Input(name, path, found))
-    return inputs
+            self._check_picture(shown, found)
+        yield self._input(shown, path, found, is_found=False)
+
+    def _below(self, name: str, shown: str) -> Iterator[Input]:
+        passed = self._passed
+        if passed is None:
+            raise CommandError(f"{shown} is a folder; name the files in it, for example {shown.rstrip('/')}/*.txt")
+        for path in walk(name, self._reading.choice, passed):
+            if not self._is_new(os.path.realpath(path)):
+                continue  # named by itself, or linked to twice
+            below, found = shown_name(path), self._kind_of_found(path)
+            if found is None:
+                passed.add(below, unknown(below))
+            elif found in PICTURES and not self._takes_pictures and found != "pdf":
+                passed.add(below, "images, and this command reads texts")
+            else:
+                yield self._input(below, Path(path), found, is_found=True)
+
+    def _is_new(self, identity: str) -> bool:
+        is_new = identity not in self._seen
+        self._seen.add(identity)
+        return is_new
+
+    def _kind_of(self, name: str) -> Format | None:
+        """None where nothing tells."""
+        by_name = None if name == STDIN else kind_of(name)
+        found = self._reading.format or by_name
+        if self._whole_file and by_name not in PICTURES:
+            return by_name if by_name in PROSE else "text"
+        return found
+
+    def _kind_of_found(self, path: str) -> Format | None:
+        """A name without a suffix tells nothing, but such files are texts more often than not."""
+        is_known = kind_of(path) is not None or self._reading.format is not None
+        if is_known or not _holds_text(path):
+            return (kind_of(path) and self._kind_of(path)) or self._reading.format
+        return "markdown" if self._whole_file or "." not in os.path.basename(path) else None
+
+    def _check_picture(self, name: str, format: Format) -> None:
+        if not self._takes_pictures and format != "pdf":
+            raise CommandError(f"{name} is an image; here texts are read")
+        if name == STDIN:
+            raise CommandError("standard input cannot be an image or a PDF file; name a file")
+
+    def _input(self, name: str, path: Path | None, format: Format, *, is_found: bool) -> Input:
+        return Input(name, path, format, is_found, self._reading.encoding, self._delimiter)
 
 
-def read_lines(source: Input) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, the line's bytes with their line end); a UTF-8 byte order mark is dropped.
+def checked_delimiter(given: str | None) -> str:
+    """One character, a comma for None. Raises: CommandError, it can be none."""
+    named = {None: ",", "tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+    delimiter = named.get(given, given or "")
+    if len(delimiter) != 1 or delimiter in '"\r\n\x00':
+        raise CommandError(f"--delimiter must be one character, or tab, and no quote or line end, got {given!r}")
+    return delimiter
 
-    Raises: CommandError, a file that is UTF-16, or gzip that is damaged or cut off.
-    """
+
+def _holds_text(path: str) -> bool:
+    """Whether a file looks like UTF-8 text by its beginning."""
     try:
-        with source.open() as handle:
-            yield from enumerate(_without_mark(source, handle), start=1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CommandError(f"{source.name} is not a whole gzip file: {error}") from error
+        with open(path, "rb") as file:
+            head = file.read(_SNIFFED)
+    except OSError:
+        return False
+    return b"\x00" not in head and _is_utf8(head)
 
 
-def read_whole(source: Input) -> bytes:
-    """All bytes of a file, without a UTF-8 byte order mark. Raises: as `read_lines`."""
-    return b"".join(line for _, line in read_lines(source))
+def _is_utf8(head: bytes) -> bool:
+    for cut in range(4):  # the last character may go on behind the piece
+        try:
+            head[: len(head) - cut].decode()
+        except UnicodeDecodeError:
+            continue
+        return True
+    return False
 
 
-def _without_mark(source: Input, handle: Iterable[bytes]) -> Iterator[bytes]:
-    lines = iter(handle)
-    first = next(lines, b"")
-    if first.startswith(_UTF16_MARKS):
-        raise CommandError(f"{source.name} is UTF-16 text; save it as UTF-8")
-    first = first.removeprefix(_UTF8_MARK)
-    if b"\n" not in first and b"\r" in first:  # an old Macintosh's line ends, or a program's that still writes them
-        yield from (line + b"\r" for line in first.removesuffix(b"\r").split(b"\r"))
-    elif first:
-        yield first
-    yield from lines
-
-
-def _picture_of(name: str) -> Format | None:
-    suffix = Path(name).suffix.lower()
-    return "pdf" if suffix == ".pdf" else "image" if suffix in SUFFIXES else None
-
-
-def _check_picture(name: str, format: Format, takes_pictures: bool) -> None:
-    if not takes_pictures:
-        raise CommandError(f"{name} is {'an image' if format == 'image' else 'a PDF file'}; here texts are read")
+def _unknown(name: str) -> str:
     if name == STDIN:
-        raise CommandError("standard input cannot be an image or a PDF file; name a file")
+        return f"standard input has no suffix; say what it is with --format {'|'.join(FORMATS)}"
+    known = ".txt .md .rst .html .py .jsonl .json .csv .tsv .parquet .pdf"
+    return f"{name}: the suffix does not tell the format ({known} and {len(KINDS) - 11} more); say it with --format"
 
 
-def _format_of(name: str, takes_prose: bool, takes_pictures: bool) -> Format:
-    if name == STDIN:
-        raise CommandError(f"standard input has no suffix; say what it is with --format {'|'.join(FORMATS)}")
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
-    if suffixes[-1:] == [".gz"]:
-        suffixes.pop()
-    if takes_prose and suffixes and suffixes[-1] in _PROSE:
-        return "text"
-    found = _BY_SUFFIX.get(suffixes[-1]) if suffixes else None
-    if found is None:
-        pictures = (".pdf", *sorted(SUFFIXES)) if takes_pictures else ()
-        known = " ".join((*_BY_SUFFIX, *(_PROSE if takes_prose else ()), *pictures))
-        raise CommandError(f"{name}: the suffix does not tell the format ({known}); say it with --format")
-    return found
+def of_file(source: Input, row: dict[str, object]) -> dict[str, object]:
+    """The row, which has the field `file` too, unless it has one of its own."""
+    return row if FILE in row else {**row, FILE: source.name}
 
 
 def check_column(source: Input, name: str, columns: Sequence[str]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.files.inputs import Input, check_column
+from longspan.cli.files.inputs import FILE, Input, check_column, named
+from longspan.cli.files.lines import read_bytes
 from longspan.cli.files.stage import Block
 
 _ROWS_A_BATCH = 1024
@@ -40,17 +43,40 @@ def read_rows(source: Input, columns: Sequence[str]) -> Iterator[tuple[str, dict
     if source.path is None:
         raise CommandError("Parquet cannot be read from standard input, because its index lies at its end; name a file")
     try:
-        with pq.ParquetFile(source.path) as file:
+        with pq.ParquetFile(_place(source)) as file:
+            names = file.schema_arrow.names
+            columns = [name for name in dict.fromkeys(columns) if name != FILE or name in names]
             for name in columns:
-                check_column(source, name, file.schema_arrow.names)
+                _check_path(source, name, file.schema_arrow)
             share = (source.size or 0) // max(file.metadata.num_rows, 1)
             number = 0
-            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=list(dict.fromkeys(columns))):
+            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{source.name}: row {number}", row, share
     except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
         raise CommandError(f"{source.name} cannot be read as Parquet: {error}") from error
+
+
+def _place(source: Input) -> Any:
+    """The file, or what is in it, where it is zipped as a whole."""
+    return source.path if not source.is_zipped else io.BytesIO(read_bytes(source))
+
+
+def _check_path(source: Input, name: str, schema: Any) -> None:
+    """A column, or a path such as `meta.text` through structs. Raises: CommandError, there is none."""
+    names = schema.names
+    if name in names or "." not in name:
+        check_column(source, name, names)
+        return
+    first, *rest = name.split(".")
+    check_column(source, first, names)
+    kind = schema.field(first).type
+    for part in rest:
+        fields = [kind.field(place).name for place in range(kind.num_fields)]
+        if part not in fields:
+            raise CommandError(f"{source.name}: no column {name!r}; {first!r} has {named(fields)}")
+        kind = kind.field(fields.index(part)).type
 
 
 def read_vectors(
@@ -63,7 +89,7 @@ def read_vectors(
     pyarrow, pq = _pyarrow()
     assert source.path is not None, "Parquet is read from a file"
     try:
-        with pq.ParquetFile(source.path) as file:
+        with pq.ParquetFile(_place(source)) as file:
             check_column(source, column, file.schema_arrow.names)
             there = [name for name in dict.fromkeys(others) if name in file.schema_arrow.names]
             number = 1

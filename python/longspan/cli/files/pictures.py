@@ -39,3 +39,25 @@ def read_pictures(source: Input) -> Iterator[tuple[dict[str, object], Path | Pdf
             yield {}, None, str(error), share
             continue
         yield {"text": text or None, "file": source.name, "page": number}, page, place, share
+
+
+def read_pages(source: Input) -> Iterator[tuple[int | None, str, str, int]]:
+    """Of each page of a PDF file its number from 1, its text, its place and its share of the bytes.
+
+    Where it is damaged there is no number, and the text is a sentence that says why.
+    """
+    assert source.path is not None  # `find_inputs` sees to it
+    size = source.size or 0
+    try:
+        pages = count_pages(source.path)
+    except ValueError as error:
+        yield None, str(error), source.name, size
+        return
+    for number in range(1, pages + 1):
+        place, share = f"{source.name}: page {number}", size * number // pages - size * (number - 1) // pages
+        try:
+            text = PdfPage(source.path, number).whole_text()
+        except ValueError as error:
+            yield None, str(error), place, share
+            continue
+        yield number, text, place, share

@@ -11,16 +11,21 @@ import decimal
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count
-from longspan.cli.files.inputs import PICTURES, Input, check_column, named, read_lines, read_whole
+from longspan.cli.files.html_text import text_of_html
+from longspan.cli.files.inputs import FILE, Input, check_column, named, of_file
+from longspan.cli.files.json_values import json_values
+from longspan.cli.files.lines import read_bytes, read_lines, read_whole
 from longspan.cli.files.parquet import read_rows
-from longspan.cli.files.pictures import read_pictures
+from longspan.cli.files.pictures import read_pages, read_pictures
 from longspan.cli.files.tsv import tsv_rows
+from longspan.documents.kinds import PICTURES, PROSE, ROWS, Format
 
 if TYPE_CHECKING:
     from longspan.images.pages import PdfPage
@@ -30,23 +35,33 @@ _MAX_CSV_FIELD = 2**31 - 1  # the most that the csv module takes everywhere; its
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is read of each row: the field or column of the text, the fields to keep, and whether a file is one text."""
+    """What is read of each row.
+
+    Attributes:
+        field: the field or column of the text; `meta.text` is the field `text` within `meta`.
+        keep: the fields to keep, likewise.
+        whole_file: whether a file of plain text, or a PDF file, is one text.
+        sees: whether images and the pages of PDF files are pictures, for a model that reads them; else a PDF file's
+            text is read.
+    """
 
     field: str = "text"
     keep: tuple[str, ...] = ()
     whole_file: bool = False
+    sees: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One text, or one image. `place` is its file and line or page; `kept` its kept fields as one JSON object; `size`
-    its bytes of input; `picture` the image, whose `text` is what is known to stand in it."""
+    its bytes of input; `picture` the image, whose `text` is what is known to stand in it; `form` what the text is."""
 
     text: str
     kept: str
     place: str
     size: int
     picture: Path | PdfPage | None = None
+    form: Format = "text"
 
     @property
     def input(self) -> str | dict[str, object]:
@@ -56,33 +71,62 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row without a usable text; `reason` is a whole sentence with file and line."""
+    """A row without a usable text; `reason` is a whole sentence with file and line. Of a file that a folder holds and
+    that gave no row, `file` is the name, and `reason` says why in a few words."""
 
     reason: str
     size: int
+    file: str | None = None
+    is_found: bool = False  # a folder holds its file, which nobody has named
 
 
 def read_records(inputs: Sequence[Input], selection: Selection) -> Iterator[Record | BadRow]:
     """The records of all inputs in order; nothing is held but the row at hand (Parquet: one batch of a row group).
 
-    Raises: CommandError, a file that cannot be read as its format at all (no such column, damaged, UTF-16).
+    A file that a folder holds and that cannot be read as what it is becomes a `BadRow`.
+
+    Raises: CommandError, a file that the user named cannot be read as its format at all (no such column, damaged).
     """
     for source in inputs:
-        if source.format in PICTURES:
-            yield from _pictures(source, selection)
-        elif selection.whole_file:
-            yield _whole_file(source, selection)
-        elif source.format == "text":
-            yield from _text_lines(source, selection)
-        elif source.format == "jsonl":
-            yield from _json_lines(source, selection)
-        elif source.format == "parquet":
-            for place, row, size in read_rows(source, (selection.field, *selection.keep)):
-                yield record(row, selection, place, size)
-        elif source.format == "tsv":
-            yield from tsv_rows(source, selection, record)
+        if not source.is_found:
+            yield from _records_of(source, selection)
+            continue
+        try:
+            for row in _records_of(source, selection):
+                yield replace(row, is_found=True) if isinstance(row, BadRow) else row
+        except (CommandError, OSError) as error:
+            reason = f"not readable ({error.strerror})" if isinstance(error, OSError) else _short(error, source)
+            yield BadRow(reason, 0, file=source.name, is_found=True)
+
+
+def _short(error: CommandError, source: Input) -> str:
+    """An error of a file, without its name."""
+    return str(error).removeprefix(source.name).lstrip(": ")
+
+
+def _records_of(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
+    if source.format in PICTURES:
+        if source.format == "pdf" and not selection.sees:
+            yield from _pdf_texts(source, selection)
+        elif source.is_found and not selection.sees:
+            raise CommandError("images, and this model reads texts")
         else:
-            yield from _csv_rows(source, selection)
+            yield from _pictures(source, selection)
+    elif source.format in PROSE or (selection.whole_file and source.format not in ROWS):
+        yield _whole_file(source, selection)
+    elif source.format == "text":
+        yield from _text_lines(source, selection)
+    elif source.format == "jsonl":
+        yield from _json_lines(source, selection)
+    elif source.format == "json":
+        yield from _json_file(source, selection)
+    elif source.format == "parquet":
+        for place, row, size in read_rows(source, (selection.field, *selection.keep)):
+            yield record(of_file(source, row), selection, place, size)
+    elif source.format == "tsv":
+        yield from tsv_rows(source, selection, record)
+    else:
+        yield from _csv_rows(source, selection)
 
 
 def _pictures(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
@@ -97,13 +141,37 @@ def _pictures(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
         yield Record(text if isinstance(text, str) else "", kept_json, place, size, picture)
 
 
+def _pdf_texts(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
+    """The text of each page, or of all; a page without text, such as a scan, is a blank one."""
+    fields: dict[str, object] = {"file": source.name}
+    pages = []
+    for number, text, place, size in read_pages(source):
+        if number is None:
+            yield BadRow(text, size)
+        elif selection.whole_file:
+            pages.append(text)
+        else:
+            yield record({**fields, "page": number, "text": text}, selection, place, size, field="text")
+    if pages:
+        row = {**fields, "text": "\n\n".join(pages)}
+        yield record(row, selection, source.name, source.size or 0, field="text")
+
+
 def _whole_file(source: Input, selection: Selection) -> Record | BadRow:
-    data = read_whole(source)
+    """The file as one text; of HTML the text in it."""
+    is_html = source.format == "html"
+    data = read_bytes(source) if is_html else read_whole(source)
+    if source.is_found and b"\x00" in data[:8192]:
+        raise CommandError("binary")
     try:
-        text = data.decode()
+        text = text_of_html(data, source.encoding) if is_html else data.decode()
     except UnicodeDecodeError as error:
+        if source.is_found:
+            raise CommandError("not UTF-8 text") from error
         return BadRow(_not_utf8(source.name, error), len(data))
-    return record({"text": text, "file": source.name}, selection, source.name, len(data), field="text")
+    row = {"text": text, "file": source.name}
+    form: Format = "markdown" if is_html else source.format
+    return record(row, selection, source.name, len(data), field="text", form=form)
 
 
 def _text_lines(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
@@ -133,16 +201,33 @@ def _json_lines(source: Input, selection: Selection) -> Iterator[Record | BadRow
             yield BadRow(f"{place}: not JSON: {error}", len(line))
         else:
             if isinstance(row, dict):
-                yield record(row, selection, place, len(line))
+                yield record(of_file(source, row), selection, place, len(line))
             else:
                 yield BadRow(f"{place}: a row must be a JSON object, got {_kind(row)}", len(line))
+
+
+def _json_file(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
+    """The objects of an array, or one behind the other."""
+    try:
+        for number, (row, size) in enumerate(json_values(line for _, line in read_lines(source)), 1):
+            place = f"{source.name}: row {number}"
+            if isinstance(row, dict):
+                yield record(of_file(source, row), selection, place, size)
+            else:
+                yield BadRow(f"{place}: a row must be a JSON object, got {_kind(row)}", size)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CommandError):
+            raise
+        raise CommandError(f"{source.name}: not JSON: {error}") from error
 
 
 def _csv_rows(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
     """Rows under a header line; quoted fields may span lines, and every row has as many fields as the header."""
     csv.field_size_limit(_MAX_CSV_FIELD)
     lines = _CsvLines(source)
-    reader = csv.reader(lines, strict=True)  # strict: an unclosed quote must not eat the file
+    reader = csv.reader(
+        lines, delimiter=source.delimiter, strict=True
+    )  # strict: an unclosed quote must not eat the file
     try:
         header = next(reader, None)
     except csv.Error as error:
@@ -150,7 +235,8 @@ def _csv_rows(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
     if header is None:
         return
     for name in (selection.field, *selection.keep):
-        check_column(source, name, header)
+        if name != FILE or name in header:
+            check_column(source, name, header)
     while True:
         place, start = f"{source.name}:{reader.line_num + 1}", lines.size
         try:
@@ -162,7 +248,7 @@ def _csv_rows(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
             return
         size = lines.size - start
         if len(values) == len(header):
-            yield record(dict(zip(header, values, strict=True)), selection, place, size)
+            yield record(of_file(source, dict(zip(header, values, strict=True))), selection, place, size)
         elif values:  # a blank line is no row
             yield BadRow(f"{place}: {count(len(values), 'field')} where the header has {len(header)}", size)
 
@@ -184,19 +270,26 @@ class _CsvLines:
 
 
 def record(
-    row: Mapping[str, object], selection: Selection, place: str, size: int, *, field: str | None = None
+    row: Mapping[str, object],
+    selection: Selection,
+    place: str,
+    size: int,
+    *,
+    field: str | None = None,
+    form: Format = "text",
 ) -> Record | BadRow:
     """Check one row: its text is there and is a string of whole characters, what is kept can be written."""
     field = field or selection.field
-    if field not in row:
-        return BadRow(f"{place}: no field {field!r} (the row has {named(row)})", size)
-    text = row[field]
+    try:
+        text = value_at(row, field)
+    except KeyError:
+        has = named(name for name in row if name != FILE)
+        return BadRow(f"{place}: no field {field!r} (the row has {has})", size)
     if not isinstance(text, str):
         return BadRow(f"{place}: field {field!r} must be a string, got {_kind(text)}", size)
     try:
         text.encode()
-        kept = {name: row[name] for name in selection.keep if name in row}
-        kept_json = json.dumps(kept, ensure_ascii=False, allow_nan=False, default=_as_text)
+        kept_json = json.dumps(_kept(row, selection.keep), ensure_ascii=False, allow_nan=False, default=_as_text)
         kept_json.encode()
     except UnicodeEncodeError as error:
         code = ord(error.object[error.start])
@@ -204,7 +297,30 @@ def record(
         return BadRow(f"{place}: the row {what}", size)
     except (TypeError, ValueError) as error:
         return BadRow(f"{place}: a kept field cannot be written as JSON: {error}", size)
-    return Record(text, kept_json, place, size)
+    return Record(text, kept_json, place, size, form=form)
+
+
+def value_at(row: Mapping[str, object], name: str) -> object:
+    """The field of that name, or what a path such as `meta.text` or `parts.0.text` leads to. Raises: KeyError."""
+    if name in row or "." not in name:
+        return row[name]
+    value: object = row
+    for part in name.split("."):
+        if isinstance(value, Mapping):
+            value = value[part]
+        elif isinstance(value, list) and part.isascii() and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            raise KeyError(name)
+    return value
+
+
+def _kept(row: Mapping[str, object], keep: Sequence[str]) -> dict[str, object]:
+    kept = {}
+    for name in keep:
+        with suppress(KeyError):
+            kept[name] = value_at(row, name)
+    return kept
 
 
 def _as_text(value: object) -> str:

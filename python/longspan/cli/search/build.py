@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -17,10 +17,11 @@ import numpy as np
 from longspan.cli.console.failures import CommandError, end_with
 from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import ModelOptions
-from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records
+from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records, reads_pictures
 from longspan.cli.files.alone import alone
 from longspan.cli.files.inputs import Input, find_inputs
-from longspan.cli.files.readers import Selection, read_records
+from longspan.cli.files.passed_over import PassedOver
+from longspan.cli.files.readers import Record, Selection, read_records
 from longspan.cli.files.stage import Vectors
 from longspan.cli.search.hybrid import follow
 from longspan.cli.search.index_folder import IndexWriter, Settings, load_index
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
     from longspan.cli.search.tokens import AnyEncoder
     from longspan.encoder import Encoder
+    from longspan.late_chunking.chunking import ChunkUnit
     from longspan.search import BinaryIndex
 
 _SAMPLE = 1024  # documents at least, if there are so many, whose mean decides on a centre
@@ -65,6 +67,7 @@ class BuildSummary:
     added: int
     resumed: int  # of `added`, those of an earlier run that was stopped
     skipped: int  # bad rows, with --skip-bad
+    passed_over: dict[str, object]  # files of folders, by reason
     seconds: float
     is_centered: bool  # a mean is taken off before signs become bits
     advice: str | None  # what is wrong with the codes and what to do
@@ -75,12 +78,13 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
 
     Raises: CommandError, FileNotFoundError: what stopped it, and what became of the index; Stopped, on Ctrl-C.
     """
-    inputs = checked_inputs(request)
+    passed = PassedOver()
+    inputs = checked_inputs(request, passed)
     with alone(Path(os.path.realpath(request.index)), request.index):
-        return _build(request, options, inputs)
+        return _build(request, options, inputs, Tally(passed=passed))
 
 
-def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input]) -> BuildSummary:
+def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], tally: Tally) -> BuildSummary:
     from longspan.search import IndexInfo
 
     started = time.perf_counter()
@@ -103,7 +107,6 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input]) ->
     if index is None and folder.exists():
         shutil.rmtree(folder)
     writer = IndexWriter(folder, settings, about, index, first=first, target=target, origin=origin)
-    tally = Tally()
     resumed = len(index) - first if index is not None else 0
     with closing(writer):
         try:
@@ -132,6 +135,7 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input]) ->
         added=len(writer.index) - first,
         resumed=resumed,
         skipped=tally.skipped,
+        passed_over=tally.passed.as_json(),
         seconds=round(time.perf_counter() - started, 3),
         is_centered=isinstance(info, IndexInfo) and info.has_center_documents,
         advice=info.advice if isinstance(info, IndexInfo) else None,
@@ -143,11 +147,15 @@ def _text_blocks(
 ) -> Iterator[DocumentBlock]:
     from longspan.late_chunking.chunking import split_document
 
-    def split(text: str, most: int) -> list[tuple[int, int]]:
-        return split_document(text, encoder.tokenizer, most)
+    def split(text: str, most: int, unit: ChunkUnit) -> list[tuple[int, int]]:
+        return split_document(text, encoder.tokenizer, most, unit=unit)
 
-    encode = encode_either(encoder, document_encoding(request, settings))
-    records = text_records(request, inputs, split, tally)
+    encode_inputs = encode_either(encoder, document_encoding(request, settings))
+
+    def encode(block: Sequence[Record]) -> Vectors | TokenRows:
+        return encode_inputs([record.input for record in block])
+
+    records = text_records(request, inputs, split, tally, sees=reads_pictures(encoder))
     for vectors, block in embedded(records, encode, tally, inputs=inputs, limit=request.limit, done=done):
         yield vectors, [record.kept for record in block]
 

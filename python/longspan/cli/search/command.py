@@ -13,14 +13,21 @@ from pathlib import Path
 
 from longspan.cli.console.parser import CommandParser
 from longspan.cli.console.terminal import count, is_terminal, json_line, shown
-from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
-from longspan.cli.files.inputs import FORMATS
+from longspan.cli.embedding.options import (
+    ModelOptions,
+    add_folder_options,
+    add_format_options,
+    add_model_options,
+    from_args,
+    positive,
+)
 from longspan.cli.search.build import BuildSummary, build
 from longspan.cli.search.hybrid import FUSIONS
 from longspan.cli.search.plan import BuildRequest
 from longspan.cli.search.query import QueryRequest, Sources, as_json, as_text, query
 from longspan.cli.search.show import Shown, check_show, page_of
 from longspan.cli.search.sources import FILE_CHUNK_TOKENS, VECTORS_COLUMN
+from longspan.documents.kinds import FORMATS
 from longspan.own_files import open_new
 
 DESCRIPTION = """\
@@ -42,11 +49,16 @@ examples:
 BUILD_DESCRIPTION = f"""\
 Add documents to an index.
 
-Texts, with --model: files of text (.txt .md .rst) are cut into passages of at most {FILE_CHUNK_TOKENS} tokens, at
-paragraphs and sentences; rows of .jsonl, .csv, .tsv and .parquet stay whole. Blank texts are left out. All of these but
-Parquet may be gzipped. `-` is standard input.
+Texts, with --model: files and folders of them. Text, Markdown, HTML and source code (.txt .md .rst .html .py and many
+others) are cut into passages of at most {FILE_CHUNK_TOKENS} tokens, along their structure; rows of .jsonl, .json, .csv, .tsv and
+.parquet stay whole. (`embed` takes .txt as a text a line; here it is a document a file.) Blank texts are left out. All
+of these may be zipped (.gz, .zst). `-` is standard input.
 
-Images (.png .jpg .webp and others) and pages of .pdf, by a model that reads images: each is a document.
+Of a folder all files below it are read, but hidden ones and what a .gitignore names; what cannot be used in it
+(unknown, binary, not readable) is counted and named at the end.
+
+Images (.png .jpg .webp and others) and pages of .pdf, by a model that reads images: each is a document. Of a PDF file
+a model that reads texts alone gets the text of each page.
 
 Vectors, with --vectors: .npy (n, dim) of floats, or of uint8 codes; or .parquet with a column {VECTORS_COLUMN!r}, as
 `longspan embed` writes them, and the texts in its column --field.
@@ -125,7 +137,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Build, then say what was done; or ask, and print the answers as they come."""
     if args.what == "build":
-        args.inputs, args.keep = tuple(args.inputs), tuple(dict.fromkeys(args.keep))
+        args.keep = tuple(dict.fromkeys(args.keep))
         _report(build(from_args(BuildRequest, args), from_args(ModelOptions, args)), as_json=args.json)
         return
     args.words = tuple(args.words)
@@ -171,7 +183,7 @@ def _report(summary: BuildSummary, *, as_json: bool) -> None:
 def _configure_build(parser: argparse.ArgumentParser) -> None:
     parser.usage = "longspan search build INDEX INPUT [INPUT ...] --model MODEL [options]"
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file to read, or - for standard input")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file or folder to read, or - for standard input")
     parser.add_argument("--model", metavar="MODEL", help="a folder, or org/name on the hub; an index remembers its own")
 
     parser.add_argument(
@@ -181,10 +193,8 @@ def _configure_build(parser: argparse.ArgumentParser) -> None:
     reading = parser.add_argument_group("reading")
     reading.add_argument("--vectors", action="store_true", help="the inputs hold vectors")
     reading.add_argument("--texts", metavar="FILE", help="the texts of the vectors in .npy files, one each, in order")
-    reading.add_argument("--format", choices=FORMATS, help="what the inputs are (default: by suffix)")
-    reading.add_argument(
-        "--field", "--column", default="text", metavar="NAME", help="where the text is (default: text)"
-    )
+    add_format_options(reading)
+    add_folder_options(reading)
     reading.add_argument("--lines", action="store_true", help="each line of a text file is a document")
     reading.add_argument("--whole-file", action="store_true", help="each text file is one document")
     reading.add_argument(

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.embedding.options import ModelOptions
+from longspan.cli.embedding.options import ModelOptions, reading_of
 from longspan.cli.embedding.stream import Role
-from longspan.cli.files.inputs import STDIN, Format, Input, find_inputs
+from longspan.cli.files.inputs import STDIN, Input, find_inputs
+from longspan.cli.files.passed_over import PassedOver
 from longspan.cli.search.index_folder import Settings, is_unborn, load_index, read_settings
+from longspan.documents.kinds import Format
 
 if TYPE_CHECKING:
     from longspan.cli.search.index_folder import SearchIndex
@@ -49,6 +51,12 @@ class BuildRequest:
     texts: str | None
     format: Format | None
     field: str
+    encoding: str | None
+    delimiter: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    hidden: bool
+    no_ignore: bool
     lines: bool
     whole_file: bool
     chunk_tokens: int | None
@@ -71,7 +79,7 @@ class BuildRequest:
     resume: bool
 
 
-def checked_inputs(request: BuildRequest) -> list[Input]:
+def checked_inputs(request: BuildRequest, passed: PassedOver) -> list[Input]:
     """The inputs, after what can be said before any work. Raises: CommandError, FileNotFoundError."""
     folder = Path(os.path.realpath(request.index))
     conflicts = {
@@ -94,7 +102,7 @@ def checked_inputs(request: BuildRequest) -> list[Input]:
     if not request.vectors:
         if (array := next((name for name in request.inputs if name.endswith(".npy")), None)) is not None:
             raise CommandError(f"{array} holds vectors; give --vectors")
-        return find_inputs(request.inputs, format=request.format, takes_prose=True, takes_pictures=True)
+        return find_inputs(request.inputs, reading=reading_of(request), takes_pictures=True, passed=passed)
     for name in request.inputs:
         if not name.endswith((".npy", ".parquet", ".pq")):
             raise CommandError(f"{name}: vectors are read from .npy and .parquet files")

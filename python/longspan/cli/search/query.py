@@ -19,7 +19,7 @@ from longspan.cli.console.streams import standard_input
 from longspan.cli.console.terminal import excerpt, is_terminal, json_line, style
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, good_records
-from longspan.cli.files.inputs import Format, find_inputs
+from longspan.cli.files.inputs import find_inputs
 from longspan.cli.files.readers import Selection, read_records
 from longspan.cli.files.stage import Vectors
 from longspan.cli.search.hybrid import CANDIDATES, Fusion, fused, load_sparse
@@ -34,6 +34,7 @@ from longspan.cli.search.tokens import (
     has_tokens,
     is_late_interaction,
 )
+from longspan.documents.kinds import Format
 from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:

@@ -18,20 +18,25 @@ from longspan.cli.files.inputs import Input
 from longspan.cli.files.parquet import read_vectors
 from longspan.cli.files.readers import BadRow, Record, Selection, read_records
 from longspan.cli.files.stage import Vectors
+from longspan.documents.kinds import PROSE, unit_of
 
 if TYPE_CHECKING:
     from longspan.cli.search.plan import BuildRequest
+    from longspan.late_chunking.chunking import ChunkUnit
 
 FILE_CHUNK_TOKENS = 128  # of a passage of a text file: what a person reads at a glance
 VECTORS_COLUMN = "embedding"  # as `longspan embed` names it
 _ROWS_A_BLOCK = 4096
 
-Split = Callable[[str, int], list[tuple[int, int]]]  # text, most tokens -> spans of characters
+# From a text, the most tokens of a passage, and what the text is, to spans of characters.
+Split = Callable[[str, int, "ChunkUnit"], list[tuple[int, int]]]
 # (n, dim), or of each document its tokens'; and for each a JSON object with `text` and `source`.
 DocumentBlock = tuple[Vectors | list[np.ndarray], list[str]]
 
 
-def text_records(request: BuildRequest, inputs: Sequence[Input], split: Split, tally: Tally) -> Iterator[Record]:
+def text_records(
+    request: BuildRequest, inputs: Sequence[Input], split: Split, tally: Tally, *, sees: bool
+) -> Iterator[Record]:
     """A record a document, blank ones left out; `kept` is its line in the index's documents, but for the id.
 
     Text files are one text each, cut into passages unless they are to stay whole; a row of the other formats stays
@@ -43,9 +48,11 @@ def text_records(request: BuildRequest, inputs: Sequence[Input], split: Split, t
     def rows() -> Iterator[Record | BadRow]:
         nonlocal most
         for source in inputs:
-            is_file = source.format == "text" and not request.lines
-            most = request.chunk_tokens or (FILE_CHUNK_TOKENS if is_file and not request.whole_file else None)
-            yield from read_records([source], Selection(request.field, request.keep, whole_file=is_file))
+            is_file = source.format in PROSE or (source.format == "text" and not request.lines)
+            is_cut = (is_file or source.format == "pdf") and not request.whole_file
+            most = request.chunk_tokens or (FILE_CHUNK_TOKENS if is_cut else None)
+            is_one = is_file or request.whole_file
+            yield from read_records([source], Selection(request.field, request.keep, whole_file=is_one, sees=sees))
 
     def passages() -> Iterator[Record]:
         for record in good_records(rows(), tally, keep=request.keep, skip_bad=request.skip_bad):
@@ -60,7 +67,7 @@ def _passages(record: Record, split: Split, most: int | None) -> Iterator[Record
         yield _page(record)
         return
     text, told = record.text, 0
-    spans = [(0, len(text))] if most is None else split(text, most)
+    spans = [(0, len(text))] if most is None else split(text, most, unit_of(record.form) or "paragraph")
     fields = {} if record.kept == "{}" else {"fields": json.loads(record.kept)}
     for start, end in spans:
         passage = text[start:end]

@@ -1,0 +1,51 @@
+"""What a folder holds and nobody could use: counted by reason, and named at the end, so that it stops no run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
+
+from longspan.cli.console.terminal import count
+
+NAMED: Final = 3  # files of a reason that a person is told
+KEPT: Final = 100  # that `--json` lists
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """Files by the reason why they were left out; those that a .gitignore or an option leaves out do not count."""
+
+    _names: dict[str, list[str]] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, reason: str) -> None:
+        """Count a file."""
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        names = self._names.setdefault(reason, [])
+        if len(names) < KEPT:
+            names.append(name)
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def sentence(self) -> str:
+        """One line: how many, why, and the first of each reason."""
+        reasons = sorted(self._counts, key=lambda reason: (-self._counts[reason], reason))
+        parts = [f"{self._counts[reason]:,} {reason} ({self._first(reason)})" for reason in reasons]
+        return f"{count(len(self), 'file')} passed over: {'; '.join(parts)}"
+
+    def as_json(self) -> dict[str, object]:
+        """By reason, how many and the names of the first 100."""
+        return {reason: {"files": number, "names": self._names[reason]} for reason, number in self._counts.items()}
+
+    def _first(self, reason: str) -> str:
+        names = self._names[reason]
+        more = ", ..." if self._counts[reason] > NAMED else ""
+        return ", ".join(names[:NAMED]) + more
+
+
+def unknown(name: str) -> str:
+    """The reason for a file whose name does not tell what it is."""
+    suffix = PurePath(name).suffix.lower()
+    return f"of unknown kind {suffix}" if suffix else "of unknown kind"
