@@ -80,7 +80,8 @@ def test_what_a_folder_gives(tree: Path, fake: FakeEncoder, capsys: pytest.Captu
     rows = [json.loads(line)["file"] for line in Path("out.jsonl").read_text().splitlines() if "file" in line]
     assert rows == [
         "t/README", "t/a.txt", "t/a.txt", "t/b.md", "t/c.rst", "t/code/Makefile", "t/code/x.py", "t/keep.log",
-        "t/notes", "t/page.html", "t/rows.csv", "t/rows.jsonl", "t/sub/deep/only-here.md", "t/zipped.jsonl.zst", "t/zipped.md.gz"
+        "t/notes", "t/page.html", "t/rows.csv", "t/rows.jsonl", "t/sub/deep/only-here.md", "t/zipped.jsonl.zst",
+        "t/zipped.md.gz"
     ]  # fmt: skip
     assert {"row one", "row two", "zstd", "Hello world\n", "zipped words"} <= set(fake.texts)
     passed = json.loads(said.out)["passed_over"]

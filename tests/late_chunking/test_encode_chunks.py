@@ -286,7 +286,11 @@ def spans_message(text: str) -> str:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"chunks": "word"}, ValueError, "chunks must be one of 'sentence', 'paragraph', 'tokens', got 'word'"),
+        (
+            {"chunks": "word"},
+            ValueError,
+            "chunks must be one of 'sentence', 'paragraph', 'tokens', 'markdown', 'code', got 'word'",
+        ),
         ({"chunks": 5}, TypeError, "encode_chunks: chunks must be a unit, a function .* or lists of spans, got int"),
         ({"chunks": [(0, 4), (3, 3)]}, ValueError, spans_message(r"chunk 1 must be characters .*, got \(3, 3\)")),
         ({"chunks": [(-1, 4)]}, ValueError, spans_message(r"chunk 0 must be characters .*, got \(-1, 4\)")),
@@ -334,7 +338,7 @@ def test_bad_options_without_documents(encoder: Encoder, mode: str) -> None:
 def test_bad_documents(encoder: Encoder) -> None:
     with pytest.raises(TypeError, match=r"documents\[1\] must be a str, got None"):
         encoder.encode_chunks(["a", None])
-    with pytest.raises(ValueError, match="chunks must hold a list of spans for each of 2 documents, got 1"):
+    with pytest.raises(ValueError, match="chunks must hold a list of spans, or a unit, for each of 2 documents, got 1"):
         encoder.encode_chunks(["a", "b"], chunks=[[(0, 1)]])
     with pytest.raises(ValueError, match=r"documents\[1\]: chunk 0 must be characters from 0 to 1"):
         encoder.encode_chunks(["ab", "b"], chunks=lambda text: [(0, 2)])
@@ -350,3 +354,19 @@ def test_progress_reaches_the_end(encoder: Encoder, capsys: pytest.CaptureFixtur
     for mode in ("late", "naive"):
         encoder.encode_chunks([DOCUMENT, "", LONG], window=64, mode=mode, chunk_tokens=20, show_progress_bar=True)
         assert "100%" in capsys.readouterr().err
+
+
+def test_a_unit_for_each_document(encoder: Encoder) -> None:
+    documents = ["# A\n\nwords here\n\n# B\n\nmore", "def f():\n    a\n\ndef g():\n    b\n", "One. Two."]
+    found = encoder.encode_chunks(documents, chunks=["markdown", "code", "sentence"], chunk_tokens=None)
+    assert isinstance(found, list)
+    assert [chunks.texts for chunks in found] == [
+        ["# A\n\nwords here\n\n", "# B\n\nmore"], ["def f():\n    a\n\n", "def g():\n    b\n"], ["One. ", "Two."]
+    ]  # fmt: skip
+    one = encoder.encode_chunks(documents[0], chunks="markdown", chunk_tokens=None)
+    assert isinstance(one, Chunks)
+    np.testing.assert_array_equal(one.embeddings, found[0].embeddings)
+    with pytest.raises(ValueError, match="or a unit, for each of 3 documents, got 2"):
+        encoder.encode_chunks(documents, chunks=["markdown", "code"])
+    with pytest.raises(ValueError, match="chunks must be one of .*, got 'word'"):
+        encoder.encode_chunks(documents, chunks=["markdown", "word", "code"])  # type: ignore[list-item]

@@ -35,7 +35,7 @@ Turn each text, image or page of the inputs into a vector, in order.
 Inputs are files, folders, or `-` for standard input, and may be larger than memory. The suffix tells what they are, or
 --format. Here plain text is a text a line; `chunk` and `search build` take it as a document a file.
   text      .txt .log         a text a line, an empty line too; with --whole-file a text a file
-  markdown  .md .rst .html    a text a file, as are source code (.py .c .js and others) and README, Makefile and the like
+  markdown  .md .rst .html    a text a file, as are source code (.py .c .js and more), README, Makefile and the like
   jsonl     .jsonl .json      an object a line; or an array of objects
   csv, tsv  .csv .tsv         a header line, quotes as spreadsheets write them
   parquet   .parquet .pq      needs pip install 'longspan[parquet]'

@@ -41,7 +41,9 @@ DESCRIPTION = """\
 Order documents by how well they answer a query, as a reranker (cross-encoder) judges them.
 
 Documents are the rows of the inputs: lines of .txt, objects of .jsonl and .json, rows of .csv, .tsv and .parquet, and
-whole files of Markdown, HTML and code; all may be zipped (.gz, .zst), folders are read, `-` is standard input. Queries are given by --query, or by --queries, a file of them, each of
+whole files of Markdown, HTML and code; all may be zipped (.gz, .zst), folders are read, `-` is standard input.
+
+Queries are given by --query, or by --queries, a file of them, each of
 which ranks all documents; or each row has its own in --query-field, and rows of one query are ranked together. With
 --scores rows stay in their order, and each gets its score.
 """

@@ -50,9 +50,9 @@ BUILD_DESCRIPTION = f"""\
 Add documents to an index.
 
 Texts, with --model: files and folders of them. Text, Markdown, HTML and source code (.txt .md .rst .html .py and many
-others) are cut into passages of at most {FILE_CHUNK_TOKENS} tokens, along their structure; rows of .jsonl, .json, .csv, .tsv and
-.parquet stay whole. (`embed` takes .txt as a text a line; here it is a document a file.) Blank texts are left out. All
-of these may be zipped (.gz, .zst). `-` is standard input.
+others) are cut into passages of at most {FILE_CHUNK_TOKENS} tokens, along their structure; rows of .jsonl, .json,
+.csv, .tsv and .parquet stay whole. (`embed` takes .txt as a text a line; here it is a document a file.) Blank texts
+are left out. All of these may be zipped (.gz, .zst). `-` is standard input.
 
 Of a folder all files below it are read, but hidden ones and what a .gitignore names; what cannot be used in it
 (unknown, binary, not readable) is counted and named at the end.
