@@ -40,7 +40,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["embde"], "invalid choice: 'embde'"),
-        (["embed"], "the following arguments are required: MODEL, INPUT, -o/--output"),
+        (["embed"], "the following arguments are required: INPUT, -o/--output"),
         (["embed", "m", "a.txt", "-o", "b.npy", "--limit", "0"], "must be a whole number from 1 up, got '0'"),
         (["embed", "m", "a.txt", "-o", "b.npy", "--limit", "x"], "must be a whole number from 1 up, got 'x'"),
         (["embed", "m", "a.txt", "-o", "b.npy", "--query", "--document"], "not allowed with argument --query"),

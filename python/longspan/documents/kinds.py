@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from longspan.images.suffixes import SUFFIXES as IMAGES
-from longspan.late_chunking.structure import StructuredUnit
+
+if TYPE_CHECKING:
+    from longspan.late_chunking.structure import StructuredUnit
 
 Format = Literal[
     "text", "markdown", "rst", "html", "code", "jsonl", "json", "csv", "tsv", "parquet", "image", "pdf"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count
-from longspan.cli.files.html_text import text_of_html
 from longspan.cli.files.inputs import FILE, Input, check_column, named, of_file
 from longspan.cli.files.json_values import json_values
 from longspan.cli.files.lines import read_bytes, read_lines, read_whole
@@ -159,6 +158,8 @@ def _pdf_texts(source: Input, selection: Selection) -> Iterator[Record | BadRow]
 
 def _whole_file(source: Input, selection: Selection) -> Record | BadRow:
     """The file as one text; of HTML the text in it."""
+    from longspan.cli.files.html_text import text_of_html
+
     is_html = source.format == "html"
     data = read_bytes(source) if is_html else read_whole(source)
     if source.is_found and b"\x00" in data[:8192]:
