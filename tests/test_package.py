@@ -52,6 +52,7 @@ PUBLIC = [
     "IndexFileError",
     "IndexInfo",
     "ModelOutputs",
+    "ModelSpec",
     "MultiVectorEncoder",
     "MultiVectorStore",
     "Origin",

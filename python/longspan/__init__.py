@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from longspan.images.pages import PdfPage, PdfPages
     from longspan.late_chunking.windows import Chunks
     from longspan.late_interaction.token_places import TokenPlaces
+    from longspan.models.spec import ModelSpec
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.pipeline.media_options import MediaOptions
     from longspan.reranker import RankedDocument, RankedText, Reranker
@@ -55,6 +56,7 @@ _HOMES = {
     "IndexFileError": "longspan.errors",
     "IndexInfo": "longspan.search",
     "MediaOptions": "longspan.pipeline.media_options",
+    "ModelSpec": "longspan.models.spec",
     "ModelOutputs": "longspan.sparse.outputs",
     "MultiVectorEncoder": "longspan.multi_vector",
     "MultiVectorStore": "longspan.search",
@@ -94,6 +96,7 @@ __all__ = [
     "IndexInfo",
     "MediaOptions",
     "ModelOutputs",
+    "ModelSpec",
     "MultiVectorEncoder",
     "MultiVectorStore",
     "Origin",

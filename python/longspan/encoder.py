@@ -85,15 +85,22 @@ class Encoder(TextModel):
         media: how media are put to a model that reads them in one sequence with texts; None for `MediaOptions()`.
         trust_remote_code: taken for code that was written for other libraries; no code of a checkpoint is ever run.
     Attributes:
-        name, folder: what was named, and where its files lie.
+        name: what was named.
+        folder: where its files lie.
         dim: values of an embedding, before any truncation.
         max_length: tokens of a text that count, special ones included.
         modalities: what is read: "text", and of "image", "audio" and "video" what the model has towers for.
-        tasks, prompts: the adapters that are loaded, by name; name -> text that goes before an input.
-        pooling, normalizes, similarity_fn_name: how the checkpoint makes and compares vectors.
-        spec: what the model computes, layer by layer.
-        device, dtype, num_threads: where and how it computes.
+        tasks: the adapters that are loaded, by name.
+        prompts: name -> text that goes before an input.
+        pooling: how tokens become a text's vector: "mean", "cls", "lasttoken" and the like, or several, joined.
+        normalizes: whether the checkpoint's own modules bring vectors to unit length.
+        similarity_fn_name: what the checkpoint compares vectors by: "cosine", "dot", "euclidean" or "manhattan".
+        spec: what the model computes, layer by layer: a `ModelSpec`.
+        device: where it computes.
+        dtype: what products are computed in.
+        num_threads: threads that each call uses; None for all.
         fingerprint: a hash of all that shapes a vector.
+        revision: the commit, of a model that came from the hub; else None.
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
         ValueError, an argument breaks a line above.
     """
@@ -145,7 +152,8 @@ class Encoder(TextModel):
         """Embed texts, images, sounds and videos, in any order. No input's result depends on the others, on the CPU bit
         for bit.
 
-        Arguments of sentence-transformers' `encode` that are not listed here are taken as well: see `takes_peer_names`.
+        What only sentence-transformers' method has is taken as well: convert_to_numpy (False gives a list of torch
+        tensors), device (the encoder's own) and pool (None).
 
         Args:
             texts: any number of inputs, or one: a str; an image as (height, width, 3) uint8 or as one of Pillow's; a

@@ -15,7 +15,7 @@ class BackendError(RuntimeError):
 
 
 class TruncationWarning(UserWarning):
-    """Texts were cut to `max_length` tokens; the text says how many and by how much."""
+    """Texts were cut to the tokens that count; the text says how many and by how much."""
 
 
 class IndexFileError(ValueError):

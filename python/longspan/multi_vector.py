@@ -232,7 +232,7 @@ class MultiVectorEncoder(LoadedModel):
             max_length: tokens of a document at most, special ones and the marker included; None for `doc_maxlen`,
                 which it may exceed, up to the model's own `max_length`.
             skip_list: whose tokens get no vector: "model", that of the model's own tool; "colbert" or "pylate", those
-                of these tools, which differ (see `ColbertTokenizer.skipped_ids`); None for a vector of every token.
+                of these tools, which differ in which tokens stand for a mark; None for a vector of every token.
             batch_size: as `encode_queries`.
             batch_tokens: as `encode_queries`.
             show_progress_bar: as `encode_queries`.
@@ -274,9 +274,9 @@ class MultiVectorEncoder(LoadedModel):
         return token_places("token_places", given.items, prompts, *parts)
 
     def score(self, queries: TokenArrays, documents: TokenArrays | MultiVectorStore) -> FloatArray:
-        """(num_queries, num_docs) f32 by MaxSim of what `encode_*` gave; see `late_interaction.score`.
+        """(num_queries, num_docs) f32 by MaxSim of what `encode_queries` and `encode_documents` gave.
 
-        `documents` may be a `MultiVectorStore`: all of it, in the order of its `ids`.
+        `documents` may be a `MultiVectorStore`: all of it, in the order of its ids.
         """
         if isinstance(documents, MultiVectorStore):
             return documents.score(queries, origin=self._origin_for(documents))

@@ -252,7 +252,7 @@ class Reranker(RerankModel):
             return_embeddings: of a listwise model put each document's vector, which it was scored by, beside them, as
                 "embedding", (dim,) f32: it knows the query and the documents before it, and has no unit length.
             long_documents: of models that score a pair by itself: "cut" the end of what is too long, or read it in
-                overlapping "windows" and take the best, as jina-reranker-v2's own `rerank` does. With windows
+                overlapping "windows" and take the best, as jina-reranker-v2's own code does. With windows
                 `max_query_length` counts special tokens, and None stands for 512 or half of `max_length`.
             overlap_tokens: that neighbouring windows share, a quarter of a window at most.
             options: as `predict`.

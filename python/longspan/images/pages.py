@@ -33,7 +33,12 @@ _pdfium: Final = threading.Lock()  # the library is one thread's at a time
 
 @dataclass(frozen=True, slots=True)
 class PdfPage:
-    """A page of a PDF file, which is named by its path, or given as its bytes; `number` counts from 1."""
+    """A page of a PDF file.
+
+    Attributes:
+        path: the file's path, or its bytes.
+        number: counts from 1.
+    """
 
     path: Path | bytes = field(repr=False)
     number: int

@@ -45,7 +45,7 @@ VERBATIM_CLASSES: Final = frozenset({"PreTrainedTokenizer", "PreTrainedTokenizer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenizedText:
-    """The tokens of one text behind its prompt, special tokens included, cut to `max_length`.
+    """The tokens of one text behind its prompt, special tokens included, cut to the tokens that count.
 
     Attributes:
         ids: (n,) int32.

@@ -10,10 +10,15 @@ from longspan.errors import OriginWarning, warn_caller
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The model behind vectors."""
+    """The model behind vectors.
 
-    fingerprint: str  # as `Encoder.fingerprint`
-    dtype: str  # what products were computed in
+    Attributes:
+        fingerprint: as `Encoder.fingerprint`.
+        dtype: what products were computed in.
+    """
+
+    fingerprint: str
+    dtype: str
 
     def to_json(self) -> dict[str, str]:
         """What `from_json` takes."""

@@ -31,7 +31,7 @@ def quantize_embeddings(
 
     Args:
         embeddings: (n, dim) or (dim,) of floats, finite.
-        precision: one of `PRECISIONS`.
+        precision: "float32", "float16", "int8", "uint8", "binary" or "ubinary".
         ranges: (2, dim), the least and the greatest value of each dimension, for int8 and uint8.
         calibration_embeddings: (m, dim), at least one, to take the ranges from where `ranges` is None. Where both are,
             `embeddings` themselves serve, if there are two at least.
