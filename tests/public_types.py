@@ -29,9 +29,11 @@ from longspan import (
     SparseResult,
     SparseVectors,
     StoreResult,
+    quantize_embeddings,
 )
+from longspan.vectors.arrays import FloatArray, HalfArray, IntArray, SignedArray, UnsignedArray, VectorArray
 from longspan.vectors.quantize import Precision
-from longspan.vectors.results import FloatArray, HalfArray, IntArray, Result, SignedArray, UnsignedArray, VectorArray
+from longspan.vectors.results import Result
 
 
 def encodes(encoder: Encoder, texts: Sequence[str], chosen: bool, precision: Precision) -> None:
@@ -61,6 +63,14 @@ def encodes(encoder: Encoder, texts: Sequence[str], chosen: bool, precision: Pre
     assert_type(encoder.encode_ids([[1, 2]], output_value="token_embeddings"), list[FloatArray])
     assert_type(encoder.similarity(encoder.encode("a"), encoder.encode(texts)), FloatArray)
     encoder.encode(texts, normalise=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def quantised(vectors: FloatArray, precision: Precision) -> None:
+    """By the precision."""
+    assert_type(quantize_embeddings(vectors, "float16"), HalfArray)
+    assert_type(quantize_embeddings(vectors, "ubinary"), UnsignedArray)
+    assert_type(quantize_embeddings(vectors, "int8"), SignedArray)
+    assert_type(quantize_embeddings(vectors, precision), VectorArray)
 
 
 def chunks(encoder: Encoder, texts: Sequence[str]) -> None:

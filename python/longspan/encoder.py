@@ -47,16 +47,9 @@ from longspan.text.containers import listed
 from longspan.text.prompts import resolve_prompt
 from longspan.text.tasks import Role, Task, role_prompts, role_task, spread, text_prompts
 from longspan.text.tokenizer import TokenizedText, checked_texts
+from longspan.vectors.arrays import FloatArray, HalfArray, SignedArray, UnsignedArray, VectorArray
 from longspan.vectors.quantize import Precision
-from longspan.vectors.results import (
-    FloatArray,
-    HalfArray,
-    Result,
-    SignedArray,
-    UnsignedArray,
-    VectorArray,
-    present,
-)
+from longspan.vectors.results import Result, present
 
 if TYPE_CHECKING:
     import torch

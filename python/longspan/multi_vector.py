@@ -32,8 +32,8 @@ from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
 from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread
 from longspan.text.tokenizer import TextTokenizer
+from longspan.vectors.arrays import FloatArray
 from longspan.vectors.origin import Origin
-from longspan.vectors.results import FloatArray
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

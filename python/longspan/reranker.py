@@ -26,7 +26,7 @@ from longspan.reranking.request import (
 from longspan.text.prompts import resolve_prompt
 from longspan.text.tasks import adapter_numbers
 from longspan.text.tokenizer import Side
-from longspan.vectors.results import FloatArray
+from longspan.vectors.arrays import FloatArray
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,8 @@ from longspan.sparse.static_queries import load_static_queries
 from longspan.sparse.token_weights import COLBERT, TokenOutputs
 from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
 from longspan.text.tokenizer import TextTokenizer, TokenizedText, checked_texts
-from longspan.vectors.results import FloatArray, stack
+from longspan.vectors.arrays import FloatArray
+from longspan.vectors.results import stack
 from longspan.vectors.sparse import SparseInput, SparseVectors, dot
 
 if TYPE_CHECKING:

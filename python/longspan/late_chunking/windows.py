@@ -29,7 +29,7 @@ from longspan.models.engines.engine import OpsEngine
 from longspan.packing.batch import PackedBatch
 from longspan.packing.selection import Selection
 from longspan.pipeline.pipeline import Finish, Pipeline
-from longspan.vectors.results import FloatArray, Int32Array
+from longspan.vectors.arrays import FloatArray, Int32Array
 from longspan.vectors.tables import SHOWN, Tabular, clipped
 
 # How neighbouring windows share their document; `plan_windows` says what each means.

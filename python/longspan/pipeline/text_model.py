@@ -25,7 +25,8 @@ from longspan.pipeline.purpose import require_purpose
 from longspan.pipeline.sequences import Sequences
 from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
-from longspan.vectors.results import FloatArray, stack
+from longspan.vectors.arrays import FloatArray
+from longspan.vectors.results import stack
 from longspan.vectors.similarity import SIMILARITIES, similarity
 
 

@@ -176,7 +176,7 @@ class Plan:
         raise ValueError(f"{place.name} has no value {text!r}")
 
     def exclude(self, *names: str | ColumnName) -> None:
-        """Take columns out, with their nodes and relations, or relations by their `Relation.name`. Nodes are numbered anew.
+        """Take columns out, with their nodes and relations, or relations, by `Relation.name`. Nodes are numbered anew.
 
         Raises: ValueError, neither a column nor a relation has that name.
         """

@@ -62,7 +62,8 @@ class Retrofitted:
     def neighbors(
         self, column: str | ColumnName, text: str, k: int = 10, *, within: str | ColumnName | None = None
     ) -> list[Hit]:
-        """The k values whose vectors are nearest to a value's, by cosine, itself left out; see `longspan.relations.search.neighbors`."""
+        """The k values whose vectors are nearest to a value's, by cosine, itself left out; more of it at
+        `longspan.relations.search.neighbors`."""
         from longspan.relations import search
 
         return search.neighbors(self, self.plan.node(column, text), k, within=within)
@@ -100,7 +101,8 @@ class Retrofitted:
         return update.update(self, source, vectors, mode=mode, show_progress_bar=show_progress_bar)
 
     def save(self, out: str | os.PathLike[str], *, table: str | None = None, force: bool = False) -> None:
-        """Write it to a .npz file, a Parquet file, or a table in SQLite or PostgreSQL; see `longspan.relations.stores.save`."""
+        """Write it to a .npz file, a Parquet file, or a table in SQLite or PostgreSQL; more of it at
+        `longspan.relations.stores.save`."""
         from longspan.relations import stores
 
         stores.save(self, out, table=table, force=force)

@@ -27,8 +27,8 @@ from longspan.search.rows import STORES, CodeSegment, Rows, Store, concatenate
 from longspan.search.segment import Segment, rises
 from longspan.search.spread import IndexInfo, MeanDirection, advice, bit_balance
 from longspan.search.tail import Tail, live, live_blocks
+from longspan.vectors.arrays import IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
-from longspan.vectors.results import IntArray
 
 _OWNER: Final = Owner("BinaryIndex", "index")
 

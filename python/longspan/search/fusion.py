@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from longspan.vectors.results import FloatArray, IntArray
+from longspan.vectors.arrays import FloatArray, IntArray
 from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
 CONSTANT: Final = 60.0  # of reciprocal ranks, as published

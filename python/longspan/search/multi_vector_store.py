@@ -30,8 +30,8 @@ from longspan.search.token_rows import (
     stored,
     with_joined_tail,
 )
+from longspan.vectors.arrays import FloatArray, IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
-from longspan.vectors.results import FloatArray, IntArray
 from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
 _OWNER: Final = Owner("MultiVectorStore", "store")

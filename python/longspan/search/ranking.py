@@ -12,7 +12,7 @@ from longspan import ops
 from longspan.ops.hamming import topk_of_ranked
 from longspan.search.ids import wanted_bits
 from longspan.search.rows import CodeSegment
-from longspan.vectors.results import FloatArray, Int32Array, IntArray
+from longspan.vectors.arrays import FloatArray, Int32Array, IntArray
 from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
 _MAX_GATHERED_BYTES: Final = 64 << 20

@@ -28,8 +28,8 @@ from longspan.search.posting_rows import (
     with_joined_tail,
 )
 from longspan.search.segment import Segment, rises
+from longspan.vectors.arrays import FloatArray, IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
-from longspan.vectors.results import FloatArray, IntArray
 from longspan.vectors.sparse import CsrLike, SparseInput, SparseVectors
 from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from longspan.search.late_interaction import score
-from longspan.vectors.results import FloatArray
+from longspan.vectors.arrays import FloatArray
 from longspan.vectors.sparse import SparseVectors, dot
 
 

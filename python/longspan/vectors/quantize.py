@@ -2,16 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final, Literal, get_args, overload
 
 import numpy as np
 
 from longspan.errors import warn_caller
+from longspan.vectors.arrays import FloatArray, HalfArray, SignedArray, UnsignedArray, VectorArray
 
 Precision = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 FEW_EMBEDDINGS: Final = 100  # ranges taken from fewer than these are poor ones
+
+
+@overload
+def quantize_embeddings(
+    embeddings: np.ndarray,
+    precision: Literal["float32"],
+    *,
+    ranges: np.ndarray | None = None,
+    calibration_embeddings: np.ndarray | None = None,
+) -> FloatArray: ...
+
+
+@overload
+def quantize_embeddings(
+    embeddings: np.ndarray,
+    precision: Literal["float16"],
+    *,
+    ranges: np.ndarray | None = None,
+    calibration_embeddings: np.ndarray | None = None,
+) -> HalfArray: ...
+
+
+@overload
+def quantize_embeddings(
+    embeddings: np.ndarray,
+    precision: Literal["int8", "binary"],
+    *,
+    ranges: np.ndarray | None = None,
+    calibration_embeddings: np.ndarray | None = None,
+) -> SignedArray: ...
+
+
+@overload
+def quantize_embeddings(
+    embeddings: np.ndarray,
+    precision: Literal["uint8", "ubinary"],
+    *,
+    ranges: np.ndarray | None = None,
+    calibration_embeddings: np.ndarray | None = None,
+) -> UnsignedArray: ...
+
+
+@overload
+def quantize_embeddings(
+    embeddings: np.ndarray,
+    precision: Precision,
+    *,
+    ranges: np.ndarray | None = None,
+    calibration_embeddings: np.ndarray | None = None,
+) -> VectorArray: ...
 
 
 def quantize_embeddings(
@@ -20,7 +71,7 @@ def quantize_embeddings(
     *,
     ranges: np.ndarray | None = None,
     calibration_embeddings: np.ndarray | None = None,
-) -> np.ndarray:
+) -> VectorArray:
     """`embeddings` in `precision`.
 
     float32, float16: the nearest value.

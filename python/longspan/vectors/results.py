@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from longspan.vectors.arrays import FloatArray, VectorArray
 from longspan.vectors.quantize import Precision, quantize_embeddings
 
 if TYPE_CHECKING:
     import torch
 
-FloatArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
-HalfArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.float16]]"
-SignedArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int8]]"
-IntArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
-Int32Array: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int32]]"
-UnsignedArray: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
-# What `encode` may give, by its precision; and by all of its arguments.
-VectorArray: TypeAlias = "FloatArray | HalfArray | SignedArray | UnsignedArray"
+# What `encode` may give, by all of its arguments.
 Result: TypeAlias = "VectorArray | list[FloatArray] | torch.Tensor | list[torch.Tensor]"
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from longspan import ops
-from longspan.vectors.results import FloatArray
+from longspan.vectors.arrays import FloatArray
 from longspan.vectors.unit_length import unit_length
 
 
