@@ -83,9 +83,13 @@ class PdfPage:
 
 @dataclass(frozen=True, slots=True)
 class PdfPages:
-    """All pages of a PDF file, one behind the other in one input: their vector is one."""
+    """All pages of a PDF file, one behind the other in one input: their vector is one.
 
-    path: Path | str | bytes  # or the file's own bytes
+    Attributes:
+        path: the file's path, or its bytes.
+    """
+
+    path: Path | str | bytes
 
     def __iter__(self) -> Iterator[PdfPage]:
         """The pages in order. Raises: as `PdfPage.read`."""

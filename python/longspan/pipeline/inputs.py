@@ -44,10 +44,8 @@ class Tensor(Protocol):
 
 # One input: a str; an image, a sound or a video as an array, as libraries have them or as a file; pages of a file; or
 # parts by modality, one or several each.
-Input: TypeAlias = (
-    "str | bytes | os.PathLike[str] | Mapping[str, object] | np.ndarray | Tensor | PillowImage | PdfPage | PdfPages | "
-    "SoundDecoder | VideoDecoder"
-)
+Media: TypeAlias = "Tensor | PillowImage | PdfPage | PdfPages | SoundDecoder | VideoDecoder"
+Input: TypeAlias = "str | bytes | os.PathLike[str] | Mapping[str, object] | np.ndarray | Media"
 # One of a list of them: these, or several parts in any order, or samples and their rate.
 Item: TypeAlias = "Input | tuple[object, ...]"
 NOUNS: Final[Mapping[str, str]] = {"text": "text", "image": "an image", "audio": "sound", "video": "video"}
