@@ -12,6 +12,7 @@ import pytest
 
 from errors import assert_no_worse
 from longspan import Encoder, TruncationWarning
+from media_models import MediaGolden
 
 library = pytest.importorskip("sentence_transformers", minversion="6", reason="needs longspan[sentence-transformers]")
 torch = pytest.importorskip("torch", reason="needs longspan[sentence-transformers]")
@@ -266,3 +267,24 @@ def test_images_pass_through(name: str, task: str | None, golden: Path) -> None:
     texts = ["a text", "another"]
     np.testing.assert_allclose(model.encode(texts, **options), encoder.encode(texts, **options), rtol=0, atol=1e-6)
     assert model.similarity(model.encode_query(texts), model.encode_document(given)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("size", ["small", "nano"])
+def test_sounds_videos_and_mixtures_pass_through(size: str, golden: Path) -> None:
+    """The library takes one modality a call, or one set of them."""
+    pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    omni = MediaGolden(golden / f"jina-v5-omni-{size}")
+    encoder = Encoder(omni.model)
+    model = adapter.as_sentence_transformer(encoder)
+    assert model.supports("audio") and model.supports("video") and model.supports(("audio", "image", "text", "video"))
+    sounds = [{"array": omni.sound(name), "sampling_rate": 16000} for name in ("1s", "odd")]
+    mixtures = [{"text": "a hum", "image": omni.image(one), "audio": omni.sound("odd")} for one in (1, 4)]
+    for given in (sounds, [omni.sound("odd")], [omni.video(0), omni.video(2)], mixtures, [{"audio": sounds[0]}]):
+        truth = encoder.encode(given, task="clustering")
+        np.testing.assert_array_equal(model.encode(given, task="clustering"), truth)
+    np.testing.assert_array_equal(model.encode_query(mixtures), encoder.encode_query(mixtures))
+    np.testing.assert_array_equal(model.encode_document(sounds[1]), encoder.encode_document(sounds[1]))
+    asked = model.encode(["a hum"], task="retrieval", prompt_name="query")
+    np.testing.assert_allclose(asked, encoder.encode_query(["a hum"]), rtol=0, atol=1e-6)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.encode(sounds, task="retrieval"), model.encode(sounds, task="retrieval"))

@@ -44,7 +44,7 @@ def opened(
 
 def engine_options(encoder: Encoder | MultiVectorEncoder | Reranker | SparseEncoder) -> dict[str, object]:
     """What opens the same checkpoint in the same way in another process."""
-    return {"device": encoder.device, "dtype": encoder.dtype, "num_threads": encoder.num_threads}
+    return encoder.opened_with
 
 
 def refuse(where: str, options: Mapping[str, object], advice: str) -> None:

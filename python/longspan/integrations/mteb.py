@@ -23,6 +23,7 @@ from longspan.checkpoint.hub import HUB_NAME
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.encoder import Encoder
 from longspan.integrations import missing, opened
+from longspan.pipeline.inputs import MODALITIES
 from longspan.vectors.quantize import Precision
 
 try:
@@ -90,7 +91,8 @@ class MtebEncoder(AbsEncoder):
         show_progress_bar: bool | None = None,
         **ignored: object,
     ) -> np.ndarray:
-        """(n, dim) vectors of mteb's batches of texts or images, with the adapter and the prompt of the task.
+        """(n, dim) vectors of mteb's batches of texts, images, sounds and videos, with the adapter and the prompt of
+        the task; an input without a text has the prompt where the encoder was made with `MediaOptions(prompts="all")`.
 
         Raises: ValueError, no adapter is known for a model that needs one: name it in `tasks`.
         """
@@ -120,13 +122,12 @@ class MtebEncoder(AbsEncoder):
 
 
 def _inputs_of(batch: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """A batch's texts, or images, or of both together dicts of parts."""
-    images, texts = batch.get("image"), batch.get("text")
-    if images is None:
-        return list(texts or ())
-    if texts is None:
-        return list(images)
-    return [{"image": image, "text": text} for image, text in zip(images, texts, strict=True)]
+    """A batch's texts, images, sounds or videos, or of several of them together dicts of parts in mteb's own order."""
+    columns = {name: batch[name] for name in MODALITIES if batch.get(name) is not None}
+    if len(columns) < 2:
+        return [one for values in columns.values() for one in values]
+    rows = zip(*columns.values(), strict=True)
+    return [{name: one for name, one in zip(columns, row, strict=True) if one is not None} for row in rows]
 
 
 def describe(model: Encoder | MultiVectorEncoder, kinds: list[str]) -> ModelMeta:

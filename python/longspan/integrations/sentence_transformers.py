@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
@@ -91,9 +92,13 @@ class EncoderModule(CheckpointModule):
         self._max_seq_length = value
 
     @property
-    def modalities(self) -> list[str]:
-        """What may be given to `encode`, by the library's names."""
-        return list(self.encoder.modalities)
+    def modalities(self) -> list[str | tuple[str, ...]]:
+        """What may be given to `encode`, by the library's names; tuples are dicts of several parts."""
+        single = self.encoder.modalities
+        if self.encoder.spec.sequence is None:
+            return [*single]
+        sizes = range(2, len(single) + 1)
+        return [*single, *(pair for size in sizes for pair in combinations(sorted(single), size))]
 
     @property
     def tokenizer(self) -> object:
@@ -104,12 +109,12 @@ class EncoderModule(CheckpointModule):
         self, inputs: Sequence[object], prompt: str | None = None, task: str | None = None, **kwargs: object
     ) -> Features:
         """input_ids and attention_mask, (texts, tokens) int64, of each text behind its prompt, padded on the right; or
-        images, which go on as they are.
+        images, sounds and videos, which go on as they are.
 
         Raises: TypeError or ValueError, as `Encoder.encode`.
         """
         refuse("encode", kwargs, "set model.max_seq_length, or call longspan.Encoder itself")
-        if any(not isinstance(one, str) for one in inputs) and "image" in self.encoder.modalities:
+        if any(not isinstance(one, str) for one in inputs) and len(self.encoder.modalities) > 1:
             return {"inputs": list(inputs), "prompt": prompt}  # the encoder reads them itself
         if prompt is None:  # none is asked for, but a task may always take one and the same
             own = [_own_task(task, self.encoder)]
@@ -153,7 +158,7 @@ class EncoderModule(CheckpointModule):
         return outputs
 
     def _forward_inputs(self, features: Features, task: str | None) -> Features:
-        """Of texts and images; token_embeddings have no mask by which the library could cut them, and are refused."""
+        """Of texts and media; token_embeddings have no mask by which the library could cut them, and are refused."""
         how = {"task": task, "prompt": features["prompt"], "max_length": self.max_seq_length}
         vectors = self.encoder.encode(features["inputs"], on_truncate=self.on_truncate, **how)
         return {**features, "sentence_embedding": as_tensor(vectors)}

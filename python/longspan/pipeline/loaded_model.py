@@ -206,6 +206,11 @@ class LoadedModel:
             raise ValueError(f"fit_image: {self.name} reads {' and '.join(self.modalities)} alone")
         return self._vision.fit(image, name)
 
+    @property
+    def opened_with(self) -> dict[str, object]:
+        """The arguments by which the same checkpoint, in `folder`, is opened in the same way."""
+        return dict(self._again)
+
     def __reduce__(self) -> tuple[object, ...]:
         """A pickle names the folder and what the model was made with, no weights and no token: it is opened again where
         it is unpickled, which may be another process; so is a deep copy. Adapters that were loaded come along, by
