@@ -1,0 +1,248 @@
+"""What `Encoder.encode` takes of media, and how it may be told to read them: forms, options, what is refused."""
+
+from __future__ import annotations
+
+import pickle
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longspan import Encoder, MediaOptions, PdfPage, PdfPages, TruncationWarning
+from longspan.pipeline import blocks
+from longspan.pipeline.sequences import MediaReader
+from longspan.pipeline.vision import Vision
+from media_models import SIZES, TASKS, MediaGolden
+
+pictures = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+
+Goldens = dict[str, MediaGolden]
+Opened = dict[str, Encoder]
+
+sizes = pytest.mark.parametrize("size", SIZES)
+
+
+@pytest.fixture(scope="module")
+def goldens(golden: Path) -> Goldens:
+    return {size: MediaGolden(golden / f"jina-v5-omni-{size}") for size in SIZES}
+
+
+@pytest.fixture(scope="module")
+def opened(goldens: Goldens) -> Opened:
+    return {size: Encoder(omni.model) for size, omni in goldens.items()}
+
+
+def test_what_modalities_leave_out(goldens: Goldens, opened: Opened) -> None:
+    """The towers that nothing wanted needs; texts, and the fingerprint, stay what they are."""
+    omni, whole = goldens["small"], opened["small"]
+    values = {"audio": omni.sound("odd"), "image": omni.image(1), "video": omni.video(2)}
+    for wanted in (("text",), ("text", "audio"), ("text", "image"), ("video", "text")):
+        part = Encoder(omni.model, modalities=wanted)
+        assert part.modalities == tuple(sorted(wanted, key=whole.modalities.index))
+        assert (part._vision is None) == (not {"image", "video"} & {*wanted})
+        assert (part._audio is None) == ("audio" not in wanted)
+        np.testing.assert_array_equal(part.encode_query("a text"), whole.encode_query("a text"))
+        assert part.fingerprint == whole.fingerprint
+        for modality, value in values.items():
+            given = [{"text": "beside", modality: value}]
+            if modality in wanted:
+                np.testing.assert_array_equal(part.encode_document(given), whole.encode_document(given))
+            else:
+                with pytest.raises(ValueError, match=r"inputs\[0\]\['\w+'\] is .*, but this model reads "):
+                    part.encode_document(given)
+    with pytest.raises(ValueError, match="modalities must be None, or 'text' and others of 'text', 'image', 'au"):
+        Encoder(omni.model, modalities=("audio",))
+
+
+def test_options_shape_vectors_and_fingerprints(goldens: Goldens, opened: Opened) -> None:
+    omni, default = goldens["small"], opened["small"]
+    given = [{"audio": omni.sound("odd"), "image": omni.image(1)}]
+    plain = default.encode_query(given)
+    for media in (MediaOptions(prompts="all"), MediaOptions(wrapper="chat"), MediaOptions(audio_padding="30s")):
+        other = Encoder(omni.model, media=media)
+        assert other.fingerprint != default.fingerprint
+        assert np.abs(other.encode_query(given) - plain).max() > 1e-3
+        np.testing.assert_array_equal(other.encode_query(given), default.encode_query(given, media=media))
+        np.testing.assert_array_equal(other.encode_query(given, media=MediaOptions()), plain)
+        np.testing.assert_array_equal(other.encode_query("words"), default.encode_query("words"))
+    again = pickle.loads(pickle.dumps(other))
+    np.testing.assert_array_equal(again.encode_query(given), other.encode_query(given))
+    assert Encoder(omni.model, media=MediaOptions()).fingerprint == default.fingerprint
+    with pytest.raises(ValueError, match="MediaOptions: wrapper must be one of 'bare', 'chat', got 'qwen'"):
+        MediaOptions(wrapper="qwen")
+    with pytest.raises(TypeError, match="encode: media must be a longspan.MediaOptions or None, got dict"):
+        default.encode_query(given, media={"wrapper": "chat"})
+
+
+def test_prompts_go_before_texts_unless_all_are_asked_for(goldens: Goldens, opened: Opened) -> None:
+    omni, encoder = goldens["small"], opened["small"]
+    image, prompt = omni.image(1), opened["small"].prompts["query"]
+    bare = encoder.encode([image], task="retrieval", prompt="")
+    np.testing.assert_array_equal(encoder.encode_query([image]), bare)
+    asked = encoder.encode_query([image], media=MediaOptions(prompts="all"))
+    np.testing.assert_array_equal(encoder.encode([(prompt, image)], task="retrieval", prompt=""), asked)
+    assert np.abs(asked - bare).max() > 1e-3
+    mixed = encoder.encode_query([(image, "a text")])
+    np.testing.assert_array_equal(encoder.encode([(prompt, image, "a text")], task="retrieval", prompt=""), mixed)
+
+
+def test_a_video_alone_is_never_wrapped(goldens: Goldens, opened: Opened) -> None:
+    omni, encoder, chat = goldens["small"], opened["small"], MediaOptions(wrapper="chat")
+    video, image = omni.video(2), omni.image(1)
+    for given in ([video], [{"video": video}]):
+        np.testing.assert_array_equal(encoder.encode_query(given, media=chat), encoder.encode_query(given))
+    for given in ([{"video": [video, video]}], [(video, "words")], [image]):
+        assert np.abs(encoder.encode_query(given, media=chat) - encoder.encode_query(given)).max() > 1e-3
+
+
+@sizes
+def test_every_form_of_an_input(size: str, goldens: Goldens, opened: Opened, tmp_path: Path) -> None:
+    omni, encode = goldens[size], partial(opened[size].encode, task="retrieval")
+    image, sound, video = omni.image(1), omni.sound("odd"), omni.video(2)
+    as_image, as_sound, as_video = encode([image])[0], encode([sound])[0], encode([video])[0]
+    for one in (sound, {"audio": sound}, {"array": sound, "sampling_rate": 16000}, {"audio": (sound, 16000)}):
+        np.testing.assert_array_equal(encode(one), as_sound)
+        np.testing.assert_array_equal(encode([one, "a text"])[0], as_sound)
+    np.testing.assert_array_equal(encode((sound, 16000)), as_sound)
+    for one in (video, {"video": video}, {"video": [*video]}, {"array": video, "video_metadata": None}):
+        np.testing.assert_array_equal(encode(one), as_video)
+    np.testing.assert_array_equal(encode([image, sound, video]), [as_image, as_sound, as_video])
+    both = encode([{"image": image, "audio": sound}])[0]
+    np.testing.assert_array_equal(encode([(image, sound)])[0], both)
+    np.testing.assert_array_equal(encode([({"image": image}, {"audio": sound})])[0], both)
+    assert np.abs(encode([(sound, image)])[0] - both).max() > 1e-3
+    joined = encode([{"text": ["two ", "texts"]}])[0]
+    np.testing.assert_array_equal(encode([("two ", "texts")])[0], joined)
+    np.testing.assert_array_equal(encode(["two texts"])[0], joined)
+    np.testing.assert_array_equal(encode({"text": "two texts"}), joined)
+    pictures.fromarray(image).save(tmp_path / "picture.png")
+    np.testing.assert_array_equal(encode([{"image": str(tmp_path / "picture.png"), "audio": sound}])[0], both)
+    assert encode([]).shape == (0, opened[size].dim)
+
+
+def test_states_of_tokens_and_precisions(goldens: Goldens, opened: Opened) -> None:
+    encode, mixture = (
+        partial(opened["small"].encode, task="retrieval"),
+        {"text": "a", "image": goldens["small"].image(1)},
+    )
+    states = encode([mixture, "plain"], output_value="token_embeddings")
+    for state, vector in zip(states, encode([mixture, "plain"]), strict=True):
+        np.testing.assert_allclose(state[-1] / np.linalg.norm(state[-1]), vector, rtol=0, atol=1e-6)
+    bits = encode([mixture], precision="ubinary", truncate_dim=32)
+    np.testing.assert_array_equal(bits, np.packbits(encode([mixture], truncate_dim=32) > 0, axis=1))
+
+
+def test_one_object_is_read_and_computed_once(
+    goldens: Goldens, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many inputs and tasks it stands in."""
+    omni, encoder = goldens["nano"], opened["nano"]
+    image, sound = omni.image(1), omni.sound("odd")
+    reads, passes, read, compute = [], [], MediaReader._read, Vision._computed
+    monkeypatch.setattr(MediaReader, "_read", lambda self, part: reads.append(part.name) or read(self, part))
+    monkeypatch.setattr(
+        Vision, "_computed", lambda self, each, *how: passes.append(len(each)) or compute(self, each, *how)
+    )
+    inputs = [image, sound, (sound, image), {"image": [image, image]}]
+    found = encoder.encode(inputs * 4, task=[task for task in TASKS for _ in inputs])
+    assert len(reads) == 2 and passes == [1]
+    np.testing.assert_array_equal(found[7], encoder.encode([{"image": [image, image]}], task=TASKS[1])[0])
+
+
+def test_blocks_of_little_memory(goldens: Goldens, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    omni, encode = goldens["small"], partial(opened["small"].encode, task="clustering")
+    inputs = ["a", omni.image(0), omni.sound("odd"), omni.video(2), "b", (omni.image(1), omni.image(4)), omni.image(2)]
+    whole = encode(inputs)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    np.testing.assert_array_equal(encode(inputs), whole)
+
+
+def test_pages_of_a_file_in_one_sequence(opened: Opened, tmp_path: Path) -> None:
+    pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed")
+    path, encoder = tmp_path / "two.pdf", opened["small"]
+    first, second = (pictures.fromarray(np.full((90, 70, 3), level, np.uint8)) for level in (40, 200))
+    first.save(path, save_all=True, append_images=[second])
+    fused = encoder.encode_document(PdfPages(path))
+    assert fused.shape == (encoder.dim,)
+    pages = [PdfPage(path, 1), PdfPage(path, 2)]
+    np.testing.assert_array_equal(encoder.encode_document([{"image": pages}])[0], fused)
+    np.testing.assert_array_equal(encoder.encode_document([{"image": PdfPages(str(path))}])[0], fused)
+    np.testing.assert_array_equal(encoder.encode_document([("", PdfPages(path.read_bytes()))], prompt="")[0], fused)
+    assert np.abs(encoder.encode_document(pages) - fused).max(1).min() > 1e-3
+
+
+def test_sounds_that_are_cut_are_said(goldens: Goldens, opened: Opened) -> None:
+    encoder, long = opened["small"], goldens["small"].sound("33s")
+    with pytest.warns(TruncationWarning, match="1 of 2 inputs had sounds longer than .*; 3 seconds were left out"):
+        encoder.encode([long, "a text"], task="retrieval")
+    with pytest.raises(ValueError, match=r"encode: inputs\[1\] has 3 seconds of sound more than the model hears"):
+        encoder.encode(["a text", {"audio": long}], task="retrieval", on_truncate="error")
+
+
+def test_short_sounds_may_be_padded(goldens: Goldens, opened: Opened) -> None:
+    encoder, short = opened["small"], goldens["small"].sound("shortest")[:200]
+    padded = encoder.encode([short], task="retrieval", media=MediaOptions(short_sounds="pad"))
+    longer = np.concatenate([short, np.zeros(121, np.float32)])
+    np.testing.assert_array_equal(encoder.encode([longer], task="retrieval"), padded)
+
+
+BAD = {
+    "axes": (
+        lambda _: [np.zeros((2, 2, 2, 2), np.float32)],
+        ValueError,
+        r"inputs\[0\] must be \(frames, height",
+    ),
+    "frame": (
+        lambda omni: [omni.video(0)[:1]],
+        ValueError,
+        r"inputs\[0\] must have at least two frames, got 1",
+    ),
+    "short": (lambda omni: ["a", omni.sound("1s")[:300]], ValueError, r"inputs\[1\] must have at least 321 samples"),
+    "absent": (lambda _: [{"audio": "nowhere.wav"}], FileNotFoundError, "nowhere.wav"),
+    "key": (lambda _: [{"sound": 1}], ValueError, r"inputs\[0\] must have keys of 'text', 'image', 'audio', 'video'"),
+    "empty dict": (lambda _: [{}], ValueError, r"inputs\[0\] must have at least one part, got an empty dict"),
+    "empty tuple": (lambda _: [()], ValueError, r"inputs\[0\] must have at least one part, got an empty tuple"),
+    "empty list": (lambda _: [{"image": []}], ValueError, r"inputs\[0\] must have at least one part"),
+    "number": (
+        lambda omni: [(omni.image(0), 3j)],
+        TypeError,
+        r"inputs\[0\]\[1\] must be a str, an image .* a sound .*",
+    ),
+    "bytes": (lambda _: [("a", b"bytes")], TypeError, r"inputs\[0\]\[1\] is bytes; give modality= to say what"),
+    "text": (lambda _: [{"text": 3}], TypeError, r"inputs\[0\]\['text'\] must be a str, got int"),
+    "pad": (lambda omni: [("<|image_pad|><image>", omni.image(0))], ValueError, r"inputs\[0\] has a text that"),
+    "pages": (lambda omni: [{"image": [omni.image(2)] * 700}], ValueError, r"takes \d+ tokens, \d+ of them for media"),
+    "words": (lambda omni: [("word " * 5000, omni.image(2))], ValueError, r"the model reads at most 4096; give"),
+    "surrogate": (lambda omni: [(omni.image(0), "\ud800")], ValueError, r"has a lone surrogate"),
+}
+
+
+@sizes
+@pytest.mark.parametrize("name", BAD)
+def test_bad_inputs(size: str, name: str, goldens: Goldens, opened: Opened) -> None:
+    make, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        opened[size].encode(make(goldens[size]), task="retrieval")
+    assert opened[size].encode("still there", task="retrieval").shape == (opened[size].dim,)
+
+
+def test_tasks_without_connectors(goldens: Goldens) -> None:
+    omni = goldens["nano"]
+    encoder = Encoder(omni.model)
+    encoder.load_adapter("mine", omni.model / "adapters" / "retrieval")
+    for task in ("base", "mine"):
+        with pytest.raises(ValueError, match=r"inputs\[1\] has media, .* task must be one of 'retrieval', "):
+            encoder.encode(["a", {"image": omni.image(0)}], task=["retrieval", task])
+    assert encoder.encode(["a", "b"], task=["base", "mine"]).shape == (2, encoder.dim)
+    with pytest.raises(ValueError, match="task must be one of 'retrieval'"):
+        encoder.encode([omni.image(0)])
+
+
+def test_tensors_of_torch(goldens: Goldens, opened: Opened) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    encode = partial(opened["small"].encode, task="retrieval")
+    for values in (goldens["small"].sound("odd"), goldens["small"].video(2)):
+        truth = encode([values])[0]
+        np.testing.assert_array_equal(encode(torch.tensor(values)), truth)
+        np.testing.assert_array_equal(encode([torch.tensor(values)])[0], truth)
