@@ -295,7 +295,7 @@ def test_bad_calls(golden: Path, call: dict[str, Any], message: str) -> None:
 
 def test_bad_types(golden: Path) -> None:
     encoder = SparseEncoder(golden / "splade-bert" / "model")
-    with pytest.raises(TypeError, match="got an unexpected argument 'batch_sise'"):
+    with pytest.raises(TypeError, match="there is no argument 'batch_sise'; did you mean 'batch_size'"):
         encoder.encode(["a"], batch_sise=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="SparseEncoder: there is no argument 'num_thread'; did you mean 'num_threads'"):
         SparseEncoder(golden / "splade-bert" / "model", num_thread=1)  # type: ignore[call-arg]

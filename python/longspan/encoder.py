@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.errors import TruncationWarning, warn_caller
 from longspan.integers import checked_int
 from longspan.late_chunking.document_chunks import (
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+@names_arguments
 class Encoder(TextModel):
     """A model that embeds texts, and images, sounds and videos if it can.
 

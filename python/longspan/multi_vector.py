@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, overload
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
@@ -60,6 +61,7 @@ class DocumentOptions(QueryOptions, total=False):
     skip_list: SkipList | None
 
 
+@names_arguments
 class MultiVectorEncoder(LoadedModel):
     """A late-interaction model: jina-colbert-v2, other ColBERTs, PyLate's containers, jina-embeddings-v4's second head.
 

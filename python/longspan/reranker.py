@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, cast, overload
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.errors import TruncationWarning, warn_caller
 from longspan.integers import checked_int
 from longspan.pipeline.options import OnTruncate, check_choice
@@ -87,6 +88,7 @@ class RankOptions(RerankOptions, total=False):
     overlap_tokens: int
 
 
+@names_arguments
 class Reranker(RerankModel):
     """A model that reads a query and a document together and says how well they fit.
 

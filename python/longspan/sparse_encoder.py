@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.integers import checked_int
 from longspan.models.weights import read_adapters
 from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, OpenedModel, open_model
@@ -39,6 +40,7 @@ class SparseOptions(TypedDict, total=False):
     on_truncate: OnTruncate
 
 
+@names_arguments
 class SparseEncoder(LoadedModel):
     """A sparse model: SPLADE of BERT, DistilBERT, RoBERTa, ModernBERT or MPNet with their masked-language-model head;
     the inference-free models of opensearch; bge-m3; gte-multilingual-base, by the weights of its token classifier.
@@ -300,9 +302,7 @@ def _checked_count(name: str, value: int | None) -> int | None:
 
 
 def _on_truncate(options: SparseOptions) -> OnTruncate:
-    """What is to be done with texts that are cut; the options checked."""
-    if unknown := sorted(options.keys() - SparseOptions.__annotations__.keys()):
-        raise TypeError(f"encode: got an unexpected argument {unknown[0]!r}")
+    """What is to be done with texts that are cut."""
     on_truncate = options.get("on_truncate", "warn")
     check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
     return on_truncate

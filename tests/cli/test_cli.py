@@ -45,7 +45,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["embed", "m", "a.txt", "-o", "b.npy", "--limit", "x"], "must be a whole number from 1 up, got 'x'"),
         (["embed", "m", "a.txt", "-o", "b.npy", "--query", "--document"], "not allowed with argument --query"),
         (["embed", "m", "a.txt", "-o", "b.npy", "--precision", "int4"], "invalid choice: 'int4'"),
-        (["info", "--nothing"], "unrecognized arguments: --nothing"),
+        (["info", "--nothing"], "there is no option --nothing"),
     ],
 )
 def test_usage_errors(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.checkpoint.fingerprint import Fingerprint
@@ -28,7 +29,6 @@ from longspan.models.weights import add_adapters, load_weights
 from longspan.pipeline.audio import Audio
 from longspan.pipeline.inputs import MODALITIES, Modality
 from longspan.pipeline.modalities import chosen_modalities, media_settings, modalities_of, with_modalities
-from longspan.pipeline.options import refuse_unknown
 from longspan.pipeline.vision import Vision
 from longspan.text.tasks import check_new_task
 from longspan.vectors.origin import Origin
@@ -85,7 +85,6 @@ def open_model(
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged or not supported;
         ValueError, there is no such engine.
     """
-    refuse_unknown(caller, options, LoadOptions.__annotations__)
     if options.get("trust_remote_code"):
         warn_caller("trust_remote_code=True is not needed: longspan runs no code of a checkpoint")
     num_threads = options.get("num_threads")
@@ -132,6 +131,7 @@ def _open_audio(opened: OpenedModel, spec: AudioSpec) -> Audio:
     return Audio(spec, weights, opened.engine, opened.num_threads)
 
 
+@names_arguments
 class LoadedModel:
     """A checkpoint and its encoder. A subclass adds what turns inputs into rows, and hidden states into results.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from longspan.pipeline.media_options import MediaOptions
@@ -123,16 +122,6 @@ class AnyOptions(_KeywordOptions, total=False):
     output_value: OutputValue
     convert_to_tensor: bool
     convert_to_numpy: bool
-
-
-def refuse_unknown(caller: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """TypeError for a name that is not known, with the known one that is most like it."""
-    names = sorted(known)
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-            raise TypeError(f"{caller}: there is no argument {name!r}; {hint}")
 
 
 def check_choice(caller: str, name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

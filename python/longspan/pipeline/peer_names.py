@@ -7,13 +7,15 @@ import inspect
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
+from longspan.arguments import refuse_unknown
 from longspan.pipeline.inputs import MODALITIES, is_one
-from longspan.pipeline.options import EncodeOptions, refuse_unknown
+from longspan.pipeline.options import EncodeOptions
 from longspan.vectors.results import Result
 
 R = TypeVar("R", bound=Result)
 
 TEXT_NAMES: Final = ("sentences", "inputs")  # up to 5, and from 6 on
+PEER_NAMES: Final = frozenset({*TEXT_NAMES, "chunk_size", "pool", "device", "convert_to_numpy"})
 
 
 def takes_peer_names(encode: Callable[..., R]) -> Callable[..., R]:
@@ -30,9 +32,12 @@ def takes_peer_names(encode: Callable[..., R]) -> Callable[..., R]:
     code = encode.__code__
     own_names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
     known = {*own_names, *(EncodeOptions.__annotations__ if code.co_flags & inspect.CO_VARKEYWORDS else ())}
+    known_or_peers = known | PEER_NAMES
 
     @functools.wraps(encode)
     def wrapped(*args: object, **options: object) -> object:
+        if not known_or_peers.issuperset(options):
+            refuse_unknown(encode.__qualname__, options.keys() - PEER_NAMES, known)
         for name in TEXT_NAMES:
             if name in options:
                 if "texts" in options or len(args) > 1:
@@ -50,7 +55,6 @@ def takes_peer_names(encode: Callable[..., R]) -> Callable[..., R]:
             options["convert_to_tensor"] = True
         reads = getattr(args[0], "modalities", MODALITIES[:1])
         alone = is_one(args[1] if len(args) > 1 else options.get("texts"), reads)
-        refuse_unknown(encode.__name__, options, known)
         result = encode(*args, **options)
         return list(result) if as_list and not alone else result
 

@@ -9,6 +9,7 @@ from typing import Final, Literal, overload
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError, warn_caller
 from longspan.integers import checked_int
@@ -30,6 +31,7 @@ from longspan.vectors.results import stack
 from longspan.vectors.similarity import SIMILARITIES, similarity
 
 
+@names_arguments
 class TextModel(LoadedModel):
     """What `Encoder` loads; its docstring says what the arguments mean."""
 

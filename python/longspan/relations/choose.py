@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.integers import checked_int
 from longspan.progress import progress_bar
 from longspan.relations.plan import Column, Plan
@@ -66,6 +67,7 @@ class Choice:
         return "\n".join([head, *lines])
 
 
+@names_arguments
 def choose(
     plan: Plan,
     vectors: Vectors,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from longspan.arguments import names_arguments
 from longspan.integers import checked_int
 from longspan.relations.extraction import extract
 from longspan.relations.plan import MIN_EDGES, Plan, make_plan
@@ -17,6 +18,7 @@ from longspan.relations.sources.sqlite import SqliteSource
 _SQLITE, _POSTGRES = ("sqlite:",), ("postgresql:", "postgres:", "postgresql+psycopg:")
 
 
+@names_arguments
 class Database:
     """A SQLite file or a PostgreSQL database. Nothing is opened before it is asked for something.
 

@@ -8,6 +8,7 @@ from typing import Final, overload
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.relations.extraction import Extract, Found, Kind
 from longspan.relations.schema import ColumnName
 
@@ -125,6 +126,7 @@ class Nodes(Sequence[Node]):
         return self._columns[int(np.searchsorted(self._starts, node, side="right")) - 1]
 
 
+@names_arguments
 class Plan:
     """Nodes and relations, from `Database.plan`. `relations` may be edited like any list, and weighted.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.relations.plan import Nodes, Plan
 from longspan.relations.settings import Settings
 from longspan.vectors.origin import Origin
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from longspan.relations.vectors import TextEncoder, Vectors
 
 
+@names_arguments
 @dataclass(slots=True)
 class Retrofitted:
     """What `retrofit` gives.

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.errors import warn_caller
 from longspan.progress import progress_bar
 from longspan.relations.blocks import WIDTH, row_blocks
@@ -25,6 +26,7 @@ MOST_PRODUCTS: Final = 1000  # of conjugate gradients; databases met so far took
 _GREW: Final = 10.0  # times the longest base vector: from here on a warning
 
 
+@names_arguments
 def retrofit(
     plan: Plan,
     vectors: Vectors,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.relations.blocks import row_blocks
 from longspan.relations.database import Database
 from longspan.relations.graph import make_graph
@@ -42,6 +43,7 @@ class Update:
     ignored_pairs: int
 
 
+@names_arguments
 def update(
     old: Retrofitted,
     source: Database | Plan,

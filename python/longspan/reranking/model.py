@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final, get_args
 
+from longspan.arguments import names_arguments
 from longspan.models.weights import read_adapters
 from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.options import check_choice
@@ -18,6 +19,7 @@ from longspan.reranking.scoring import PairFormatName, Scoring, read_scoring
 from longspan.text.tokenizer import TextTokenizer
 
 
+@names_arguments
 class RerankModel(LoadedModel):
     """What `Reranker` loads; its docstring says what the arguments mean."""
 

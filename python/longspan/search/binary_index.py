@@ -9,6 +9,7 @@ from typing import Final, Literal, overload
 import numpy as np
 
 from longspan import ops
+from longspan.arguments import names_arguments
 from longspan.fork_locks import ForkLock
 from longspan.search import exchange, files
 from longspan.search.binary_state import BinaryState
@@ -33,6 +34,7 @@ from longspan.vectors.origin import Origin, check_added, check_asked
 _OWNER: Final = Owner("BinaryIndex", "index")
 
 
+@names_arguments
 class BinaryIndex:
     """Codes of one bit a dimension, searched exactly; the best candidates are scored again with the float query.
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.vectors.arrays import FloatArray, IntArray
 from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
@@ -43,6 +44,7 @@ class FusedResult(Tabular):
         return ranking_columns(self.ids, score=self.scores)
 
 
+@names_arguments
 def fuse_ranks(
     rankings: Sequence[np.ndarray], k: int, *, constant: float = CONSTANT, weights: Sequence[float] | None = None
 ) -> FusedResult:
@@ -67,6 +69,7 @@ def fuse_ranks(
     return _fused("fuse_ranks", lists, k, weights, points)
 
 
+@names_arguments
 def fuse_scores(
     results: Sequence[tuple[np.ndarray, np.ndarray]], k: int, *, weights: Sequence[float] | None = None
 ) -> FusedResult:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.fork_locks import ForkLock
 from longspan.ops.maxsim_tokens import Int8Tokens, Tokens
 from longspan.search import files
@@ -79,6 +80,7 @@ class StoreResult(Tabular):
         return ranking_columns(self.ids, score=self.scores)
 
 
+@names_arguments
 class MultiVectorStore:
     """Token vectors of documents, in memory until they are saved, then in mapped files.
 

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from longspan import _core
+from longspan.arguments import names_arguments
 from longspan.errors import IndexFileError
 from longspan.fork_locks import ForkLock
 from longspan.search import files
@@ -78,6 +79,7 @@ class SparseInfo:
     nbytes: int
 
 
+@names_arguments
 class SparseIndex:
     """Sparse vectors with values above 0, such as SPLADE's, searched exactly by their dot product with a query.
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.integers import checked_int
 
 
@@ -21,6 +22,7 @@ class CsrLike(Protocol):
     shape: tuple[int, int]
 
 
+@names_arguments
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseVectors:
     """n sparse vectors. Row r has the values[offsets[r] : offsets[r + 1]] at the dimensions of `indices` there.

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+
+from longspan.arguments import nearest
+from longspan.cli.console.terminal import shown
 
 WIDEST: Final = 80
 NARROWEST: Final = 40
@@ -32,6 +36,36 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self.add_argument("-h", action=_ShortHelp, nargs=0, help="show the first lines of this help")
         self.add_argument("--help", action="help", help="show all of it")
+
+    def parse_known_args(  # type: ignore[override]  # argparse overloads it for other namespaces, which nobody gives
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's own; but an option that there is not is said first, before what is missing for want of it."""
+        words = list(sys.argv[1:] if args is None else args)
+        has_commands = self._subparsers is not None
+        for word in words:
+            if word == "--" or (has_commands and not word.startswith("-")):
+                break  # what follows is no option, or a command's own
+            self._check_option(word)
+        return super().parse_known_args(words, namespace)
+
+    def _check_option(self, word: str) -> None:
+        name = word.partition("=")[0]
+        if (
+            not name.startswith("--")
+            or " " in name
+            or any(known.startswith(name) for known in self._option_string_actions)
+        ):
+            return
+        near = nearest(name, [known for known in self._option_string_actions if known.startswith("--")])
+        self.error(f"there is no option {shown(name)}" + (f"; did you mean {near}?" if near else ""))
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """As argparse's own, with the choice that was meant."""
+        choices = [str(choice) for choice in action.choices or ()]
+        if choices and str(value) not in choices and (near := nearest(str(value), choices)):
+            raise argparse.ArgumentError(action, f"invalid choice: {str(value)!r}; did you mean {near!r}?")
+        super()._check_value(action, value)
 
     def format_help(self) -> str:
         """All of it: the short form first."""
