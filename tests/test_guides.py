@@ -23,6 +23,7 @@ MODELS = {
     "jinaai/jina-colbert-v2": "jina-colbert-v2",
     "jinaai/jina-clip-v2": "jina-clip-v2/model",
     "jinaai/jina-embeddings-v4": "jina-v4/model",
+    "jinaai/jina-embeddings-v5-omni-nano": "jina-v5-omni-nano/model",
     "cross-encoder/ms-marco-MiniLM-L6-v2": "rerank-bert/model",
     "naver/splade-cocondenser-ensembledistil": "splade-bert/model",
     "BAAI/bge-m3": "bge-m3/model",

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from longspan import Encoder, MediaOptions, PdfPage, PdfPages, TruncationWarning
+from longspan.packing.media import Mel, Patches
 from longspan.pipeline import blocks
+from longspan.pipeline.inputs import read_inputs
 from longspan.pipeline.sequences import MediaReader
 from longspan.pipeline.vision import Vision
+from media_files import pictures as frames_of
+from media_files import sound_file, tone, video_file
 from media_models import SIZES, TASKS, MediaGolden
 
 pictures = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -246,3 +250,31 @@ def test_tensors_of_torch(goldens: Goldens, opened: Opened) -> None:
         truth = encode([values])[0]
         np.testing.assert_array_equal(encode(torch.tensor(values)), truth)
         np.testing.assert_array_equal(encode([torch.tensor(values)])[0], truth)
+
+
+def test_files_of_sound_and_video(opened: Opened, tmp_path: Path) -> None:
+    """A path or a file's bytes, by `modality` or under a key; a video's track is a sound right before its frames."""
+    for extra in ("av", "soundfile", "soxr"):
+        pytest.importorskip(extra, reason=f"{extra} is not installed")
+    encoder = opened["small"]
+    samples = tone(0.5, 16000)
+    film, clip, wav = tmp_path / "film.mp4", tmp_path / "clip.mp4", tmp_path / "tone.wav"
+    film.write_bytes(video_file(frames_of(6), "mp4", "mpeg4", ("aac", samples)))
+    clip.write_bytes(video_file(frames_of(6), "mp4", "mpeg4"))
+    wav.write_bytes(sound_file(samples, 16000, "WAV", "FLOAT"))
+    encode = partial(encoder.encode, task="retrieval")
+    np.testing.assert_array_equal(encode(str(wav), modality="audio"), encode(samples))
+    np.testing.assert_array_equal(encode({"audio": str(wav)}), encode(samples))
+    np.testing.assert_array_equal(encode([wav.read_bytes()], modality="audio")[0], encode(samples))
+    silent = encode([clip], modality="video")[0]
+    np.testing.assert_array_equal(encode([{"video": film}], media=MediaOptions(video_sound=False))[0], silent)
+    heard = encode([film, clip], modality="video")
+    np.testing.assert_array_equal(heard[1], silent)
+    [parts] = read_inputs("test", [{"video": film}], None, encoder.modalities).items
+    read = encoder._sequences.reader("test", MediaOptions()).read(parts, "", {})
+    assert [type(one) for one in read.media] == [Mel, Patches]
+    ids, spec = read.text.ids.tolist(), encoder.spec.sequence
+    assert ids[0] == spec.audio.start and ids.index(spec.audio.end) < ids.index(spec.video.pad)
+    assert np.abs(heard[0] - silent).max() > 1e-3
+    deaf = Encoder(encoder.folder, modalities=("text", "video"))
+    np.testing.assert_array_equal(deaf.encode([film], modality="video", task="retrieval")[0], silent)
