@@ -109,6 +109,7 @@ def test_every_form_of_an_input(size: str, goldens: Goldens, opened: Opened, tmp
         np.testing.assert_array_equal(encode(one), as_sound)
         np.testing.assert_array_equal(encode([one, "a text"])[0], as_sound)
     np.testing.assert_array_equal(encode((sound, 16000)), as_sound)
+    np.testing.assert_array_equal(encode({"audio": sound.tolist()}), as_sound)
     for one in (video, {"video": video}, {"video": [*video]}, {"array": video, "video_metadata": None}):
         np.testing.assert_array_equal(encode(one), as_video)
     np.testing.assert_array_equal(encode([image, sound, video]), [as_image, as_sound, as_video])

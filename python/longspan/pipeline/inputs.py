@@ -155,6 +155,12 @@ def _is_rated(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], (int, float, np.number))
 
 
+def _is_samples(value: object) -> bool:
+    """A list of numbers, or samples and their rate."""
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0 and isinstance(value[0], (int, float, np.number))
+    return is_list or _is_rated(value)
+
+
 def _is_clip(value: object) -> bool:
     """Frames of one video, rather than several videos."""
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_image(frame) for frame in value)
@@ -212,7 +218,7 @@ class _Reader:
                 known = ", ".join(map(repr, MODALITIES))
                 raise ValueError(f"{self._caller}: {name} must have keys of {known}, got {key!r}")
             own = _modality(str(key))
-            is_single = (own == "video" and _is_clip(value)) or (own == "audio" and _is_rated(value))
+            is_single = (own == "video" and _is_clip(value)) or (own == "audio" and _is_samples(value))
             several = list(value) if isinstance(value, (list, tuple)) and not is_single else [value]
             for place, one in enumerate(several):
                 parts += self._under(own, one, f"{name}[{key!r}]" + (f"[{place}]" if len(several) > 1 else ""))
