@@ -24,6 +24,7 @@ MODELS = {
     "jinaai/jina-clip-v2": "jina-clip-v2/model",
     "jinaai/jina-embeddings-v4": "jina-v4/model",
     "jinaai/jina-embeddings-v5-omni-nano": "jina-v5-omni-nano/model",
+    "jinaai/jina-embeddings-v5-omni-small": "jina-v5-omni-small/model",
     "cross-encoder/ms-marco-MiniLM-L6-v2": "rerank-bert/model",
     "naver/splade-cocondenser-ensembledistil": "splade-bert/model",
     "BAAI/bge-m3": "bge-m3/model",

@@ -70,7 +70,7 @@ def test_what_reads_texts_refuses_pictures(folder: Path, capsys: pytest.CaptureF
     for words, message in (
         (["chunk", str(GOLDEN / "jina-v2-en"), "a.png", "-o", "o.jsonl"], "a.png is an image; here texts are read"),
         (["embed", str(GOLDEN / "bert-minilm"), "a.png", "-o", "o.npy"], "this model reads text alone"),
-        (["embed", CLIP, "-", "--format", "pdf", "-o", "o.npy"], "standard input cannot be an image or a PDF file"),
+        (["embed", CLIP, "-", "--format", "pdf", "-o", "o.npy"], "standard input cannot be a PDF file; name a file"),
         (["search", "build", "i", "a.png", "--model", CLIP, "--token-vectors"], "this one makes one vector a text"),
     ):
         assert main(words) == 1

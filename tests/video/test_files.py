@@ -15,7 +15,7 @@ from longspan.models.audio_spec import MelSpec
 from longspan.models.vision_spec import ClipSpec, PatchSpec, PixelSpec
 from longspan.video import files
 from longspan.video.clip import VideoReader
-from longspan.video.files import read_frames
+from longspan.video.files import first_frame, read_frames
 from longspan.video.sizes import chosen_frames
 from media_files import encoded_sound, mutated, numbers, pictures, tone, video_file
 
@@ -74,6 +74,13 @@ def test_the_frames_that_are_chosen(kind: str, codec: str, track: str, tmp_path:
     read = READER.read(data)
     assert read.num_frames == 32 and read.patches.grid[0] == 16
     assert read.sound is not None and 48 <= len(read.sound.values) <= 56
+
+
+def test_the_first_frame() -> None:
+    data = made(pictures(5), "mp4", "libx264")
+    np.testing.assert_array_equal(first_frame(data, "it"), frames_of(data)[0])
+    with pytest.raises(ValueError, match="it "):
+        first_frame(b"no video", "it")
 
 
 def test_packets_that_are_no_frames(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from longspan.cli.embedding.options import (
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
-from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with, reads_pictures
+from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with, media_read
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
 from longspan.pipeline.options import OnTruncate
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from longspan.encoder import Encoder
 
 DESCRIPTION = """\
-Turn each text, image or page of the inputs into a vector, in order.
+Turn each text, image, page, sound or video of the inputs into a vector, in order.
 
 Inputs are files, folders, or `-` for standard input, and may be larger than memory. The suffix tells what they are, or
 --format. Here plain text is a text a line; `chunk` and `search build` take it as a document a file.
@@ -41,7 +41,9 @@ Inputs are files, folders, or `-` for standard input, and may be larger than mem
   parquet   .parquet .pq      needs pip install 'longspan[parquet]'
   image     .png .jpg .webp   and others: one vector each, by a model that reads images; pip install 'longspan[images]'
   pdf       .pdf              a vector a page, drawn at 150 dots an inch; of a model that reads texts alone, its text
-All of them may be zipped (.gz, .zst), pictures apart. Texts are UTF-8, unless a mark or --encoding says otherwise.
+  audio     .wav .mp3 .flac   and others, by a model that hears; pip install 'longspan[audio]'
+  video     .mp4 .webm .mov   and others, with their sound, by a model that takes them; pip install 'longspan[video]'
+All texts may be zipped (.gz, .zst). Texts are UTF-8, unless a mark or --encoding says otherwise.
 
 Of a folder all files below it are read, in order of their names, but hidden ones and what a .gitignore names. What
 cannot be used in it (unknown, binary, not readable) is counted and named at the end; what you name yourself must be
@@ -59,6 +61,7 @@ examples:
   longspan embed sentence-transformers/all-MiniLM-L6-v2 notes.txt -o notes.npy
   longspan embed BAAI/bge-small-en-v1.5 corpus.jsonl.gz --field body --keep id --document -o corpus.parquet --resume
   longspan embed ./my-model questions.csv --column question --query --precision ubinary -o questions.npy
+  longspan embed jinaai/jina-embeddings-v5-omni-small calls/*.wav --document --keep file -o calls.parquet
   longspan embed jinaai/jina-clip-v2 pictures/*.jpg report.pdf --keep file --keep page -o pictures.parquet
   sort -u words.txt | longspan embed ./my-model - --format text -o - | head -1
 
@@ -141,7 +144,7 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
         fewest=TEXTS_A_BLOCK,
         fingerprint=lambda: encoder.fingerprint,
         about=lambda: provenance(encoder, request, request.role),
-        sees=reads_pictures(encoder),
+        reads=media_read(encoder),
     )
 
 
@@ -163,7 +166,7 @@ def _summary(request: EmbedRequest, done: Done) -> tuple[EmbedSummary, str]:
 
 
 def _layout(request: EmbedRequest) -> Layout:
-    return Layout(whole="all" if request.whole_file else "none", takes_pictures=True)
+    return Layout(whole="all" if request.whole_file else "none", takes_media=True)
 
 
 run = RowsCommand(EmbedRequest, _layout, _work, _summary).run

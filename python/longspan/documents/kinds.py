@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
+from longspan.audio.suffixes import SUFFIXES as SOUNDS
 from longspan.images.suffixes import SUFFIXES as IMAGES
+from longspan.video.suffixes import SUFFIXES as VIDEOS
 
 if TYPE_CHECKING:
     from longspan.late_chunking.structure import StructuredUnit
 
 Format = Literal[
-    "text", "markdown", "rst", "html", "code", "jsonl", "json", "csv", "tsv", "parquet", "image", "pdf"
+    "text", "markdown", "rst", "html", "code", "jsonl", "json", "csv", "tsv", "parquet",
+    "image", "pdf", "audio", "video",
 ]  # fmt: skip
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 ROWS: Final[frozenset[Format]] = frozenset(("jsonl", "json", "csv", "tsv", "parquet"))  # a text a row
 PROSE: Final[frozenset[Format]] = frozenset(("markdown", "rst", "html", "code"))  # a text a file, in every command
-PICTURES: Final[frozenset[Format]] = frozenset(("image", "pdf"))  # for models that see; others read a PDF file's text
+# For models that read them; others read a PDF file's text.
+MEDIA: Final[frozenset[Format]] = frozenset(("image", "pdf", "audio", "video"))
+NOUNS: Final[dict[Format, str]] = {"image": "an image", "pdf": "a PDF file", "audio": "a sound", "video": "a video"}
+PLURALS: Final[dict[Format, str]] = {"image": "images", "pdf": "PDF files", "audio": "sounds", "video": "videos"}
 ZIPPED: Final = (".gz", ".zst")  # behind the suffix that tells what lies within
 
 _SUFFIXES: Final[dict[Format, str]] = {
@@ -42,6 +48,8 @@ _SUFFIXES: Final[dict[Format, str]] = {
 KINDS: Final[dict[str, Format]] = {
     **{f".{suffix}": kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()},
     **dict.fromkeys(sorted(IMAGES), "image"),
+    **dict.fromkeys(sorted(SOUNDS), "audio"),
+    **dict.fromkeys(sorted(VIDEOS), "video"),
 }
 # Files that are known by their name alone, or by its beginning: README, README.Debian, changelog.1.
 _NAMES: Final = {

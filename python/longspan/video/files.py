@@ -46,6 +46,15 @@ def read_frames(source: Path | bytes | BinaryIO, most: int, plan: Plan, name: st
     return frames
 
 
+def first_frame(source: Path | bytes | BinaryIO, name: str) -> np.ndarray:
+    """(height, width, 3) uint8. Raises: as `read_frames`."""
+    with opened(source, name, NEEDS) as container:
+        frame = next(container.decode(_pictures(container, name)), None)
+        if frame is None:
+            raise ValueError(f"{name} has no frame that can be decoded")
+        return _upright(frame, name)
+
+
 def _count_packets(source: Path | bytes | BinaryIO, name: str) -> int:
     with opened(source, name, NEEDS) as container:
         stream = _pictures(container, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+# Without .ts, which nearly always is TypeScript.
 SUFFIXES: Final = frozenset(
-    (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".flv", ".wmv", ".3gp", ".ogv")
+    (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".m2ts", ".mts", ".flv", ".wmv", ".3gp", ".ogv")
 )

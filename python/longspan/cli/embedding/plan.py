@@ -62,7 +62,7 @@ class Layout:
         whole: which files are one text.
         before, after: columns of its own, before and behind those that the user keeps.
         has_file: the name of a file that is one text is kept unasked.
-        takes_pictures: images and pages of PDF files are read too.
+        takes_media: images, sounds, videos and pages of PDF files are read too.
         is_beside: a .npy output has its rows' fields in a file beside it, .jsonl.
     """
 
@@ -71,7 +71,7 @@ class Layout:
     after: tuple[str, ...] = ()
     has_file: bool = False
     is_beside: bool = False
-    takes_pictures: bool = False
+    takes_media: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
         request.inputs,
         reading=reading_of(request),
         whole_file=layout.whole == "all",
-        takes_pictures=layout.takes_pictures,
+        takes_media=layout.takes_media,
         passed=passed,
     )
     if not inputs:

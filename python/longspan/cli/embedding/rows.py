@@ -52,7 +52,7 @@ class Work(Generic[Made]):
         fewest: texts of a block at least.
         fingerprint: the model's, which a resumed run holds against the one before.
         about: what makes the rows, as `provenance` says it.
-        sees: whether it reads pictures.
+        reads: what the model reads beside texts.
     """
 
     make: Callable[[Sequence[Record]], tuple[Vectors, list[Made]]]
@@ -62,7 +62,7 @@ class Work(Generic[Made]):
     fewest: int
     fingerprint: Callable[[], str]
     about: Callable[[], dict[str, object]]
-    sees: bool = False
+    reads: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _made(
 ) -> Iterator[tuple[Vectors, list[str], int]]:
     """Vectors, kept fields and number of records of all blocks behind the first `done` records."""
     request = plan.request
-    good = good_records(_records(plan, work.sees), tally, keep=request.keep, skip_bad=request.skip_bad)
+    good = good_records(_records(plan, work.reads), tally, keep=request.keep, skip_bad=request.skip_bad)
 
     def make(block: Sequence[Record]) -> tuple[Vectors, list[Made]]:
         vectors, made = work.make(block)
@@ -200,9 +200,9 @@ def _made(
         yield vectors, [row for number, (one, gave) in numbered for row in work.kept(number, one, gave)], len(block)
 
 
-def _records(plan: Plan, sees: bool) -> Iterator[Record | BadRow]:
+def _records(plan: Plan, reads: frozenset[str]) -> Iterator[Record | BadRow]:
     for source in plan.inputs:
-        selection = Selection(plan.request.field, plan.keep, whole_file=plan.reads_whole(source), sees=sees)
+        selection = Selection(plan.request.field, plan.keep, whole_file=plan.reads_whole(source), reads=reads)
         yield from read_records([source], selection)
 
 

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 Role = Literal["query", "document"]
 Made = TypeVar("Made")  # what a block of texts becomes
 TEXTS_A_BLOCK = 32  # at least: enough to keep the kernels busy
-PICTURE_CHARACTERS = 1_000_000  # what an image counts for in a block: a few of them keep the kernels busy for seconds
-Given = str | dict[str, object]  # what an encoder takes: a text, or {"image": ...}
+MEDIUM_CHARACTERS = 1_000_000  # what an image or a sound counts for in a block: a few keep the kernels busy for seconds
+Given = str | dict[str, object]  # what an encoder takes: a text, or {"image": ...}, {"audio": ...}, {"video": ...}
 
 
-def reads_pictures(encoder: object) -> bool:
-    """Whether the model has a tower for images."""
-    return "image" in getattr(encoder, "modalities", ())
+def media_read(encoder: object) -> frozenset[str]:
+    """What the model reads beside texts."""
+    return frozenset(getattr(encoder, "modalities", ())) - {"text"}
 
 
 class EncodeOptions(Protocol):
@@ -191,4 +191,4 @@ def embedded(
 
 def _weight(record: Record) -> int:
     """Characters, or what stands for them."""
-    return len(record.text) if record.picture is None else PICTURE_CHARACTERS
+    return len(record.text) if record.medium is None else MEDIUM_CHARACTERS

@@ -12,7 +12,7 @@ from longspan.cli.console.failures import CommandError
 from longspan.cli.files.lines import check_encoding
 from longspan.cli.files.passed_over import PassedOver, unknown
 from longspan.cli.files.walk import Choice, shown_name, walk
-from longspan.documents.kinds import FORMATS, KINDS, PICTURES, PROSE, Format, is_zipped, kind_of
+from longspan.documents.kinds import FORMATS, KINDS, MEDIA, NOUNS, PLURALS, PROSE, Format, is_zipped, kind_of
 
 STDIN = "-"
 FILE: Final = "file"  # a field that every row has
@@ -73,7 +73,7 @@ def find_inputs(
     format: Format | None = None,
     reading: Reading | None = None,
     whole_file: bool = False,
-    takes_pictures: bool = False,
+    takes_media: bool = False,
     passed: PassedOver | None = None,
 ) -> list[Input]:
     """Check that every input can be read, before any slow work.
@@ -81,21 +81,21 @@ def find_inputs(
     Args:
         names: files, folders, or `-` for standard input.
         format: as that of `reading`, which it stands for.
-        whole_file: every file but pictures is one text, whatever its name says.
-        takes_pictures: images are taken, and PDF files; else both are refused, or passed over in a folder.
+        whole_file: every file but MEDIA is one text, whatever its name says.
+        takes_media: images, sounds and videos are taken; else they are refused, or passed over in a folder.
         passed: told what a folder holds that cannot be used; None where folders are refused.
     Raises: FileNotFoundError, no such file; CommandError, an input named twice, or a kind that neither the name nor
         `format` tells, an encoding or a delimiter that is none.
     """
     reading = Reading(format) if reading is None else reading
     check_encoding(reading.encoding)
-    finder = _Finder(reading, whole_file, takes_pictures, passed)
+    finder = _Finder(reading, whole_file, takes_media, passed)
     return [source for name in names for source in finder.named(name)]
 
 
 class _Finder:
-    def __init__(self, reading: Reading, whole_file: bool, takes_pictures: bool, passed: PassedOver | None) -> None:
-        self._reading, self._whole_file, self._takes_pictures = reading, whole_file, takes_pictures
+    def __init__(self, reading: Reading, whole_file: bool, takes_media: bool, passed: PassedOver | None) -> None:
+        self._reading, self._whole_file, self._takes_media = reading, whole_file, takes_media
         self._passed = passed
         self._delimiter = checked_delimiter(reading.delimiter)
         self._seen: set[str] = set()
@@ -113,8 +113,8 @@ class _Finder:
         found = self._kind_of(name)
         if found is None:
             raise CommandError(_unknown(shown))
-        if found in PICTURES:
-            self._check_picture(shown, found)
+        if found in MEDIA:
+            self._check_medium(shown, found)
         yield self._input(shown, path, found, is_found=False)
 
     def _below(self, name: str, shown: str) -> Iterator[Input]:
@@ -127,8 +127,8 @@ class _Finder:
             below, found = shown_name(path), self._kind_of_found(path)
             if found is None:
                 passed.add(below, unknown(below))
-            elif found in PICTURES and not self._takes_pictures and found != "pdf":
-                passed.add(below, "images, and this command reads texts")
+            elif found in MEDIA and not self._takes_media and found != "pdf":
+                passed.add(below, f"{PLURALS[found]}, and this command reads texts")
             else:
                 yield self._input(below, Path(path), found, is_found=True)
 
@@ -141,7 +141,7 @@ class _Finder:
         """None where nothing tells."""
         by_name = None if name == STDIN else kind_of(name)
         found = self._reading.format or by_name
-        if self._whole_file and by_name not in PICTURES:
+        if self._whole_file and by_name not in MEDIA:
             return by_name if by_name in PROSE else "text"
         return found
 
@@ -152,11 +152,11 @@ class _Finder:
             return (kind_of(path) and self._kind_of(path)) or self._reading.format
         return "markdown" if self._whole_file or "." not in os.path.basename(path) else None
 
-    def _check_picture(self, name: str, format: Format) -> None:
-        if not self._takes_pictures and format != "pdf":
-            raise CommandError(f"{name} is an image; here texts are read")
+    def _check_medium(self, name: str, format: Format) -> None:
+        if not self._takes_media and format != "pdf":
+            raise CommandError(f"{name} is {NOUNS[format]}; here texts are read")
         if name == STDIN:
-            raise CommandError("standard input cannot be an image or a PDF file; name a file")
+            raise CommandError(f"standard input cannot be {NOUNS[format]}; name a file")
 
     def _input(self, name: str, path: Path | None, format: Format, *, is_found: bool) -> Input:
         return Input(name, path, format, is_found, self._reading.encoding, self._delimiter)

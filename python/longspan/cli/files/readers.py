@@ -23,8 +23,9 @@ from longspan.cli.files.json_values import json_values
 from longspan.cli.files.lines import read_bytes, read_lines, read_whole
 from longspan.cli.files.parquet import read_rows
 from longspan.cli.files.pictures import read_pages, read_pictures
+from longspan.cli.files.recordings import read_recording
 from longspan.cli.files.tsv import tsv_rows
-from longspan.documents.kinds import PICTURES, PROSE, ROWS, Format
+from longspan.documents.kinds import MEDIA, PLURALS, PROSE, ROWS, Format
 
 if TYPE_CHECKING:
     from longspan.images.pages import PdfPage
@@ -40,32 +41,35 @@ class Selection:
         field: the field or column of the text; `meta.text` is the field `text` within `meta`.
         keep: the fields to keep, likewise.
         whole_file: whether a file of plain text, or a PDF file, is one text.
-        sees: whether images and the pages of PDF files are pictures, for a model that reads them; else a PDF file's
-            text is read.
+        reads: what the model reads beside texts: "image", "audio", "video"; a PDF file is its pages' images or, for a
+            model that reads none, its text.
     """
 
     field: str = "text"
     keep: tuple[str, ...] = ()
     whole_file: bool = False
-    sees: bool = False
+    reads: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One text, or one image. `place` is its file and line or page; `kept` its kept fields as one JSON object; `size`
-    its bytes of input; `picture` the image, whose `text` is what is known to stand in it; `form` what the text is."""
+    """One text, image, sound or video. `place` is its file and line or page; `kept` its kept fields as one JSON object;
+    `size` its bytes of input; `medium` what is no text, whose `text` is what is known to stand in it; `form` what the
+    text is, or the medium."""
 
     text: str
     kept: str
     place: str
     size: int
-    picture: Path | PdfPage | None = None
+    medium: Path | PdfPage | None = None
     form: Format = "text"
 
     @property
     def input(self) -> str | dict[str, object]:
         """What an encoder takes."""
-        return self.text if self.picture is None else {"image": self.picture}
+        if self.medium is None:
+            return self.text
+        return {"image" if self.form == "pdf" else self.form: self.medium}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +108,15 @@ def _short(error: CommandError, source: Input) -> str:
 
 
 def _records_of(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
-    if source.format in PICTURES:
-        if source.format == "pdf" and not selection.sees:
+    if source.format in MEDIA:
+        is_read = ("image" if source.format == "pdf" else source.format) in selection.reads
+        if source.format == "pdf" and not is_read:
             yield from _pdf_texts(source, selection)
-        elif source.is_found and not selection.sees:
-            raise CommandError("images, and this model reads texts")
+        elif source.is_found and not is_read:
+            others = ", ".join(PLURALS[kind] for kind in sorted(MEDIA) if kind in selection.reads)
+            raise CommandError(f"{PLURALS[source.format]}, and this model reads texts{others and f' and {others}'}")
         else:
-            yield from _pictures(source, selection)
+            yield from _media(source, selection)
     elif source.format in PROSE or (selection.whole_file and source.format not in ROWS):
         yield _whole_file(source, selection)
     elif source.format == "text":
@@ -128,16 +134,17 @@ def _records_of(source: Input, selection: Selection) -> Iterator[Record | BadRow
         yield from _csv_rows(source, selection)
 
 
-def _pictures(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
-    """The image, or the pages."""
-    for row, picture, place, size in read_pictures(source):
-        if picture is None:
+def _media(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
+    """The image, sound or video, or the pages."""
+    read = read_recording if source.format in ("audio", "video") else read_pictures
+    for row, medium, place, size in read(source):
+        if medium is None:
             yield BadRow(place, size)
             continue
         kept = {name: row[name] for name in selection.keep if name in row}
         text = row.get("text")
         kept_json = json.dumps(kept, ensure_ascii=False)
-        yield Record(text if isinstance(text, str) else "", kept_json, place, size, picture)
+        yield Record(text if isinstance(text, str) else "", kept_json, place, size, medium, source.format)
 
 
 def _pdf_texts(source: Input, selection: Selection) -> Iterator[Record | BadRow]:

@@ -17,7 +17,7 @@ import numpy as np
 from longspan.cli.console.failures import CommandError, end_with
 from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import ModelOptions
-from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records, reads_pictures
+from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records, media_read
 from longspan.cli.files.alone import alone
 from longspan.cli.files.inputs import Input, find_inputs
 from longspan.cli.files.passed_over import PassedOver
@@ -155,7 +155,7 @@ def _text_blocks(
     def encode(block: Sequence[Record]) -> Vectors | TokenRows:
         return encode_inputs([record.input for record in block])
 
-    records = text_records(request, inputs, split, tally, sees=reads_pictures(encoder))
+    records = text_records(request, inputs, split, tally, reads=media_read(encoder))
     for vectors, block in embedded(records, encode, tally, inputs=inputs, limit=request.limit, done=done):
         yield vectors, [record.kept for record in block]
 

@@ -57,8 +57,8 @@ are left out. All of these may be zipped (.gz, .zst). `-` is standard input.
 Of a folder all files below it are read, but hidden ones and what a .gitignore names; what cannot be used in it
 (unknown, binary, not readable) is counted and named at the end.
 
-Images (.png .jpg .webp and others) and pages of .pdf, by a model that reads images: each is a document. Of a PDF file
-a model that reads texts alone gets the text of each page.
+Images (.png .jpg .webp and others), pages of .pdf, sounds (.wav .mp3 .flac ...) and videos (.mp4 .webm .mov ...), by a
+model that reads them: each is a document. Of a PDF file a model that reads texts alone gets the text of each page.
 
 Vectors, with --vectors: .npy (n, dim) of floats, or of uint8 codes; or .parquet with a column {VECTORS_COLUMN!r}, as
 `longspan embed` writes them, and the texts in its column --field.
@@ -247,7 +247,7 @@ def _configure_query(parser: argparse.ArgumentParser) -> None:
     asking = parser.add_argument_group("asking")
     asking.add_argument("--file", metavar="FILE", help="questions: a line each, or rows of .jsonl, .csv, ...")
     asking.add_argument("--vectors", metavar="FILE.npy", help="vectors of questions, floats or uint8 codes")
-    asking.add_argument("--format", choices=FORMATS, help="what --file is (default: by suffix)")
+    asking.add_argument("--format", choices=FORMATS, metavar="KIND", help="what --file is (default: by suffix)")
     asking.add_argument(
         "--field", "--column", default="text", metavar="NAME", help="where a row has it (default: text)"
     )

@@ -102,7 +102,7 @@ def checked_inputs(request: BuildRequest, passed: PassedOver) -> list[Input]:
     if not request.vectors:
         if (array := next((name for name in request.inputs if name.endswith(".npy")), None)) is not None:
             raise CommandError(f"{array} holds vectors; give --vectors")
-        return find_inputs(request.inputs, reading=reading_of(request), takes_pictures=True, passed=passed)
+        return find_inputs(request.inputs, reading=reading_of(request), takes_media=True, passed=passed)
     for name in request.inputs:
         if not name.endswith((".npy", ".parquet", ".pq")):
             raise CommandError(f"{name}: vectors are read from .npy and .parquet files")

@@ -20,6 +20,7 @@ import numpy as np
 from longspan.cli.console.failures import CommandError
 from longspan.cli.search.page import PAGE
 from longspan.cli.search.tokens import has_tokens, is_late_interaction
+from longspan.documents.kinds import kind_of
 
 if TYPE_CHECKING:
     from longspan.cli.search.index_folder import Document, SearchIndex
@@ -133,13 +134,16 @@ def _input(document: Document) -> str | dict[str, Path | PdfPage]:
 def _picture(document: Document) -> np.ndarray | None:
     from longspan.images.decode import read_image
     from longspan.images.pages import PdfPage
+    from longspan.video.files import first_frame
 
     if document.file is None:
         return None
     path = Path(document.file)
     try:
+        if kind_of(document.file) == "video":
+            return first_frame(path, document.source)
         return read_image(path if document.page is None else PdfPage(path, document.page), document.source)
-    except (ValueError, FileNotFoundError):  # moved or changed since: the hit is shown without it
+    except (ValueError, FileNotFoundError):  # a sound; or moved or changed since: the hit is shown without it
         return None
 
 

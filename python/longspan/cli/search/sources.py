@@ -35,7 +35,7 @@ DocumentBlock = tuple[Vectors | list[np.ndarray], list[str]]
 
 
 def text_records(
-    request: BuildRequest, inputs: Sequence[Input], split: Split, tally: Tally, *, sees: bool
+    request: BuildRequest, inputs: Sequence[Input], split: Split, tally: Tally, *, reads: frozenset[str]
 ) -> Iterator[Record]:
     """A record a document, blank ones left out; `kept` is its line in the index's documents, but for the id.
 
@@ -52,7 +52,7 @@ def text_records(
             is_cut = (is_file or source.format == "pdf") and not request.whole_file
             most = request.chunk_tokens or (FILE_CHUNK_TOKENS if is_cut else None)
             is_one = is_file or request.whole_file
-            yield from read_records([source], Selection(request.field, request.keep, whole_file=is_one, sees=sees))
+            yield from read_records([source], Selection(request.field, request.keep, whole_file=is_one, reads=reads))
 
     def passages() -> Iterator[Record]:
         for record in good_records(rows(), tally, keep=request.keep, skip_bad=request.skip_bad):
@@ -63,8 +63,8 @@ def text_records(
 
 def _passages(record: Record, split: Split, most: int | None) -> Iterator[Record]:
     """The record's parts of at most so many tokens, or the record; each with its share of the bytes read."""
-    if record.picture is not None:
-        yield _page(record)
+    if record.medium is not None:
+        yield _whole(record)
         return
     text, told = record.text, 0
     spans = [(0, len(text))] if most is None else split(text, most, unit_of(record.form) or "paragraph")
@@ -80,15 +80,15 @@ def _passages(record: Record, split: Split, most: int | None) -> Iterator[Record
         yield Record(passage, line, record.place, size)
 
 
-def _page(record: Record) -> Record:
-    """The record of an image, with its line: where it lies, and what text is known to stand in it."""
+def _whole(record: Record) -> Record:
+    """The record of what is no text, with its line: where it lies, and what text is known to stand in it."""
     from longspan.images.pages import PdfPage
 
-    picture = record.picture
-    if isinstance(picture, PdfPage):
-        where: dict[str, object] = {"file": os.path.realpath(str(picture.path)), "page": picture.number}
+    medium = record.medium
+    if isinstance(medium, PdfPage):
+        where: dict[str, object] = {"file": os.path.realpath(str(medium.path)), "page": medium.number}
     else:
-        where = {"file": os.path.realpath(str(picture))}
+        where = {"file": os.path.realpath(str(medium))}
     fields = {} if record.kept == "{}" else {"fields": json.loads(record.kept)}
     told = {"text": record.text or None, "source": record.place, **where, **fields}
     return replace(record, kept=json.dumps(told, ensure_ascii=False))
