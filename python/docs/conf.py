@@ -12,10 +12,10 @@ from sphinx.pycode import ModuleAnalyzer
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+from build import public_names  # noqa: E402
 from docstrings import as_rst  # noqa: E402
 
 import longspan  # noqa: E402
-from build import public_names  # noqa: E402
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
