@@ -49,6 +49,7 @@ PEERS: Final = (
     Peer("late-interaction-kernels", ("late-interaction-kernels", "torch"), ("maxsim",)),
     Peer("flash-maxsim", ("flash-maxsim", "torch"), ("maxsim",)),
     Peer("sentence-transformers", ("sentence-transformers", "torch"), ("encode", "rerank", "sparse_encode")),
+    Peer("fastembed", ("fastembed", "onnx", "torch", "transformers"), ("sparse_encode",)),
     Peer("onnxruntime", ("onnxruntime", "onnx", "torch", "transformers"), ("encode", "rerank", "look")),
     Peer("openvino", ("openvino", "nncf", "onnx", "torch", "transformers"), ("encode", "rerank", "look")),
     Peer("ctranslate2", ("ctranslate2", "torch", "transformers"), ("encode",)),
