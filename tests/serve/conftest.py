@@ -22,6 +22,7 @@ MODELS = {
     "cross": "rerank-bert",
     "listwise": "rerank-jina-v3",
     "clip": "jina-clip-v2",
+    "omni": "jina-v5-omni-nano",
     "splade": "splade-bert",
     "doc": "splade-doc",
 }

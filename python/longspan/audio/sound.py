@@ -53,10 +53,13 @@ class SoundReader:
             sound: (samples,) or (channels, samples), floats of full scale 1 or integers of 8 to 32 bits, at the
                 model's rate; {"array": such samples, "sampling_rate": rate}; (samples, rate); the path of a file; the
                 contents of one; an open binary file; or torchcodec's AudioDecoder. NaN and infinities count as 0.
+                A `Mel`, which was read before, is taken as it is.
             name: what the caller calls it, for messages.
         Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, too short, or of a shape, type
             or rate that is not read; FileNotFoundError; ImportError, naming the extra that is needed.
         """
+        if isinstance(sound, Mel):
+            return sound
         with opened_input(sound, self.mel.rate, name) as recording:
             return self.of(recording)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from longspan.pipeline.vision import Vision
 from longspan.text.media_text import CHAT_END, CHAT_START, MediaText, MediaTokenizer, Piece, Run
 from longspan.text.tokenizer import TextTokenizer
 from longspan.video.clip import Video, VideoReader
+
+if TYPE_CHECKING:
+    from longspan.images.decode import ImageInput
 
 Read = Patches | Mel | Video
 Features = TypeVar("Features", Patches, Mel)
@@ -37,6 +40,21 @@ class ReadInput:
     def cut_samples(self) -> int:
         """Samples of its sounds that nobody hears."""
         return sum(one.cut_samples for one in self.media if isinstance(one, Mel))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """An input that was decoded ahead of a call.
+
+    Attributes:
+        item: as `Encoder.encode` takes it: its vector is that of what it was made from, to the bit.
+        tokens: that the model reads of it.
+        cut_samples: of its sounds, that nobody hears.
+    """
+
+    item: tuple[dict[Modality, object], ...]
+    tokens: int
+    cut_samples: int = 0
 
 
 class Sequences:
@@ -205,6 +223,38 @@ class MediaReader:
         assert self._videos is not None
         return self._videos.read(part.value, name)
 
+    def fit(self, parts: Sequence[Part], prompt: str) -> Fitted:
+        """An input decoded and made as small as it may be kept, with its tokens counted. Args and Raises: as `read`."""
+        fitted, found = [], []
+        cache: dict[tuple[str, int], Read] = {}
+        for part in parts:
+            value, read = part.value, None
+            if part.modality != "text":
+                value, read = self._fit(part)
+                cache[part.modality, id(value)] = read
+            fitted.append(replace(part, value=value))
+            found.append({part.modality: value})
+        made = self.read(fitted, prompt, cache)
+        return Fitted(tuple(found), len(made.text.ids), made.cut_samples)
+
+    def _fit(self, part: Part) -> tuple[object, Read]:
+        """The part, decoded; and what the towers would read of it, as far as its tokens ask."""
+        name = f"{self.caller}: {part.name}"
+        if part.modality == "audio":
+            assert self._sounds is not None
+            mel = self._sounds.read(part.value, name)
+            return mel, mel
+        assert self.vision is not None
+        spec = self.vision.patches
+        if part.modality == "image":
+            pixels, tokens = self.vision.fit(cast("ImageInput", part.value), name)
+            return pixels, _stand_in((tokens - self.vision.tokens_beside) * spec.cell, 1)
+        assert self._videos is not None
+        video = self._videos.fit(part.value, name)
+        height, width = (side // spec.size for side in video.frames[0].shape[:2])
+        pairs = -(-len(video.frames) // spec.frames)
+        return video, Video(_stand_in(pairs * height * width, pairs), len(video.frames), video.sound)
+
     def _add(self, read: Read, pieces: list[Piece], media: list[Patches | Mel]) -> None:
         """Put what was read behind the pieces so far."""
         spec = self.tokens.spec
@@ -224,6 +274,11 @@ class MediaReader:
             assert self.vision is not None
             pieces.append(Run(spec.image, self.vision.num_tokens(read)))
             media.append(read)
+
+
+def _stand_in(patches: int, frames: int) -> Patches:
+    """So many patches, of no memory."""
+    return Patches(np.broadcast_to(np.float32(0), (patches, 1)), (frames, patches // frames, 1))
 
 
 def _input_name(parts: Sequence[Part]) -> str:

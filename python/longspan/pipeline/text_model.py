@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, Literal, overload
+from typing import TYPE_CHECKING, Final, Literal, cast, overload
 
 import numpy as np
 
@@ -17,18 +17,22 @@ from longspan.models.spec import ModelSpec
 from longspan.models.weights import read_adapters
 from longspan.packing.buckets import AT_ONCE, TOKENS
 from longspan.pipeline.head import load_head
+from longspan.pipeline.inputs import NOUNS, Part
 from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.media_options import MediaOptions, checked_media
 from longspan.pipeline.options import OutputValue, check_choice
 from longspan.pipeline.pipeline import Finish, Pipeline
 from longspan.pipeline.pooling import Pooling, num_parts, pooling_mode
 from longspan.pipeline.purpose import require_purpose
-from longspan.pipeline.sequences import Sequences
+from longspan.pipeline.sequences import Fitted, Sequences
 from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 from longspan.vectors.arrays import FloatArray
 from longspan.vectors.results import stack
 from longspan.vectors.similarity import SIMILARITIES, similarity
+
+if TYPE_CHECKING:
+    from longspan.images.decode import ImageInput
 
 
 @names_arguments
@@ -109,6 +113,27 @@ class TextModel(LoadedModel):
             return None
         tasks, towers = spec.tasks.names, (self._vision, self._audio)
         return Sequences(spec.sequence, spec.max_tokens, tasks, self.tokenizer, source, *towers)
+
+    def fit_input(self, parts: Sequence[Part], *, prompt: str = "", caller: str = "fit_input") -> Fitted:
+        """Decode and shrink an input with media ahead of a call, in a thread of the caller's.
+
+        Args:
+            parts: of the input, in order, one of them no text; of a model without sequences one image.
+            prompt: that `encode` will put before it.
+            caller: begins the messages.
+        Raises: ValueError, the model does not read such inputs, one is longer than its places, or a part is damaged or
+            too large; ImportError, naming the extra that is needed.
+        """
+        for part in parts:
+            if part.modality not in self.modalities:
+                reads = " and ".join(self.modalities)
+                raise ValueError(f"{caller}: {part.name} is {NOUNS[part.modality]}, but this model reads {reads} alone")
+        if self._sequences is not None:
+            return self._sequences.reader(caller, self.media).fit(parts, prompt)
+        if len(parts) != 1 or parts[0].modality == "text":
+            raise ValueError(f"{caller}: {parts[0].name} must be one image, which is all that this model joins")
+        pixels, tokens = self.fit_image(cast("ImageInput", parts[0].value), f"{caller}: {parts[0].name}")
+        return Fitted(({"image": pixels},), tokens)
 
     @property
     def max_length(self) -> int:

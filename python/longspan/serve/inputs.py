@@ -1,14 +1,36 @@
-"""The items that clients send: texts, token ids, and objects that hold a text, an image or a page."""
+"""The items that clients send: texts, token ids, and objects that hold texts, images, pages, sounds or videos."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from longspan.serve.errors import RequestError, invalid
 from longspan.serve.fields import Fields, shown
 
-PICTURE_FIELDS: Final = ("image", "pdf", "url", "bytes", "image_url")
+Kind = Literal["text", "image", "pdf", "audio", "video"]
+# Of objects the fields that hold a part, which are also what `type` may say. Jina's, OpenAI's, Cohere's and
+# LlamaIndex's names.
+FIELDS: Final[Mapping[str, Kind]] = {
+    "text": "text",
+    "image": "image",
+    "image_url": "image",
+    "image_base64": "image",
+    "url": "image",
+    "bytes": "image",
+    "pdf": "pdf",
+    "audio": "audio",
+    "audio_url": "audio",
+    "audio_base64": "audio",
+    "input_audio": "audio",
+    "video": "video",
+    "video_url": "video",
+    "video_base64": "video",
+}
+DATA: Final = ("base64", "url", "data", "value", "bytes")  # where an object in such a field keeps it
+URLS: Final = ("http://", "https://", "ftp://", "file:")
+MOST_PARTS: Final = 256  # of an item
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,39 +41,82 @@ class TokenIds:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image or a PDF file, as base64 or a data URI."""
+class MediaPart:
+    """A text; or an image, a PDF file, a sound or a video, as base64 or a data URI."""
 
+    kind: Kind
     data: str
-    is_document: bool = False
-    page: int | None = None  # of a document, from 1; None: all of them
+    page: int | None = None  # of a PDF file, from 1; None: all of them
 
 
-InputItem = str | TokenIds | Picture
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What becomes one vector: parts of which one at least is no text."""
+
+    parts: tuple[MediaPart, ...]
 
 
-def text_of(name: str, value: Any) -> InputItem:
-    """An item that is an object: {"text": ...}, {"type": "text", "text": ...}, {"image": ...}, {"pdf": ...[, "page"]}.
+InputItem = str | TokenIds | Media
+
+
+def item_of(name: str, value: Any) -> InputItem:
+    """An item that is an object: {"text": ...}, {"type": "text", "text": ...}, {"image": ...}, {"pdf": ...[, "page"]},
+    {"audio": ...}, {"video": ...}, several of them, or {"content": [such objects, in their order]}.
 
     Raises: RequestError, it is none of these, or its data are a URL.
     """
     if not isinstance(value, dict):
-        raise invalid(name, f"must be a string, or an object with text or image, got {shown(value)}", value)
-    text = value.get("text")
-    if isinstance(text, str):
-        return text
-    field = next((field for field in PICTURE_FIELDS if isinstance(value.get(field), (str, dict))), None)
-    if field is None:
-        raise invalid(name, f"must hold text or image, got {shown(value)}", value)
-    data = value[field]
-    if isinstance(data, dict):
-        data = data.get("url")
-    if not isinstance(data, str):
-        raise invalid(name, f"must hold {field} as a string, got {shown(value)}", value)
-    if data.startswith(("http://", "https://", "ftp://", "file:")):
-        raise RequestError(
-            "validation", f"{name}: no URL is fetched here; send the {field} as base64", field=name, status=400
-        )
-    if field != "pdf":
-        return Picture(data)
-    return Picture(data, is_document=True, page=Fields(value).integer("page"))
+        raise invalid(name, f"must be a string, or an object with {_known()}, got {shown(value)}", value)
+    content = value.get("content")
+    if isinstance(content, list):
+        parts = [part for at, one in enumerate(content) for part in _parts(f"{name}.content[{at}]", one)]
+    else:
+        parts = _parts(name, value)
+    if not parts:
+        raise invalid(name, f"must hold one of {_known()}, got {shown(value)}", value)
+    return joined(name, parts)
+
+
+def joined(name: str, parts: Sequence[MediaPart]) -> InputItem:
+    """The item of these parts. Raises: RequestError, there are too many."""
+    if len(parts) > MOST_PARTS:
+        raise invalid(name, f"must have at most {MOST_PARTS} parts, got {len(parts)}", None)
+    if all(part.kind == "text" for part in parts):
+        return "".join(part.data for part in parts)
+    return Media(tuple(parts))
+
+
+def _known() -> str:
+    return ", ".join(dict.fromkeys(FIELDS.values()))
+
+
+def _parts(name: str, value: Any) -> list[MediaPart]:
+    """The parts of an object, in the order of its fields; of {"type": T, "value": ...} the one that it names."""
+    if isinstance(value, str):
+        return [MediaPart("text", value)]
+    if not isinstance(value, dict):
+        raise invalid(name, f"must be a string or an object, got {shown(value)}", value)
+    kind = value.get("type")
+    if isinstance(kind, str) and kind in FIELDS and kind not in value and isinstance(value.get("value"), str):
+        return [_part(name, kind, value["value"], value)]
+    found = []
+    for field in FIELDS:
+        held = value.get(field)
+        if held is not None:
+            several = held if isinstance(held, list) else [held]
+            found += [(list(value).index(field), _part(name, field, one, value)) for one in several]
+    return [part for _, part in sorted(found, key=lambda pair: pair[0])]
+
+
+def _part(name: str, field: str, held: Any, around: Mapping[str, Any]) -> MediaPart:
+    kind = FIELDS[field]
+    if isinstance(held, dict) and kind != "text":
+        held = next((held[key] for key in DATA if isinstance(held.get(key), str)), None)
+    if not isinstance(held, str):
+        raise invalid(name, f"must hold {field} as a string, got {shown(around)}", around)
+    if kind == "text":
+        return MediaPart(kind, held)
+    if held.startswith(URLS):
+        message = f"{name}: no URL is fetched here; send the {field} as base64"
+        raise RequestError("validation", message, field=name, status=400)
+    return MediaPart(kind, held, Fields(around).integer("page") if kind == "pdf" else None)

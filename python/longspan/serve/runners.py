@@ -87,18 +87,28 @@ class ChunkRunner:
 
 
 @dataclass(frozen=True)
-class ImageRunner:
-    """Images to vectors (dim,), neither cut nor brought to length."""
+class MediaRunner:
+    """Images, and inputs of several parts, to vectors (dim,), neither cut nor brought to length."""
 
     model: ServedModel
     task: str | None
     prompt: str
 
-    def __call__(self, payloads: Sequence[np.ndarray]) -> Rows:
+    def __call__(self, payloads: Sequence[Any]) -> Rows:
         """See `jobs.Runner`."""
-        rows = self.model.text_encoder.encode(
-            list(payloads), task=self.task, prompt=self.prompt, normalize_embeddings=False, show_progress_bar=False
-        )
+        try:
+            rows = self.model.text_encoder.encode(
+                list(payloads),
+                task=self.task,
+                prompt=self.prompt,
+                normalize_embeddings=False,
+                on_truncate="ignore",
+                show_progress_bar=False,
+            )
+        except ValueError as error:
+            if len(payloads) > 1:
+                raise  # the scheduler tries them one by one
+            return [BadInputError(str(error))]
         return _finite(list(np.asarray(rows)))
 
 

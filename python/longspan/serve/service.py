@@ -33,7 +33,7 @@ from longspan.serve.jobs import (
 )
 from longspan.serve.metrics import Metrics
 from longspan.serve.models import KIND_NAMES, Found, Kind, Models, ServedModel
-from longspan.serve.runners import BadInputError, ImageRunner, PairRunner, SparseRunner, TokenRunner, VectorRunner
+from longspan.serve.runners import BadInputError, MediaRunner, PairRunner, SparseRunner, TokenRunner, VectorRunner
 from longspan.serve.scheduler import Limits, Scheduler
 from longspan.serve.settings import Settings
 from longspan.serve.tasks import meaning
@@ -330,4 +330,4 @@ def warm_up_work(model: ServedModel, texts: Sequence[str]) -> list[tuple[Runner,
     plain = meaning(encoder, None)
     prepared = prepare(encoder, texts, [plain] * len(texts), max_length=encoder.max_length)
     jobs: list[tuple[Runner, list[Work]]] = [(VectorRunner(model), [Work(text, len(text.ids)) for text in prepared])]
-    return [*jobs, (ImageRunner(model, plain.task, plain.prompt), images)] if images else jobs
+    return [*jobs, (MediaRunner(model, plain.task, plain.prompt), images)] if images else jobs

@@ -12,11 +12,11 @@ import numpy as np
 from longspan.serve import tracing
 from longspan.serve.errors import RequestError, invalid
 from longspan.serve.http import Request
-from longspan.serve.inputs import InputItem, Picture, TokenIds
+from longspan.serve.inputs import InputItem, Media, TokenIds
 from longspan.serve.jobs import Work
+from longspan.serve.media import Loaded, MediaLoader, of_pages
 from longspan.serve.models import Found, ServedModel
-from longspan.serve.pictures import Image, PictureReader, of_pages
-from longspan.serve.runners import ChunkPayload, ChunkRunner, ImageRunner, TokenRunner
+from longspan.serve.runners import ChunkPayload, ChunkRunner, MediaRunner, TokenRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import ROLES, Meaning, meaning
 from longspan.serve.texts import Direction, TextPayload, prepare
@@ -50,9 +50,8 @@ async def embed(service: Service, request: Request, call: EmbedCall) -> tuple[np
     async with service.using(call.found, request, ("embedding",)) as model:
         encoder = model.text_encoder
         _check_dimensions(call, encoder.dim)
-        pictures = [place for place, item in enumerate(call.items) if isinstance(item, Picture)]
-        if pictures:
-            rows, tokens = await _embed_mixed(service, request, model, call, pictures)
+        if any(isinstance(item, Media) for item in call.items):
+            rows, tokens = await _embed_mixed(service, request, model, call)
         else:
             payloads = await prepared(service, request, model, call)
             computed = await service.compute_texts(request, model, payloads, "sentence_embedding")
@@ -61,14 +60,14 @@ async def embed(service: Service, request: Request, call: EmbedCall) -> tuple[np
 
 
 async def _embed_mixed(
-    service: Service, request: Request, model: ServedModel, call: EmbedCall, pictures: Sequence[int]
+    service: Service, request: Request, model: ServedModel, call: EmbedCall
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Images, and texts beside them."""
-    images = await decode_pictures(service, request, model, call, pictures)
+    """Media, and texts beside them."""
     meanings = _meanings(encoder_of(model), call, len(call.items))
+    media = await load_media(service, request, model, call, [each.prompt for each in meanings])
     rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(call.items)
     tokens = [0] * len(call.items)
-    others = [place for place in range(len(call.items)) if place not in images]
+    others = [place for place in range(len(call.items)) if place not in media]
     if others:
         tasks = call.tasks if len(call.tasks) == 1 else [call.tasks[place] for place in others]
         texts = replace(call, items=[call.items[place] for place in others], tasks=tasks, places=others)
@@ -77,45 +76,48 @@ async def _embed_mixed(
         )
         for place, row, count in zip(others, computed.rows, computed.tokens, strict=True):
             rows[place], tokens[place] = row, count
-    for each in dict.fromkeys(meanings[place] for place in images):
-        same = [place for place in images if meanings[place] == each]
-        works = [_image_work(image) for place in same for image in images[place]]
-        service.note(request, model, [sum(image.tokens for image in images[place]) for place in same])
-        found = iter(await service.compute(request, ImageRunner(model, each.task, each.prompt), works))
+    for each in dict.fromkeys(meanings[place] for place in media):
+        same = [place for place in media if meanings[place] == each]
+        works = [_media_work(one) for place in same for one in media[place]]
+        service.note(request, model, [sum(one.tokens for one in media[place]) for place in same])
+        found = iter(await service.compute(request, MediaRunner(model, each.task, each.prompt), works))
         for place in same:
-            rows[place] = of_pages([next(found) for _ in images[place]])
-            tokens[place] = sum(image.tokens for image in images[place])
+            rows[place] = of_pages([next(found) for _ in media[place]])
+            tokens[place] = sum(one.tokens for one in media[place])
     return rows, tokens
 
 
-def _image_work(image: Image) -> Work:
-    return Work(image.pixels, image.tokens, image.identity)
+def _media_work(loaded: Loaded) -> Work:
+    return Work(loaded.item, loaded.tokens, loaded.identity)
 
 
-async def decode_pictures(
-    service: Service, request: Request, model: ServedModel, call: EmbedCall, pictures: Sequence[int]
-) -> dict[int, list[Image]]:
-    """The images and the documents' pages by their places. Raises: RequestError, the model reads none, or one is
-    damaged."""
-    if "image" not in model.encoder.modalities:
-        message = f"{call.field}[{pictures[0]}]: {model.short_name} reads no images or pages"
-        raise RequestError("model_type", message, field=call.field)
-
+async def load_media(
+    service: Service, request: Request, model: ServedModel, call: EmbedCall, prompts: Sequence[str]
+) -> dict[int, list[Loaded]]:
+    """The media by their places, each of one vector, or of one for each page. Raises: RequestError, the model reads no
+    such, or one is damaged or, where that is not allowed, cut."""
     settings = service.settings
-    reader = PictureReader(model.encoder, settings.max_request_pages, settings.max_request_tokens)
+    loader = MediaLoader(model, settings.max_request_pages, settings.max_request_tokens)
 
-    def work() -> dict[int, list[Image]]:
-        found = {}
-        for place in pictures:
-            item = call.items[place]
-            assert isinstance(item, Picture)
-            found[place] = reader.read(f"{call.field}[{place}]", item)
-        return found
+    def work() -> dict[int, list[Loaded]]:
+        return {
+            place: loader.load(f"{call.field}[{place}]", item, prompts[place])
+            for place, item in enumerate(call.items)
+            if isinstance(item, Media)
+        }
 
     started = time.monotonic()
-    images = await service.in_pool(work, is_large=True)
+    media = await service.in_pool(work, is_large=True)
     request.notes.tokenize += time.monotonic() - started
-    return images
+    cut = [place for place, loaded in media.items() if any(one.is_cut for one in loaded)]
+    if cut and not call.truncate:
+        message = (
+            f"{call.field}[{cut[0]}] has a sound that is longer than what the model hears; shorten it, or send "
+            f"truncate: true"
+        )
+        raise RequestError("too_long", message, field=call.field)
+    request.notes.truncated += cut
+    return media
 
 
 async def embed_chunks(service: Service, request: Request, call: EmbedCall) -> tuple[np.ndarray, list[int]]:
@@ -158,9 +160,9 @@ async def embed_tokens(service: Service, request: Request, call: EmbedCall) -> t
         _check_dimensions(call, encoder.dim)
         role = token_role(call)
         limit = token_limit(model, role, call.max_length)
-        pictures = [place for place, item in enumerate(call.items) if isinstance(item, Picture)]
-        images = await decode_pictures(service, request, model, call, pictures) if pictures else {}
-        others = [place for place in range(len(call.items)) if place not in images]
+        has_media = any(isinstance(item, Media) for item in call.items)
+        media = await load_media(service, request, model, call, [""] * len(call.items)) if has_media else {}
+        others = [place for place in range(len(call.items)) if place not in media]
         texts = _only_texts(replace(call, items=[call.items[place] for place in others]), "multi-vector")
         counts = await count_tokens(service, request, model, texts, role, limit)
         placed = replace(call, places=others)
@@ -169,8 +171,8 @@ async def embed_tokens(service: Service, request: Request, call: EmbedCall) -> t
         works: list[list[Work]] = [[]] * len(call.items)
         for place, text, count in zip(others, texts, counts, strict=True):
             works[place] = [Work(text, limit if is_filled else min(count, limit), text)]
-        for place, pages in images.items():
-            works[place] = [_image_work(page) for page in pages]
+        for place, pages in media.items():
+            works[place] = [_media_work(page) for page in pages]
         tokens = [sum(work.tokens for work in own) for own in works]
         service.note(request, model, tokens)
         runner = TokenRunner(model, role, call.dimensions, call.max_length)

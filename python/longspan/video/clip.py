@@ -49,6 +49,19 @@ class Video:
     sound: Mel | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedVideo:
+    """A video, decoded and in its final size: a quarter of the bytes that its patches have.
+
+    Attributes:
+        frames: (height, width, 3) uint8 each, at least two.
+        sound: as in `Video`.
+    """
+
+    frames: list[np.ndarray]
+    sound: Mel | None
+
+
 @dataclass(frozen=True, slots=True)
 class VideoReader:
     """Videos to patches by one model's settings; `sound` reads tracks, None: nobody does."""
@@ -66,11 +79,18 @@ class VideoReader:
         Args:
             video: (frames, height, width, 3) uint8, or (frames, 3, height, width); a list of images, as `read_image`
                 takes them, of one size; {"array": either, "video_metadata": anything}; the path of a file; the contents
-                of one; an open binary file; or torchcodec's VideoDecoder.
+                of one; an open binary file; or torchcodec's VideoDecoder; or a `FittedVideo`.
             name: what the caller calls it, for messages.
         Raises: TypeError, it is nothing of that; ValueError, naming it, it has fewer than two frames, is damaged or too
             large; FileNotFoundError; ImportError, naming the extra that is needed.
         """
+        fitted = self.fit(video, name)
+        return Video(self._reader.cut_frames(fitted.frames), len(fitted.frames), fitted.sound)
+
+    def fit(self, video: object, name: str = "video") -> FittedVideo:
+        """Decoded and resized; `read` takes what comes out. Args and Raises: as `read`."""
+        if isinstance(video, FittedVideo):
+            return video
         if isinstance(video, (str, os.PathLike)):
             path = Path(video)
             return self._of_file(path, name if name == str(video) else f"{name}: {path}")
@@ -80,16 +100,16 @@ class VideoReader:
             return self._of_file(cast(BinaryIO, video), name)
         return self._of_frames(_frames_of(video, self.clip.most_frames, name), name)
 
-    def _of_file(self, source: Path | bytes | BinaryIO, name: str) -> Video:
+    def _of_file(self, source: Path | bytes | BinaryIO, name: str) -> FittedVideo:
         frames = read_frames(source, self.clip.most_frames, partial(self._sized, name), name)
-        return Video(self._reader.cut_frames(frames), len(frames), self._track(source, name))
+        return FittedVideo(frames, self._track(source, name))
 
-    def _of_frames(self, frames: list[np.ndarray], name: str) -> Video:
+    def _of_frames(self, frames: list[np.ndarray], name: str) -> FittedVideo:
         if len(frames) < 2:
             raise ValueError(f"{name} must have at least two frames, got {len(frames)}; give a single one as an image")
         height, width = frames[0].shape[:2]
         make = self._sized(name, len(frames), height, width)
-        return Video(self._reader.cut_frames([make(frame) for frame in frames]), len(frames), None)
+        return FittedVideo([make(frame) for frame in frames], None)
 
     @property
     def _reader(self) -> ImageReader:

@@ -10,7 +10,7 @@ from longspan.serve.encodings import NUMBERS, Numbers, Written, as_numbers, row_
 from longspan.serve.errors import RequestError, invalid
 from longspan.serve.fields import Fields, shown, text_list
 from longspan.serve.http import Request, Response
-from longspan.serve.inputs import InputItem, Picture
+from longspan.serve.inputs import InputItem, Media, MediaPart, item_of
 from longspan.serve.reranking import RerankCall, rerank
 from longspan.serve.routing import Route, plain
 from longspan.serve.service import Service
@@ -102,30 +102,23 @@ def _items(fields: Fields) -> tuple[list[InputItem], list[str]]:
         items = _contents(value)
     else:
         given = text_list(source, value)
-        items = [Picture(item) for item in given] if source == "images" else [*given]
+        items = [Media((MediaPart("image", item),)) for item in given] if source == "images" else [*given]
     if not items:
         raise invalid(source, "must not be empty", value)
     return items, [item for item in items if isinstance(item, str)]
 
 
 def _contents(value: Any) -> list[InputItem]:
-    """`inputs`: each {"content": [part]}, where a part is {"text": ...} or {"image_url": {"url": ...}}."""
+    """`inputs`: each {"content": [part]}, where a part is {"text": ...}, {"image_url": {"url": ...}} or another that
+    `/v1/embeddings` takes; several parts become one vector, of models that join them."""
     if not isinstance(value, list):
         raise invalid("inputs", f"must be a list, got {shown(value)}", value)
     items: list[InputItem] = []
     for place, entry in enumerate(value):
         content = entry.get("content") if isinstance(entry, dict) else None
-        name = f"inputs[{place}].content"
-        if not isinstance(content, list) or len(content) != 1 or not isinstance(content[0], dict):
-            raise invalid(name, f"must be a list of one part, a text or an image, got {shown(content)}", content)
-        [part] = content
-        image = part.get("image_url")
-        if isinstance(part.get("text"), str):
-            items.append(part["text"])
-        elif isinstance(image, dict) and isinstance(image.get("url"), str):
-            items.append(Picture(image["url"]))
-        else:
-            raise invalid(name, f"must hold text or image_url, got {shown(part)}", part)
+        if not isinstance(content, list) or not content:
+            raise invalid(f"inputs[{place}].content", f"must be a list of parts, got {shown(content)}", content)
+        items.append(item_of(f"inputs[{place}]", {"content": content}))
     return items
 
 

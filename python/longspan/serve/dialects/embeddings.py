@@ -16,7 +16,7 @@ from longspan.serve.encodings import NUMBERS, Numbers, Written, as_numbers, npy_
 from longspan.serve.errors import invalid
 from longspan.serve.fields import Fields, is_ids, shown
 from longspan.serve.http import Request, Response
-from longspan.serve.inputs import InputItem, TokenIds, text_of
+from longspan.serve.inputs import InputItem, TokenIds, item_of
 from longspan.serve.models import Found
 from longspan.serve.routing import Route
 from longspan.serve.service import Service
@@ -90,7 +90,7 @@ def _item(value: Any, place: int | None) -> InputItem:
     name = "input" if place is None else f"input[{place}]"
     if is_ids(value):
         return TokenIds(value)
-    return text_of(name, value)
+    return item_of(name, value)
 
 
 def read_format(request: Request, fields: Fields) -> Format:
