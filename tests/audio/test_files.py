@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import sys
@@ -135,7 +136,11 @@ def small_files() -> dict[str, bytes]:
     both = np.stack([tone(0.25, 16000), tone(0.25, 16000, hertz=660)], axis=1)
     kinds = (("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None))
     found = {f"{kind} {subtype}": sound_file(both, 16000, kind, subtype) for kind, subtype in kinds}
-    return found | {kind: sound_file(both, 16000, kind) for kind in ("AIFF", "CAF", "AU", "W64")}
+    found |= {kind: sound_file(both, 16000, kind) for kind in ("AIFF", "CAF", "AU", "W64")}
+    if importlib.util.find_spec("av") is None:
+        return found
+    kinds = (("mp4", "aac"), ("adts", "aac"), ("matroska", "libopus"))
+    return found | {kind: video_file(None, kind, "", (codec, tone(0.25, 48000))) for kind, codec in kinds}
 
 
 def test_damaged_files(capfd: pytest.CaptureFixture[str]) -> None:

@@ -65,8 +65,10 @@ def test_forms_of_files(tmp_path: Path) -> None:
     path = tmp_path / "sound.wav"
     path.write_bytes(data)
     decoder = type("AudioDecoder", (), {"get_all_samples": lambda self: Samples()})()
-    for given in (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), decoder):
+    for given in (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), decoder, {"path": path}):
         np.testing.assert_array_equal(READER.read(given).values, truth)
+    for stored in ({"bytes": data, "path": "a.wav"}, {"bytes": None, "path": str(path)}):
+        np.testing.assert_array_equal(READER.read(stored).values, truth)
     with path.open("rb") as file:
         file.seek(100)
         np.testing.assert_array_equal(READER.read(file).values, truth)
@@ -100,8 +102,14 @@ def test_short_sounds() -> None:
     [
         (None, TypeError, "it must be a sound: an array of samples, a dict .* got NoneType"),
         (5, TypeError, "got int"),
-        ({"array": [0.0]}, ValueError, r'it must have "array" and "sampling_rate", got the keys \[\'array\'\]'),
+        (
+            {"array": [0.0]},
+            ValueError,
+            r'it must have "array" and "sampling_rate", or "bytes" or "path", got the keys \[\'array\'\]',
+        ),
         ({}, ValueError, r"got the keys \[\]"),
+        ({"bytes": None, "path": None}, ValueError, r"got the keys \['bytes', 'path'\]"),
+        ({"bytes": b"", "path": None}, ValueError, r"it cannot be decoded as a sound file: it is empty"),
         (
             {"array": [0.0], "sampling_rate": "16000"},
             TypeError,

@@ -167,7 +167,11 @@ def test_is_video() -> None:
     "given, error, message",
     [
         (None, TypeError, "it must be a video: an array or a list of frames, .* got NoneType"),
-        ({"video": 1}, ValueError, r'it must have "array", its frames, got the keys \[\'video\'\]'),
+        (
+            {"video": 1},
+            ValueError,
+            r'it must have "array", its frames, or "bytes" or "path", got the keys \[\'video\'\]',
+        ),
         ([], ValueError, "it must have at least two frames, got 0"),
         (pictures(1), ValueError, "it must have at least two frames, got 1; give a single one as an image"),
         (pictures(2)[0], ValueError, r"it must be \(frames, height, width, 3\) or .* uint8, got \(48, 64, 3\) uint8"),

@@ -66,6 +66,13 @@ def test_the_frames_that_are_chosen(kind: str, codec: str, track: str, tmp_path:
     given = pictures(40)
     data = made(given, kind, codec, (track, tone(0.5, 48000)))
     (tmp_path / "file").write_bytes(data)
+    truth = READER.read(data)
+    for form in (
+        {"bytes": data, "path": None},
+        {"bytes": None, "path": str(tmp_path / "file")},
+        str(tmp_path / "file"),
+    ):
+        np.testing.assert_array_equal(READER.read(form).patches.values, truth.patches.values)
     for source in (data, tmp_path / "file", io.BytesIO(data)):
         found = frames_of(source)
         assert found.shape == (32, 48, 64, 3)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -65,6 +65,15 @@ def opened(source: Path | bytes | BinaryIO, name: str, what: str) -> Iterator[In
             if isinstance(error, ValueError) and str(error).startswith(name):
                 raise
             raise ValueError(f"{name} cannot be decoded as a sound or video file: {said(error)}") from error
+
+
+def stored(value: Mapping[Any, Any]) -> object | None:
+    """The file in {"bytes": contents or None, "path": ...}, as data sets of Hugging Face give what they do not decode;
+    None if it is no such dict."""
+    if "array" in value or not {"bytes", "path"} & value.keys():
+        return None
+    contents = value.get("bytes")
+    return value.get("path") if contents is None else contents
 
 
 def codec_name(stream: Stream) -> str:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, cast, runtime_ch
 
 import numpy as np
 
+from longspan.audio.containers import stored
 from longspan.audio.files import opened_sound
 from longspan.audio.mel import log_mel
 from longspan.audio.recording import Recording, check_rate, heard
@@ -52,7 +53,8 @@ class SoundReader:
         Args:
             sound: (samples,) or (channels, samples), floats of full scale 1 or integers of 8 to 32 bits, at the
                 model's rate; {"array": such samples, "sampling_rate": rate}; (samples, rate); the path of a file; the
-                contents of one; an open binary file; or torchcodec's AudioDecoder. NaN and infinities count as 0.
+                contents of one; {"bytes": contents, "path": path}, one of them None; an open binary file; or
+                torchcodec's AudioDecoder. NaN and infinities count as 0.
                 A `Mel`, which was read before, is taken as it is.
             name: what the caller calls it, for messages.
         Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, too short, or of a shape, type
@@ -101,8 +103,14 @@ def is_sound(value: object) -> bool:
 def opened_input(sound: object, rate: int, name: str) -> Iterator[Recording]:
     """The sound, whatever form it has; samples without a rate have `rate`. Raises: as `SoundReader.read`."""
     if isinstance(sound, Mapping):
+        file = stored(sound)
+        sound = sound if file is None else file
+    if isinstance(sound, Mapping):
         if "array" not in sound or "sampling_rate" not in sound:
-            raise ValueError(f'{name} must have "array" and "sampling_rate", got the keys {[*map(str, sound)][:8]}')
+            raise ValueError(
+                f'{name} must have "array" and "sampling_rate", or "bytes" or "path", '
+                f"got the keys {[*map(str, sound)][:8]}"
+            )
         yield _in_memory(sound["array"], sound["sampling_rate"], name)
     elif isinstance(sound, tuple) and len(sound) == 2:
         yield _in_memory(sound[0], sound[1], name)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 
+from longspan.audio.containers import stored
 from longspan.audio.sound import SoundReader
 from longspan.audio.tracks import sound_track
 from longspan.images.decode import check_size, read_image
@@ -79,7 +80,8 @@ class VideoReader:
         Args:
             video: (frames, height, width, 3) uint8, or (frames, 3, height, width); a list of images, as `read_image`
                 takes them, of one size; {"array": either, "video_metadata": anything}; the path of a file; the contents
-                of one; an open binary file; or torchcodec's VideoDecoder; or a `FittedVideo`.
+                of one; {"bytes": contents, "path": path}, one of them None; an open binary file; torchcodec's
+                VideoDecoder; or a `FittedVideo`.
             name: what the caller calls it, for messages.
         Raises: TypeError, it is nothing of that; ValueError, naming it, it has fewer than two frames, is damaged or too
             large; FileNotFoundError; ImportError, naming the extra that is needed.
@@ -91,6 +93,9 @@ class VideoReader:
         """Decoded and resized; `read` takes what comes out. Args and Raises: as `read`."""
         if isinstance(video, FittedVideo):
             return video
+        if isinstance(video, Mapping):
+            file = stored(video)
+            video = video if file is None else file
         if isinstance(video, (str, os.PathLike)):
             path = Path(video)
             return self._of_file(path, name if name == str(video) else f"{name}: {path}")
@@ -140,7 +145,8 @@ def is_video(value: object) -> bool:
 def _frames_of(video: object, most: int, name: str) -> list[np.ndarray]:
     if isinstance(video, Mapping):
         if "array" not in video:
-            raise ValueError(f'{name} must have "array", its frames, got the keys {[*map(str, video)][:8]}')
+            keys = [*map(str, video)][:8]
+            raise ValueError(f'{name} must have "array", its frames, or "bytes" or "path", got the keys {keys}')
         video = video["array"]
     if isinstance(video, Decoder):
         video = video.get_frames_at(chosen_frames(len(video), most).tolist()).data
