@@ -42,7 +42,7 @@ struct PanelOrder {
 };
 
 struct FreeWords {
-    size_t alignment;
+    size_t mapped;  // bytes; 0: they are of the heap
     void operator()(Word* words) const;
 };
 using Words = std::unique_ptr<Word[], FreeWords>;
