@@ -228,7 +228,7 @@ def write_checkpoint(folder: Path, config: Mapping[str, object], shapes: Shapes)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     save_file(tensors, folder / "model.safetensors")
-    _write_tokenizer(folder / "tokenizer.json")
+    write_tokenizer(folder / "tokenizer.json")
     return folder
 
 
@@ -239,8 +239,8 @@ def write_names(folder: Path, max_length: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(names))
 
 
-def _write_tokenizer(path: Path) -> None:
-    """Word pieces learned from the language reference that every CPython carries."""
+def write_tokenizer(path: Path, more: tuple[str, ...] = ()) -> None:
+    """Word pieces learned from the language reference that every CPython carries, and `more` tokens behind them."""
     from pydoc_data.topics import topics
 
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -255,4 +255,5 @@ def _write_tokenizer(path: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=around
     )
+    tokenizer.add_special_tokens(list(more))
     tokenizer.save(str(path))
