@@ -5,7 +5,10 @@
 Measured is the most that the process ever held during one call (VmHWM), less what it held when the model was loaded
 (VmRSS): activations, what tokenizing needs, results, and the rows of the embedding table that the call touched. Shapes:
 jina-embeddings-v2-base and a small decoder, both with random weights that are written to a temporary folder, and
-all-MiniLM-L6-v2. The full form adds 100,000 tokens through v2-base, which takes minutes. Linux only.
+all-MiniLM-L6-v2. The full form adds 100,000 tokens through v2-base, which takes minutes, and loading
+jina-embeddings-v5-omni-small in its published shape (3.4 GB are written): the most that a process held from its start
+until the model was there, in bfloat16, over the bytes of the tensors that it loads, with and without the towers. Linux
+only.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ from ..timing import Spread
 from ..watch import Watch
 from .encoding import model_folder
 from .random_checkpoints import SHAPES
+from .random_omni import TASKS, adapter_shapes, audio_shapes, bytes_of, text_shapes, vision_shapes, write_omni_small
 from .texts import long_document
 
 BUDGET: Final = 32  # seconds of the short form, about
 MODULE: Final = f"{__package__}.bench_memory"
 CHILD: Final = "--child"  # the module's first argument in the fresh processes
+LOAD: Final = "--load"  # and in those that load alone
 Call = Literal["encode_ids", "encode_chunks"]
 
 # Of the lengths that show growth: the dearest token may cost so many times the cheapest. What grows with the square of
@@ -66,6 +71,8 @@ CASES: Final = (
     Case("MiniLM", "encode_chunks", 100_000, 300),
 )
 LONG_CASES: Final = (Case("v2-base", "encode_chunks", 100_000, 300),)
+LOADED: Final[tuple[tuple[str, ...], ...]] = (("text", "image", "audio", "video"), ("text",))
+MOST_LOADED: Final = 1.15  # times the tensors' bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,25 @@ def child(folder: str, call: str, tokens: int) -> None:
     print(peak - before)
 
 
+def load(folder: str, modalities: str) -> None:
+    """What the fresh process does that loads alone; prints the bytes."""
+    from longspan import Encoder
+
+    encoder = Encoder(folder, dtype="bfloat16", modalities=modalities.split(","))
+    assert encoder.modalities == tuple(modalities.split(","))
+    print(memory("VmHWM"))
+
+
+def loaded(folder: Path, modalities: tuple[str, ...]) -> Result:
+    """What loading takes beside what it loads. Raises: CalledProcessError, it failed."""
+    command = [sys.executable, "-m", MODULE, LOAD, str(folder), ",".join(modalities)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=child_environment())
+    shapes = text_shapes() if modalities == ("text",) else {**text_shapes(), **vision_shapes(), **audio_shapes()}
+    times = int(done.stdout) / (bytes_of(shapes) + len(TASKS) * bytes_of(adapter_shapes()))
+    entry = Entry(OURS, "bfloat16", "times", Spread.of([times]), (times,), limit=MOST_LOADED)
+    return Result("memory", {"model": "v5-omni-small", "loaded": " ".join(modalities)}, (entry,))
+
+
 def forget_peak() -> None:
     """Let VmHWM start again from what the process holds now: loading a model takes more than running it."""
     Path("/proc/self/clear_refs").write_text("5")
@@ -133,6 +159,12 @@ def run(setting: Setting) -> Report:
                     peaks.append(measure(folder, case))
                     results.append(result_of(peaks[-1]))
                     print(result_text(results[-1]), flush=True)
+    if not setting.is_short:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = write_omni_small(Path(scratch) / "model")
+            for modalities in LOADED:
+                results.append(loaded(folder, modalities))
+                print(result_text(results[-1]), flush=True)
     costs = growth([peak for peak in peaks if peak.case.model == "small decoder"])
     results.append(evenness(costs))
     print(result_text(results[-1]))
@@ -160,5 +192,7 @@ def evenness(costs: Sequence[float]) -> Result:
 if __name__ == "__main__":
     if sys.argv[1:2] == [CHILD]:
         child(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    elif sys.argv[1:2] == [LOAD]:
+        load(sys.argv[2], sys.argv[3])
     else:
         sys.exit(run_command("bench.models.bench_memory", __doc__, run))
