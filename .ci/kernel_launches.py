@@ -211,6 +211,7 @@ def attention_cases() -> list[Case]:
         attention("table", 64, bias_table=table),
         attention("interleaved on load", 64, offsets=short, interleaved=True, **rope_tables(16)),
         attention("2-d rope once, interleaved", 64, interleaved=True, **rope_by_key(32)),
+        attention("2-d rope once, halves", 64, **rope_by_key(32)),
         attention("2-d rope once", 80, **rope_by_key(40)),
         attention("2-d rope on load", 80, offsets=short, **rope_by_key(40)),
         attention("m-rope once, causal, grouped", 128, kv_heads=2, causal=True, **rope_by_key(64)),
