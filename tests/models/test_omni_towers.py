@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,18 @@ def test_a_sound_without_a_token(golden: Path) -> None:
     assert [audio.num_tokens(own) for own in (short, enough)] == [0, 1]
     with pytest.raises(ValueError, match=r"sounds\[1\] must have frames for one token at least, got 2"):
         audio.features([enough, short], [0, 0])
+
+
+def test_what_is_not_finite_is_named(golden: Path) -> None:
+    stored = read_omni(golden / OMNI[0])
+    vision, audio = open_towers(stored.model)
+    images, sounds = list(stored.images.values()), list(stored.sounds.values())
+    for media, tower, noun in ((images, vision, "images"), (sounds, audio, "sounds")):
+        for place in (0, 3, len(media) - 1):
+            given = list(media)
+            given[place] = replace(media[place], values=np.full_like(media[place].values, 3e38))
+            with np.errstate(all="ignore"), pytest.raises(ValueError, match=rf"^{noun}\[{place}\] gives a vector"):
+                tower.features(given, [0] * len(given))
 
 
 def test_an_older_repository_keeps_the_encoders_own_product(golden: Path, tmp_path: Path) -> None:

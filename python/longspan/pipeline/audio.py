@@ -62,6 +62,8 @@ class Audio:
             select_pairs,
             batch_tokens=batch_tokens,
             attach=lambda batch: self._tower.attach_sounds(batch, [sounds[index] for index in batch.indices]),
+            noun="sounds",
+            per=2,
         )
         with closing(results) as batches:
             for batch, values in batches:

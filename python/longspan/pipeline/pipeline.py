@@ -176,6 +176,8 @@ class Pipeline:
         types: Sequence[np.ndarray] | None = None,
         attach: Attach = lambda batch: batch,
         places: Sequence[int] | None = None,
+        noun: str = "texts",
+        per: int = 1,
     ) -> Generator[tuple[PackedBatch, np.ndarray], None, None]:
         """Each batch and what `tail` makes of its hidden states, on the host: (num_results, dim) f32.
 
@@ -186,6 +188,7 @@ class Pipeline:
             types: for each text the types of its tokens, as `pack`; None for type 0.
             attach: gives a batch what it has beside ids, by its `indices`; `select` and the caller see it with that.
             places: each text's place in the caller's list, for messages; None where `ids` are that list.
+            noun, per: what messages call a text, and how many of its tokens a result is of, where they are several.
         Raises: ValueError, naming the text, if a result of it is NaN or infinite.
         """
         if lora_ids is None:
@@ -202,20 +205,21 @@ class Pipeline:
                 started = self.engine.start(work, work.encoder.prepare(batch), select(batch), workspace)
                 behind.append((batch, started))
                 if len(behind) > self.engine.batches_ahead:
-                    yield self._fetched(*behind.popleft(), places)
+                    yield self._fetched(*behind.popleft(), places, noun, per)
             while behind:
-                yield self._fetched(*behind.popleft(), places)
+                yield self._fetched(*behind.popleft(), places, noun, per)
 
     def _fetched(
-        self, batch: PackedBatch, fetch: Fetch, places: Sequence[int] | None
+        self, batch: PackedBatch, fetch: Fetch, places: Sequence[int] | None, noun: str, per: int
     ) -> tuple[PackedBatch, np.ndarray]:
         values = fetch()
         if not np.isfinite(values).all():
             wrong = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             if len(values) != len(batch.indices):  # a row a token, of some tokens or of all
-                wrong = int(np.searchsorted(batch.cu_seqlens, wrong, side="right")) - 1
+                ends = np.cumsum(np.diff(batch.cu_seqlens) // per)
+                wrong = int(np.searchsorted(ends, wrong, side="right"))
             index = int(batch.indices[wrong])
-            name = f"texts[{index if places is None else places[index]}]"
+            name = f"{noun}[{index if places is None else places[index]}]"
             raise ValueError(
                 f"{name} gives a vector that is not finite: what lies between the model's layers is out of the range "
                 f"of {self.engine.dtype}"

@@ -126,6 +126,8 @@ class Vision:
             select,
             batch_tokens=batch_tokens,
             attach=lambda batch: self._tower.attach_images(batch, [images[index] for index in batch.indices]),
+            noun="images",
+            per=self.patches.cell,
         )
         with closing(results) as batches:
             for batch, values in batches:
