@@ -7,9 +7,13 @@ socket, so that most of the time goes to the bodies.
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 import os
+import wave
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -94,18 +98,81 @@ WORDS = [
 TEXTS = st.text(st.characters(codec=None), max_size=40) | st.sampled_from(["", "\ud83d", "\x00", "word " * 400, *WORDS])
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3000) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
 IDS = st.lists(st.integers(-2, 40_000), max_size=6)
-ITEMS = TEXTS | IDS | st.dictionaries(st.sampled_from(["text", "image", "type", "url", "content"]), SCALARS, max_size=3)
+
+
+def small_files() -> list[bytes]:
+    """An image, a document, a sound."""
+    files = []
+    if find_spec("PIL"):
+        from PIL import Image
+
+        for kind in ("PNG", "PDF"):
+            Image.new("RGB", (40, 30), (9, 90, 200)).save(made := io.BytesIO(), kind)
+            files.append(made.getvalue())
+    with wave.open(made := io.BytesIO(), "wb") as sound:
+        sound.setnchannels(1), sound.setsampwidth(2), sound.setframerate(16_000)
+        sound.writeframes(bytes(4000))
+    return [*files, made.getvalue()]
+
+
+FILES = small_files()
+
+
+def damaged(which: int, at: int, by: bytes) -> str:
+    """A file's base64, a part of it changed."""
+    file = FILES[which % len(FILES)]
+    at %= len(file)
+    return base64.b64encode(file[:at] + by + file[at + len(by) :]).decode()
+
+
+DATA = TEXTS | st.builds(damaged, st.integers(0, 2), st.integers(0, 1 << 16), st.binary(max_size=6))
+# Deferred, as hypothesis spells out strategies, and these stand in many.
+PARTS: st.SearchStrategy[dict[str, Any]] = st.deferred(
+    lambda: st.fixed_dictionaries(
+        {},
+        optional={
+            "text": TEXTS,
+            "image": DATA,
+            "pdf": DATA,
+            "audio": DATA,
+            "video": DATA,
+            "page": st.integers(-1, 3),
+        },
+    )
+)
+ITEMS: st.SearchStrategy[Any] = st.deferred(
+    lambda: (
+        TEXTS
+        | IDS
+        | st.dictionaries(st.sampled_from(["text", "image", "type", "url", "content"]), SCALARS, max_size=3)
+        | PARTS
+        | st.fixed_dictionaries({"content": st.lists(PARTS | TEXTS, max_size=3)})
+    )
+)
 VALUES = st.recursive(
     SCALARS | st.lists(ITEMS, max_size=4) | st.lists(TEXTS, max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=3),
     max_leaves=8,
 )
+MODELS = [
+    "minilm",
+    "colbert",
+    "cross",
+    "listwise",
+    "v3",
+    "v3:query",
+    "openai/minilm",
+    "omni",
+    "clip",
+    "doc",
+    "doc:query",
+]
 # Half of the bodies are nearly right, so that they reach what lies behind the checks.
 LIKELY = st.fixed_dictionaries(
     {},
     optional={
-        "model": st.sampled_from(["minilm", "colbert", "cross", "listwise", "v3", "v3:query", "openai/minilm"]),
-        "input": st.lists(TEXTS, max_size=4) | ITEMS,
+        "model": st.sampled_from(MODELS),
+        "input": st.lists(TEXTS, max_size=4) | ITEMS | st.lists(PARTS, max_size=3),
         "inputs": st.lists(TEXTS, max_size=4)
         | ITEMS
         | st.fixed_dictionaries({"source_sentence": TEXTS, "sentences": st.lists(TEXTS, max_size=3)}),
@@ -182,6 +249,9 @@ def harness() -> Iterator[Harness]:
         "colbert": "jina-colbert-v2",
         "cross": "rerank-bert",
         "listwise": "rerank-jina-v3",
+        "omni": "jina-v5-omni-nano",
+        "clip": "jina-clip-v2",
+        "doc": "splade-doc",
     }
     models = [ModelSettings(golden(family), served_name=name) for name, family in families.items()]
     made = Harness(create_app(models, Settings(warm_up=False, log="none", token_ids="model")))
