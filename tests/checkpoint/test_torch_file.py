@@ -22,6 +22,7 @@ from longspan.checkpoint.torch_file import MAX_ENTRIES, MAX_PICKLE_BYTES, read_t
 from longspan.errors import CheckpointError
 
 NAMES = ("weight", "bias")
+MUTATIONS = int(os.environ.get("LONGSPAN_TEST_MUTATIONS", "400"))  # of files, and again of pickles
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +230,7 @@ def test_fuzzed_files(files: Path, tmp_path: Path) -> None:
     """Bits, bytes, cuts and holes anywhere in the file: tensors of the right names, or a CheckpointError."""
     rng, path = inputs.rng(5), tmp_path / "a.pt"
     whole = (files / "fine.pt").read_bytes()
-    for _ in range(400):
+    for _ in range(MUTATIONS):
         data = bytearray(whole)
         for _ in range(int(rng.integers(1, 4))):
             at, kind = int(rng.integers(len(data))), int(rng.integers(4))
@@ -251,7 +252,7 @@ def test_fuzzed_pickles(files: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(files / "fine.pt") as archive:
         own = archive.read("fine/data.pkl")
     pieces = [*_instructions(own), b"cos\nsystem\n", *(bytes([code]) for code in b"\x93\x81bQR0(tsuo")]
-    for attempt in range(400):
+    for attempt in range(MUTATIONS):
         if attempt % 2:
             program = bytearray(own)
             for _ in range(int(rng.integers(1, 5))):
