@@ -132,16 +132,16 @@ def test_either_end_of_a_text_is_cut(bert: Reranker, golden: Path) -> None:
     """What is left of a document by a cut from the left is what is left of its end alone."""
     document = "alpha " * 40 + "gamma delta"
     pair = (QUERY, document)
-    cut = {"max_length": 30, "on_truncate": "ignore"}
+    cut = {"max_length": 60, "on_truncate": "ignore"}
     words = ["alpha", "gamma", "delta"]
     ids = {word: bert.tokenizer.bare_ids([word])[0] for word in words}
     query = bert.tokenizer.bare_ids([QUERY])[0]
-    room = 30 - 3 - len(query)
+    room = 60 - 3 - len(query)
     assert len(query) < room
     kept = np.concatenate([*[ids["alpha"]] * 40, ids["gamma"], ids["delta"]])[-room:]
     scorer = bert._scorer
     assert isinstance(scorer, PairScorer)
-    [row] = scorer._format.rows([pair], Cut(30, None, "left"), None)
+    [row] = scorer._format.rows([pair], Cut(60, None, "left"), None)
     assert (
         row.ids[len(query) + 2 : -1].tolist() == kept.tolist()
         and row.ids[1 : len(query) + 1].tolist() == query.tolist()
@@ -303,8 +303,11 @@ def test_hostile_heads(
 
 
 def test_an_embedding_model_is_no_reranker(golden: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"longspan\.Encoder loads what makes vectors"):
-        Reranker(golden / "bert-minilm")
+    for name, right in (("bert-minilm", r"longspan\.Encoder"), ("splade-bert/model", r"longspan\.SparseEncoder")):
+        with pytest.raises(
+            CheckpointError, match=f"is no reranker: modules.json of one may list .* open it with {right}"
+        ):
+            Reranker(golden / name)
 
 
 def test_a_logit_score_of_other_tokens_needs_a_template(golden: Path, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
         max_length=encoder.max_length,
         pooling=_pooling(encoder),
         normalizes=getattr(encoder, "normalizes", purpose == "late interaction"),
-        similarity=getattr(encoder, "similarity_fn_name", "maxsim" if purpose == "late interaction" else "none"),
+        similarity=getattr(encoder, "similarity_fn_name", "maxsim" if purpose == "late interaction" else "dot"),
         prompts=encoder.prompts,
         tasks=list(encoder.tasks),
         licence=_licence(folder),

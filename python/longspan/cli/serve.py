@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from longspan.serve.server import Bind
 
 DESCRIPTION = """\
-Serve models over HTTP. The port opens at once; GET /ready answers 200 when every model has run a first pass. POST
-/v1/embeddings speaks OpenAI's and Jina's API, /embed that of text-embeddings-inference, /api/embed Ollama's, /v2/embed
-Cohere's; /v1/multi-vector and /v1/rerank take late-interaction models. Guide: longspan/serve/README.md.
+Serve models over HTTP. The port opens at once; GET /ready answers 200 when every model has run a first pass.
+
+POST /v1/embeddings speaks OpenAI's and Jina's API, /embed that of text-embeddings-inference, /api/embed Ollama's,
+/v2/embed Cohere's. /v1/rerank is for rerankers and late-interaction models, /v1/multi-vector for the latter,
+/embed_sparse for sparse ones. Guide: longspan/serve/README.md.
 """
 EPILOG = """\
 examples:
   longspan serve sentence-transformers/all-MiniLM-L6-v2
   longspan serve intfloat/e5-small-v2 jinaai/jina-colbert-v2 --alias e5-query=e5-small-v2:query --port 9000
-  curl localhost:8080/v1/embeddings -H 'content-type: application/json' -d '{"input": "a text"}'
+  longspan serve BAAI/bge-small-en-v1.5 BAAI/bge-reranker-base
+  curl localhost:8080/v1/embeddings -d '{"input": "a text"}'
 
 keys: a line each in --api-key-file, or in LONGSPAN_API_KEY, separated by commas. Without any, everybody is answered.
+
 signals: the first SIGTERM or Ctrl-C finishes what is queued and exits with 0; the second ends at once.
 """
 
@@ -37,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `serve`; their defaults are `Settings`' own."""
     default = Settings()
     parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.usage = "longspan serve MODEL [MODEL ...] [--rerank MODEL] [--sparse MODEL] [--port PORT] [option ...]"
     parser.add_argument("models", metavar="MODEL", nargs="*", help="a folder, or org/name on the Hugging Face hub")
     parser.add_argument(
         "--rerank",
@@ -101,7 +106,11 @@ def _add_batching(parser: argparse.ArgumentParser, default: Settings) -> None:
         "--cache-mb", type=seconds, default=default.cache_mb, metavar="MB", help="keep vectors (default: none)"
     )
     group.add_argument(
-        "--tokenizer-threads", type=positive, default=default.tokenizer_threads, metavar="N", help="%(default)s"
+        "--tokenizer-threads",
+        type=positive,
+        default=default.tokenizer_threads,
+        metavar="N",
+        help="beside the computing thread (default: %(default)s)",
     )
 
 
@@ -126,14 +135,14 @@ def _add_bounds(parser: argparse.ArgumentParser, default: Settings) -> None:
         type=seconds,
         default=default.read_timeout,
         metavar="S",
-        help="for a request's head, and again for its body (default: %(default)s)",
+        help="for a request's head, and again for its body (default: %(default)g)",
     )
     group.add_argument(
         "--timeout",
         type=seconds,
         default=default.timeout,
         metavar="S",
-        help="what has not begun by then is answered with 504; a client may say less (default: %(default)s)",
+        help="what has not begun by then is answered with 504; a client may say less (default: %(default)g)",
     )
     group.add_argument(
         "--truncate", action="store_true", help="cut texts that are too long, where a request does not say (else: 400)"
@@ -168,7 +177,7 @@ def _add_operations(parser: argparse.ArgumentParser, default: Settings) -> None:
         type=seconds,
         default=default.drain_timeout,
         metavar="S",
-        help="and how long to finish what is queued (default: %(default)s)",
+        help="and how long to finish what is queued (default: %(default)g)",
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.pipeline.loaded_model import OpenedModel
+from longspan.pipeline.purpose import PURPOSES, purpose_of
 from longspan.reranking.activation import ActivationName, default_activation
 from longspan.reranking.formats import PairFormat, RowFormat
 from longspan.reranking.head import Head, finite_rows, load_head, row_head
@@ -137,8 +138,8 @@ def _check_modules(checkpoint: Checkpoint) -> None:
     kinds = [module.kind for module in checkpoint.modules]
     if any(kind not in ("Transformer", "LogitScore") for kind in kinds):
         raise CheckpointError(
-            f"{checkpoint.folder} is no reranker: whose modules.json may list a Transformer and a LogitScore, and this "
-            f"has {', '.join(kinds)}; longspan.Encoder loads what makes vectors"
+            f"{checkpoint.folder} is no reranker: modules.json of one may list a Transformer and a LogitScore, and "
+            f"this one has {', '.join(kinds)}; open it with {PURPOSES[purpose_of(checkpoint)][1]}"
         )
 
 

@@ -46,6 +46,8 @@ log = logging.getLogger("longspan.serve")
 INLINE_CHARACTERS: Final = 4096  # of a request, up to which it is tokenized without a change of threads
 INLINE_VALUES: Final = 1 << 16  # of an answer, up to which vectors are finished without one
 WARM_UP_TEXTS: Final = tuple("word " * count for count in (1, 16, 64, 256))
+# Flags for models whose files do not say that they are of another kind than embedding.
+OTHER_KINDS: Final[tuple[tuple[Kind, str], ...]] = (("reranker", "--rerank"), ("sparse", "--sparse"))
 WARM_UP_IMAGE: Final = np.zeros((64, 64, 3), np.uint8)
 # What a job's failure is to a client, and the status where it is not the kind's own.
 FAULTS: Final[Mapping[type[SchedulerError], tuple[ErrorKind, int | None]]] = {
@@ -144,6 +146,8 @@ class Service:
             if model.kind not in kinds:
                 wanted = " or ".join(KIND_NAMES[kind] for kind in kinds)
                 message = f"{model.short_name} makes {KIND_NAMES[model.kind]}, not {wanted}; ask another model or route"
+                if model.kind == "embedding":
+                    message += "".join(f", or serve it with {flag}" for kind, flag in OTHER_KINDS if kind in kinds)
                 raise RequestError("model_type", message, field="model", value=model.short_name)
             request.notes.model = model.short_name
             request.notes.fingerprint = model.encoder.fingerprint
@@ -266,7 +270,8 @@ class Service:
         try:
             await asyncio.get_running_loop().run_in_executor(self._loader, model.load)
         except Exception as error:
-            log.error("%s cannot be loaded: %s", model.name, error)
+            if self.state != "starting":  # the command says it at the start
+                log.error("%s cannot be loaded: %s", model.name, error)
             message = f"{model.name} cannot be loaded: {error}"
             raise RequestError("unhealthy", message, field="model", retry_after=10.0) from error
 
