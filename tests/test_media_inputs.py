@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import random
+import re
 from functools import partial
 from pathlib import Path
 
@@ -279,3 +281,44 @@ def test_files_of_sound_and_video(opened: Opened, tmp_path: Path) -> None:
     assert np.abs(heard[0] - silent).max() > 1e-3
     deaf = Encoder(encoder.folder, modalities=("text", "video"))
     np.testing.assert_array_equal(deaf.encode([film], modality="video", task="retrieval")[0], silent)
+
+
+def test_whatever_is_given_is_read_or_refused_in_one_sentence(opened: Opened) -> None:
+    """Things of any kind, in lists, tuples and dicts of each other."""
+    rng = random.Random(7)
+    image, sound = np.full((40, 40, 3), 9, np.uint8), np.zeros(4000, np.float32)
+    leaves = [
+        *("words", "\ud800", "<|image_pad|>", b"bytes", None, 3, 2.5, object(), range(3), Path("nowhere")),
+        *(
+            image,
+            image[None].repeat(3, 0),
+            sound,
+            sound[:5],
+            sound[:0],
+            sound.astype(bool),
+            np.array(["a"]),
+            np.array(1),
+        ),
+        *(PdfPages("nowhere.pdf"), PdfPage(Path("nowhere"), 1), (sound, 16000), np.zeros((0, 4, 3), np.uint8)),
+        *({"array": sound, "sampling_rate": rate} for rate in (16000, 0, -1, "x", 1e9, None)),
+        {"array": None},
+    ]
+
+    def some(depth: int) -> object:
+        kind = rng.random()
+        if depth == 0 or kind < 0.5:
+            return rng.choice(leaves)
+        several = [some(depth - 1) for _ in range(rng.randint(0, 3))]
+        if kind < 0.8:
+            return several if kind < 0.65 else tuple(several)
+        return {rng.choice(["text", "image", "audio", "video", "array", 1]): one for one in several}
+
+    refused = []
+    for _ in range(400):
+        given, modality = some(3), rng.choice([None, None, "text", "image", "audio", "video"])
+        try:
+            opened["nano"].encode(given, task="retrieval", modality=modality)
+        except (TypeError, ValueError, FileNotFoundError) as error:
+            refused.append(str(error))
+    assert 40 < len(refused) < 360
+    assert [said for said in refused if not re.match(r"encode: |texts must be ", said)] == []

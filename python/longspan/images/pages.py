@@ -91,10 +91,13 @@ class PdfPages:
 
     path: Path | str | bytes
 
-    def __iter__(self) -> Iterator[PdfPage]:
-        """The pages in order. Raises: as `PdfPage.read`."""
+    def pages(self, name: str | None = None) -> list[PdfPage]:
+        """The pages in order; `name` begins messages. Raises: as `PdfPage.read`, and ValueError, there is none."""
         path = Path(self.path) if isinstance(self.path, str) else self.path
-        return (PdfPage(path, number) for number in range(1, count_pages(path) + 1))
+        count = count_pages(path, name)
+        if not count:
+            raise ValueError(f"{name or _called(path)} has no pages")
+        return [PdfPage(path, number) for number in range(1, count + 1)]
 
 
 def count_pages(path: Path | bytes, name: str | None = None) -> int:

@@ -186,7 +186,8 @@ class _Reader:
     def _part(self, item: object, name: str, modality: str | None) -> tuple[Part, ...]:
         """What one thing stands for; `modality` is what a str is."""
         if isinstance(item, PdfPages):
-            return tuple(Part("image", page, f"{name}: page {page.number}") for page in item)
+            pages = item.pages(f"{self._caller}: {name}")
+            return tuple(Part("image", page, f"{name}: page {page.number}") for page in pages)
         typed = _typed(item, MODALITIES)
         if typed is None and _is_rated(item):
             typed = "audio"

@@ -30,7 +30,7 @@ def listed(name: str, given: object) -> list[object]:
         raise TypeError(f"{name} must be a list of str, got one {kind}; give one of its columns, such as frame['text']")
     if isinstance(given, Set) and not isinstance(given, KeysView):
         raise TypeError(f"{name} must be a list of str, got one {kind}, which has no order; give sorted(...) of it")
-    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
         raise TypeError(f"{name} must be a list of str, got one {kind}")
     if isinstance(given, _Arrow):
         return given.to_pylist()
