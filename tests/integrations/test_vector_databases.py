@@ -64,7 +64,7 @@ def assert_nearest(found: np.ndarray, wanted: np.ndarray, slack: float = 0) -> N
 
 @pytest.mark.parametrize("precision", ["ubinary", "binary"])
 def test_faiss_bits(precision: str, queries: np.ndarray, documents: np.ndarray, distances: np.ndarray) -> None:
-    faiss = pytest.importorskip("faiss", reason="needs longspan[vector-databases]")
+    faiss = pytest.importorskip("faiss", reason="needs longspan[test-integrations]")
     index = faiss.IndexBinaryFlat(DIM)
     index.add(code_rows(codes(documents, precision), dim=DIM))
     found, rows = index.search(code_rows(codes(queries), dim=DIM), K)
@@ -75,7 +75,7 @@ def test_faiss_bits(precision: str, queries: np.ndarray, documents: np.ndarray, 
 
 
 def test_faiss_floats_and_bytes(queries: np.ndarray, documents: np.ndarray, scores: np.ndarray) -> None:
-    faiss = pytest.importorskip("faiss", reason="needs longspan[vector-databases]")
+    faiss = pytest.importorskip("faiss", reason="needs longspan[test-integrations]")
     flat = faiss.IndexFlatIP(DIM)
     flat.add(float_rows(documents.astype(np.float64), dim=flat.d))
     found, rows = flat.search(float_rows(queries, dim=flat.d), K)
@@ -95,7 +95,7 @@ def test_faiss_floats_and_bytes(queries: np.ndarray, documents: np.ndarray, scor
 
 
 def test_usearch(queries: np.ndarray, documents: np.ndarray, scores: np.ndarray, distances: np.ndarray) -> None:
-    usearch = pytest.importorskip("usearch.index", reason="needs longspan[vector-databases]")
+    usearch = pytest.importorskip("usearch.index", reason="needs longspan[test-integrations]")
     keys = np.arange(len(TEXTS))
     bits = usearch.Index(ndim=DIM, metric="hamming", dtype="b1")
     bits.add(keys, code_rows(codes(documents, "binary"), dim=DIM))
@@ -115,7 +115,7 @@ def test_usearch(queries: np.ndarray, documents: np.ndarray, scores: np.ndarray,
 
 
 def test_qdrant(queries: np.ndarray, documents: np.ndarray, scores: np.ndarray) -> None:
-    qdrant = pytest.importorskip("qdrant_client", reason="needs longspan[vector-databases]")
+    qdrant = pytest.importorskip("qdrant_client", reason="needs longspan[test-integrations]")
     models, client = qdrant.models, qdrant.QdrantClient(":memory:")
     stored = scaled_bytes(documents)
     client.create_collection(
@@ -146,7 +146,7 @@ def test_qdrant(queries: np.ndarray, documents: np.ndarray, scores: np.ndarray) 
 
 
 def test_qdrant_multi_vectors(golden: Path) -> None:
-    qdrant = pytest.importorskip("qdrant_client", reason="needs longspan[vector-databases]")
+    qdrant = pytest.importorskip("qdrant_client", reason="needs longspan[test-integrations]")
     models, client = qdrant.models, qdrant.QdrantClient(":memory:")
     encoder = MultiVectorEncoder(golden / "jina-colbert-v2")
     tokens, asked = encoder.encode_documents(TEXTS[:20]), encoder.encode_queries(QUERIES)
@@ -248,7 +248,7 @@ def sparse_scores(sparse: SparseEncoder) -> np.ndarray:
 
 
 def test_qdrant_sparse(sparse: SparseEncoder, sparse_scores: np.ndarray) -> None:
-    qdrant = pytest.importorskip("qdrant_client", reason="needs longspan[vector-databases]")
+    qdrant = pytest.importorskip("qdrant_client", reason="needs longspan[test-integrations]")
     models, client = qdrant.models, qdrant.QdrantClient(":memory:")
     client.create_collection("texts", sparse_vectors_config={"text": models.SparseVectorParams()})
     rows = index_value_lists(sparse.encode_document(TEXTS))

@@ -353,7 +353,7 @@ def test_drop_empty(encoder: Encoder) -> None:
 def test_progress_reaches_the_end(encoder: Encoder, capsys: pytest.CaptureFixture[str]) -> None:
     for mode in ("late", "naive"):
         encoder.encode_chunks([DOCUMENT, "", LONG], window=64, mode=mode, chunk_tokens=20, show_progress_bar=True)
-        assert "100%" in capsys.readouterr().err
+        assert "(100 %)" in capsys.readouterr().err
 
 
 def test_a_unit_for_each_document(encoder: Encoder) -> None:
