@@ -103,6 +103,8 @@ def test_refusals(stereo: np.ndarray, tmp_path: Path, monkeypatch: pytest.Monkey
         samples_of(wav[:20])
     with pytest.raises(ValueError, match="it cannot be decoded as a sound file: Error : flac decoder lost sync"):
         samples_of(sound_file(stereo, RATE, "FLAC")[:-300])
+    with pytest.raises(ValueError, match="it cannot be decoded as a sound file: there is no sound in it"):
+        samples_of(b"\xff\xfb" + bytes(300))
     with pytest.raises(FileNotFoundError, match=r"it: .*none\.wav is missing"):
         samples_of(tmp_path / "none.wav")
     with pytest.raises(ValueError, match="it must have at most 64 channels, got 65"):

@@ -93,3 +93,14 @@ def test_models_that_do_not_hear(folder: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err
     assert "sounds, and this model reads texts and images" in said and "videos, and this model reads texts" in said
     assert len(np.load("o.npy")) == 1
+
+
+def test_long_sounds_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("long.wav").write_bytes(sound_file(tone(31, 16000), 16000, "WAV"))
+    Path("long.txt").write_text("word " * 5000)
+    told = "encode: 1 of 2 inputs had sounds longer than the model hears; 1 seconds were left out\n"
+    assert main(["search", "build", "i", "long.wav", "long.txt", "--model", OMNI, "--whole-file"]) == 0
+    said = capsys.readouterr().err
+    assert told in said and "tokens were left out; --chunk-tokens N cuts them into passages instead" in said
+    assert main(["embed", OMNI, "long.wav", *TASK, "--on-truncate", "error", "-o", "o.npy"]) == 1
+    assert "has 1 seconds of sound more than the model hears" in capsys.readouterr().err

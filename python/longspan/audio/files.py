@@ -70,7 +70,10 @@ def _by_soundfile(source: Path | bytes | BinaryIO, name: str) -> Iterator[Record
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith(name):
             raise
-        raise ValueError(f"{name} cannot be decoded as a sound file: {said(error)}") from error
+        why = said(error)
+        if "does not exist" in why:  # libsndfile's word for an MP3 file of no frames
+            why = "there is no sound in it"
+        raise ValueError(f"{name} cannot be decoded as a sound file: {why}") from error
 
 
 class _Steady:

@@ -93,14 +93,14 @@ class Tally:
     skipped: int = 0
     first_skipped: str = ""
     passed: PassedOver = field(default_factory=PassedOver)  # files of folders
-    cut_blocks: int = 0  # blocks in which texts were longer than the model takes
-    first_cut: str = ""
+    # Of texts, and of sounds, that were longer than the model takes: in how many blocks, and what the first one said.
+    cut: dict[Literal["texts", "sounds"], tuple[int, str]] = field(default_factory=dict)
 
     def report(self, advice: str = "") -> None:
         """Warn once of each thing that happened to texts; `advice`: what may be done about texts that were cut."""
-        if self.cut_blocks:
-            more = f" (and so in {count(self.cut_blocks - 1, 'later block')} of texts)" if self.cut_blocks > 1 else ""
-            warnings.warn(self.first_cut + more + advice, TruncationWarning, stacklevel=2)
+        for noun, (blocks, first) in self.cut.items():
+            more = f" (and so in {count(blocks - 1, 'later block')} of texts)" if blocks > 1 else ""
+            warnings.warn(first + more + (advice if noun == "texts" else ""), TruncationWarning, stacklevel=2)
         if self.skipped:
             warnings.warn(
                 f"{count(self.skipped, 'bad row')} passed over; the first: {self.first_skipped}", stacklevel=2
@@ -116,8 +116,10 @@ class Tally:
             yield
         for warning in caught:
             if issubclass(warning.category, TruncationWarning):
-                self.cut_blocks += 1
-                self.first_cut = self.first_cut or str(warning.message)
+                message = str(warning.message)
+                noun: Literal["texts", "sounds"] = "sounds" if "sounds" in message else "texts"
+                blocks, first = self.cut.get(noun, (0, message))
+                self.cut[noun] = blocks + 1, first
             else:
                 warnings.warn(warning.message, stacklevel=2)
 
