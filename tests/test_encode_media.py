@@ -136,7 +136,7 @@ def test_ids_embeddings_and_states_of_every_token(size: str, goldens: dict[str, 
         np.testing.assert_array_equal(read.text.ids, omni.expected[f"ids/{name}"], err_msg=name)
         held["ids"] += 1
         if case.get("has_inputs_embeds"):
-            [row] = encoder._sequences.rows([read], [number])
+            [row] = encoder._sequences.rows([read], [number], [0])
             truth = omni.expected[f"inputs_embeds/{name}"]
             np.testing.assert_allclose(embedded(encoder, row, number), truth, rtol=0, atol=EMBEDS_LIMIT, err_msg=name)
             held["inputs_embeds"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from longspan import Encoder, MediaOptions, PdfPage, PdfPages, TruncationWarning
 from longspan.packing.media import Mel, Patches
 from longspan.pipeline import blocks
-from longspan.pipeline.inputs import read_inputs
+from longspan.pipeline.inputs import Part, read_inputs
 from longspan.pipeline.sequences import MediaReader
 from longspan.pipeline.vision import Vision
 from media_files import pictures as frames_of
@@ -155,6 +156,25 @@ def test_one_object_is_read_and_computed_once(
     found = encoder.encode(inputs * 4, task=[task for task in TASKS for _ in inputs])
     assert len(reads) == 2 and passes == [1]
     np.testing.assert_array_equal(found[7], encoder.encode([{"image": [image, image]}], task=TASKS[1])[0])
+
+
+@pytest.mark.parametrize("bytes_", [1, 1 << 27])
+def test_what_is_not_finite_is_named(
+    bytes_: int, goldens: Goldens, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its place in the call, wherever it lies in a block."""
+    omni, read = goldens["small"], MediaReader._read
+
+    def spoilt(self: MediaReader, part: Part) -> Patches | Mel:
+        found = read(self, part)
+        return replace(found, values=found.values * np.float32(1e38)) if "[4]" in part.name else found
+
+    monkeypatch.setattr(MediaReader, "_read", spoilt)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", bytes_)
+    image, sound = omni.image(1), omni.sound("odd")
+    for last in (omni.image(4), omni.sound("chunk+1")):
+        with pytest.raises(ValueError, match=r"^inputs\[4\] gives a vector that is not finite"):
+            opened["small"].encode([image, "a", sound, (sound, image), last], task="retrieval")
 
 
 def test_blocks_of_little_memory(goldens: Goldens, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

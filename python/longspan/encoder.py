@@ -439,15 +439,18 @@ class Encoder(TextModel):
         images: dict[int, MediaRow] = {}
         if block.sequences and self._sequences is not None:
             numbers = [lora_ids[place] for place in block.sequences]
-            made = self._sequences.rows([*block.sequences.values()], numbers, batch_tokens=batch_tokens)
+            at = [block.start + place for place in block.sequences]
+            made = self._sequences.rows([*block.sequences.values()], numbers, at, batch_tokens=batch_tokens)
             images = dict(zip(block.sequences, made, strict=True))
         if block.images and self._vision is not None:
+            at = [block.start + place for place in block.images]
             if self._vision.has_own_vectors:
-                vectors = self._vision.encode([*block.images.values()], tokens=wanted.tokens, batch_tokens=batch_tokens)
+                given = [*block.images.values()]
+                vectors = self._vision.encode(given, tokens=wanted.tokens, batch_tokens=batch_tokens, places=at)
                 found = dict(zip(block.images, map(partial(self._finished, wanted=wanted), vectors), strict=True))
                 progress(len(found))
             else:
-                rows = self._vision.rows([*block.images.values()], batch_tokens=batch_tokens)
+                rows = self._vision.rows([*block.images.values()], batch_tokens=batch_tokens, places=at)
                 images = dict(zip(block.images, rows, strict=True))
         read: dict[int, TokenizedText | MediaRow] = {**block.texts, **images}
         places = sorted(read)
@@ -460,7 +463,8 @@ class Encoder(TextModel):
             lora_ids=[lora_ids[place] for place in places],
             attach=self._pipeline.with_media([images.get(place) for place in places]),
             progress=progress,
-            places=[block.part.start + place for place in places],
+            places=[block.start + place for place in places],
+            noun="inputs" if images else "texts",
         )
         found |= zip(places, results, strict=True)
         return [found[place] for place in range(block.size)]

@@ -114,7 +114,8 @@ def _run(
     """The vectors of each input's kept tokens, in order."""
     images: dict[int, MediaRow] = {}
     if block.images and vision is not None:
-        seen = vision.rows([*block.images.values()], batch_tokens=job.batch_tokens)
+        at = [block.start + place for place in block.images]
+        seen = vision.rows([*block.images.values()], batch_tokens=job.batch_tokens, places=at)
         images = dict(zip(block.images, seen, strict=True))
     read: dict[int, TokenRow | MediaRow] = {**block.texts, **images}
     rows = [read[place] for place in range(block.size)]

@@ -33,7 +33,12 @@ class Audio:
         return self._tower.stem.tokens(len(sound.values))
 
     def features(
-        self, sounds: Sequence[Mel], connectors: Sequence[int], *, batch_tokens: int | None = None
+        self,
+        sounds: Sequence[Mel],
+        connectors: Sequence[int],
+        *,
+        batch_tokens: int | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """For each sound (tokens, hidden_size) f32, in order. No sound's result depends on the others, on the CPU bit
         for bit.
@@ -42,10 +47,15 @@ class Audio:
             sounds: of any lengths, each of one token at least. The tower sees one that comes several times once.
             connectors: for each the number of the task for which its tokens are made.
             batch_tokens: rows in a pass at most (a longer sound runs alone); None for a number that runs well.
+            places: of the caller's inputs in which they stand, for messages; None where the sounds are the inputs.
         """
-        return by_connector(sounds, connectors, lambda each, used: self._features(each, used, batch_tokens))
+        return by_connector(
+            sounds, connectors, lambda each, used, at: self._features(each, used, batch_tokens, at), places
+        )
 
-    def _features(self, sounds: Sequence[Mel], used: Sequence[int], batch_tokens: int | None) -> list[np.ndarray]:
+    def _features(
+        self, sounds: Sequence[Mel], used: Sequence[int], batch_tokens: int | None, places: Sequence[int] | None
+    ) -> list[np.ndarray]:
         """For each sound the features of the connectors `used`, side by side."""
         stem, pooled = self._tower.stem, self._pooled
         for place, sound in enumerate(sounds):
@@ -62,7 +72,8 @@ class Audio:
             select_pairs,
             batch_tokens=batch_tokens,
             attach=lambda batch: self._tower.attach_sounds(batch, [sounds[index] for index in batch.indices]),
-            noun="sounds",
+            noun="sounds" if places is None else "inputs",
+            places=places,
             per=2,
         )
         with closing(results) as batches:

@@ -9,20 +9,25 @@ from typing import TypeVar
 import numpy as np
 
 Media = TypeVar("Media")
-# Of different inputs and connectors: for each input (tokens, len(connectors) * width), the connectors' side by side.
-Compute = Callable[[Sequence[Media], Sequence[int]], list[np.ndarray]]
+# Of different inputs, connectors and the inputs' places: for each input (tokens, len(connectors) * width), the
+# connectors' side by side.
+Compute = Callable[[Sequence[Media], Sequence[int], Sequence[int] | None], list[np.ndarray]]
 
 
-def by_connector(media: Sequence[Media], connectors: Sequence[int], compute: Compute[Media]) -> list[np.ndarray]:
-    """For each input (tokens, width) of its connector, in order. One that comes several times is computed once."""
-    distinct = list({id(one): one for one in media}.values())
-    places = {id(one): place for place, one in enumerate(distinct)}
-    used = sorted(set(connectors))
-    found = compute(distinct, used) if distinct else []
+def by_connector(
+    media: Sequence[Media], connectors: Sequence[int], compute: Compute[Media], places: Sequence[int] | None = None
+) -> list[np.ndarray]:
+    """For each input (tokens, width) of its connector, in order. One that comes several times is computed once, at the
+    first of its `places`."""
+    first = {id(one): number for number, one in reversed([*enumerate(media)])}
+    order = sorted(first.values())
+    distinct = {id(media[number]): place for place, number in enumerate(order)}
+    used, at = sorted(set(connectors)), None if places is None else [places[number] for number in order]
+    found = compute([media[number] for number in order], used, at) if order else []
     if len(used) == 1:
-        return [found[places[id(one)]] for one in media]
+        return [found[distinct[id(one)]] for one in media]
     columns = {number: place for place, number in enumerate(used)}
     return [
-        np.ascontiguousarray(np.split(found[places[id(one)]], len(used), axis=1)[columns[number]])
+        np.ascontiguousarray(np.split(found[distinct[id(one)]], len(used), axis=1)[columns[number]])
         for one, number in zip(media, connectors, strict=True)
     ]

@@ -132,6 +132,7 @@ class Pipeline:
         attach: Attach = lambda batch: batch,
         progress: Callable[[int], object] = lambda _texts: None,
         places: Sequence[int] | None = None,
+        noun: str = "texts",
     ) -> list[np.ndarray]:
         """One (dim,) f32 a text, or one (tokens, dim) f32 with `wanted.tokens`, in the order of `ids`.
 
@@ -143,7 +144,7 @@ class Pipeline:
             batch_tokens: tokens in a batch at most; None for the engine's own number.
             lora_ids, attach: as `results`.
             progress: called with the number of texts of each batch when it is done.
-            places: as `results`, which may raise.
+            places, noun: as `results`, which may raise.
         """
         rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(ids)
 
@@ -155,7 +156,7 @@ class Pipeline:
 
         tail = Finished(self._pooling, self._head, wanted, self.engine)
         sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-        given = self.results(ids, tail, select, lora_ids=lora_ids, attach=attach, places=places, **sizes)  # type: ignore[arg-type]
+        given = self.results(ids, tail, select, lora_ids=lora_ids, attach=attach, places=places, noun=noun, **sizes)  # type: ignore[arg-type]
         with closing(given) as results:
             for batch, values in results:
                 parts = np.split(values, batch.cu_seqlens[1:-1]) if wanted.tokens else values

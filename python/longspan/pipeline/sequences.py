@@ -101,18 +101,25 @@ class Sequences:
                 )
 
     def rows(
-        self, inputs: Sequence[ReadInput], lora_ids: Sequence[int], *, batch_tokens: int | None = None
+        self,
+        inputs: Sequence[ReadInput],
+        lora_ids: Sequence[int],
+        places: Sequence[int],
+        *,
+        batch_tokens: int | None = None,
     ) -> list[MediaRow]:
         """For each input the row that the language side reads, by the connectors of its task, which is its adapter's.
-        Each tower sees each image, sound or video once, however many inputs it stands in."""
+        Each tower sees each image, sound or video once, however many inputs it stands in. `places` are those of the
+        inputs among the caller's, for messages."""
         connectors = list(lora_ids) if self._tasks else [0] * len(inputs)
         seen = heard = None
         if self._vision is not None:
             seen = partial(self._vision.features, batch_tokens=batch_tokens)
         if self._audio is not None:
             heard = partial(self._audio.features, batch_tokens=batch_tokens)
-        of_images = self._features(inputs, connectors, Patches, seen)
-        of_sounds = self._features(inputs, connectors, Mel, heard)
+        numbered = [*zip(inputs, connectors, places, strict=True)]
+        of_images = self._features(numbered, Patches, seen)
+        of_sounds = self._features(numbered, Mel, heard)
         rows = []
         for one, number in zip(inputs, connectors, strict=True):
             own = [(of_images if isinstance(part, Patches) else of_sounds)[id(part), number] for part in one.media]
@@ -123,21 +130,20 @@ class Sequences:
 
     @staticmethod
     def _features(
-        inputs: Sequence[ReadInput],
-        connectors: Sequence[int],
+        inputs: Sequence[tuple[ReadInput, int, int]],
         kind: type[Features],
-        compute: Callable[[list[Features], list[int]], list[np.ndarray]] | None,
+        compute: Callable[..., list[np.ndarray]] | None,
     ) -> dict[tuple[int, int], np.ndarray]:
-        """Of all media of a kind, by themselves and their connector."""
-        wanted: dict[tuple[int, int], Features] = {
-            (id(part), number): part
-            for one, number in zip(inputs, connectors, strict=True)
-            for part in one.media
-            if isinstance(part, kind)
-        }
+        """Of all media of a kind in inputs with their connectors and places, by themselves and their connector."""
+        wanted: dict[tuple[int, int], tuple[Features, int]] = {}
+        for one, number, place in inputs:
+            for part in one.media:
+                if isinstance(part, kind):
+                    wanted.setdefault((id(part), number), (part, place))
         if compute is None or not wanted:
             return {}
-        return dict(zip(wanted, compute(list(wanted.values()), [number for _, number in wanted]), strict=True))
+        parts, at = zip(*wanted.values(), strict=True)
+        return dict(zip(wanted, compute(parts, [number for _, number in wanted], places=at), strict=True))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,12 @@ class Vision:
         return final if final.size < pixels.size else pixels, rows * columns + self.tokens_beside
 
     def encode(
-        self, images: Sequence[Patches], *, tokens: bool = False, batch_tokens: int | None = None
+        self,
+        images: Sequence[Patches],
+        *,
+        tokens: bool = False,
+        batch_tokens: int | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """For each image (tokens, dim) f32, in order. No image's result depends on the others, on the CPU bit for bit.
 
@@ -86,35 +91,47 @@ class Vision:
             images: of any sizes.
             tokens: of a tower that pools, the states of the class token and of the patches instead of the one vector.
             batch_tokens: patches in a pass at most (a larger image runs alone); None for a number that runs well.
+            places: of the caller's inputs in which they stand, for messages; None where the images are the inputs.
         """
         pools = not self._mergers and not tokens
         tail, select = self._tail(tokens)
-        return self._computed(images, tail, select, pools, batch_tokens)
+        return self._computed(images, tail, select, pools, batch_tokens, places)
 
     def num_tokens(self, image: Patches) -> int:
         """Tokens that an image or a video leaves the tower as, where a language side reads them."""
         return len(image.values) // self.patches.cell
 
     def features(
-        self, images: Sequence[Patches], connectors: Sequence[int], *, batch_tokens: int | None = None
+        self,
+        images: Sequence[Patches],
+        connectors: Sequence[int],
+        *,
+        batch_tokens: int | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """For each image or video (tokens, hidden_size) f32, in order, as `encode`.
 
         Args:
             images: of any sizes. The tower sees one that comes several times once.
             connectors: for each the number of the task for which its tokens are made.
-            batch_tokens: as `encode`.
+            batch_tokens, places: as `encode`.
         """
         cell = self.patches.cell
 
-        def compute(each: Sequence[Patches], used: Sequence[int]) -> list[np.ndarray]:
+        def compute(each: Sequence[Patches], used: Sequence[int], at: Sequence[int] | None) -> list[np.ndarray]:
             tail = Merged(tuple(self._mergers[number] for number in used), self.spec.tower, self._engine)
-            return self._computed(each, tail, lambda batch: select_cells(batch, cell), False, batch_tokens)
+            return self._computed(each, tail, lambda batch: select_cells(batch, cell), False, batch_tokens, at)
 
-        return by_connector(images, connectors, compute)
+        return by_connector(images, connectors, compute, places)
 
     def _computed(
-        self, images: Sequence[Patches], tail: Tail, select: Select, pools: bool, batch_tokens: int | None
+        self,
+        images: Sequence[Patches],
+        tail: Tail,
+        select: Select,
+        pools: bool,
+        batch_tokens: int | None,
+        places: Sequence[int] | None,
     ) -> list[np.ndarray]:
         """What the tail makes of each image: one row if it pools, else one for each cell."""
         first = int(self.patches.has_class_token)
@@ -126,7 +143,8 @@ class Vision:
             select,
             batch_tokens=batch_tokens,
             attach=lambda batch: self._tower.attach_images(batch, [images[index] for index in batch.indices]),
-            noun="images",
+            noun="images" if places is None else "inputs",
+            places=places,
             per=self.patches.cell,
         )
         with closing(results) as batches:
@@ -137,11 +155,13 @@ class Vision:
                     found[index] = part
         return found
 
-    def rows(self, images: Sequence[Patches], *, batch_tokens: int | None = None) -> list[MediaRow]:
+    def rows(
+        self, images: Sequence[Patches], *, batch_tokens: int | None = None, places: Sequence[int] | None = None
+    ) -> list[MediaRow]:
         """For each image the row in which the language side reads it."""
         template, merge = self._template, self.patches.merge
         assert template is not None  # of a model whose `spec.text` is None nobody asks for rows
-        features = self.encode(images, batch_tokens=batch_tokens)
+        features = self.encode(images, batch_tokens=batch_tokens, places=places)
         return [
             template.row(found, (image.grid[1] // merge, image.grid[2] // merge))
             for found, image in zip(features, images, strict=True)
