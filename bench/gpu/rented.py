@@ -95,6 +95,7 @@ PLANS: Final[Mapping[str, tuple[Step, ...]]] = {
         bench("attention", 90),
         bench("codes", 50),
         bench("late_interaction", 40),
+        bench("sparse", 25),
     ),
     "test": (
         Step(

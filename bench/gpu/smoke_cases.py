@@ -20,6 +20,7 @@ from longspan.kernels.layer_norm import layer_norm, rms_norm
 from longspan.kernels.linear import DenseLinear, DenseLora, dense_linear, widened
 from longspan.kernels.maxsim import maxsim, maxsim_topk
 from longspan.kernels.multi_lora import launch_multi_lora, launch_shrink
+from longspan.kernels.pool_logits import pool_logits
 from longspan.kernels.pool_mean import pool_mean
 from longspan.kernels.rope import rotate
 from longspan.kernels.span_mean import span_mean
@@ -56,6 +57,7 @@ def cases(setting: Setting) -> dict[str, Callable[[], Case]]:
         "linear_adapters": partial(folded, setting),
         "pool_mean": partial(means, setting, False),
         "span_mean": partial(means, setting, True),
+        "pool_logits": partial(words, setting),
         "maxsim": partial(scores, setting, "half"),
         "maxsim_int8": partial(scores, setting, "int8"),
         "maxsim_topk": partial(scores, setting, "topk"),
@@ -319,6 +321,16 @@ def means(setting: Setting, of_spans: bool, backend: str = "triton") -> Case:
 
         return lambda: ops.span_mean(hidden, spans, backend="cuda"), truth, EXACT
     return lambda: span_mean(hidden, spans, truncate_dim=None, normalize=False, out=None), truth, EXACT
+
+
+def words(setting: Setting) -> Case:
+    dim, lengths = setting.size(768, 40), [setting.size(200, 5), 0, setting.size(130, 3), *[setting.size(9, 1)] * 40]
+    x, weight = setting.normal(sum(lengths), dim), setting.normal(setting.size(30522, 70), dim) * dim**-0.5
+    bias, offsets = setting.normal(len(weight)), offsets_of(setting, lengths)
+    logits = x.float() @ weight.float().T + bias.float()
+    rows = [part.amax(0) if len(part) else logits.new_zeros(len(weight)) for part in logits.split(lengths)]
+    truth = torch.log1p(torch.stack(rows).clamp(min=0))
+    return lambda: pool_logits(x, weight, offsets, bias, saturation="log1p"), truth, LIMIT
 
 
 def scores(setting: Setting, kind: str) -> Case:
