@@ -195,7 +195,7 @@ def test_odd_texts_are_fine(encoder: Encoder) -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"task": "retrieval"}, "task must be None or one of 'base', got 'retrieval'"),
+        ({"task": "retreival"}, "task must be None or one of 'base', got 'retreival'"),
         ({"truncate_dim": 65}, "truncate_dim must be from 1 to 64, got 65"),
         ({"truncate_dim": 0}, "truncate_dim must be from 1 to 64, got 0"),
         ({"max_length": 513}, "max_length must be from 3 to 512, got 513"),
@@ -218,7 +218,7 @@ def test_bad_options(encoder: Encoder, options: dict, message: str) -> None:
 
 
 def test_bad_options_without_ids(encoder: Encoder) -> None:
-    for options in ({"task": "retrieval"}, {"truncate_dim": 65}, {"output_value": "x"}):
+    for options in ({"task": "retreival"}, {"truncate_dim": 65}, {"output_value": "x"}):
         with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
             encoder.encode_ids([], **options)
 

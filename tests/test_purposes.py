@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
 import longspan
-from longspan import CheckpointError, Encoder, MultiVectorEncoder
+from longspan import CheckpointError, Encoder, MultiVectorEncoder, Reranker
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.cli import main
 from longspan.pipeline.purpose import PURPOSES, purpose_of
@@ -63,3 +64,14 @@ def test_embed_refuses_token_vectors(golden: Path, tmp_path: Path, capsys: pytes
     assert main(["embed", model, str(tmp_path / "a.txt"), "-o", str(tmp_path / "a.npy")]) == 1
     assert "open it with longspan.MultiVectorEncoder" in capsys.readouterr().err
     assert not (tmp_path / "a.npy").exists()
+
+
+@pytest.mark.parametrize("kind, name", [(Encoder, "bert-minilm"), (Reranker, "rerank-bert/model")])
+def test_code_that_is_written_for_other_libraries(golden: Path, kind: type[Encoder], name: str) -> None:
+    """`trust_remote_code=True` is taken; a note, at the caller's line, says that nothing is run."""
+    with pytest.warns(UserWarning, match="trust_remote_code=True is not needed: longspan runs no code") as told:
+        kind(golden / name, trust_remote_code=True)
+    assert [warning.filename for warning in told] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kind(golden / name, trust_remote_code=False)

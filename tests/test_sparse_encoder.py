@@ -283,7 +283,7 @@ def test_truncation_is_told(golden: Path) -> None:
         ({"texts": ["a"], "max_active_dims": 0}, "max_active_dims must be 1 or more, got 0"),
         ({"texts": ["a"], "max_length": 2}, "max_length must be from 3 to 512, got 2"),
         ({"texts": ["a"], "on_truncate": "cut"}, "on_truncate must be one of 'warn', 'error', 'ignore', got 'cut'"),
-        ({"texts": ["a"], "task": "x"}, "task must be None or one of 'base', got 'x'"),
+        ({"texts": ["a"], "task": "x"}, "task must be None or one of 'query', 'document', 'base', got 'x'"),
         ({"texts": ["a"], "prompt_name": "x"}, "prompt_name must be one of the model's prompts"),
         ({"texts": ["\ud800"]}, r"texts\[0\] has a lone surrogate"),
     ],

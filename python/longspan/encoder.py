@@ -46,7 +46,8 @@ from longspan.pipeline.text_model import TextModel
 from longspan.progress import progress_bar
 from longspan.text.containers import listed
 from longspan.text.prompts import resolve_prompt
-from longspan.text.tasks import Role, Task, role_prompts, role_task, spread, text_prompts
+from longspan.text.task_names import read_tasks, with_named
+from longspan.text.tasks import Role, Task, role_prompts, spread, text_prompts
 from longspan.text.tokenizer import TokenizedText, checked_texts
 from longspan.vectors.arrays import FloatArray, HalfArray, SignedArray, UnsignedArray, VectorArray
 from longspan.vectors.quantize import Precision
@@ -159,7 +160,10 @@ class Encoder(TextModel):
                 the list; a str under "image", "audio" or "video" is a path, and `PdfPages(path)` all pages of a file.
                 `modalities` says what the model reads.
             task: one of `tasks`, the adapter to run; "base" for none; None for what the model does by default, which
-                for some is an error; or a list, one a text: texts of different tasks run in one pass.
+                for some is an error; or a list, one a text: texts of different tasks run in one pass. The hosted API's
+                names hold for every model: "retrieval.query" is adapter and prompt for queries, "nl2code.passage" a
+                prompt of a model for code; "nl2code" that of queries, or of what `encode_document` embeds. Of a model
+                without tasks they say the role at most.
             prompt_name: one of `prompts`, to go before every text; None for the model's default prompt, if it has one.
                 Inputs without a text have none, but by `media`.
             prompt: the prompt itself, or a list, one a text; wins over `prompt_name`.
@@ -186,6 +190,7 @@ class Encoder(TextModel):
         """
         inputs = read_inputs("encode", texts, modality, self.modalities)
         items = inputs.items
+        task, named = read_tasks(task, len(items), self)
         tasks = spread(task, len(items))
         lora_ids = self._adapters(task, len(items))
         before = text_prompts(
@@ -196,6 +201,8 @@ class Encoder(TextModel):
             prompt=prompt,
             default_prompt_name=self.default_prompt_name,
         )
+        if prompt is None and prompt_name is None:
+            before = with_named(before, named)
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         if wanted.tokens and precision != "float32":
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
@@ -302,9 +309,11 @@ class Encoder(TextModel):
         if not is_one(texts, self.modalities):  # a generator can be read once
             texts = cast("list[Item]", listed("encode: texts", texts))
         items = read_inputs("encode", texts, options.get("modality"), self.modalities).items
-        task = options["task"] = role_task(options.get("task"), role, self.spec.tasks)
+        task, named = read_tasks(options.get("task"), len(items), self, role)
+        options["task"] = task
         if prompt is None and prompt_name is None:
-            prompt = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
+            before = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
+            prompt = with_named(before, named)
         return self.encode(texts, prompt_name=prompt_name, prompt=prompt, **options)
 
     @overload
@@ -368,12 +377,13 @@ class Encoder(TextModel):
         Raises: TypeError or ValueError, an argument breaks a line above.
         Source: Late Chunking, arXiv:2409.04701.
         """
-        tasks = spread(role_task(task, "document", self.spec.tasks), 1)
+        read, [named] = read_tasks(task, 1, self, "document")
+        tasks = spread(read, 1)
         [adapter] = self._adapters(tasks, 1)
         alone = isinstance(documents, str)
         items = checked_texts("documents", [documents] if isinstance(documents, str) else documents)
         if prompt is None and prompt_name is None:
-            [before] = role_prompts(tasks, "document", self.prompts, self.spec.tasks)
+            [before] = with_named(role_prompts(tasks, "document", self.prompts, self.spec.tasks), [named])
         else:
             before = resolve_prompt(self.prompts, prompt_name=prompt_name, prompt=prompt, default_prompt_name=None)
         limit = self._checked_max_length(window, "window")

@@ -31,6 +31,7 @@ from longspan.pipeline.purpose import COLBERT, purpose_of, require_purpose
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
+from longspan.text.task_names import read_tasks, with_named
 from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread
 from longspan.text.tokenizer import TextTokenizer
 from longspan.vectors.arrays import FloatArray
@@ -332,10 +333,10 @@ class MultiVectorEncoder(LoadedModel):
         check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
         given = read_inputs(job.name, texts, modality, self.modalities)
         items = given.items
-        task = role_task(task, job.role, self.spec.tasks)
+        task, named = read_tasks(task, len(items), self, job.role)
         tasks = spread(task, len(items))
         lora_ids = adapter_numbers(task, len(items), self.tasks, self.spec.tasks)
-        prompts = role_prompts(tasks, job.role, self.prompts, self.spec.tasks)
+        prompts = with_named(role_prompts(tasks, job.role, self.prompts, self.spec.tasks), named)
         inputs = [TokenInput(*parts) for parts in zip(items, prompts, lora_ids, strict=True)]
         job_parts = (job, self._tokenizer, self._pipelines[job.role], self._projection, self._vision)
         with progress_bar(len(items), "text" if given.texts is not None else "input", show) as progress:

@@ -20,7 +20,8 @@ from longspan.sparse.outputs import ModelOutputs
 from longspan.sparse.running import SparseJob, SparseTail, run_ids, run_texts, say_cut
 from longspan.sparse.static_queries import load_static_queries
 from longspan.sparse.token_weights import COLBERT, TokenOutputs
-from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread, text_prompts
+from longspan.text.task_names import read_tasks, with_named
+from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, spread, text_prompts
 from longspan.text.tokenizer import TextTokenizer, TokenizedText, checked_texts
 from longspan.vectors.arrays import FloatArray
 from longspan.vectors.results import stack
@@ -254,9 +255,9 @@ class SparseEncoder(LoadedModel):
         self, texts: str | Iterable[str], role: Role, task: Task, prompt: str | Sequence[str] | None
     ) -> tuple[list[str], Task, str | Sequence[str]]:
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
-        task = role_task(task, role, self.spec.tasks)
+        task, named = read_tasks(task, len(items), self, role)
         if prompt is None:
-            prompt = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
+            prompt = with_named(role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks), named)
         return items, task, prompt
 
     def _job(
@@ -267,6 +268,7 @@ class SparseEncoder(LoadedModel):
         prompt: str | Sequence[str] | None,
         options: SparseOptions,
     ) -> SparseJob:
+        task, named = read_tasks(task, len(texts), self)
         before = text_prompts(
             spread(task, len(texts)),
             self.prompts,
@@ -275,6 +277,8 @@ class SparseEncoder(LoadedModel):
             prompt=prompt,
             default_prompt_name=self.default_prompt_name,
         )
+        if prompt is None and prompt_name is None:
+            before = with_named(before, named)
         on_truncate = _on_truncate(options)
         return SparseJob(
             prompts=before,

@@ -68,7 +68,7 @@ def test_late_chunks_keep_the_vectors_of_their_document(encoder: Encoder) -> Non
 
 def test_wrong_use(golden: Path, encoder: Encoder) -> None:
     with pytest.raises(TypeError, match="LongspanEmbeddings: model must be a longspan Encoder, a folder or a name"):
-        adapter.LongspanEmbeddings(None)
+        adapter.LongspanEmbeddings(3)
     with pytest.raises(ValueError, match="task must be None or one of .*got 'nonsense'"):
         adapter.LongspanEmbeddings(golden / "jina-v3", query_task="nonsense")
     with pytest.raises(ValueError, match="truncate_dim must be from 1 to 384, got 400"):
@@ -94,3 +94,46 @@ def test_a_reranker_keeps_the_best_documents(golden: Path) -> None:
     assert compressor.compress_documents([], QUESTIONS[0]) == []
     with pytest.raises(ValueError, match="top_k must be 1 or more"):
         adapter.LongspanReranker(reranker, top_n=0)
+
+
+def test_names_of_langchain_s_own_classes(golden: Path) -> None:
+    """What is written for HuggingFaceEmbeddings runs with another class's name."""
+    folder = str(golden / "jina-code" / "model")
+    embeddings = adapter.LongspanEmbeddings(
+        model_name=folder,
+        model_kwargs={"device": "cpu", "num_threads": 1, "local_files_only": True},
+        encode_kwargs={"prompt_name": "nl2code_document", "batch_size": 2},
+        query_encode_kwargs={"task": "nl2code.query"},
+        show_progress=False,
+    )
+    encoder = Encoder(folder)
+    np.testing.assert_array_equal(embeddings.embed_query("a"), encoder.encode("a", task="nl2code.query"))
+    np.testing.assert_array_equal(embeddings.embed_documents(["a"])[0], encoder.encode("a", task="nl2code.passage"))
+    with pytest.warns(UserWarning, match="trust_remote_code=True is not needed"):
+        adapter.LongspanEmbeddings(model_name=folder, model_kwargs={"trust_remote_code": True})
+    for call, said in (
+        (
+            lambda: adapter.LongspanEmbeddings(folder, model_name=folder),
+            "give the model as model or as model_name, got both",
+        ),
+        (adapter.LongspanEmbeddings, "got neither"),
+        (
+            lambda: adapter.LongspanEmbeddings(encoder, model_kwargs={"device": "cpu"}),
+            "device are for a model that is op",
+        ),
+        (
+            lambda: adapter.LongspanEmbeddings(folder, encode_kwarg={}),
+            "LongspanEmbeddings: .*did you mean 'encode_kwargs'",
+        ),
+        (lambda: adapter.LongspanEmbeddings(folder, encode_kwargs={"promt": "a"}), "did you mean 'prompt'"),
+        (lambda: adapter.LongspanEmbeddings(folder, model_kwargs={"devise": "cpu"}), "did you mean 'device'"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            call()
+
+
+def test_late_chunks_as_a_splitter(encoder: Encoder) -> None:
+    chunker = adapter.LateChunkEmbeddings(encoder, chunk_tokens=None)
+    pieces = chunker.split_documents(iter([documents.Document(page_content=DOCUMENT)]))
+    assert [one.page_content for one in pieces] == [*encoder.encode_chunks(DOCUMENT, chunk_tokens=None).texts]
+    chunker.embed_documents([one.page_content for one in pieces])

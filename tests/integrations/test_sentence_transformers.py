@@ -288,3 +288,21 @@ def test_sounds_videos_and_mixtures_pass_through(size: str, golden: Path) -> Non
     np.testing.assert_allclose(asked, encoder.encode_query(["a hum"]), rtol=0, atol=1e-6)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.encode(sounds, task="retrieval"), model.encode(sounds, task="retrieval"))
+
+
+def test_its_tokenizer_is_transformers_own(ours: object, theirs: object) -> None:
+    """It is called, asked for its length and for words, as code for the library does."""
+    mine, other = ours.tokenizer, theirs.tokenizer
+    assert mine("a b")["input_ids"] == other("a b")["input_ids"] and len(mine) == len(other)
+    assert mine.tokenize("embeddings, a b") == other.tokenize("embeddings, a b")
+    assert mine(["a b", "c"], padding=True, return_tensors="pt")["input_ids"].shape == (2, 4)
+    assert (mine.model_max_length, mine.pad_token, mine.padding_side) == (256, "[PAD]", "right")
+    assert ours.tokenizer is mine and len(pickle.loads(pickle.dumps(ours)).tokenizer) == len(mine)
+
+
+def test_tasks_by_the_hosted_api_s_names(golden: Path) -> None:
+    model, encoder = (kind(golden / "jina-code" / "model") for kind in (adapter.as_sentence_transformer, Encoder))
+    for task in ("nl2code.query", "nl2code.passage", "nl2code"):
+        np.testing.assert_array_equal(
+            model.encode("def f(): pass", task=task), encoder.encode("def f(): pass", task=task)
+        )

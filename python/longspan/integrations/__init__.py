@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from longspan.encoder import Encoder
 from longspan.multi_vector import MultiVectorEncoder
 from longspan.reranker import Reranker
 from longspan.sparse_encoder import SparseEncoder
 
+# What other libraries call arguments of ours.
+PEER_OPTIONS: Final = {"torch_dtype": "dtype", "cache_folder": "cache_dir"}
+
+M = TypeVar("M")
 E = TypeVar("E", Encoder, MultiVectorEncoder, Reranker, SparseEncoder)
 
 
@@ -29,17 +33,31 @@ def opened(
     *,
     device: str | None = None,
     revision: str | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> E:
-    """`model`, or the one that it names, opened with the options.
+    """`model`, or the one that it names, opened with the options: further arguments of `kind` in `options`, which may
+    have sentence-transformers' and transformers' names.
 
-    Raises: TypeError, naming `function`, if it is neither; and what `kind` raises.
+    Raises: TypeError, naming `function`, if it is neither, or is open and there are options; and what `kind` raises.
     """
     if isinstance(model, kind):
+        if options:
+            names = ", ".join(options)
+            raise TypeError(f"{function}: {names} are for a model that is opened here, and this one is open already")
         return model
     if not isinstance(model, (str, os.PathLike)):
         got = type(model).__name__
         raise TypeError(f"{function}: model must be a longspan {kind.__name__}, a folder or a name, got {got}")
-    return kind(model, device, revision=revision)
+    given = {PEER_OPTIONS.get(name, name): value for name, value in (options or {}).items()}
+    return kind(model, **{"device": device, "revision": revision, **given})  # type: ignore[arg-type]
+
+
+def one_model(function: str, model: M | None, model_name: str | None) -> M | str:
+    """The one of the two that is given. TypeError, naming `function`, where both are, or neither."""
+    if (model is None) == (model_name is None):
+        got = "neither" if model is None else "both"
+        raise TypeError(f"{function}: give the model as model or as model_name, got {got}")
+    return model if model_name is None else model_name  # type: ignore[return-value]
 
 
 def engine_options(encoder: Encoder | MultiVectorEncoder | Reranker | SparseEncoder) -> dict[str, object]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from longspan.arguments import names_arguments
 from longspan.encoder import Encoder
-from longspan.integrations import missing
+from longspan.integrations import missing, one_model
 from longspan.integrations.late_chunks import LateChunking
 from longspan.integrations.text_embedding import TextEmbedding
 from longspan.integrations.text_reranking import Activation, TextReranking
@@ -34,25 +35,41 @@ class LongspanEmbeddings(Embeddings):
     The asynchronous methods are LangChain's: they run these in a thread, and the kernels let other threads work.
 
     Args:
-        model: an Encoder, or what it opens.
-        query_task, document_task: adapters other than the model's own choice.
+        model: an Encoder, or what it opens; or by the name that HuggingFaceEmbeddings has for it, `model_name`.
+        query_task, document_task: tasks other than the model's own choice.
         truncate_dim, normalize_embeddings, on_truncate: as `Encoder.encode`.
+        model_kwargs: further arguments of `Encoder`, for a model that is opened here; `cache_folder` is its cache_dir.
+        encode_kwargs: further arguments of `Encoder.encode`, such as prompt, for documents and queries.
+        query_encode_kwargs: for queries, in place of `encode_kwargs`.
+        show_progress: a bar while documents are embedded.
     Raises: TypeError or ValueError, an argument is wrong for this model, and what `Encoder` raises; at once.
     """
 
+    @names_arguments
     def __init__(
         self,
-        model: Encoder | str | os.PathLike[str],
+        model: Encoder | str | os.PathLike[str] | None = None,
         *,
+        model_name: str | None = None,
         query_task: str | None = None,
         document_task: str | None = None,
         truncate_dim: int | None = None,
         normalize_embeddings: bool | None = None,
         on_truncate: OnTruncate = "warn",
+        model_kwargs: Mapping[str, object] | None = None,
+        encode_kwargs: Mapping[str, object] | None = None,
+        query_encode_kwargs: Mapping[str, object] | None = None,
+        cache_folder: str | None = None,
+        show_progress: bool = False,
     ) -> None:
+        self._show_progress = show_progress
+        place = {} if cache_folder is None else {"cache_folder": cache_folder}
         self._embedding = TextEmbedding(
-            model,
+            one_model("LongspanEmbeddings", model, model_name),
             "LongspanEmbeddings",
+            model_kwargs={**place, **(model_kwargs or {})},
+            encode_kwargs=encode_kwargs,
+            query_encode_kwargs=query_encode_kwargs,
             query_task=query_task,
             document_task=document_task,
             truncate_dim=truncate_dim,
@@ -62,7 +79,7 @@ class LongspanEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of documents."""
-        return self._embedding.documents(texts)
+        return self._embedding.documents(texts, show_progress_bar=self._show_progress)
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a query."""
@@ -83,6 +100,7 @@ class LongspanReranker(BaseDocumentCompressor):
     model_config = ConfigDict(arbitrary_types_allowed=True)
     _reranking: TextReranking = PrivateAttr()
 
+    @names_arguments
     def __init__(
         self,
         model: Reranker | str | os.PathLike[str],
@@ -122,6 +140,7 @@ class LateChunkEmbeddings(Embeddings, BaseDocumentTransformer):
     Raises: as `LongspanEmbeddings`.
     """
 
+    @names_arguments
     def __init__(
         self,
         model: Encoder | str | os.PathLike[str],
@@ -164,6 +183,10 @@ class LateChunkEmbeddings(Embeddings, BaseDocumentTransformer):
                 place = {"start_index": piece.start, "end_index": piece.end}
                 chunks.append(Document(page_content=piece.text, metadata={**document.metadata, **place}))
         return chunks
+
+    def split_documents(self, documents: Iterable[Document]) -> list[Document]:
+        """`transform_documents`, as LangChain's text splitters call it."""
+        return self.transform_documents(list(documents))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors that wait for these chunks.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from longspan.encoder import Encoder
-from longspan.integrations import missing
+from longspan.integrations import missing, one_model
 from longspan.integrations.late_chunks import LateChunking
 from longspan.integrations.text_embedding import TextEmbedding
 from longspan.integrations.text_reranking import Activation, TextReranking
@@ -37,8 +37,8 @@ class LongspanEmbedding(BaseEmbedding):
     The asynchronous methods run these in a thread, and the kernels let other threads work.
 
     Args:
-        model: an Encoder, or what it opens.
-        query_task, document_task: adapters other than the model's own choice.
+        model: an Encoder, or what it opens; or by the name that HuggingFaceEmbedding has for it, `model_name`.
+        query_task, document_task: tasks other than the model's own choice.
         truncate_dim, normalize_embeddings, on_truncate: as `Encoder.encode`.
         embed_batch_size: texts that LlamaIndex hands over at once; its own 10 leave most of the speed unused.
         settings: of LlamaIndex's BaseEmbedding, such as callback_manager.
@@ -49,8 +49,9 @@ class LongspanEmbedding(BaseEmbedding):
 
     def __init__(
         self,
-        model: Encoder | str | os.PathLike[str],
+        model: Encoder | str | os.PathLike[str] | None = None,
         *,
+        model_name: str | None = None,
         query_task: str | None = None,
         document_task: str | None = None,
         truncate_dim: int | None = None,
@@ -60,7 +61,7 @@ class LongspanEmbedding(BaseEmbedding):
         **settings: Any,
     ) -> None:
         embedding = TextEmbedding(
-            model,
+            one_model("LongspanEmbedding", model, model_name),
             "LongspanEmbedding",
             query_task=query_task,
             document_task=document_task,

@@ -29,7 +29,8 @@ from longspan.integrations.sentence_transformers_module import (
     rows_of,
 )
 from longspan.pipeline.options import OnTruncate
-from longspan.text.tasks import Role, role_prompts, text_prompts
+from longspan.text.task_names import read_tasks, with_named
+from longspan.text.tasks import Role, role_prompts, spread, text_prompts
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items
@@ -100,11 +101,6 @@ class EncoderModule(CheckpointModule):
         sizes = range(2, len(single) + 1)
         return [*single, *(pair for size in sizes for pair in combinations(sorted(single), size))]
 
-    @property
-    def tokenizer(self) -> object:
-        """The `tokenizers.Tokenizer`, which neither cuts nor pads."""
-        return self.encoder.tokenizer.backend
-
     def preprocess(
         self, inputs: Sequence[object], prompt: str | None = None, task: str | None = None, **kwargs: object
     ) -> Features:
@@ -116,12 +112,13 @@ class EncoderModule(CheckpointModule):
         refuse("encode", kwargs, "set model.max_seq_length, or call longspan.Encoder itself")
         if any(not isinstance(one, str) for one in inputs) and len(self.encoder.modalities) > 1:
             return {"inputs": list(inputs), "prompt": prompt}  # the encoder reads them itself
-        if prompt is None:  # none is asked for, but a task may always take one and the same
-            own = [_own_task(task, self.encoder)]
-            [prompt] = text_prompts(
-                own, self.encoder.prompts, self.encoder.spec.tasks,
+        if prompt is None:  # none is asked for, but a task may always take one and the same, or be one
+            own, named = read_tasks(_own_task(task, self.encoder), 1, self.encoder)
+            before = text_prompts(
+                spread(own, 1), self.encoder.prompts, self.encoder.spec.tasks,
                 prompt_name=None, prompt=None, default_prompt_name=None,
             )  # fmt: skip
+            [prompt] = with_named(before, named)
         rows = self.encoder.tokenize(checked_inputs(inputs), prompt=prompt, max_length=self.max_seq_length)
         for row in rows:
             if row.truncated and self.on_truncate != "ignore":

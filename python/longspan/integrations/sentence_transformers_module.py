@@ -8,11 +8,13 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from longspan.checkpoint.json_object import JsonObject
 from longspan.encoder import Encoder
 from longspan.errors import TruncationWarning
 from longspan.integrations import engine_options, missing
@@ -21,16 +23,19 @@ from longspan.multi_vector import MultiVectorEncoder
 from longspan.pipeline.options import OnTruncate
 from longspan.reranker import Reranker
 from longspan.sparse_encoder import SparseEncoder
+from longspan.text.tokenizer import TextTokenizer
 
 try:
     import torch
     from sentence_transformers.base.modules import InputModule
+    from transformers import PreTrainedTokenizerFast
 except ImportError as error:
     raise missing("sentence-transformers", error) from error
 
 Features = dict[str, Any]
 Settings = Mapping[str, Any]  # what longspan.json holds, or a caller's keyword arguments
 
+SPECIAL: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ON_TRUNCATE: Final = ("warn", "error", "ignore")
 
 
@@ -55,6 +60,12 @@ class CheckpointModule(InputModule):
     def get_embedding_dimension(self) -> int:
         """Values of a vector, or of a pair's logits."""
         return self.encoder.num_labels if isinstance(self.encoder, Reranker) else self.encoder.dim
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The model's tokenizer as transformers', for who calls it, asks for its length or for words; `encode` does not
+        go through it."""
+        return as_transformers(self.encoder.tokenizer)
 
     def save(self, output_path: str, *args: object, **kwargs: object) -> None:
         """Copy the checkpoint's files, which are safetensors always, and these settings to `output_path`. Adapters that
@@ -114,6 +125,26 @@ class CheckpointModule(InputModule):
                 self.say_cut(str(warning.message))
             else:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def as_transformers(tokenizer: TextTokenizer) -> PreTrainedTokenizerFast:
+    """The same tokenizer, with the settings of tokenizer_config.json that make no difference to ids."""
+    config = JsonObject.read_optional(tokenizer.source.with_name("tokenizer_config.json"))
+    special = {name: _content(config[name]) for name in SPECIAL if config.get(name) is not None}
+    sides = {name: config[name] for name in ("padding_side", "truncation_side") if config.get(name) is not None}
+    names = config.get_list("model_input_names", ["input_ids", "token_type_ids", "attention_mask"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend,
+        model_max_length=tokenizer.max_length,
+        model_input_names=names,
+        **special,
+        **sides,
+    )
+
+
+def _content(token: object) -> object:
+    """A token's text, which older files keep with its settings."""
+    return token.get("content") if isinstance(token, Mapping) else token
 
 
 def checked_inputs(inputs: Sequence[object]) -> list[str]:

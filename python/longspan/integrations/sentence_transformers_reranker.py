@@ -55,11 +55,6 @@ class RerankerModule(CheckpointModule):
     def __init__(self, encoder: Reranker, *, on_truncate: OnTruncate = "warn") -> None:
         super().__init__(encoder, on_truncate)
 
-    @property
-    def tokenizer(self) -> object:
-        """The `tokenizers.Tokenizer`, which neither cuts nor pads."""
-        return self.encoder.tokenizer.backend
-
     def preprocess(self, inputs: Sequence[Sequence[str]], prompt: str | None = None, **kwargs: object) -> Features:
         """The pairs, which `forward` tokenizes itself."""
         return {"pairs": [tuple(pair) for pair in inputs], "prompt": prompt}

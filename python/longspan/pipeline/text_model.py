@@ -25,6 +25,7 @@ from longspan.pipeline.pipeline import Finish, Pipeline
 from longspan.pipeline.pooling import Pooling, num_parts, pooling_mode
 from longspan.pipeline.purpose import require_purpose
 from longspan.pipeline.sequences import Fitted, Sequences
+from longspan.text.task_names import read_tasks
 from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
 from longspan.vectors.arrays import FloatArray
@@ -295,7 +296,7 @@ class TextModel(LoadedModel):
 
     def _adapters(self, task: Task, num_texts: int) -> list[int]:
         """The adapter of every text."""
-        return adapter_numbers(task, num_texts, self.tasks, self.spec.tasks)
+        return adapter_numbers(read_tasks(task, num_texts, self)[0], num_texts, self.tasks, self.spec.tasks)
 
     def _checked_max_length(self, max_length: int | None, name: str = "max_length") -> int:
         if max_length is None:

@@ -12,9 +12,10 @@ from longspan.serve.jobs import Work
 from longspan.serve.models import ServedModel
 from longspan.serve.runners import SparseRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
-from longspan.serve.tasks import ROLES, Meaning, meaning
+from longspan.serve.tasks import Meaning, meaning
 from longspan.serve.texts import TextPayload
 from longspan.serve.vectors import EmbedCall, check_truncation, payloads_of_ids
+from longspan.text.task_names import ROLES
 from longspan.vectors.sparse import SparseVectors
 
 

@@ -18,8 +18,9 @@ from longspan.serve.media import Loaded, MediaLoader, of_pages
 from longspan.serve.models import Found, ServedModel
 from longspan.serve.runners import ChunkPayload, ChunkRunner, MediaRunner, TokenRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
-from longspan.serve.tasks import ROLES, Meaning, meaning
+from longspan.serve.tasks import Meaning, meaning
 from longspan.serve.texts import Direction, TextPayload, prepare
+from longspan.text.task_names import ROLES
 from longspan.text.tasks import Role
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from longspan.serve.reranking import RerankCall, rerank
 from longspan.serve.routing import Route, plain
 from longspan.serve.service import Service
 from longspan.serve.sparse import sparse_vectors
-from longspan.serve.tasks import meaning, spellings
+from longspan.serve.tasks import meaning
 from longspan.serve.texts import Direction
 from longspan.serve.vectors import EmbedCall, embed, prepared
+from longspan.text.task_names import spellings
 
 DIRECTIONS: Final[dict[str, Direction]] = {"Right": "right", "right": "right", "Left": "left", "left": "left"}
 ERRORS: Final[dict[Kind, tuple[int, str]]] = {
