@@ -10,6 +10,7 @@ import pytest
 
 from bench.models.bench_memory import LENGTHS, Case, Peak, evenness, growth, measure
 from bench.models.bench_startup import first_embedding, run_python
+from bench.models.random_omni import adapter_shapes, audio_shapes, bytes_of, text_shapes, vision_shapes
 from bench.models.texts import TEXT_SETS, make_texts
 from bench.record import write_json
 from bench.table import is_broken
@@ -23,6 +24,12 @@ def test_texts_have_the_lengths_that_the_set_promises(name: str) -> None:
     assert len(texts) == lengths.num_texts
     assert lengths.least <= min(counts) < max(counts) <= lengths.most
     assert texts == make_texts(name)
+
+
+def test_random_omni_has_the_published_shape() -> None:
+    shapes = {**text_shapes(), **vision_shapes(), **audio_shapes()}
+    assert bytes_of(shapes) == 2 * 1_626_268_672
+    assert len(adapter_shapes()) == 28 * 7 * 2
 
 
 def test_a_process_that_fails_says_why() -> None:
