@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, BinaryIO, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -19,11 +19,6 @@ from longspan.audio.samples import check_samples, mono
 from longspan.models.audio_spec import MelSpec
 from longspan.packing.media import Mel
 
-# What a sound may be given as: samples at the model's rate, samples with their rate, a file, its contents, or
-# torchcodec's AudioDecoder, which data sets of Hugging Face give.
-SoundInput: TypeAlias = (
-    "np.ndarray | Mapping[str, object] | tuple[Any, float] | str | os.PathLike[str] | bytes | BinaryIO"
-)
 Short = Literal["refuse", "pad"]
 ARRAY_BLOCK = 1 << 20  # samples of an array that are looked at together
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -21,10 +21,6 @@ from longspan.models.vision_spec import ClipSpec, PatchSpec
 from longspan.packing.media import Mel, Patches
 from longspan.video.files import NEEDS, read_frames
 from longspan.video.sizes import chosen_frames, clip_size
-
-# What a video may be given as: frames in an array or a list, also in a dict, a file, its contents, or torchcodec's
-# VideoDecoder, which data sets of Hugging Face give.
-VideoInput: TypeAlias = "np.ndarray | Sequence[Any] | Mapping[str, object] | str | os.PathLike[str] | bytes | BinaryIO"
 
 
 @runtime_checkable
