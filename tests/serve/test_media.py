@@ -81,6 +81,7 @@ def test_every_form_of_an_item(live: Live, encoder: Encoder) -> None:
             },
             mixed,
         ),
+        "a text with a field of the client's": ({"text": "a wall", "url": "https://a.example"}, "a wall"),
         "texts": ({"content": ["a ", {"text": "wall"}]}, "a wall"),
     }
     sent, given = zip(*items.values(), strict=True)

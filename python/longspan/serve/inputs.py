@@ -28,6 +28,7 @@ FIELDS: Final[Mapping[str, Kind]] = {
     "video_url": "video",
     "video_base64": "video",
 }
+GENERIC: Final = frozenset({"url", "bytes"})  # an image where they stand alone, beside other fields the client's own
 DATA: Final = ("base64", "url", "data", "value", "bytes")  # where an object in such a field keeps it
 URLS: Final = ("http://", "https://", "ftp://", "file:")
 MOST_PARTS: Final = 256  # of an item
@@ -99,13 +100,11 @@ def _parts(name: str, value: Any) -> list[MediaPart]:
     kind = value.get("type")
     if isinstance(kind, str) and kind in FIELDS and kind not in value and isinstance(value.get("value"), str):
         return [_part(name, kind, value["value"], value)]
-    found = []
-    for field in FIELDS:
-        held = value.get(field)
-        if held is not None:
-            several = held if isinstance(held, list) else [held]
-            found += [(list(value).index(field), _part(name, field, one, value)) for one in several]
-    return [part for _, part in sorted(found, key=lambda pair: pair[0])]
+    held = {field: one for field, one in value.items() if field in FIELDS and one is not None}
+    if held.keys() - GENERIC:
+        held = {field: one for field, one in held.items() if field not in GENERIC}
+    lists = ((field, one if isinstance(one, list) else [one]) for field, one in held.items())
+    return [_part(name, field, one, value) for field, several in lists for one in several]
 
 
 def _part(name: str, field: str, held: Any, around: Mapping[str, Any]) -> MediaPart:
