@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
@@ -35,7 +36,7 @@ from kernel_launches import CASES, Case
 from machine_code import hazards
 
 ARCHITECTURES = (80, 90, 100)
-ARCHITECTURE_OF = "longspan.kernels.attention_varlen_forward.architecture"
+ASKS_ARCHITECTURE = ("attention_varlen_forward", "product")  # kernels whose tiles depend on it
 # Bytes of shared memory that a block may have; what runs on sm_80 also runs on sm_86 and sm_89, which have least.
 SHARED = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 TYPES = {
@@ -126,7 +127,10 @@ def launches_of(case: Case, arch: int) -> Iterator[Launch]:
         given = dict(zip(names, args)) | {name: value for name, value in named.items() if name in names}
         caught.append(Launch(case, kernel, given, {name: named[name] for name in named if name not in names}))
 
-    with mock.patch.object(JITFunction, "run", catch), mock.patch(ARCHITECTURE_OF, return_value=arch):
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(JITFunction, "run", catch))
+        for module in ASKS_ARCHITECTURE:
+            patches.enter_context(mock.patch(f"longspan.kernels.{module}.architecture", return_value=arch))
         case.call()
     yield from caught
 

@@ -17,6 +17,7 @@ from longspan.kernels import (
     multi_lora,
     pool_logits,
     pool_mean,
+    product,
     retrofit_step,
     rope,
     span_mean,
@@ -108,6 +109,20 @@ def activations(width: int, gate: str | None, dtype: torch.dtype) -> Case:
             gated.gated(u, rows(u.shape[1], dtype=dtype), activation=activation, gate=gate)
 
     return Case(f"gated {width} {gate} {str(dtype)[6:]}", call)
+
+
+def products(gate: str | None, dtype: torch.dtype) -> Case:
+    def call() -> None:
+        for depth, width, activation in ((768, 3072, "gelu"), (1040, 4096, "gelu_tanh"), (1024, 3072, "silu")):
+            outputs = width if gate is None else 2 * width
+            x, weight, out = (
+                rows(*shape, dtype=dtype) for shape in ((TOKENS, depth), (outputs, depth), (TOKENS, width))
+            )
+            bias = rows(outputs, dtype=dtype) if activation == "gelu" else None
+            residual = rows(TOKENS, width, dtype=dtype) if activation == "silu" else None
+            product.launch_product(x, weight, bias, activation, gate, residual, out)
+
+    return Case(f"product {gate} {str(dtype)[6:]}", call)
 
 
 def adapters(rank: int, dtype: torch.dtype) -> Case:
@@ -263,6 +278,7 @@ CASES: list[Case] = [
     *attention_cases(),
     *(norms(dim, dtype) for dim in (128, 768, 1024) for dtype in (F16, BF16, F32)),
     *(activations(3072, gate, dtype) for gate in (None, "first", "second") for dtype in (BF16, F32)),
+    *(products(gate, dtype) for gate in (None, "first", "second") for dtype in (F16, BF16, F32)),
     *(embeddings(dim, dtype) for dim in (768, 1024) for dtype in (BF16, F32)),
     *(rotations(dim, interleaved) for dim in (64, 128) for interleaved in (False, True)),
     *(adapters(rank, dtype) for rank in (4, 32) for dtype in (F16, BF16, F32)),

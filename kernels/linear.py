@@ -8,6 +8,7 @@ import torch
 
 from longspan.kernels.gated import launch_gated
 from longspan.kernels.multi_lora import launch_multi_lora, launch_shrink
+from longspan.kernels.product import is_fused, launch_product
 from longspan.ops.activations import Activation, Gate
 
 DEPTH = 16  # columns that adapters add to a product's depth are a multiple of it, so that rows stay aligned
@@ -108,7 +109,8 @@ def dense_linear(
     """As `longspan.ops.linear`, into `out`, of tensors in the layer's compute type, on the current device.
 
     A layer that has only a bias, or only a residual, leaves it to cuBLAS, which adds it before it rounds, and so do
-    activations that cuBLAS has. What else follows the product is one pass over it.
+    activations that cuBLAS has. What else follows the product is one pass over it; or, where `is_fused` says so, is
+    done to the product's tiles by a kernel of our own.
 
     Args:
         wide: x with the `DenseLora.added` columns behind its rows, which are of the same memory and may be written to,
@@ -130,6 +132,9 @@ def dense_linear(
                 out += layer.bias
         if lora is not None and lora_ids is not None:
             launch_multi_lora(out, x, lora.a, lora.b, lora_ids, lora.ones)
+        return
+    if lora is None and is_fused(x):
+        launch_product(x, turned.T, layer.bias, activation, layer.gate, residual, out)
         return
     is_plain = lora is None and layer.gate is None and residual is None
     if is_plain and layer.bias is not None and activation in EPILOGUES and x.is_cuda:

@@ -43,6 +43,7 @@ ASKED: Final = ("driver_version", "clocks.sm", "clocks.mem", "memory.total", "po
 PARTS: Final = {
     "encode": 145,
     "streams": 20,
+    "products": 25,
     "codes": 45,
     "late_interaction": 25,
     "sparse": 12,
@@ -150,12 +151,22 @@ def run_limited(command: Sequence[str], seconds: float | None) -> int:
 
 def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, object], given: str) -> int:
     """All parts, or the one of the options. Returns: the command's status."""
-    from bench.gpu import adapters, attention, attention_sm90, codes, encode, late_interaction, sparse, streams
+    from bench.gpu import (
+        adapters,
+        attention,
+        attention_sm90,
+        codes,
+        encode,
+        late_interaction,
+        products,
+        sparse,
+        streams,
+    )
     from bench.gpu.ceilings import gpu_meter
     from bench.gpu.clock import OutOfTimeError
     from bench.gpu.contest import Row
 
-    modules = (encode, streams, codes, late_interaction, sparse, adapters, attention, attention_sm90)
+    modules = (encode, streams, products, codes, late_interaction, sparse, adapters, attention, attention_sm90)
     parts = {module.__name__.rpartition(".")[2]: module for module in modules}
     rows: list[Row] = []
     failed: list[str] = []

@@ -63,7 +63,7 @@ SM90_TESTS: Final = "tests/gpu/test_cuda_attention.py tests/kernels/test_attenti
 def bench(part: str, limit: float) -> Step:
     """A part of `bench.gpu`, its figures in a file of its own."""
     command = f"{{python}} -m bench.gpu --only {part} --json {{out}}/gpu-{part}.json"
-    return Step(part, command, limit, f"{command} --dry" if part in {"streams", "adapters"} else None)
+    return Step(part, command, limit, f"{command} --dry" if part in {"streams", "products", "adapters"} else None)
 
 
 MODULES: Final = (
@@ -91,6 +91,7 @@ PLANS: Final[Mapping[str, tuple[Step, ...]]] = {
         ),
         bench("encode", 170),
         bench("streams", 30),
+        bench("products", 40),
         bench("adapters", 40),
         bench("attention", 90),
         bench("codes", 50),

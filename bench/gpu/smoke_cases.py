@@ -22,6 +22,7 @@ from longspan.kernels.maxsim import maxsim, maxsim_topk
 from longspan.kernels.multi_lora import launch_multi_lora, launch_shrink
 from longspan.kernels.pool_logits import pool_logits
 from longspan.kernels.pool_mean import pool_mean
+from longspan.kernels.product import launch_product
 from longspan.kernels.rope import rotate
 from longspan.kernels.span_mean import span_mean
 from longspan.packing.tiles import list_tiles
@@ -55,6 +56,8 @@ def cases(setting: Setting) -> dict[str, Callable[[], Case]]:
         "multi_lora": partial(lora, setting),
         "linear_gelu_tanh": partial(epilogue, setting),
         "linear_adapters": partial(folded, setting),
+        "product": partial(fused, setting, None),
+        "product_pair": partial(fused, setting, "first"),
         "pool_mean": partial(means, setting, False),
         "span_mean": partial(means, setting, True),
         "pool_logits": partial(words, setting),
@@ -93,6 +96,21 @@ def gated_pair(setting: Setting) -> Case:
     bias = setting.normal(u.shape[1])
     first, second = (u.float() + bias.float()).chunk(2, dim=1)
     return lambda: gated(u, bias, activation="gelu", gate="first"), F.gelu(first) * second, LIMIT
+
+
+def fused(setting: Setting, gate: str | None) -> Case:
+    width, depth = setting.size(3072, 40), setting.size(768, 50)
+    x, residual = setting.normal(setting.size(16384, 20), depth), setting.normal(setting.size(16384, 20), width)
+    outputs = width if gate is None else 2 * width
+    weight, bias = setting.normal(outputs, depth) * depth**-0.5, setting.normal(outputs)
+    out, u = torch.empty_like(residual), x.float() @ weight.float().T + bias.float()
+    truth = residual.float() + (F.gelu(u) if gate is None else F.gelu(u[:, :width]) * u[:, width:])
+
+    def call() -> torch.Tensor:
+        launch_product(x, weight, bias, "gelu", gate, residual, out)
+        return out
+
+    return call, truth, LIMIT
 
 
 def embedding(setting: Setting) -> Case:
