@@ -32,6 +32,7 @@ class FakeEncoder:
     origin = Origin(fingerprint, "float32")
     name, revision, dtype, normalizes = "fake", None, "float32", False
     prompts: ClassVar[dict[str, str]] = {"p": "prompt: "}
+    tasks = ("t", "x")
     default_prompt_name = None
     spec = SimpleNamespace(tasks=TaskSpec())
 

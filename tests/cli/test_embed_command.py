@@ -131,14 +131,15 @@ def test_several_inputs_of_several_formats(fake: FakeEncoder, tmp_path: Path) ->
     (tmp_path / "c.csv").write_text("id,body\n4,four\n")
     inputs = [tmp_path / name for name in ("c.csv", "a.txt", "b.jsonl")]
     out = tmp_path / "out.jsonl"
-    assert embed(*inputs, "-o", out, "--field", "body", "--keep", "id", "--keep", "line", "--limit", "4") == 1
+    assert embed(*inputs, "-o", out, "--field", "body", "--keep", "id", "--keep", "lin", "--limit", "4") == 1
     (tmp_path / "c.csv").write_text("id,body,line\n4,four,9\n")
     assert embed(*inputs, "-o", out, "--column", "body", "--keep", "id", "--keep", "line") == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert fake.texts[-4:] == ["four", "one", "two", "three"]
     kept = [{key: value for key, value in row.items() if key != "embedding"} for row in rows]
     assert kept == [
-        {"index": 0, "id": "4", "line": "9"}, {"index": 1, "line": 1}, {"index": 2, "line": 2}, {"index": 3, "id": 3},
+        {"index": 0, "id": "4", "line": "9"}, {"index": 1, "line": 1}, {"index": 2, "line": 2},
+        {"index": 3, "id": 3, "line": 1},
     ]  # fmt: skip
 
 
@@ -194,7 +195,7 @@ def test_bad_rows(fake: FakeEncoder, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert names(tmp_path) == ["in.jsonl"]
     assert embed(path, "-o", out, "--skip-bad", "--json") == 0
     shown = capsys.readouterr()
-    assert shown.err == f"longspan: warning: 2 bad rows passed over; the first: {reason}\n"
+    assert shown.err == f"longspan: warning: 2 bad rows passed over, told in {out}.skipped.jsonl; the first: {reason}\n"
     assert json.loads(shown.out)["skipped"] == 2
     np.testing.assert_array_equal(np.load(out), vectors_of(["a", "b"]), strict=True)
 

@@ -131,7 +131,7 @@ def test_parquet(tmp_path: Path, dtype: str, count: int) -> None:
     ("values", "kind", "expected"),
     [
         ([1, None, -(2**63)], "int64", [1, None, -(2**63)]),
-        ([1, 2.5, 2**60 + 1], "double", [1.0, 2.5, float(2**60)]),
+        ([1, 2.5, 2**60 + 1], "string", ["1", "2.5", str(2**60 + 1)]),
         ([True, False, None], "bool", [True, False, None]),
         (["a", None, "é"], "string", ["a", None, "é"]),
         ([None, None, None], "string", [None, None, None]),

@@ -66,7 +66,7 @@ def test_late_chunks_keep_the_vectors_of_their_document(encoder: Encoder) -> Non
 
 def test_wrong_use(golden: Path, encoder: Encoder) -> None:
     with pytest.raises(TypeError, match="LongspanEmbedding: model must be a longspan Encoder, a folder or a name, got"):
-        adapter.LongspanEmbedding(None)
+        adapter.LongspanEmbedding(3)
     with pytest.raises(ValueError, match="task must be None or one of .*got 'nonsense'"):
         adapter.LongspanEmbedding(golden / "jina-v3", query_task="nonsense")
     with pytest.raises(ValueError, match="chunk_tokens must"):

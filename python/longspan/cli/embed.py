@@ -97,7 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     writing = parser.add_argument_group("writing")
     add_writing_options(
         writing,
-        "write this field too, as often as wanted; text has text, file and line, an image file, a page these and page",
+        "write this field too, as often as wanted; every row has file, and line or its number, a page has page",
     )
     add_model_options(parser)
 

@@ -164,7 +164,11 @@ def add_reading_options(group: argparse._ArgumentGroup, noun: str, plural: str) 
     add_format_options(group)
     add_folder_options(group)
     group.add_argument("--limit", type=positive, metavar="N", help=f"stop after N {plural}")
-    group.add_argument("--skip-bad", action="store_true", help=f"count rows that hold no usable {noun}, and go on")
+    group.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help=f"pass over rows that hold no usable {noun}; OUT.skipped.jsonl says which",
+    )
 
 
 def add_format_options(group: argparse._ArgumentGroup) -> None:

@@ -88,6 +88,7 @@ class Plan:
         beside: where the fields go that the output cannot hold; None where it can, or shall not.
         about_in: where it is said what made a .npy output; None of another.
         to: the output's format.
+        skipped_in: where the rows are told that are passed over; None where none may be, or there is no file.
         passed: what folders hold that cannot be used.
     """
 
@@ -101,6 +102,7 @@ class Plan:
     about_in: Path | None
     to: OutputFormat
     passed: PassedOver
+    skipped_in: Path | None = None
 
     def reads_whole(self, source: Input) -> bool:
         """Whether that file is one text."""
@@ -141,11 +143,12 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
     about_in = None
     if to == "npy":
         about_in = check_target(f"{target}.json", force=request.force)
+    skipped_in = check_target(f"{target}.skipped.jsonl", force=request.force) if request.skip_bad else None
     for source in inputs:
-        for written, name in ((target, request.output), (beside, str(beside)), (about_in, str(about_in))):
+        for written, name in ((target, request.output), *((one, str(one)) for one in (beside, about_in, skipped_in))):
             if source.path is not None and os.path.realpath(source.path) == str(written):
                 raise CommandError(f"{name} is an input too; name another output")
-    return Plan(request, tuple(inputs), layout.whole, keep, columns, target, beside, about_in, to, passed)
+    return Plan(request, tuple(inputs), layout.whole, keep, columns, target, beside, about_in, to, passed, skipped_in)
 
 
 def _check_options(request: RowsRequest, layout: Layout, to: OutputFormat, *, as_json: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from longspan import __version__
-from longspan.text.tasks import Role, role_prompts, role_task, spread, text_prompts
+from longspan.text.task_names import read_tasks, with_named
+from longspan.text.tasks import Role, role_prompts, spread, text_prompts
 
 if TYPE_CHECKING:
     from longspan.encoder import Encoder
@@ -36,7 +37,7 @@ def provenance(encoder: Encoder, options: Meaning, role: Role | None) -> dict[st
     dtype: what products were computed in. longspan: our version. task, prompt: what the texts were embedded with.
     truncate_dim, normalize, precision: what became of their vectors.
     """
-    task = options.task if role is None else role_task(options.task, role, encoder.spec.tasks)
+    task, named = read_tasks(options.task, 1, encoder, role)
     tasks = spread(task, 1)
     if role is not None and options.prompt is None and options.prompt_name is None:
         [prompt] = role_prompts(tasks, role, encoder.prompts, encoder.spec.tasks)
@@ -49,6 +50,8 @@ def provenance(encoder: Encoder, options: Meaning, role: Role | None) -> dict[st
             prompt=options.prompt,
             default_prompt_name=encoder.default_prompt_name,
         )
+    if options.prompt is None and options.prompt_name is None:
+        [prompt] = with_named([prompt], named)
     return {
         "longspan": __version__,
         "model": encoder.name,

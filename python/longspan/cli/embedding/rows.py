@@ -143,6 +143,8 @@ def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
         try:
             stage = Stage(folder, staged.dtype, staged.shape[1], run=run)
             resumed_rows, resumed_records = stage.rows, stage.records
+            if plan.skipped_in is not None:
+                tally.log, tally.logged_to = stage.beside("skipped.jsonl"), str(plan.skipped_in)
             for block in _made(plan, work, quantize_now, tally, done=resumed_records):
                 stage.append(*block)
             finish = _second_pass(stage, request.precision) if is_two_pass else None
@@ -155,6 +157,7 @@ def make_rows(plan: Plan, work: Work[Made], model: ModelOptions) -> Done:
                 about=about,
                 beside=plan.beside,
                 about_in=plan.about_in,
+                skipped_in=plan.skipped_in,
                 force=request.force,
             )
         except BaseException as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -92,6 +92,8 @@ class Tally:
     rows: int = 0
     skipped: int = 0
     first_skipped: str = ""
+    log: IO[bytes] | None = None  # where each row that is passed over is told
+    logged_to: str = ""  # its name, for the report
     passed: PassedOver = field(default_factory=PassedOver)  # files of folders
     # Of texts, and of sounds, that were longer than the model takes: in how many blocks, and what the first one said.
     cut: dict[Literal["texts", "sounds"], tuple[int, str]] = field(default_factory=dict)
@@ -103,10 +105,20 @@ class Tally:
             warnings.warn(first + more + (advice if noun == "texts" else ""), TruncationWarning, stacklevel=2)
         if self.skipped:
             warnings.warn(
-                f"{count(self.skipped, 'bad row')} passed over; the first: {self.first_skipped}", stacklevel=2
+                f"{count(self.skipped, 'bad row')} passed over{self.logged_to and f', told in {self.logged_to}'}; the "
+                f"first: {self.first_skipped}",
+                stacklevel=2,
             )
         if self.passed:
             warnings.warn(self.passed.sentence(), stacklevel=2)
+
+    def skip(self, reason: str, before: int) -> None:
+        """Count a row that is passed over, behind so many that are not, and write it down."""
+        self.skipped += 1
+        self.first_skipped = self.first_skipped or reason
+        if self.log is not None:
+            line = {"records_before": before, "reason": reason}
+            self.log.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
     @contextmanager
     def truncation(self) -> Iterator[None]:
@@ -129,9 +141,10 @@ def good_records(
 ) -> Iterator[Record]:
     """The records; a bad row is counted with `skip_bad` or where nobody has named its file, and is an error else.
     Warns of a field that no row has."""
-    unseen = set(keep)
+    unseen, good = set(keep), 0
     for row in rows:
         if isinstance(row, Record):
+            good += 1
             if unseen:
                 unseen -= json.loads(row.kept).keys()
             yield row
@@ -140,8 +153,7 @@ def good_records(
         elif not (skip_bad or row.is_found):
             raise CommandError(f"{row.reason} (--skip-bad passes over bad rows)")
         else:
-            tally.skipped += 1
-            tally.first_skipped = tally.first_skipped or row.reason
+            tally.skip(row.reason, good)
     for name in sorted(unseen):
         warnings.warn(f"--keep {name}: no row has that field", stacklevel=2)
 

@@ -15,7 +15,9 @@ from longspan.cli.files.walk import Choice, shown_name, walk
 from longspan.documents.kinds import FORMATS, KINDS, MEDIA, NOUNS, PLURALS, PROSE, Format, is_zipped, kind_of
 
 STDIN = "-"
-FILE: Final = "file"  # a field that every row has
+FILE: Final = "file"  # fields that every row has: what it lies in, and which line or row of it
+LINE: Final = "line"
+PLACE: Final = frozenset({FILE, LINE})
 _SNIFFED: Final = 8192  # bytes of a file whose name does not tell what it is
 
 
@@ -198,9 +200,10 @@ def _unknown(name: str) -> str:
     return f"{name}: the suffix does not tell the format ({known} and {len(KINDS) - 11} more); say it with --format"
 
 
-def of_file(source: Input, row: dict[str, object]) -> dict[str, object]:
-    """The row, which has the field `file` too, unless it has one of its own."""
-    return row if FILE in row else {**row, FILE: source.name}
+def of_file(source: Input, row: dict[str, object], number: int) -> dict[str, object]:
+    """The row, which has the fields `file` and `line` too, unless it has some of its own; `number`: of its first line,
+    or of the row where the format knows no lines, from 1."""
+    return {FILE: source.name, LINE: number, **row}
 
 
 def check_column(source: Input, name: str, columns: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.files.inputs import FILE, Input, check_column, named
+from longspan.cli.files.inputs import PLACE, Input, check_column, named
 from longspan.cli.files.lines import read_bytes
 from longspan.cli.files.stage import Block
 
 _ROWS_A_BATCH = 1024
 _INT64 = range(-(2**63), 2**63)
+_EXACT = 2**53  # up to which a float holds every whole number
 
 
 def _pyarrow() -> tuple[ModuleType, ModuleType]:
@@ -34,8 +36,8 @@ def require_parquet() -> None:
     _pyarrow()
 
 
-def read_rows(source: Input, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, object], int]]:
-    """(place, the row's values in `columns`, its share of the file's bytes), with one batch of rows in memory.
+def read_rows(source: Input, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, object], int]]:
+    """(number from 1, the row's values in `columns`, its share of the file's bytes), with one batch of rows in memory.
 
     Raises: CommandError, not a Parquet file, damaged, no such column, or standard input (its end must be read first).
     """
@@ -45,17 +47,55 @@ def read_rows(source: Input, columns: Sequence[str]) -> Iterator[tuple[str, dict
     try:
         with pq.ParquetFile(_place(source)) as file:
             names = file.schema_arrow.names
-            columns = [name for name in dict.fromkeys(columns) if name != FILE or name in names]
+            columns = [name for name in dict.fromkeys(columns) if name not in PLACE or name in names]
             for name in columns:
                 _check_path(source, name, file.schema_arrow)
             share = (source.size or 0) // max(file.metadata.num_rows, 1)
             number = 0
             for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=columns):
-                for row in batch.to_pylist():
+                for row in _without_nanoseconds(batch).to_pylist():
                     number += 1
-                    yield f"{source.name}: row {number}", row, share
+                    yield number, row, share
     except (pyarrow.ArrowInvalid, pyarrow.ArrowIOError) as error:
         raise CommandError(f"{source.name} cannot be read as Parquet: {error}") from error
+
+
+def _without_nanoseconds(batch: Any) -> Any:
+    """The batch, whose times Python's own types can hold: to the microsecond as they are; finer ones as text, durations
+    as a number of nanoseconds."""
+    columns = [_with_plain_times(column) for column in batch.columns]
+    pyarrow, _ = _pyarrow()
+    return pyarrow.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _with_plain_times(column: Any) -> Any:
+    pyarrow, _ = _pyarrow()
+    for fine in (False, True):
+        kind = _plain_type(column.type, fine=fine)
+        if kind == column.type:
+            return column
+        with suppress(pyarrow.ArrowInvalid):  # where microseconds would lose something
+            return column.cast(kind)
+    return column
+
+
+def _plain_type(kind: Any, *, fine: bool) -> Any:
+    """The type with its times in microseconds or, if they are `fine`, as text."""
+    pyarrow, _ = _pyarrow()
+    types = pyarrow.types
+    if types.is_struct(kind):
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        return pyarrow.struct([one.with_type(_plain_type(one.type, fine=fine)) for one in fields])
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pyarrow.list_ if types.is_list(kind) else pyarrow.large_list
+        return make(kind.value_field.with_type(_plain_type(kind.value_type, fine=fine)))
+    if getattr(kind, "unit", None) != "ns":
+        return kind
+    if types.is_duration(kind):
+        return pyarrow.int64() if fine else pyarrow.duration("us")
+    if fine:
+        return pyarrow.string()
+    return pyarrow.timestamp("us", kind.tz) if types.is_timestamp(kind) else pyarrow.time64("us")
 
 
 def _place(source: Input) -> Any:
@@ -144,7 +184,8 @@ def write_rows(
 
 
 def _column_kinds(kept: Iterable[str], keep: Sequence[str]) -> dict[str, str]:
-    """For each kept column "bool", "int", "float", "str" or "json": the narrowest that holds all its values."""
+    """For each kept column "bool", "int", "float", "str" or "json": the narrowest that holds all its values, exactly:
+    whole numbers and others are text where a float would not hold one."""
     seen: dict[str, set[str]] = {name: set() for name in keep}
     if not keep:
         return {}
@@ -152,6 +193,8 @@ def _column_kinds(kept: Iterable[str], keep: Sequence[str]) -> dict[str, str]:
         for name, value in json.loads(line).items():
             if isinstance(value, int) and value not in _INT64:
                 seen[name].add("json")
+            elif type(value) is int and abs(value) > _EXACT:
+                seen[name] |= {"int", "large int"}
             elif value is not None:
                 seen[name].add(type(value).__name__)
     return {name: _narrowest(found) for name, found in seen.items()}
@@ -162,6 +205,8 @@ def _narrowest(found: set[str]) -> str:
         return "str"
     if found == {"int", "float"}:
         return "float"
+    if found == {"int", "large int"}:
+        return "int"
     (kind,) = found if len(found) == 1 else {"json"}
     return kind if kind in ("bool", "int", "float", "str") else "json"
 

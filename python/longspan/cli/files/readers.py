@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count
-from longspan.cli.files.inputs import FILE, Input, check_column, named, of_file
+from longspan.cli.files.inputs import PLACE, Input, check_column, named, of_file
 from longspan.cli.files.json_values import json_values
 from longspan.cli.files.lines import read_bytes, read_lines, read_whole
 from longspan.cli.files.parquet import read_rows
@@ -126,8 +126,8 @@ def _records_of(source: Input, selection: Selection) -> Iterator[Record | BadRow
     elif source.format == "json":
         yield from _json_file(source, selection)
     elif source.format == "parquet":
-        for place, row, size in read_rows(source, (selection.field, *selection.keep)):
-            yield record(of_file(source, row), selection, place, size)
+        for number, row, size in read_rows(source, (selection.field, *selection.keep)):
+            yield record(of_file(source, row, number), selection, f"{source.name}: row {number}", size)
     elif source.format == "tsv":
         yield from tsv_rows(source, selection, record)
     else:
@@ -209,7 +209,7 @@ def _json_lines(source: Input, selection: Selection) -> Iterator[Record | BadRow
             yield BadRow(f"{place}: not JSON: {error}", len(line))
         else:
             if isinstance(row, dict):
-                yield record(of_file(source, row), selection, place, len(line))
+                yield record(of_file(source, row, number), selection, place, len(line))
             else:
                 yield BadRow(f"{place}: a row must be a JSON object, got {_kind(row)}", len(line))
 
@@ -220,7 +220,7 @@ def _json_file(source: Input, selection: Selection) -> Iterator[Record | BadRow]
         for number, (row, size) in enumerate(json_values(line for _, line in read_lines(source)), 1):
             place = f"{source.name}: row {number}"
             if isinstance(row, dict):
-                yield record(of_file(source, row), selection, place, size)
+                yield record(of_file(source, row, number), selection, place, size)
             else:
                 yield BadRow(f"{place}: a row must be a JSON object, got {_kind(row)}", size)
     except (ValueError, RecursionError) as error:
@@ -243,10 +243,11 @@ def _csv_rows(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
     if header is None:
         return
     for name in (selection.field, *selection.keep):
-        if name != FILE or name in header:
+        if name not in PLACE or name in header:
             check_column(source, name, header)
     while True:
-        place, start = f"{source.name}:{reader.line_num + 1}", lines.size
+        number, start = reader.line_num + 1, lines.size
+        place = f"{source.name}:{number}"
         try:
             values = next(reader, None)
         except csv.Error as error:
@@ -256,7 +257,7 @@ def _csv_rows(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
             return
         size = lines.size - start
         if len(values) == len(header):
-            yield record(of_file(source, dict(zip(header, values, strict=True))), selection, place, size)
+            yield record(of_file(source, dict(zip(header, values, strict=True)), number), selection, place, size)
         elif values:  # a blank line is no row
             yield BadRow(f"{place}: {count(len(values), 'field')} where the header has {len(header)}", size)
 
@@ -291,7 +292,7 @@ def record(
     try:
         text = value_at(row, field)
     except KeyError:
-        has = named(name for name in row if name != FILE)
+        has = named(name for name in row if name not in PLACE)
         return BadRow(f"{place}: no field {field!r} (the row has {has})", size)
     if not isinstance(text, str):
         return BadRow(f"{place}: field {field!r} must be a string, got {_kind(text)}", size)

@@ -73,6 +73,7 @@ class Stage:
     ) -> None:
         self.folder, self.dtype, self.dim, self.rows, self.records = folder, dtype, dim, 0, 0
         self._run = run
+        self._beside: dict[str, IO[bytes]] = {}
         folder.mkdir(exist_ok=run is not None)
         if folder.is_symlink():
             raise CommandError(f"{folder} is a link, and rows wait in a folder of our own; remove it")
@@ -126,9 +127,23 @@ class Stage:
             for line in handle:
                 yield line.rstrip("\n")
 
+    def beside(self, name: str) -> IO[bytes]:
+        """A new file of that name in the folder, to write what is told beside the rows; closed with the stage."""
+        self._beside[name] = open_new(self.folder / name)
+        return self._beside[name]
+
+    def finished(self, name: str) -> Path | None:
+        """The path of what `beside` gave, closed; None where nothing was written to it."""
+        handle = self._beside.get(name)
+        if handle is None:
+            return None
+        handle.close()
+        path = self.folder / name
+        return path if path.stat().st_size else None
+
     def close(self) -> None:
         """Leave the files as they are, for a later run."""
-        for handle in (self._vectors, self._kept):
+        for handle in (self._vectors, self._kept, *self._beside.values()):
             try:
                 handle.close()
             except OSError:  # a full disk again; `state.json` does not count what was lost

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from longspan.cli.console.terminal import count
-from longspan.cli.files.inputs import FILE, Input, check_column, of_file
+from longspan.cli.files.inputs import PLACE, Input, check_column, of_file
 from longspan.cli.files.lines import read_lines
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def tsv_rows(source: Input, selection: Selection, check: Check) -> Iterator[Reco
         return
     header = _fields(_decoded(first[1]))
     for name in (selection.field, *selection.keep):
-        if name != FILE or name in header:
+        if name not in PLACE or name in header:
             check_column(source, name, header)
     for number, line in lines:
         place, text, size = f"{source.name}:{number}", _decoded(line), len(line)
@@ -46,7 +46,7 @@ def tsv_rows(source: Input, selection: Selection, check: Check) -> Iterator[Reco
                 if len(values) >= len(header) or more == MOST_LINES:
                     break
         if len(values) == len(header):
-            yield check(of_file(source, dict(zip(header, values, strict=True))), selection, place, size)
+            yield check(of_file(source, dict(zip(header, values, strict=True)), number), selection, place, size)
         elif text.strip("\r\n"):  # a blank line is no row
             yield BadRow(f"{place}: {count(len(values), 'field')} where the header has {len(header)}", size)
 

@@ -68,6 +68,7 @@ def publish(
     about: Mapping[str, object] | None = None,
     beside: Path | None = None,
     about_in: Path | None = None,
+    skipped_in: Path | None = None,
     force: bool = False,
 ) -> None:
     """Make the staged rows into the output file and put it in its place.
@@ -80,6 +81,7 @@ def publish(
         keep: names of the kept columns of a Parquet output.
         about: what made the rows, for a Parquet output's metadata.
         about_in: a file for that, of another output.
+        skipped_in: a file for what was written to `skipped.jsonl` in the stage; where nothing was, there is none.
         beside: a second file, of the kept fields as JSONL; it is in its place before the output is.
         force: replace what is there.
     Raises: CommandError, the target appeared meanwhile and `force` is not given; OSError, as from the disk.
@@ -108,11 +110,16 @@ def publish(
         with open_new(facts) as file:
             file.write((json.dumps(about, ensure_ascii=False, indent=2) + "\n").encode())
         places.insert(0, (facts, about_in))
+    passed = stage.finished("skipped.jsonl")
+    if skipped_in is not None and passed is not None:
+        places.insert(0, (passed, skipped_in))
     for made, place in places:
         with open(made, "rb+") as handle:
             os.fsync(handle.fileno())
         if place.exists() and not force:
             raise CommandError(f"{place} appeared meanwhile; give --force to replace it")
+    if skipped_in is not None and passed is None and force:
+        skipped_in.unlink(missing_ok=True)  # of the output that is replaced
     for made, place in places:
         os.replace(made, place)
     sync_folder(target.parent)

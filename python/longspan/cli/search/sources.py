@@ -127,7 +127,7 @@ def _blocks_of(source: Input, request: BuildRequest) -> Iterable[DocumentBlock]:
         for first, vectors, rows in read_vectors(source, VECTORS_COLUMN, columns):
             yield vectors, [_line(source, first + i, row, request) for i, row in enumerate(rows)]
         return
-    array = open_vectors(source.name)
+    array = open_vectors(source.path or source.name)
     for first in range(0, len(array), _ROWS_A_BLOCK):
         block = np.ascontiguousarray(array[first : first + _ROWS_A_BLOCK])
         numbers = range(first + 1, first + 1 + len(block))
@@ -141,7 +141,7 @@ def _line(source: Input, number: int, row: dict[str, object], request: BuildRequ
     return json.dumps({**told, **({"fields": fields} if fields else {})}, ensure_ascii=False, default=str)
 
 
-def open_vectors(name: str) -> Vectors:
+def open_vectors(name: str | Path) -> Vectors:
     """(n, dim) floats or uint8 codes of a .npy file, mapped. Raises: CommandError, it holds something else."""
     try:
         array = np.load(Path(name), mmap_mode="r", allow_pickle=False)
