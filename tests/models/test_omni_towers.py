@@ -204,6 +204,7 @@ def test_modality_of_the_config(modality: str, sees: bool, listens: bool, golden
         ("audio_config", {"scale_embedding": True}, "'scale_embedding' must be False"),
         ("audio_config", {"n_window": 1501}, "'n_window' must be 'max_source_positions', 1500, or less"),
         ("audio_config", {"n_window": 0}, "'n_window' must be from 1 to 65536, got 0"),
+        ("audio_config", {"d_model": 10**30}, "'d_model' must be from 1 to 16777216"),
         ("audio_config", {"encoder_attention_heads": 5}, "'d_model' 32 is no multiple of 'encoder_attention_heads' 5"),
         ("audio_config", {"num_mel_bins": 80}, r"audio_tower.conv1.weight must be \(32, 80, 3\) by the config"),
         ("audio_config", {"encoder_layers": 1}, "audio_tower.layers.1.* are not part of this model"),

@@ -48,6 +48,8 @@ NUMBERS: Final[dict[str, tuple[float, float]]] = {
     "head_dim": (1, 2**16),
     "vocab_size": (1, 2**31),
     "max_position_embeddings": (1, 2**31),
+    "d_model": (1, 2**24),
+    "encoder_ffn_dim": (1, 2**24),
     "n_window": (1, 2**16),
     "num_mel_bins": (1, 2**12),
 }
