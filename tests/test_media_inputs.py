@@ -239,8 +239,16 @@ BAD = {
     "bytes": (lambda _: [("a", b"bytes")], TypeError, r"inputs\[0\]\[1\] is bytes; give modality= to say what"),
     "text": (lambda _: [{"text": 3}], TypeError, r"inputs\[0\]\['text'\] must be a str, got int"),
     "pad": (lambda omni: [("<|image_pad|><image>", omni.image(0))], ValueError, r"inputs\[0\] has a text that"),
-    "pages": (lambda omni: [{"image": [omni.image(2)] * 700}], ValueError, r"takes \d+ tokens, \d+ of them for media"),
-    "words": (lambda omni: [("word " * 5000, omni.image(2))], ValueError, r"the model reads at most 4096; give"),
+    "pages": (
+        lambda omni: [{"image": [omni.image(2)] * 700}],
+        ValueError,
+        r"more than 4096 tokens for media alone",
+    ),
+    "words": (
+        lambda omni: [("word " * 5000, omni.image(2))],
+        ValueError,
+        r"tokens, 6 of them for media, .* 4096",
+    ),
     "surrogate": (lambda omni: [(omni.image(0), "\ud800")], ValueError, r"has a lone surrogate"),
 }
 

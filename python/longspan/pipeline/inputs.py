@@ -185,6 +185,8 @@ class _Reader:
 
     def _part(self, item: object, name: str, modality: str | None) -> tuple[Part, ...]:
         """What one thing stands for; `modality` is what a str is."""
+        if isinstance(item, str) and modality in (None, "text"):
+            return (_text(item, name),)
         if isinstance(item, PdfPages):
             pages = item.pages(f"{self._caller}: {name}")
             return tuple(Part("image", page, f"{name}: page {page.number}") for page in pages)
@@ -195,8 +197,6 @@ class _Reader:
             return (Part(typed, item, name),)
         if isinstance(item, Mapping):
             return self._of_mapping(item, name)
-        if isinstance(item, str) and modality in (None, "text"):
-            return (_text(item, name),)
         if isinstance(item, (str, bytes, os.PathLike)) or hasattr(item, "read"):
             if modality is None:
                 raise TypeError(

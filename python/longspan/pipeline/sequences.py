@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -207,16 +207,22 @@ class MediaReader:
             if key not in cache:
                 cache[key] = self._read(part)
             self._add(cache[key], pieces, media)
+            for_media = sum(piece.count for piece in pieces if isinstance(piece, Run))
+            if for_media > self.max_tokens:  # before more is read: a long file's pages would fill the memory
+                self._refuse(name, f"more than {self.max_tokens} tokens for media alone")
         is_lone_video = len(parts) == 1 and len(media) == 1 and parts[0].modality == "video"
         if self.options.wrapper == "chat" and not is_lone_video:
             pieces = [CHAT_START, *pieces, CHAT_END]
         text = self.tokens.tokenize(pieces, name)
         if len(text.ids) > self.max_tokens:
-            raise ValueError(
-                f"{name} takes {len(text.ids)} tokens, {len(text.places)} of them for media, and the model reads at "
-                f"most {self.max_tokens}; give fewer or smaller parts: what stands beside media is never cut"
-            )
+            self._refuse(name, f"{len(text.ids)} tokens, {len(text.places)} of them for media")
         return ReadInput(text, tuple(media))
+
+    def _refuse(self, name: str, takes: str) -> NoReturn:
+        raise ValueError(
+            f"{name} takes {takes}, and the model reads at most {self.max_tokens}; give fewer or smaller parts: what "
+            f"stands beside media is never cut"
+        )
 
     def _read(self, part: Part) -> Read:
         name = f"{self.caller}: {part.name}"
