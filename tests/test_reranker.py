@@ -217,7 +217,7 @@ def test_a_listwise_model_sees_its_list(golden: Path) -> None:
         (lambda r: r.predict([("a", "b"), "cd"]), r"pairs\[1\] must be a query and a document, got str"),
         (lambda r: r.predict([("a", "b", "c")]), r"pairs\[0\] must be a query and a document, got tuple"),
         (lambda r: r.predict([("a", 3)]), r"pairs\[0\]\[1\] must be a str, got int"),
-        (lambda r: r.rank("a", "b"), "documents must be a list of str, got one str"),
+        (lambda r: r.rank("a", "b"), "rank: documents must be a list of str, got one str"),
         (lambda r: r.rank("a", [None]), r"documents\[0\] must be a str, got NoneType"),
         (lambda r: r.rank(["a", "b"], [["c"]]), "one list for all queries or 2 lists, one a query; got 1"),
         (lambda r: r.rank("a", ["b"], 0), "top_k must be 1 or more, got 0"),

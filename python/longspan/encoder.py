@@ -381,7 +381,9 @@ class Encoder(TextModel):
         tasks = spread(read, 1)
         [adapter] = self._adapters(tasks, 1)
         alone = isinstance(documents, str)
-        items = checked_texts("documents", [documents] if isinstance(documents, str) else documents)
+        items = checked_texts(
+            "documents", [documents] if isinstance(documents, str) else documents, caller="encode_chunks"
+        )
         if prompt is None and prompt_name is None:
             [before] = with_named(role_prompts(tasks, "document", self.prompts, self.spec.tasks), [named])
         else:

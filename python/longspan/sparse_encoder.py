@@ -219,18 +219,19 @@ class SparseEncoder(LoadedModel):
             [one.vectors for one in found if one.vectors is not None] if multi_vector else None,
         )
 
-    def decode(self, vectors: SparseVectors, top_k: int | None = None) -> list[dict[str, float]]:
+    def decode(self, vectors: SparseInput, top_k: int | None = None) -> list[dict[str, float]]:
         """For each row token -> weight, the largest first, of equal ones the lower id; `top_k` of them, None for all.
 
         A dimension that no token has (a padded row of the vocabulary) is spelled "[id]".
         """
-        if vectors.dim != self.dim:
+        if isinstance(vectors, SparseVectors) and vectors.dim != self.dim:
             raise ValueError(f"decode: vectors must have {self.dim} dimensions, got {vectors.dim}")
+        rows = SparseVectors.of(vectors, self.dim)
         if top_k is not None:
-            vectors = vectors.top(top_k)
+            rows = rows.top(top_k)
         spelled = self.tokenizer.backend.id_to_token
         decoded = []
-        for row in vectors:
+        for row in rows:
             order = np.lexsort((row.indices, -row.values))
             pairs = zip(row.indices[order].tolist(), row.values[order].tolist(), strict=True)
             decoded.append({spelled(index) or f"[{index}]": value for index, value in pairs})

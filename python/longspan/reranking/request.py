@@ -80,7 +80,7 @@ def checked_pairs(pairs: Sequence[Sequence[str]] | Sequence[str]) -> tuple[list[
     for place, item in enumerate([items] if alone else items):
         if isinstance(item, (str, bytes)) or not hasattr(item, "__len__") or len(item) != 2:
             raise TypeError(f"predict: pairs[{place}] must be a query and a document, got {type(item).__name__}")
-        query, document = checked_texts(f"pairs[{place}]", item)
+        query, document = checked_texts(f"pairs[{place}]", item, caller="predict")
         found.append((query, document))
     return found, alone
 
@@ -90,19 +90,21 @@ def checked_lists(
 ) -> list[tuple[str, list[str]]]:
     """Each query with its documents."""
     if isinstance(query, str):
-        return [(checked_texts("query", [query])[0], checked_texts("documents", documents))]
-    queries = checked_texts("query", query)
+        return [
+            (checked_texts("query", [query], caller="rank")[0], checked_texts("documents", documents, caller="rank"))
+        ]
+    queries = checked_texts("query", query, caller="rank")
     if isinstance(documents, (str, bytes)) or not hasattr(documents, "__iter__"):
         raise TypeError(f"rank: documents must be a list, got one {type(documents).__name__}")
     items = list(documents)
     if all(isinstance(item, str) for item in items):
-        shared = checked_texts("documents", items)
+        shared = checked_texts("documents", items, caller="rank")
         return [(text, shared) for text in queries]
     if len(items) != len(queries):
         raise ValueError(
             f"rank: documents must be one list for all queries or {len(queries)} lists, one a query; got {len(items)}"
         )
     return [
-        (text, checked_texts(f"documents[{place}]", own))
+        (text, checked_texts(f"documents[{place}]", own, caller="rank"))
         for place, (text, own) in enumerate(zip(queries, items, strict=True))
     ]

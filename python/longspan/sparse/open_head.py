@@ -9,6 +9,7 @@ import numpy as np
 
 from longspan.errors import CheckpointError
 from longspan.pipeline.loaded_model import OpenedModel
+from longspan.pipeline.purpose import PURPOSES, purpose_of
 from longspan.sparse.mlm_head import PooledLogits, counted, find_layout, head_tensors, load_head, read_pooling
 from longspan.sparse.token_weights import (
     COLBERT,
@@ -38,7 +39,7 @@ def open_head(
         raise CheckpointError(
             f"{checkpoint.folder} is no sparse model: it needs a masked-language-model head (SPLADE), "
             f"{SPARSE}.safetensors or {SPARSE}.pt (bge-m3), or a token classifier of one label "
-            f"(gte-multilingual-base), and has none of them"
+            f"(gte-multilingual-base), and has none of them; open it with {PURPOSES[purpose_of(checkpoint)][1]}"
         )
     if checkpoint.similarity_fn_name not in (None, "dot"):
         raise CheckpointError(

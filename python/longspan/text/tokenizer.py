@@ -344,14 +344,14 @@ def _slices(lengths: Sequence[int]) -> Iterator[slice]:
         yield slice(start, len(lengths))
 
 
-def checked_texts(name: str, texts: object) -> list[str]:
-    """`texts` as a list in which everything is a str that UTF-8 can hold."""
-    checked: list[str] = listed(f"encode: {name}", texts)  # type: ignore[assignment]  # each is looked at below
+def checked_texts(name: str, texts: object, *, caller: str = "encode") -> list[str]:
+    """`texts` as a list in which everything is a str that UTF-8 can hold; `caller` begins the messages."""
+    checked: list[str] = listed(f"{caller}: {name}", texts)  # type: ignore[assignment]  # each is looked at below
     for index, text in enumerate(checked):
         if not isinstance(text, str):
-            raise TypeError(f"encode: {name}[{index}] must be a str, got {type(text).__name__}")
+            raise TypeError(f"{caller}: {name}[{index}] must be a str, got {type(text).__name__}")
         if not text.isascii():
-            _refuse_surrogates(f"{name}[{index}]", text)
+            _refuse_surrogates(f"{caller}: {name}[{index}]", text)
     return checked
 
 
@@ -360,7 +360,7 @@ def _refuse_surrogates(name: str, text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"encode: {name} has a lone surrogate (U+{ord(text[error.start]):04X}) at position {error.start}, which is "
+            f"{name} has a lone surrogate (U+{ord(text[error.start]):04X}) at position {error.start}, which is "
             f"no character; repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         ) from None
 
