@@ -33,8 +33,9 @@ def guides() -> dict[Path, str]:
     pages |= {ROOT / f"{name}.md": name.lower() for name in ("CONTRIBUTING", "DECISIONS", "CHANGELOG")}
     found = [path for room in ("csrc", "bench", "python/longspan") for path in ROOT.glob(f"{room}/**/README.md")]
     for path in sorted(found):
-        parts = path.relative_to(ROOT / "python/longspan" if "longspan" in path.parts[len(ROOT.parts) :] else ROOT)
-        pages[path] = "guides/" + "-".join(parts.parent.parts)
+        room = path.parent.relative_to(ROOT).parts
+        is_package = room[:2] == ("python", "longspan")
+        pages[path] = "guides/" + "-".join(room[2:]) if is_package else "development/" + "-".join(room)
     return pages
 
 
