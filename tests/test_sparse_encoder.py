@@ -301,6 +301,7 @@ def test_bad_types(golden: Path) -> None:
         SparseEncoder(golden / "splade-bert" / "model", num_thread=1)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="encode_outputs: this model has sparse vectors alone"):
         encoder.encode_outputs(["a"])
+    assert encoder.decode([{5: 0.5}]) == encoder.decode(SparseVectors.of([{5: 0.5}], 903))
     with pytest.raises(ValueError, match="decode: vectors must have 903 dimensions, got 7"):
         encoder.decode(SparseVectors(np.array([0]), np.zeros(0, np.int32), np.zeros(0, np.float32), 7))
     with pytest.raises(TypeError, match="takes SparseVectors, a scipy CSR array or a list of dicts, got int"):
