@@ -90,9 +90,8 @@ def checked_lists(
 ) -> list[tuple[str, list[str]]]:
     """Each query with its documents."""
     if isinstance(query, str):
-        return [
-            (checked_texts("query", [query], caller="rank")[0], checked_texts("documents", documents, caller="rank"))
-        ]
+        [text] = checked_texts("query", [query], caller="rank")
+        return [(text, checked_texts("documents", documents, caller="rank"))]
     queries = checked_texts("query", query, caller="rank")
     if isinstance(documents, (str, bytes)) or not hasattr(documents, "__iter__"):
         raise TypeError(f"rank: documents must be a list, got one {type(documents).__name__}")
