@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from longspan import ops
+    from longspan.document_index import DocumentHit, DocumentIndex
+    from longspan.documents.ledger import Changes
     from longspan.encoder import Encoder
     from longspan.errors import BackendError, CheckpointError, IndexFileError, OriginWarning, TruncationWarning
     from longspan.images.pages import PdfPage, PdfPages
@@ -51,6 +53,9 @@ _HOMES = {
     "BinaryIndex": "longspan.search",
     "CheckpointError": "longspan.errors",
     "Chunks": "longspan.late_chunking.windows",
+    "Changes": "longspan.documents.ledger",
+    "DocumentHit": "longspan.document_index",
+    "DocumentIndex": "longspan.document_index",
     "Encoder": "longspan.encoder",
     "FusedResult": "longspan.search.fusion",
     "IndexFileError": "longspan.errors",
@@ -88,8 +93,11 @@ _HOMES = {
 __all__ = [
     "BackendError",
     "BinaryIndex",
+    "Changes",
     "CheckpointError",
     "Chunks",
+    "DocumentHit",
+    "DocumentIndex",
     "Encoder",
     "FusedResult",
     "IndexFileError",

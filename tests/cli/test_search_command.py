@@ -18,7 +18,7 @@ from fake_encoder import MODEL, TEXTS, FakeEncoder, longspan_process, vectors_of
 from longspan import BinaryIndex, Encoder, MultiVectorStore
 from longspan.cli import main
 from longspan.cli.search import build as search_build
-from longspan.cli.search import index_folder
+from longspan.documents import folder as index_folder
 from longspan.late_chunking.chunking import split_document
 
 
@@ -142,7 +142,10 @@ def test_append_and_replace(fake: FakeEncoder, lines: Path, tmp_path: Path, caps
     more.write_text("a new text\nanother\n")
     assert build(index, lines, "--lines", "--model", MODEL) == 0
     assert build(index, more, "--lines") == 1
-    assert f"{index} exists; give --append to add to it, or --force to replace it" in capsys.readouterr().err
+    assert (
+        f"{index} exists; give --append to add to it, --sync to bring it in step with the inputs, or"
+        in capsys.readouterr().err
+    )
     assert build(index, more, "--lines", "--append", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["documents"], summary["added"], summary["resumed"]) == (152, 2, 0)
@@ -273,7 +276,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from longspan import BinaryIndex
-from longspan.cli.search.index_folder import IndexWriter, Settings, load_index
+from longspan.documents.folder import IndexWriter, Settings, load_index
 folder, rng = Path(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
 index = load_index(folder) or BinaryIndex(24)
 writer = IndexWriter(folder, Settings(None, None, None, None), {}, index, first=0, target=folder)
@@ -320,7 +323,7 @@ def test_a_narrow_cone_is_told_and_centred(
         patch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
         assert build(tmp_path / "auto", tmp_path / "v.npy", "--vectors") == 0
     assert re.fullmatch(
-        r".*/auto: 2,000 documents, codes centred \(2,000 documents added in .* s\)\n", capsys.readouterr().err
+        r".*/auto: 2,000 passages, codes centred \(2,000 new; 2,000 passages added in .* s\)\n", capsys.readouterr().err
     )
     assert main(["info", str(tmp_path / "auto")]) == 0
     out = capsys.readouterr().out
@@ -359,7 +362,10 @@ def test_info_of_a_store_of_token_vectors(tmp_path: Path, capsys: pytest.Capture
     ("words", "message"),
     [
         (["build", "i", "in.txt"], "--model is missing: texts need one; inputs that hold vectors need --vectors"),
-        (["build", "i", "in.txt", "--model", "m", "--append", "--force"], "--append, --resume and --force exclude"),
+        (
+            ["build", "i", "in.txt", "--model", "m", "--append", "--force"],
+            "--append, --sync, --resume and --force exclude",
+        ),
         (["build", "i", "in.txt", "--model", "m", "--append"], "is no index of `longspan search`: there is no"),
         (["build", "i", "in.txt", "--model", "m", "--texts", "in.txt"], "--texts is for --vectors"),
         (["build", "i", "in.txt", "--model", "m", "--lines", "--whole-file"], "--lines and --whole-file exclude"),

@@ -11,7 +11,7 @@ import pytest
 from fake_encoder import MODEL, TEXTS, write_lines
 from longspan import MultiVectorEncoder, MultiVectorStore
 from longspan.cli import main
-from longspan.cli.search import index_folder
+from longspan.documents import folder as index_folder
 
 COLBERT = str(Path(__file__).parents[1] / "golden" / "jina-colbert-v2")
 QUESTIONS = ["what is text number 7?", "and more words"]

@@ -10,7 +10,7 @@ import pytest
 
 from longspan import BinaryIndex
 from longspan.cli import main
-from longspan.cli.files.alone import alone
+from longspan.documents.alone import alone
 
 
 @pytest.fixture

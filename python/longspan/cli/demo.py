@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     """Run the demo and print its report."""
     if args.files and not args.question:
         raise CommandError("files need questions of your own: give --question 'What ...?', as often as you like")
+    if not all(question.strip() for question in args.question):
+        raise CommandError("--question is empty; ask in words")
     documents = demo.read_documents(args.files) if args.files else demo.python_reference()
     questions = [*args.question] or list(demo.QUESTIONS)
     started = time.perf_counter()

@@ -162,6 +162,8 @@ def run(args: argparse.Namespace) -> None:
     target = None if request.output == STDOUT else _target(request)
     if request.scores and request.queries is not None:
         raise CommandError("--scores is for one query a row: give --query or --query-field")
+    if request.query is not None and not request.query.strip():
+        raise CommandError("--query is empty; ask in words")
     if request.queries == STDIN and STDIN in request.inputs:
         raise CommandError("standard input can hold the documents or the queries, not both")
     find_inputs(

@@ -34,7 +34,7 @@ from typing import IO, Final, Generic
 import numpy as np
 
 from longspan.errors import IndexFileError
-from longspan.own_files import is_own, open_new, open_own
+from longspan.own_files import is_own, open_new, open_own, sync_folder
 from longspan.search.file_checks import BLOCK, CheckedFile, FileChecks, num_blocks
 from longspan.search.header import HEADER, ROWS, FileEntry, Header, S_co, State, T, read_header, write_header
 from longspan.search.segment import C, Columns, Segment, deleted_bits, is_ascending
@@ -101,9 +101,9 @@ def save(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, *, 
             raise IndexFileError(f"{folder}: {what}; load it, choose another folder, or pass overwrite=True")
         is_append = present is not None and saved is not None and saved.is_prefix and _are_own(folder, present)
         written = _write(folder, state, segments, saved if is_append else None, _next_number(folder))
-        _sync_folder(folder)
+        sync_folder(folder)
         write_header(folder, written.header)
-        _sync_folder(folder)
+        sync_folder(folder)
         _remove_others(folder, written.header)
     return written
 
@@ -266,17 +266,6 @@ def _are_own(folder: Path, header: Header[State]) -> bool:
 def _sync(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """The folder's entries to disk, where the system can (not on Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -114,6 +114,11 @@ class SparseIndex:
         """(n,) int64: the documents' ids, in the order in which they were added."""
         return live_ids(self._segments)
 
+    @property
+    def next_id(self) -> int:
+        """The id that `add` hands out next: above all that ever were in it."""
+        return self._next_id
+
     def __repr__(self) -> str:
         return f"SparseIndex(dim={self.dim}, {len(self):,} documents)"
 

@@ -8,9 +8,12 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
+_MOST_LINES = 1000  # that an excerpt has; more is the whole text
+_BEGIN, _END = "\ue000", "\ue001"  # of what is bold, while lines are made; for private use, so that texts have none
+_NO_MARKS = {ord(_BEGIN): None, ord(_END): None}
 _RULES = "*=~^-+|# \t"  # what a line is made of that holds no word
 _CODES = {"bold": "1", "dim": "2", "green": "32", "cyan": "36"}
 
@@ -50,8 +53,12 @@ def width() -> int:
     return min(max(shutil.get_terminal_size((88, 24)).columns, 40), 100)
 
 
-def excerpt(text: str, *, indent: int, lines: int) -> str:
-    """The first `lines` lines of `text`, its own line ends kept, as code needs them; blank and ruled lines left out."""
+def excerpt(text: str, *, indent: int, lines: int, best: tuple[int, int] | None = None) -> str:
+    """The first `lines` lines of `text`, its own line ends kept, as code needs them; blank and ruled lines left out.
+
+    `best`: characters that are shown in bold, and from which the lines are told, unless they stand near the beginning.
+    """
+    text = _marked(text, best, is_whole=lines > _MOST_LINES) if best is not None else text
     parts: list[str] = []
     for line in textwrap.dedent(shown(text.replace("\r\n", "\n")).expandtabs().strip("\n")).splitlines():
         if line.strip(_RULES):
@@ -59,7 +66,30 @@ def excerpt(text: str, *, indent: int, lines: int) -> str:
             parts += textwrap.wrap(line, width() - indent, subsequent_indent=hanging)
     if len(parts) > lines:
         parts[lines - 1 :] = [textwrap.wrap(parts[lines - 1], width() - indent - 4)[0] + " ..."]
-    return textwrap.indent("\n".join(parts), " " * indent)
+    return textwrap.indent("\n".join(_bold(parts)), " " * indent)
+
+
+def _marked(text: str, best: tuple[int, int], *, is_whole: bool) -> str:
+    """The text from the line of `best` on, or from the beginning where that is near, with marks around it."""
+    start, end = best
+    before, within, after = (part.translate(_NO_MARKS) for part in (text[:start], text[start:end], text[end:]))
+    if not is_whole and len(before.strip()) > width():
+        line = before.rpartition("\n")[2]
+        before = line if not line.strip() else "... "
+    return f"{before}{_BEGIN}{within}{_END}{after}"
+
+
+def _bold(lines: Iterable[str]) -> Iterator[str]:
+    """Lines with what stands between the marks in bold, over line ends."""
+    is_bold = False
+    for line in lines:
+        told = []
+        for piece in re.split(f"([{_BEGIN}{_END}])", line):
+            if piece in (_BEGIN, _END) and piece:
+                is_bold = piece == _BEGIN
+            else:
+                told.append(style(piece, "bold") if is_bold and piece.strip() else piece)
+        yield "".join(told)
 
 
 def tell(summary: Mapping[str, object], sentence: str, *, as_json: bool) -> None:

@@ -187,10 +187,18 @@ def embedded(
     in_bytes = limit is None and None not in sizes
     total = sum(size or 0 for size in sizes) if in_bytes else limit
     pace = Pace(fewest)
+
+    def not_held() -> Iterator[Record]:
+        for record in records:
+            if record.is_held:
+                advance(record.size if in_bytes else 1)
+            else:
+                yield record
+
     with progress_bar(total, BYTES if in_bytes else noun, show=None, what=f"{noun}s") as advance:
         for record in islice(records, done):
             advance(record.size if in_bytes else 1)
-        for block in pace.blocks(records, _weight):
+        for block in pace.blocks(not_held(), _weight):
             started = time.perf_counter()
             try:
                 with tally.truncation():

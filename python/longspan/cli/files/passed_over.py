@@ -18,6 +18,7 @@ class PassedOver:
 
     _names: dict[str, list[str]] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)  # paths of files and folders that are there
 
     def add(self, name: str, reason: str) -> None:
         """Count a file."""
@@ -25,6 +26,11 @@ class PassedOver:
         names = self._names.setdefault(reason, [])
         if len(names) < KEPT:
             names.append(name)
+
+    def add_unreadable(self, path: str, name: str, why: str | None) -> None:
+        """Count a file or folder that could not be read this time."""
+        self.add(name, f"not readable ({why})")
+        self.unreadable.append(path)
 
     def __len__(self) -> int:
         return sum(self._counts.values())

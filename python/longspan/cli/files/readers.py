@@ -63,6 +63,9 @@ class Record:
     size: int
     medium: Path | PdfPage | None = None
     form: Format = "text"
+    key: str | None = None  # of the document, where it goes into an index; see `documents.ledger`
+    hash: str = ""
+    is_held: bool = False  # the index has it already
 
     @property
     def input(self) -> str | dict[str, object]:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longspan.cli.console.failures import CommandError
-from longspan.own_files import open_new, open_own
+from longspan.own_files import open_new, open_own, sync_folder
 
 if sys.platform != "win32":  # there, two resumed runs of one output are not kept apart
     import fcntl
@@ -41,17 +41,6 @@ def npy_header(dtype: np.dtype[Any], rows: int, dim: int) -> bytes:
     """The header of a .npy file (format 1.0), always 128 bytes long, so that it can be written over at the end."""
     fields = f"{{'descr': {dtype.str!r}, 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
     return b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little") + fields.ljust(117).encode() + b"\n"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder safe on the disk, where the system can."""
-    if sys.platform == "win32":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def stage_folder(target: Path, *, is_resumable: bool) -> Path:

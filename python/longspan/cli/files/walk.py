@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longspan.cli.files.globs import Patterns
 from longspan.cli.files.passed_over import PassedOver
+from longspan.documents.globs import Patterns
 
 IGNORE_FILE = ".gitignore"
 _MOST_IGNORE_BYTES = 1 << 20
@@ -70,7 +70,7 @@ def walk(root: str, choice: Choice, passed: PassedOver) -> Iterator[str]:
             elif is_included and _is_readable(entry, real, passed):
                 yield entry.path
         except OSError as error:
-            passed.add(shown_name(entry.path), f"not readable ({error.strerror})")
+            passed.add_unreadable(entry.path, shown_name(entry.path), error.strerror)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _entries(
         with os.scandir(path) as entries:
             found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        passed.add(shown_name(path), f"not readable ({error.strerror})")
+        passed.add_unreadable(path, shown_name(path), error.strerror)
         return
     if not choice.ignored and any(entry.name == IGNORE_FILE for entry in found):
         patterns = _read_rules(os.path.join(path, IGNORE_FILE))

@@ -12,8 +12,8 @@ import numpy as np
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.files.parquet import write_rows
-from longspan.cli.files.stage import Block, Stage, Vectors, npy_header, sync_folder
-from longspan.own_files import open_new
+from longspan.cli.files.stage import Block, Stage, Vectors, npy_header
+from longspan.own_files import open_new, sync_folder
 
 OutputFormat = Literal["npy", "jsonl", "parquet"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,13 +18,10 @@ from longspan.cli.console.failures import CommandError, end_with
 from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records, media_read
-from longspan.cli.files.alone import alone
 from longspan.cli.files.inputs import Input, find_inputs
 from longspan.cli.files.passed_over import PassedOver
 from longspan.cli.files.readers import Record, Selection, read_records
 from longspan.cli.files.stage import Vectors
-from longspan.cli.search.hybrid import follow
-from longspan.cli.search.index_folder import IndexWriter, Settings, load_index
 from longspan.cli.search.plan import (
     BuildRequest,
     Encoding,
@@ -33,9 +30,10 @@ from longspan.cli.search.plan import (
     document_encoding,
     find_present,
     make_settings,
+    recalled,
     working_folder,
 )
-from longspan.cli.search.sources import DocumentBlock, text_records, vector_blocks
+from longspan.cli.search.sources import DocumentBlock, Keys, text_records, vector_blocks
 from longspan.cli.search.tokens import (
     TokenRows,
     check_build,
@@ -43,18 +41,20 @@ from longspan.cli.search.tokens import (
     encode_either,
     has_tokens,
     is_late_interaction,
-    new_store,
 )
+from longspan.documents.alone import alone
+from longspan.documents.create import SAMPLE, new_index, new_store
+from longspan.documents.folder import IndexWriter, Settings, load_index
+from longspan.documents.ledger import Ledger, how_made, key_of_path
+from longspan.documents.sparse import follow
 from longspan.vectors.origin import check_added
 
 if TYPE_CHECKING:
-    from longspan.cli.search.index_folder import SearchIndex
     from longspan.cli.search.tokens import AnyEncoder
+    from longspan.documents.folder import SearchIndex
     from longspan.encoder import Encoder
     from longspan.late_chunking.chunking import ChunkUnit
-    from longspan.search import BinaryIndex
 
-_SAMPLE = 1024  # documents at least, if there are so many, whose mean decides on a centre
 _MOST_SAMPLE_QUERIES = 4096
 
 
@@ -63,9 +63,14 @@ class BuildSummary:
     """What a finished run did, as `--json` prints it."""
 
     index: str
-    documents: int  # in the index now
-    added: int
+    documents: int  # passages in the index now
+    added: int  # passages
+    deleted: int
     resumed: int  # of `added`, those of an earlier run that was stopped
+    new: int  # documents, each of one passage or more
+    changed: int
+    unchanged: int
+    gone: int
     skipped: int  # bad rows, with --skip-bad
     passed_over: dict[str, object]  # files of folders, by reason
     seconds: float
@@ -79,6 +84,7 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
     Raises: CommandError, FileNotFoundError: what stopped it, and what became of the index; Stopped, on Ctrl-C.
     """
     passed = PassedOver()
+    request = recalled(request)
     inputs = checked_inputs(request, passed)
     with alone(Path(os.path.realpath(request.index)), request.index):
         return _build(request, options, inputs, Tally(passed=passed))
@@ -92,48 +98,50 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], ta
     texts = find_inputs([request.texts], format=request.format) if request.texts else []
     settings, about = make_settings(request, folder, options), describe_run(request, inputs)
     index, first = find_present(request, folder, about)
-    wants_tokens = request.token_vectors or (index is not None and has_tokens(index))
-    encoder = None if request.vectors else options.open_either(settings.model or "", prefers_tokens=wants_tokens)
-    if request.token_vectors and (encoder is None or not is_late_interaction(encoder)):
-        raise CommandError("--token-vectors is for models that make them; this one makes one vector a text")
-    if encoder is not None and is_late_interaction(encoder):
-        check_build(request)
-    elif encoder is not None and index is None:  # documents are ranked by the dot product, which is the cosine then
+    encoder = _encoder(request, options, settings, index)
+    if encoder is not None and index is None and not is_late_interaction(encoder):
+        # Documents are ranked by the dot product, which is the cosine then.
         settings = replace(settings, normalize=None if encoder.similarity_fn_name == "dot" else True)
     origin = None if encoder is None else encoder.origin
-    if index is not None and encoder is not None:
-        check_kind(request.index, index, is_late_interaction(encoder))
-        check_added(request.index, index.origin, origin)
     if index is None and folder.exists():
         shutil.rmtree(folder)
-    writer = IndexWriter(folder, settings, about, index, first=first, target=target, origin=origin)
-    resumed = len(index) - first if index is not None else 0
+    ledger = Ledger.read(folder, index)
+    for name in tally.passed.unreadable:
+        ledger.keep_file(key_of_path(name, target))
+    keys = Keys(
+        target,
+        request.key,
+        request.key in request.keep,
+        how_made(request.task, request.prompt_name, request.prompt, request.max_length),
+        ledger,
+    )
+    writer = IndexWriter(folder, settings, about, index, first=first, target=target, origin=origin, ledger=ledger)
+    resumed = max(len(index) - first, 0) if index is not None and request.resume else 0
     with closing(writer):
         try:
             if encoder is None:
-                blocks = _after(vector_blocks(request, inputs, texts), resumed)
+                blocks = vector_blocks(request, inputs, texts, keys)
             else:
-                blocks = _text_blocks(request, settings, encoder, inputs, tally, resumed)
+                blocks = _text_blocks(request, settings, encoder, inputs, tally, keys)
             if index is None:
                 blocks = _begin(writer, request, settings, blocks, encoder)
             for vectors, lines in blocks:
                 writer.append(_fitting(vectors, writer.index), lines)
-            if writer.index is None or not len(writer.index):
-                raise CommandError(f"there is no {'vector' if request.vectors else 'text'} in the inputs")
-            writer.save()
+            finished = _settled(writer, ledger, request)
             if settings.sparse is not None:
-                sparse = options.open_sparse(settings.sparse)
-                follow(writer.folder, sparse, request.max_length, int(writer.index.ids.max()))
+                follow(writer.folder, options.open_sparse(settings.sparse), request.max_length, finished.ids)
             writer.finish()
         except BaseException as error:
-            _give_up(error, writer, is_replacing=folder != target)
+            _give_up(error, writer, request)
     tally.report("; --chunk-tokens N cuts them into passages instead")
-    info = writer.index.info()
+    info = finished.info()
     return BuildSummary(
         index=request.index,
-        documents=len(writer.index),
-        added=len(writer.index) - first,
+        documents=len(finished),
+        added=writer.added + resumed,
+        deleted=writer.deleted,
         resumed=resumed,
+        **asdict(ledger.changes()),
         skipped=tally.skipped,
         passed_over=tally.passed.as_json(),
         seconds=round(time.perf_counter() - started, 3),
@@ -142,8 +150,43 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], ta
     )
 
 
+def _encoder(
+    request: BuildRequest, options: ModelOptions, settings: Settings, index: SearchIndex | None
+) -> AnyEncoder | None:
+    """What makes vectors of the inputs; None where they are vectors. Raises: CommandError, it does not fit."""
+    if request.vectors:
+        if request.token_vectors:
+            raise CommandError("--token-vectors is for models that make them; these are vectors of whole texts")
+        return None
+    wants_tokens = request.token_vectors or (index is not None and has_tokens(index))
+    encoder = options.open_either(settings.model or "", prefers_tokens=wants_tokens)
+    if request.token_vectors and not is_late_interaction(encoder):
+        raise CommandError("--token-vectors is for models that make them; this one makes one vector a text")
+    if is_late_interaction(encoder):
+        check_build(request)
+    if index is not None:
+        check_kind(request.index, index, is_late_interaction(encoder))
+        check_added(request.index, index.origin, encoder.origin)
+    return encoder
+
+
+def _settled(writer: IndexWriter, ledger: Ledger, request: BuildRequest) -> SearchIndex:
+    """The index, saved, without what is outdated, and with --sync without what is gone.
+
+    Raises: CommandError, the inputs hold nothing.
+    """
+    index = writer.index
+    if index is None or not len(index) or (request.sync and not ledger.has_met_any):
+        raise CommandError(f"there is no {'vector' if request.vectors else 'text'} in the inputs")
+    writer.delete(ledger.leftovers())
+    if request.sync:
+        writer.delete(ledger.gone())
+    writer.save()
+    return index
+
+
 def _text_blocks(
-    request: BuildRequest, settings: Settings, encoder: AnyEncoder, inputs: list[Input], tally: Tally, done: int
+    request: BuildRequest, settings: Settings, encoder: AnyEncoder, inputs: list[Input], tally: Tally, keys: Keys
 ) -> Iterator[DocumentBlock]:
     from longspan.late_chunking.chunking import split_document
 
@@ -155,18 +198,9 @@ def _text_blocks(
     def encode(block: Sequence[Record]) -> Vectors | TokenRows:
         return encode_inputs([record.input for record in block])
 
-    records = text_records(request, inputs, split, tally, reads=media_read(encoder))
-    for vectors, block in embedded(records, encode, tally, inputs=inputs, limit=request.limit, done=done):
+    records = text_records(request, inputs, split, tally, reads=media_read(encoder), keys=keys)
+    for vectors, block in embedded(records, encode, tally, inputs=inputs, limit=request.limit):
         yield vectors, [record.kept for record in block]
-
-
-def _after(blocks: Iterator[DocumentBlock], done: int) -> Iterator[DocumentBlock]:
-    """All rows but the first `done`."""
-    for vectors, lines in blocks:
-        passed = min(done, len(lines))
-        done -= passed
-        if passed < len(lines):
-            yield vectors[passed:], lines[passed:]
 
 
 def _begin(
@@ -181,7 +215,7 @@ def _begin(
         writer.index = new_store(settings.truncate_dim or encoder.dim, request.store)
         return blocks
     head: list[DocumentBlock] = []
-    while sum(len(lines) for _, lines in head) < _SAMPLE and (block := next(blocks, None)) is not None:
+    while sum(len(lines) for _, lines in head) < SAMPLE and (block := next(blocks, None)) is not None:
         head.append(block)
     arrays = [vectors for vectors, _ in head if isinstance(vectors, np.ndarray)]
     if arrays:
@@ -190,26 +224,8 @@ def _begin(
         queries = None
         if request.query_sample and encoder is not None and request.center != "no":
             queries = _query_sample(request, settings, encoder)
-        writer.index = _new_index(sample, queries, request)
+        writer.index = new_index(sample, queries, store=request.store, center=request.center)
     return chain(head, blocks)
-
-
-def _new_index(sample: Vectors, queries: Vectors | None, request: BuildRequest) -> BinaryIndex:
-    from longspan.search import BinaryIndex
-    from longspan.search.rows import is_store
-    from longspan.search.spread import FEW, NARROW_MEAN, MeanDirection
-
-    store = request.store
-    if not is_store(store):
-        raise CommandError(f"--store {store} is for token vectors; one vector a text takes codes, int8 or float32")
-    if sample.dtype == np.uint8:
-        return BinaryIndex(8 * sample.shape[1], store="codes")
-    direction = MeanDirection(np.zeros(sample.shape[1]))
-    direction.add(sample)
-    is_narrow = direction.count >= FEW and (direction.length or 0.0) > NARROW_MEAN
-    if request.center == "no" or (request.center == "auto" and queries is None and not is_narrow):
-        return BinaryIndex(sample.shape[1], store=store)
-    return BinaryIndex.learn(sample, queries, store=store)
 
 
 def _query_sample(request: BuildRequest, settings: Settings, encoder: Encoder) -> Vectors:
@@ -236,8 +252,9 @@ def _fitting(vectors: Vectors | TokenRows, index: SearchIndex | None) -> Vectors
     return vectors
 
 
-def _give_up(error: BaseException, writer: IndexWriter, *, is_replacing: bool) -> NoReturn:
+def _give_up(error: BaseException, writer: IndexWriter, request: BuildRequest) -> NoReturn:
     """Leave nothing behind, or what a resumed run can use, and say which; then the error goes on."""
+    is_replacing = writer.folder != writer.target
     saved = load_index(writer.folder)
     if saved is None:
         shutil.rmtree(writer.folder, ignore_errors=True)
@@ -245,5 +262,5 @@ def _give_up(error: BaseException, writer: IndexWriter, *, is_replacing: bool) -
     kept = count(len(saved), "document")
     if is_replacing:
         kept = f"{writer.target} is as it was; {kept} of the new one"
-    how = "--resume in place of --force" if is_replacing else "--resume"
-    end_with(error, f"{kept} kept, and the same command with {how} goes on from there")
+    how = " with --resume in place of --force" if is_replacing else "" if request.sync else " with --resume"
+    end_with(error, f"{kept} kept, and the same command{how} goes on from there")

@@ -22,6 +22,9 @@ from longspan.cli.embedding.options import (
     positive,
 )
 from longspan.cli.search.build import BuildSummary, build
+from longspan.cli.search.delete import DESCRIPTION as DELETE_DESCRIPTION
+from longspan.cli.search.delete import EPILOG as DELETE_EPILOG
+from longspan.cli.search.delete import DeleteRequest, delete
 from longspan.cli.search.hybrid import FUSIONS
 from longspan.cli.search.plan import BuildRequest
 from longspan.cli.search.query import QueryRequest, Sources, as_json, as_text, query
@@ -43,8 +46,9 @@ examples:
   longspan search query notes.index how do I reset my password
   longspan search query notes.index                             # asks for questions, or reads them from a pipe
   longspan search build notes.index --append more.md --sparse naver/splade-v3    # words and meaning
+  longspan search build notes.index --sync                      # what is new, changed and gone since
 
-`longspan search build --help` and `longspan search query --help` explain each.
+`longspan search build --help`, `... delete --help` and `... query --help` explain each.
 """
 BUILD_DESCRIPTION = f"""\
 Add documents to an index.
@@ -64,11 +68,18 @@ Vectors, with --vectors: .npy (n, dim) of floats, or of uint8 codes; or .parquet
 `longspan embed` writes them, and the texts in its column --field.
 
 The index is saved every few seconds. A run that is stopped goes on with --resume.
+
+A document has a key, by which it is known again: its path from the folder that holds the index, and its line or page;
+or, of rows, the field --key. --append adds documents that are new and replaces those that have changed; --sync also
+deletes those that are no longer among the inputs. What has not changed is not embedded again, and a run that is
+stopped goes on where it was by the same command.
 """
 BUILD_EPILOG = """\
 examples:
   longspan search build notes.index notes/*.md --model sentence-transformers/all-MiniLM-L6-v2
   longspan search build corpus.index corpus.jsonl.gz --field body --keep id --model BAAI/bge-small-en-v1.5
+  longspan search build notes.index notes/ --sync --model sentence-transformers/all-MiniLM-L6-v2
+  longspan search build notes.index --sync
   longspan search build notes.index more.md --append
   longspan search build papers.index papers/*.pdf figures/*.png --model jinaai/jina-embeddings-v4 --token-vectors
   longspan search build big.index vectors.npy --vectors --texts texts.jsonl --model BAAI/bge-small-en-v1.5
@@ -122,12 +133,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The subcommands of `search`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     subparsers = parser.add_subparsers(
-        title="what to do", metavar="build|query", required=True, dest="what", parser_class=IntermixedParser
+        title="what to do", metavar="build|delete|query", required=True, dest="what", parser_class=IntermixedParser
     )
     _configure_build(
         subparsers.add_parser(
             "build", help="add documents to an index", description=BUILD_DESCRIPTION, epilog=BUILD_EPILOG
         )
+    )
+    _configure_delete(
+        subparsers.add_parser("delete", help="delete documents", description=DELETE_DESCRIPTION, epilog=DELETE_EPILOG)
     )
     _configure_query(
         subparsers.add_parser("query", help="find documents", description=QUERY_DESCRIPTION, epilog=QUERY_EPILOG)
@@ -136,11 +150,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Build, then say what was done; or ask, and print the answers as they come."""
+    if args.what == "delete":
+        _delete(from_args(DeleteRequest, args), as_json=args.json)
+        return
     if args.what == "build":
         args.keep = tuple(dict.fromkeys(args.keep))
         _report(build(from_args(BuildRequest, args), from_args(ModelOptions, args)), as_json=args.json)
         return
     args.words = tuple(args.words)
+    args.best = not args.json and args.show is None if args.best is None else args.best
     request = from_args(QueryRequest, args)
     if request.show is not None:
         _show(request, from_args(ModelOptions, args), as_json=args.json)
@@ -169,21 +187,42 @@ def _show(request: QueryRequest, options: ModelOptions, *, as_json: bool) -> Non
         print(f"{request.show}: {count(len(answers), 'answer')}; open it in a browser", file=sys.stderr)
 
 
+def _delete(request: DeleteRequest, *, as_json: bool) -> None:
+    """Delete, and say what; a dry run names every document."""
+    summary = delete(request)
+    if as_json:
+        print(json_line(asdict(summary)))
+    elif request.dry_run:
+        for key in summary.keys:
+            print(shown(key))
+    elif is_terminal(sys.stderr):
+        what = f"{count(summary.deleted, 'document')} deleted, {count(summary.documents, 'passage')} left"
+        print(f"{shown(summary.index)}: {what}", file=sys.stderr)
+
+
 def _report(summary: BuildSummary, *, as_json: bool) -> None:
     if as_json:
         print(json_line(asdict(summary)))
     elif is_terminal(sys.stderr):
-        added = f"{count(summary.added, 'document')} added in {summary.seconds:.1f} s"
+        added = f"{_changes(summary)} in {summary.seconds:.1f} s"
         centered = ", codes centred" if summary.is_centered else ""
-        print(f"{shown(summary.index)}: {count(summary.documents, 'document')}{centered} ({added})", file=sys.stderr)
+        print(f"{shown(summary.index)}: {count(summary.documents, 'passage')}{centered} ({added})", file=sys.stderr)
     if summary.advice and not as_json:
         warnings.warn(f"{summary.advice}; here, --center yes --query-sample FILE", stacklevel=2)
+
+
+def _changes(summary: BuildSummary) -> str:
+    """How many documents, each of one passage or more, the run has added, and so on."""
+    counts = {"new": summary.new, "changed": summary.changed, "gone": summary.gone, "unchanged": summary.unchanged}
+    told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
+    deleted = f", {summary.deleted:,} deleted" if summary.deleted else ""
+    return f"{told or 'nothing new'}; {count(summary.added, 'passage')} added{deleted}"
 
 
 def _configure_build(parser: argparse.ArgumentParser) -> None:
     parser.usage = "longspan search build INDEX INPUT [INPUT ...] --model MODEL [options]"
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="a file or folder to read, or - for standard input")
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="a file or folder to read, or - for standard input")
     parser.add_argument("--model", metavar="MODEL", help="a folder, or org/name on the hub; an index remembers its own")
 
     parser.add_argument(
@@ -201,6 +240,7 @@ def _configure_build(parser: argparse.ArgumentParser) -> None:
         "--chunk-tokens", type=positive, metavar="N", help="cut texts, rows too, into passages of at most N tokens"
     )
     reading.add_argument("--keep", action="append", default=[], metavar="FIELD", help="show this field with a result")
+    reading.add_argument("--key", metavar="FIELD", help="where a row has a key of its own (default: its file and line)")
     reading.add_argument("--limit", type=positive, metavar="N", help="stop after N documents")
     reading.add_argument("--skip-bad", action="store_true", help="count rows that cannot be used, and go on")
 
@@ -233,11 +273,24 @@ def _configure_build(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     index.add_argument("--query-sample", metavar="FILE", help="typical questions, whose own mean is taken off queries")
     present = parser.add_argument_group("an index that is there")
-    present.add_argument("--append", action="store_true", help="add to it")
+    present.add_argument("--append", action="store_true", help="add documents that are new or have changed")
+    present.add_argument(
+        "--sync", action="store_true",
+        help="bring it in step with the inputs: add what is new, replace what has changed, delete what is gone; "
+        "without INPUT, with those of the last run",
+    )  # fmt: skip
     present.add_argument("--resume", action="store_true", help="go on with the run that was stopped")
     present.add_argument("--force", action="store_true", help="replace it, once the new one is whole")
     parser.add_argument("--json", action="store_true", help="print a summary on stdout as JSON")
     add_model_options(parser)
+
+
+def _configure_delete(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "longspan search delete INDEX KEY [KEY ...] [options]"
+    parser.add_argument("index", metavar="INDEX", help="the folder of the index")
+    parser.add_argument("patterns", metavar="KEY", nargs="+", help="a key, a file, a folder or a glob")
+    parser.add_argument("--dry-run", action="store_true", help="delete nothing, name what would go")
+    parser.add_argument("--json", action="store_true", help="print a summary on stdout as JSON")
 
 
 def _configure_query(parser: argparse.ArgumentParser) -> None:
@@ -283,6 +336,11 @@ def _configure_query(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.html",
         help="write a page instead: hits with pictures and, of token vectors, which word of the question matched where",
     )
-    parser.add_argument("--full", action="store_true", help="print whole documents, not their beginnings")
+    parser.add_argument("--full", action="store_true", help="print whole documents, not the sentence that matched")
+    parser.add_argument(
+        "--best", action=argparse.BooleanOptionalAction,
+        help="find the sentence of each hit that answers best, which a terminal shows in bold (default: yes; with "
+        "--json only if asked for)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print a JSON object a question")
     add_model_options(parser)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longspan.cli.console.terminal import count
-from longspan.cli.search.hybrid import load_sparse
-from longspan.cli.search.index_folder import SETTINGS, load_index, read_settings
+from longspan.documents.folder import SETTINGS, load_index, read_settings
+from longspan.documents.sparse import load_sparse
 from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, SparseIndex, SparseInfo, StoreInfo
 from longspan.search.header import HEADER, read_format
 from longspan.search.posting_rows import SparseState

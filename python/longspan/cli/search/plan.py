@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,15 +14,14 @@ from longspan.cli.embedding.options import ModelOptions, reading_of
 from longspan.cli.embedding.stream import Role
 from longspan.cli.files.inputs import STDIN, Input, find_inputs
 from longspan.cli.files.passed_over import PassedOver
-from longspan.cli.search.index_folder import Settings, is_unborn, load_index, read_settings
+from longspan.documents.folder import Settings, is_unborn, load_index, read_settings
 from longspan.documents.kinds import Format
 
 if TYPE_CHECKING:
-    from longspan.cli.search.index_folder import SearchIndex
+    from longspan.documents.create import Center
+    from longspan.documents.folder import SearchIndex
     from longspan.search.rows import Store
     from longspan.search.token_rows import TokenStore
-
-Center = Literal["auto", "yes", "no"]
 
 # Options of a run that change no row of the index, so that they may differ when it is resumed.
 _FREE_OPTIONS = {
@@ -30,6 +29,7 @@ _FREE_OPTIONS = {
     "inputs",
     "batch_tokens",
     "append",
+    "sync",
     "force",
     "resume",
     "model",
@@ -74,7 +74,9 @@ class BuildRequest:
     store: Store | TokenStore
     center: Center
     query_sample: str | None
+    key: str | None
     append: bool
+    sync: bool
     force: bool
     resume: bool
 
@@ -83,7 +85,13 @@ def checked_inputs(request: BuildRequest, passed: PassedOver) -> list[Input]:
     """The inputs, after what can be said before any work. Raises: CommandError, FileNotFoundError."""
     folder = Path(os.path.realpath(request.index))
     conflicts = {
-        "--append, --resume and --force exclude each other": request.append + request.resume + request.force > 1,
+        "--append, --sync, --resume and --force exclude each other": (
+            request.append + request.sync + request.resume + request.force > 1
+        ),
+        "--sync needs all documents; --limit leaves some out": request.sync and request.limit,
+        "--sync reads standard input only with --key, which tells its rows apart": (
+            request.sync and STDIN in request.inputs and request.key is None
+        ),
         "--resume needs input files; standard input cannot be read again": request.resume and STDIN in request.inputs,
         "--texts is for --vectors; without it the inputs are the texts": request.texts and not request.vectors,
         "--lines and --whole-file exclude each other": request.lines and request.whole_file,
@@ -121,7 +129,8 @@ def working_folder(request: BuildRequest) -> tuple[Path, Path]:
 def make_settings(request: BuildRequest, folder: Path, options: ModelOptions) -> Settings:
     """Those of the index that is there, or new ones. Raises: CommandError, the request contradicts the former."""
     model = _absolute(request.model)
-    if not (request.append or request.resume) or is_unborn(folder):
+    begins = not (request.append or request.resume or (request.sync and folder.exists()))
+    if begins or is_unborn(folder):
         return Settings(model, options.revision, request.truncate_dim, normalize=None, sparse=_absolute(request.sparse))
     settings, _ = read_settings(folder)
     if model is not None and settings.model is not None and model != settings.model:
@@ -147,12 +156,15 @@ def find_present(request: BuildRequest, folder: Path, about: Mapping[str, object
             if present.exists() and not is_unborn(present):
                 read_settings(present)  # nothing else is deleted
         return None, 0
-    if not (request.append or request.resume):
-        raise CommandError(f"{request.index} exists; give --append to add to it, or --force to replace it")
+    if not (request.append or request.resume or request.sync):
+        raise CommandError(
+            f"{request.index} exists; give --append to add to it, --sync to bring it in step with the inputs, or "
+            "--force to replace it"
+        )
     _, run = read_settings(folder)
     index = load_index(folder)
-    if request.append:
-        if not run.is_done:
+    if request.append or request.sync:
+        if not (run.is_done or request.sync):
             raise CommandError(f"the last run on {request.index} was stopped; go on with it by --resume")
         return index, len(index) if index is not None else 0
     if run.is_done:
@@ -171,7 +183,28 @@ def describe_run(request: BuildRequest, inputs: list[Input]) -> dict[str, object
     files = [source.path for source in inputs if source.path is not None]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     options = {name: value for name, value in asdict(request).items() if name not in _FREE_OPTIONS}
-    return {"inputs": [str(path.resolve()) for path in files], "state of the inputs": states, **options}
+    given = [name if name == STDIN else os.path.abspath(name) for name in request.inputs]
+    resolved = [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace") for path in files]
+    return {"inputs": resolved, "state of the inputs": states, "given": given, **options}
+
+
+def recalled(request: BuildRequest) -> BuildRequest:
+    """The request; for --sync without inputs with those of the last run, and its options.
+
+    Raises: CommandError, none are known.
+    """
+    if request.inputs:
+        return request
+    if not request.sync:
+        raise CommandError("name an input: a file, a folder, or - for standard input")
+    _, run = read_settings(Path(os.path.realpath(request.index)))
+    given = run.about.get("given")
+    if not isinstance(given, list) or not given or STDIN in given:
+        raise CommandError(f"{request.index} does not say what it was built from; name the inputs")
+    known = {field.name for field in fields(BuildRequest)} - _FREE_OPTIONS
+    options = {name: value for name, value in run.about.items() if name in known}
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return replace(request, inputs=tuple(map(str, given)), **options)  # type: ignore[arg-type]  # as `asdict` gave them
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from longspan.cli.embedding.stream import Tally, good_records
 from longspan.cli.files.inputs import find_inputs
 from longspan.cli.files.readers import Selection, read_records
 from longspan.cli.files.stage import Vectors
-from longspan.cli.search.hybrid import CANDIDATES, Fusion, fused, load_sparse
-from longspan.cli.search.index_folder import Document, Documents, Settings, load_index, read_settings
+from longspan.cli.search.best import Encode, with_best
+from longspan.cli.search.hybrid import CANDIDATES, Fusion, fused
 from longspan.cli.search.plan import Encoding
 from longspan.cli.search.sources import open_vectors
 from longspan.cli.search.tokens import (
@@ -34,12 +34,14 @@ from longspan.cli.search.tokens import (
     has_tokens,
     is_late_interaction,
 )
+from longspan.documents.folder import Document, Documents, Settings, load_index, read_settings
 from longspan.documents.kinds import Format
+from longspan.documents.sparse import load_sparse
 from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:
-    from longspan.cli.search.index_folder import SearchIndex
     from longspan.cli.search.tokens import AnyEncoder
+    from longspan.documents.folder import SearchIndex
     from longspan.reranker import Reranker
     from longspan.search import BinaryIndex, MultiVectorStore, SparseIndex
     from longspan.sparse_encoder import SparseEncoder
@@ -74,6 +76,7 @@ class QueryRequest:
     weights: tuple[float, float] | None
     full: bool
     show: str | None
+    best: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Hit:
     score: float  # higher is better; without rescoring minus the number of bits that differ; a reranker's own
     document: Document
     found_at: int | None = None  # its rank before a reranker's
+    best: tuple[int, int] | None = None  # characters of its text: the sentence that answers best
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ def query(request: QueryRequest, options: ModelOptions, sources: Sources | None 
     """
     if sum(map(bool, (request.words, request.file, request.vectors))) > 1:
         raise CommandError("ask by words, by --file or by --vectors, not by two of them")
+    if request.words and not " ".join(request.words).strip():
+        raise CommandError("the question is empty; ask in words")
     folder = Path(os.path.realpath(request.index))
     settings, run = read_settings(folder)
     index = load_index(folder)
@@ -126,11 +132,17 @@ def query(request: QueryRequest, options: ModelOptions, sources: Sources | None 
     blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings, sources)
     with closing(Documents(folder)) as documents:
         for texts, vectors in blocks:
-            if reranker is None:
-                yield from _found(request, sources, documents, texts, vectors)
-                continue
-            wide = replace(request, top_k=max(request.top_k, request.candidates))
-            yield from _reranked(request, reranker, list(_found(wide, sources, documents, texts, vectors)))
+            wide = request
+            if reranker is not None:
+                wide = replace(request, top_k=max(request.top_k, request.candidates))
+            answers = list(_found(wide, sources, documents, texts, vectors))
+            if reranker is not None:
+                answers = list(_reranked(request, reranker, answers))
+            if request.best and sources.encoder is not None:
+                encode = _sentence_encoder(sources.encoder, settings)
+                yield from (with_best(answer, encode) for answer in answers)
+            else:
+                yield from answers
 
 
 def as_json(answer: Answer) -> str:
@@ -138,12 +150,13 @@ def as_json(answer: Answer) -> str:
     hits = []
     for hit in answer.hits:
         before = {} if hit.found_at is None else {"found_at": hit.found_at}
-        hits.append({"rank": hit.rank, "score": hit.score, **before, **asdict(hit.document)})
+        best = {} if hit.best is None else {"best": {"start": hit.best[0], "end": hit.best[1]}}
+        hits.append({"rank": hit.rank, "score": hit.score, **before, **asdict(hit.document), **best})
     return json_line({"query": answer.query, "hits": hits})
 
 
 def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
-    """For a person: a line on where it is, then its beginning."""
+    """For a person: a line on where it is, then the sentence that answers best and what follows, or its beginning."""
     lines = [style(answer.query, "bold", "cyan")] if shows_query else []
     for hit in answer.hits:
         document = hit.document
@@ -152,7 +165,8 @@ def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
         parts = (f"{hit.rank:>3}", style(f"{hit.score:.3f}", "green"), style(place, "bold"), style(fields, "dim"))
         lines.append("  ".join(part for part in parts if part))
         if document.text is not None:
-            lines.append(excerpt(document.text, indent=5, lines=1_000_000 if is_full else _SHOWN_LINES))
+            shown_lines = 1_000_000 if is_full else _SHOWN_LINES
+            lines.append(excerpt(document.text, indent=5, lines=shown_lines, best=hit.best))
     return "\n".join(line for line in lines if line) if answer.hits else "\n".join([*lines, "  nothing was found"])
 
 
@@ -181,6 +195,13 @@ def _asked(request: QueryRequest, options: ModelOptions, settings: Settings, sou
     encode = encode_either(encoder, encoding)
     for texts in _questions(request):
         yield texts, encode(texts)
+
+
+def _sentence_encoder(encoder: AnyEncoder, settings: Settings) -> Encode:
+    """Sentences to vectors, as the index's documents became them."""
+    encoding = Encoding("document", settings.truncate_dim, settings.normalize, on_truncate="ignore")
+    encode = encode_either(encoder, encoding)
+    return lambda sentences: encode([*sentences])
 
 
 def _questions(request: QueryRequest) -> Iterator[list[str]]:
@@ -246,7 +267,10 @@ def _found(
     if sources.sparse is not None:
         sparse_index, encoder = sources.sparse
         asked = encoder.encode_query(texts, on_truncate="ignore", show_progress_bar=False)
-        found = sparse_index.search(asked, wide.top_k, origin=encoder.origin)
+        # A run that was stopped may have left what the dense index holds no longer.
+        is_ahead = len(np.setdiff1d(sparse_index.ids, index.ids)) > 0
+        live = index.ids if is_ahead else None
+        found = sparse_index.search(asked, wide.top_k, filter=live, origin=encoder.origin)
         fusion, dense = request.fusion or "ranks", (ids, scores)
         ids, scores = fused(dense, (found.ids, found.scores), request.top_k, fusion, request.weights)
     for number, (text, row, values) in enumerate(zip(texts, ids.tolist(), scores.tolist(), strict=True)):

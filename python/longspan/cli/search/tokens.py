@@ -15,10 +15,9 @@ from longspan.cli.search.plan import BuildRequest, Encoding
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-    from longspan.cli.search.index_folder import SearchIndex
+    from longspan.documents.folder import SearchIndex
     from longspan.encoder import Encoder
     from longspan.multi_vector import MultiVectorEncoder
-    from longspan.search import MultiVectorStore
 
     AnyEncoder = Encoder | MultiVectorEncoder
 
@@ -84,14 +83,3 @@ def check_build(request: BuildRequest) -> None:
     check_prompts(request.prompt_name, request.prompt)
     if request.center == "yes" or request.query_sample:
         raise CommandError("--center and --query-sample are for models of one vector a text")
-
-
-def new_store(dim: int, store: str) -> MultiVectorStore:
-    """Raises: CommandError, token vectors are not stored so."""
-    from longspan.search import MultiVectorStore
-    from longspan.search.token_rows import TOKEN_STORES, is_token_store
-
-    if not is_token_store(store):
-        known = ", ".join(TOKEN_STORES)
-        raise CommandError(f"--store {store} is for models of one vector a text; token vectors take one of {known}")
-    return MultiVectorStore(dim, store=store)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from longspan.own_files import sync_folder
 
 
 @contextmanager
@@ -20,16 +21,6 @@ def written_aside(target: Path) -> Iterator[Path]:
         with open(aside, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(aside, place)
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

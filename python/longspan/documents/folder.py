@@ -2,12 +2,14 @@
 
     index.json, *.bin   the BinaryIndex, or the MultiVectorStore; a document's id is the
                         place of its line in documents.jsonl, in bytes
-    documents.jsonl     {"id": 0, "text": "...", "source": "notes.md", "start": 0, "end": 120} a document
+    documents.jsonl     {"id": 0, "key": "notes.md", "hash": "...", "part": [0, 3], "text": "...",
+                        "source": "notes.md", "start": 0, "end": 120} a passage; see `ledger`
     sparse/             a SparseIndex of the same documents, where a sparse model stands beside the dense one
     search.json         the models and their options, and what the last run was to add
 
-Documents are on the disk before the index counts them. Lines behind the last one that it counts were left by a run that
-was stopped; nobody reads them, and the next run cuts them off.
+Documents are on the disk before the index counts them. Lines behind the last one that it ever counted were left by a
+run that was stopped; nobody reads them, and the next run cuts them off. Lines of documents that were deleted stay where
+they are, as their places are the other lines' ids.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from typing import IO, TYPE_CHECKING, Final, cast
 import numpy as np
 
 from longspan.checkpoint.json_object import JsonObject
-from longspan.cli.console.failures import CommandError
-from longspan.cli.files.stage import Vectors, sync_folder
+from longspan.documents.ledger import DOCUMENTS, Ledger
+from longspan.documents.sparse import drop
 from longspan.errors import IndexFileError
-from longspan.own_files import open_new, open_own
+from longspan.own_files import open_new, open_own, sync_folder
 
 if TYPE_CHECKING:
     from longspan.search import BinaryIndex, MultiVectorStore
@@ -40,7 +42,6 @@ if sys.platform != "win32":  # there, two runs of one index are not kept apart
     import fcntl
 
 SETTINGS: Final = "search.json"
-DOCUMENTS: Final = "documents.jsonl"
 _FORMAT: Final = "longspan search"
 _VERSION: Final = 1
 _SECONDS_BETWEEN_SAVES: Final = 5.0
@@ -77,6 +78,7 @@ class Document:
     """A document that was found again."""
 
     id: int
+    key: str | None  # of the document that it is a part of; None of standard input, or in an index of an older version
     text: str | None  # None where only its vector is known
     source: str
     start: int | None  # characters of the source's text, where it is a part of it
@@ -87,14 +89,14 @@ class Document:
 
 
 def read_settings(folder: Path) -> tuple[Settings, Run]:
-    """Of the index in `folder`. Raises: FileNotFoundError, there is none; CommandError, its settings are damaged."""
+    """Of the index in `folder`. Raises: FileNotFoundError, there is none; ValueError, its settings are damaged."""
     path = folder / SETTINGS
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no index of `longspan search`: there is no {SETTINGS} in it")
     try:
         content = JsonObject.read(path)
         if (content.get_str("format"), content.get_int("version")) != (_FORMAT, _VERSION):
-            raise CommandError(f"{path}: version {content.get('version')} is not {_VERSION}; a newer longspan may do")
+            raise ValueError(f"{path}: version {content.get('version')} is not {_VERSION}; a newer longspan may do")
         settings = JsonObject(content.get("settings"), f"{path}: settings")
         run = JsonObject(content.get("run"), f"{path}: run")
         return (
@@ -108,7 +110,7 @@ def read_settings(folder: Path) -> tuple[Settings, Run]:
             Run(dict(JsonObject(run.get("about"), str(path))), run.get_int("first"), run.get_bool("is_done")),
         )
     except ValueError as error:
-        raise CommandError(f"{path} is damaged: {error}") from error
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def load_index(folder: Path) -> SearchIndex | None:
@@ -142,7 +144,7 @@ class Documents:
                 raise ValueError
             start, end, fields = line.get("start"), line.get("end"), line.get("fields", {})
             picture = line.get("file"), line.get("page")
-            return Document(id, line["text"], line["source"], start, end, fields, *picture)
+            return Document(id, line.get("key"), line["text"], line["source"], start, end, fields, *picture)
         except (ValueError, KeyError, TypeError) as error:
             raise IndexFileError(f"{self._path} was altered: there is no document at byte {id}; restore it") from error
 
@@ -157,7 +159,8 @@ class IndexWriter:
         index: what is there already; None where nothing is.
         first: documents that were there before the run began.
         origin: the model that makes the vectors; None where that is not known.
-    Raises: CommandError, another run is at work there; OSError, the folder cannot be written to.
+        ledger: what the index holds of each document; None where that is nobody's business.
+    Raises: ValueError, another run is at work there; OSError, the folder cannot be written to.
     """
 
     def __init__(
@@ -170,9 +173,11 @@ class IndexWriter:
         first: int,
         target: Path,
         origin: Origin | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.folder, self.target, self.index, self._settings = folder, target, index, settings
-        self._origin = origin
+        self._origin, self._ledger = origin, Ledger() if ledger is None else ledger
+        self.added = self.deleted = 0  # passages
         self._run = Run(about, first, is_done=False)
         self._last_save = time.monotonic()
         folder.mkdir(exist_ok=True)
@@ -185,8 +190,11 @@ class IndexWriter:
             self._file.close()
             raise
 
-    def append(self, vectors: Vectors | list[np.ndarray], lines: Sequence[str]) -> None:
-        """Add documents; `lines`: of each what follows its id in the file, a JSON object with `text` and `source`."""
+    def append(self, vectors: np.ndarray | list[np.ndarray], lines: Sequence[str]) -> None:
+        """Add passages; `lines`: of each what follows its id in the file, a JSON object with `text` and `source`.
+
+        Those of a document's other versions go when the last passage of the new one is there.
+        """
         assert self.index is not None, "the index is made before the first row"
         ids, data, at = np.empty(len(lines), np.int64), bytearray(), self._file.tell()
         for place, line in enumerate(lines):
@@ -198,8 +206,18 @@ class IndexWriter:
             cast("MultiVectorStore", self.index).add(vectors, ids, origin=origin)
         else:
             cast("BinaryIndex", self.index).add(vectors, ids, origin=origin)
+        self.added += len(lines)
+        outdated = [self._ledger.add(json.loads(line), id) for line, id in zip(lines, ids.tolist(), strict=True)]
+        self.delete([id for some in outdated for id in some])
         if time.monotonic() - self._last_save > _SECONDS_BETWEEN_SAVES:
             self.save()
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Delete passages; they are gone with the next save."""
+        if ids:
+            assert self.index is not None, "it holds them"
+            self.index.delete(np.array(ids, np.int64))
+            self.deleted += len(ids)
 
     def save(self) -> None:
         """Bring what was added to the disk: the documents, then the index that counts them."""
@@ -243,14 +261,14 @@ class IndexWriter:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise CommandError(f"another run is adding to {self.folder}; wait for it") from error
+            raise ValueError(f"another run is adding to {self.folder}; wait for it") from error
 
     def _cut(self) -> None:
-        """Cut off the lines that the index does not count."""
+        """Cut off the lines that the index never counted; an id is never given twice."""
         end = 0
-        if self.index is not None and len(self.index):
+        if self.index is not None and self.index.next_id:
             with open(self.folder / DOCUMENTS, "rb") as file:
-                file.seek(int(self.index.ids.max()))
+                file.seek(self.index.next_id - 1)
                 file.readline()
                 end = file.tell()
         self._file.truncate(end)
@@ -265,3 +283,12 @@ class IndexWriter:
             os.fsync(file.fileno())
         os.replace(fresh, self.folder / SETTINGS)
         sync_folder(self.folder)
+
+
+def delete_documents(folder: Path, index: SearchIndex, ids: Sequence[int]) -> None:
+    """Delete passages from an index and save it: from the sparse one beside it first, which follows again where a run
+    was stopped between the two. Raises: as `save`."""
+    wanted = np.array(ids, np.int64)
+    drop(folder, wanted)
+    index.delete(wanted)
+    index.save(folder)

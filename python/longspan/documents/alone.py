@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from longspan.cli.console.failures import CommandError
-
 
 @contextmanager
 def alone(target: Path, name: str) -> Iterator[None]:
     """Hold `.NAME.lock` beside `target`, which need not be there, until the block ends; then the file goes.
 
-    Raises: CommandError, another process holds it; OSError, the folder cannot be written to.
+    Raises: ValueError, another process holds it; OSError, the folder cannot be written to.
     """
     try:
         import fcntl
@@ -28,7 +26,7 @@ def alone(target: Path, name: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
-            raise CommandError(f"{name} is being written by another process; wait for it to end") from error
+            raise ValueError(f"{name} is being written by another process; wait for it to end") from error
         if _is_still(path, handle):
             break
         os.close(handle)  # of a run that has ended meanwhile, and has taken its file away
