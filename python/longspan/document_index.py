@@ -47,15 +47,24 @@ Passage: TypeAlias = tuple[str, str]  # its text, and its line
 
 @dataclass(frozen=True, slots=True)
 class DocumentHit:
-    """A passage that answers a question."""
+    """A passage that answers a question.
 
-    key: str | None  # of its document; None in an index of an older longspan, or of standard input
-    score: float  # higher is better
+    Attributes:
+        key: of its document; None in an index of an older longspan, or of standard input.
+        score: higher is better.
+        text: the passage; None of an image.
+        start, end: characters of the document's text, where it is a part of it.
+        fields: what was kept with the document.
+        source: where it comes from: the key, or what `longspan search build` read.
+    """
+
+    key: str | None
+    score: float
     text: str | None
-    start: int | None  # characters of the document's text, where it is a part of it
+    start: int | None
     end: int | None
-    fields: Mapping[str, object]  # what was kept with the document
-    source: str  # where it comes from: the key, or what `longspan search build` read
+    fields: Mapping[str, object]
+    source: str
 
 
 class DocumentIndex:

@@ -166,7 +166,7 @@ def test_the_old_index_stays_until_the_new_one_is_whole(
     """A run with --force that is stopped, before and after its first save; resumed; one that cannot
     be put in place; and one that was killed between the two renames."""
     monkeypatch.setattr(index_folder, "_SECONDS_BETWEEN_SAVES", -1.0)
-    monkeypatch.setattr(search_build, "_SAMPLE", 10)
+    monkeypatch.setattr(search_build, "SAMPLE", 10)
     index, old, words = tmp_path / "index", tmp_path / "old.txt", ("--lines", "--model", MODEL)
     old.write_text("the old one\n")
     assert build(index, old, *words) == 0
@@ -212,7 +212,7 @@ def test_a_stopped_run_goes_on(
 ) -> None:
     """Saved after every block, stopped at the 120th text, with rows behind the last save that do not count."""
     monkeypatch.setattr(index_folder, "_SECONDS_BETWEEN_SAVES", -1.0)
-    monkeypatch.setattr(search_build, "_SAMPLE", 10)
+    monkeypatch.setattr(search_build, "SAMPLE", 10)
     index, words = tmp_path / "index", ("--lines", "--model", MODEL)
     fake.raises[TEXTS[120]] = KeyboardInterrupt()
     assert build(index, lines, *words) == 130

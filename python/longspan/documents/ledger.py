@@ -80,7 +80,11 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a run did to the documents of an index."""
+    """What a run did to the documents of an index.
+
+    Attributes:
+        new, changed, unchanged, gone: how many of each.
+    """
 
     new: int
     changed: int
