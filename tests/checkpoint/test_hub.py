@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +11,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
+from longspan import Encoder
 from longspan.checkpoint.hub import UNWANTED, WANTED, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -269,3 +271,25 @@ def test_all_that_a_checkpoint_needs_is_fetched(golden: Path) -> None:
 )
 def test_no_code_pickle_or_other_runtime_is_fetched(file: str) -> None:
     assert not is_fetched(file)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_cache_that_is_read_only(cache: Path, golden: Path, monkeypatch: pytest.MonkeyPatch, asks: bool) -> None:
+    """As containers mount it: a model is opened, used and told apart, and nothing is written."""
+    snapshot = cache / "models--org--name" / "snapshots" / COMMIT
+    (snapshot / "config.json").unlink()
+    shutil.copytree(golden / "bert-minilm", snapshot, dirs_exist_ok=True)
+    if asks:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    everything = sorted(cache.rglob("*"))
+    before = [(path, path.lstat().st_mtime_ns) for path in everything]
+    for path in [cache, *everything]:
+        path.chmod(0o555 if path.is_dir() else 0o444)  # who may do everything is held by `before` alone
+    try:
+        encoder = Encoder("org/name", cache_dir=cache, local_files_only=not asks)
+        assert encoder.encode("a").shape == (64,) and len(encoder.fingerprint) == 32
+        assert [(path, path.lstat().st_mtime_ns) for path in sorted(cache.rglob("*"))] == before
+    finally:
+        for path in [cache, *everything]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
