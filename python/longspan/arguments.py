@@ -33,30 +33,39 @@ def names_arguments(what: T) -> T:
     """A decorator of a function, or of a class for its constructor and public methods: a keyword argument that there is
     not is a TypeError that names the nearest one, and none is passed over in silence."""
     if not inspect.isclass(what):
-        return cast(T, _checked(cast("Callable[..., object]", what)))
+        function = cast("Callable[..., object]", what)
+        return cast(T, _checked(function, is_method=function.__name__ == "__init__"))
     for name, member in list(vars(what).items()):
         if name.startswith("_") and name != "__init__":
             continue
         if isinstance(member, classmethod | staticmethod):
-            setattr(what, name, type(member)(_checked(member.__func__)))
+            setattr(what, name, type(member)(_checked(member.__func__, is_method=isinstance(member, classmethod))))
         elif inspect.isfunction(member):
-            setattr(what, name, _checked(member))
+            setattr(what, name, _checked(member, is_method=True))
     return what
 
 
-def _checked(function: Callable[..., object]) -> Callable[..., object]:
+def _checked(function: Callable[..., object], *, is_method: bool = False) -> Callable[..., object]:
     known = _known(function)
     if known is None:
         return function
-    is_constructor = function.__name__ == "__init__"
 
     @functools.wraps(function)
     def wrapped(*args: object, **given: object) -> object:
         if not known.issuperset(given):
-            refuse_unknown(type(args[0]).__name__ if is_constructor else function.__qualname__, given, known)
+            refuse_unknown(_caller(function, args if is_method else ()), given, known)
         return function(*args, **given)
 
     return wrapped
+
+
+def _caller(function: Callable[..., object], args: tuple[object, ...]) -> str:
+    """Whose argument it is, as the caller knows it: a method by the class that was asked, not the one that has it."""
+    name = function.__name__
+    if not args:
+        return function.__qualname__
+    kind = args[0] if isinstance(args[0], type) else type(args[0])
+    return kind.__name__ if name == "__init__" else f"{kind.__name__}.{name}"
 
 
 def _known(function: Callable[..., object]) -> frozenset[str] | None:

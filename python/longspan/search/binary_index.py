@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
 from longspan import ops
 from longspan.arguments import names_arguments
-from longspan.fork_locks import ForkLock
-from longspan.search import exchange, files
+from longspan.search import exchange
 from longspan.search.binary_state import BinaryState
-from longspan.search.ids import Owner, check_filter, fresh_ids, live_ids, without
+from longspan.search.ids import Owner, check_filter, fresh_ids
 from longspan.search.inputs import (
     at_least_1,
     check_center,
@@ -24,23 +24,28 @@ from longspan.search.inputs import (
     sample_mean,
 )
 from longspan.search.ranking import RescoredResult, SearchResult, nearest, rescored
-from longspan.search.rows import STORES, CodeSegment, Rows, Store, concatenate
+from longspan.search.rows import STORES, Rows, Store, concatenate
+from longspan.search.saved_index import SavedIndex
 from longspan.search.segment import Segment, rises
 from longspan.search.spread import IndexInfo, MeanDirection, advice, bit_balance
 from longspan.search.tail import Tail, live, live_blocks
 from longspan.vectors.arrays import IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
 
-_OWNER: Final = Owner("BinaryIndex", "index")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @names_arguments
-class BinaryIndex:
+class BinaryIndex(SavedIndex[BinaryState, Rows]):
     """Codes of one bit a dimension, searched exactly; the best candidates are scored again with the float query.
 
     Order: Hamming distance, then id; after rescoring, score, then id. Any number of threads may search while one adds,
     deletes or saves: a search sees the index as it was when the search began. Writers wait for each other.
     """
+
+    _OWNER = Owner("BinaryIndex", "index")
+    _KEEPS_ROWS = True
 
     def __init__(
         self,
@@ -65,17 +70,13 @@ class BinaryIndex:
             raise ValueError(f"BinaryIndex: dim must be an integer of at least 1, got {dim!r}")
         if store not in STORES:
             raise ValueError(f"BinaryIndex: store must be one of {', '.join(STORES)}, got {store!r}")
+        super().__init__()
         self.dim = int(dim)
         self.store: Store = store
-        self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
         self.center_documents = check_center("center_documents", center_documents, self.dim)
         self.center_queries = check_center("center_queries", center_queries, self.dim)
-        self._segments: tuple[CodeSegment, ...] = ()
         self._tail = Tail(self.dim, store)
         self._direction = MeanDirection(np.zeros(self.dim))
-        self._next_id = 0
-        self._lock = ForkLock()  # held by writers
-        self._saved: dict[Path, files.Saved[BinaryState]] = {}
 
     @classmethod
     def learn(cls, documents: np.ndarray, queries: np.ndarray | None = None, *, store: Store = "codes") -> BinaryIndex:
@@ -87,19 +88,6 @@ class BinaryIndex:
         means = [sample_mean("documents", sample)]
         means += [] if queries is None else [sample_mean("queries", check_vectors("queries", queries, sample.shape[1]))]
         return cls(sample.shape[1], center_documents=means[0], center_queries=means[-1], store=store)
-
-    def __len__(self) -> int:
-        return sum(len(segment) - segment.num_deleted for segment in self._segments)
-
-    @property
-    def ids(self) -> IntArray:
-        """(n,) int64: the documents' ids, in the order in which they were added."""
-        return live_ids(self._segments)
-
-    @property
-    def next_id(self) -> int:
-        """The id that `add` hands out next: above all that ever were in it."""
-        return self._next_id
 
     def __repr__(self) -> str:
         return f"BinaryIndex(dim={self.dim}, {len(self):,} documents, store={self.store!r})"
@@ -117,22 +105,12 @@ class BinaryIndex:
         added = self._coded(rows)
         with self._lock:
             check_added("BinaryIndex.add", self.origin, origin)
-            added.ids[:] = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(added))
+            added.ids[:] = fresh_ids(self._OWNER, self._segments, self._next_id, ids, len(added))
             self._append(added)
             self.origin = self.origin or origin
             if rows.dtype != np.uint8:
                 self._direction.add(rows)
         return added.ids
-
-    def delete(self, ids: np.ndarray) -> None:
-        """Delete documents. Their place is kept until `compact`.
-
-        Args:
-            ids: (n,) integers, each of them in the index.
-        Raises: ValueError, one is not; nothing is deleted then.
-        """
-        with self._lock:
-            self._segments = without(_OWNER, self._segments, ids)
 
     def compact(self) -> None:
         """Drop deleted documents for good and join the segments, in memory; the next `save` writes all of it anew."""
@@ -141,7 +119,7 @@ class BinaryIndex:
             rows = concatenate(parts) if parts else Rows.empty(0, self.dim, self.store)
             self._tail.close()
             self._segments = (Segment(rows, is_ascending=rises(rows.ids)),) if len(rows) else ()
-            self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
+            self._forget_places()
 
     @overload
     def search(
@@ -208,7 +186,7 @@ class BinaryIndex:
             if is_coded
             else np.asarray(ops.binarize(queries, thresholds=center))
         )
-        segments, allowed = self._segments, check_filter(_OWNER, filter)
+        segments, allowed = self._segments, check_filter(self._OWNER, filter)
         found = nearest(segments, codes, k * oversample if rescore else k, allowed)
         if not rescore:
             ids, distances = (column[0] if is_single else column for column in (found.ids, found.distances))
@@ -236,56 +214,31 @@ class BinaryIndex:
             advice=advice(sum(map(len, segments)), length, balance, is_centered=self.center_documents is not None),
         )
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the index to `folder`: all of it the first time, then only what was added since.
+    @staticmethod
+    def _kind() -> type[BinaryState]:
+        return BinaryState
 
-        The state on disk changes in one step: a process that dies here leaves the index as it was saved last.
-
-        Args:
-            folder: made if it is not there; its parent must be.
-            overwrite: replace another index that lies there.
-        Raises: IndexFileError, another index lies there, or this one was changed there by somebody else;
-            FileNotFoundError, the parent is missing; OSError, as from the disk.
-        """
-        with self._lock:
-            place = Path(os.path.realpath(folder))
-            state = BinaryState(
-                dim=self.dim,
-                store=self.store,
-                center_documents=self.center_documents,
-                center_queries=self.center_queries,
-                next_id=self._next_id,
-                direction=self._direction,
-                origin=self.origin,
-            )
-            self._saved[place] = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
+    def _state(self) -> BinaryState:
+        return BinaryState(
+            dim=self.dim,
+            store=self.store,
+            center_documents=self.center_documents,
+            center_queries=self.center_queries,
+            next_id=self._next_id,
+            direction=self._direction,
+            origin=self.origin,
+        )
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True, verify: bool = False) -> BinaryIndex:
-        """Open a saved index.
-
-        Args:
-            mmap: leave the rows in their files, mapped; False reads them into memory, checked.
-            verify: check all bytes now. Otherwise each is checked when a search first needs it: a block that was
-                altered is an IndexFileError there, never a wrong answer.
-        Raises: FileNotFoundError, there is no index; IndexFileError, it is torn, altered, or of a newer version.
-        """
-        place = Path(os.path.realpath(folder))
-        opened = files.load(place, BinaryState, is_mapped=mmap)
-        state = opened.state
-        index = cls(
-            state.dim,
-            center_documents=state.center_documents,
-            center_queries=state.center_queries,
-            store=state.store,
-        )
-        segment = opened.segment(Rows.of(opened.columns), is_checked=verify or not mmap)
-        index._segments = (segment,) if len(segment) else ()
-        index._next_id = state.next_id
-        index._direction = state.direction
-        index.origin = state.origin
-        index._saved[place] = opened.saved
+    def _empty(cls, state: BinaryState) -> Self:
+        centers = {"center_documents": state.center_documents, "center_queries": state.center_queries}
+        index = cls(state.dim, store=state.store, **centers)
+        index._next_id, index._direction, index.origin = state.next_id, state.direction, state.origin
         return index
+
+    @staticmethod
+    def _rows(columns: Mapping[str, np.ndarray]) -> Rows:
+        return Rows.of(columns)
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the documents for other engines: .faiss (a FAISS binary index), .npz or .parquet, by the suffix.
@@ -308,7 +261,7 @@ class BinaryIndex:
         """
         kind, rows, centers = exchange.read(Path(path))
         index = cls(kind.dim, store=kind.store, **centers)
-        rows.ids[:] = fresh_ids(_OWNER, (), 0, rows.ids, len(rows))
+        rows.ids[:] = fresh_ids(cls._OWNER, (), 0, rows.ids, len(rows))
         index._append(rows)
         return index
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from longspan.arguments import names_arguments
-from longspan.fork_locks import ForkLock
 from longspan.ops.maxsim_tokens import Int8Tokens, Tokens
-from longspan.search import files
-from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids, live_ids, without
+from longspan.search.ids import Owner, check_filter, check_ids, fresh_ids
 from longspan.search.late_interaction import Ranked, TokenArrays, checked_top_k, token_arrays
+from longspan.search.saved_index import SavedIndex
 from longspan.search.segment import Segment, rises
 from longspan.search.token_ranking import PackedQueries, best_first, score_rows, search
 from longspan.search.token_rows import (
@@ -35,7 +32,8 @@ from longspan.vectors.arrays import FloatArray, IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
 from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
-_OWNER: Final = Owner("MultiVectorStore", "store")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,15 @@ class StoreResult(Tabular):
 
 
 @names_arguments
-class MultiVectorStore:
+class MultiVectorStore(SavedIndex[TokenState, TokenRows]):
     """Token vectors of documents, in memory until they are saved, then in mapped files.
 
     Scores are MaxSim: for each token of the query its best dot product with one of the document's, summed. Order: score
     falling, then id rising. Any number of threads may rank and search while one adds, deletes or saves: each call sees
     the store as it was when the call began. Writers wait for each other.
     """
+
+    _OWNER = Owner("MultiVectorStore", "store")
 
     def __init__(self, dim: int, *, store: TokenStore = "float16") -> None:
         """An empty store.
@@ -105,21 +105,9 @@ class MultiVectorStore:
             raise ValueError(f"MultiVectorStore: store must be one of {', '.join(TOKEN_STORES)}, got {store!r}")
         if store == "binary" and dim % 8:
             raise ValueError(f"MultiVectorStore: dim must be a multiple of 8 for store 'binary', got {dim}")
+        super().__init__()
         self.dim = int(dim)
         self.store: TokenStore = store
-        self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
-        self._segments: tuple[TokenSegment, ...] = ()
-        self._next_id = 0
-        self._lock = ForkLock()  # held by writers
-        self._saved: dict[Path, files.Saved[TokenState]] = {}
-
-    def __len__(self) -> int:
-        return sum(len(segment) - segment.num_deleted for segment in self._segments)
-
-    @property
-    def ids(self) -> IntArray:
-        """(n,) int64: the documents' ids, in the order in which they were added."""
-        return live_ids(self._segments)
 
     @property
     def next_id(self) -> int:
@@ -149,7 +137,7 @@ class MultiVectorStore:
         lengths = np.array([len(array) for array in arrays], np.int64)
         with self._lock:
             check_added("MultiVectorStore.add", self.origin, origin)
-            new_ids = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(arrays))
+            new_ids = fresh_ids(self._OWNER, self._segments, self._next_id, ids, len(arrays))
             self.origin = self.origin or origin
             if len(arrays):
                 base = _num_tokens(self._segments)
@@ -157,16 +145,6 @@ class MultiVectorStore:
                 self._segments = with_joined_tail((*self._segments, Segment(rows, is_ascending=rises(new_ids))))
                 self._next_id = max(self._next_id, int(new_ids.max()) + 1)
         return new_ids
-
-    def delete(self, ids: np.ndarray) -> None:
-        """Delete documents. Their place is kept until `compact`.
-
-        Args:
-            ids: (n,) integers, each of them in the store.
-        Raises: ValueError, one is not; nothing is deleted then.
-        """
-        with self._lock:
-            self._segments = without(_OWNER, self._segments, ids)
 
     def compact(self) -> None:
         """Drop deleted documents for good and join the rest, in memory; the next `save` writes all of it anew."""
@@ -176,7 +154,7 @@ class MultiVectorStore:
                 parts.append(live(segment, sum(len(part.tokens) for part in parts)))
             joined = [concatenate(parts)] if parts else []
             self._segments = tuple(Segment(rows, is_ascending=rises(rows.ids)) for rows in joined if len(rows.ids))
-            self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
+            self._forget_places()
 
     def rank(
         self,
@@ -204,7 +182,7 @@ class MultiVectorStore:
             found = self.search([query], count)
             ids, scores = found.ids[0], found.scores[0]
         else:
-            wanted = np.unique(check_ids(_OWNER, "rank", candidates))
+            wanted = np.unique(check_ids(self._OWNER, "rank", candidates))
             all_scores = self._score("rank", [query], wanted)[0]
             order = best_first(all_scores, wanted, min(count, len(wanted)))
             ids, scores = wanted[order], all_scores[order]
@@ -223,7 +201,7 @@ class MultiVectorStore:
         Raises: as `rank`.
         """
         check_asked("MultiVectorStore.score", self.origin, origin)
-        wanted = None if candidates is None else check_ids(_OWNER, "score", candidates)
+        wanted = None if candidates is None else check_ids(self._OWNER, "score", candidates)
         return self._score("score", queries, wanted)
 
     def search(
@@ -241,7 +219,7 @@ class MultiVectorStore:
         """
         check_asked("MultiVectorStore.search", self.origin, origin)
         packed, count = self._packed("search", queries), checked_top_k("MultiVectorStore.search", k, "k")
-        ids, scores = search(self._segments, packed, count, check_filter(_OWNER, filter))
+        ids, scores = search(self._segments, packed, count, check_filter(self._OWNER, filter))
         is_single = isinstance(queries, np.ndarray) and queries.ndim == 2
         return StoreResult(ids[0], scores[0]) if is_single else StoreResult(ids, scores)
 
@@ -250,7 +228,7 @@ class MultiVectorStore:
 
         Raises: ValueError, there is no document of that id; IndexFileError, its part of the files is damaged.
         """
-        wanted = check_ids(_OWNER, "vectors", np.array([id]))
+        wanted = check_ids(self._OWNER, "vectors", np.array([id]))
         for segment in self._segments:
             rows = segment.find(wanted)
             rows = rows[rows >= 0]
@@ -273,48 +251,22 @@ class MultiVectorStore:
             token_bytes=sum(column.row_bytes for column in columns if column.count == TOKENS),
         )
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the store to `folder`, all of it the first time, then only what was added; from then on it lies there.
+    @staticmethod
+    def _kind() -> type[TokenState]:
+        return TokenState
 
-        The state on disk changes in one step: a process that dies here leaves the store as it was saved last. What has
-        been saved is read from the files, and its memory is let go: so a store may grow beyond the memory, by adding
-        and saving in turn.
-
-        Args:
-            folder: made if it is not there; its parent must be.
-            overwrite: replace another store that lies there.
-        Raises: IndexFileError, another store lies there, or this one was changed there by somebody else;
-            FileNotFoundError, the parent is missing; OSError, as from the disk.
-        """
-        with self._lock:
-            place = Path(os.path.realpath(folder))
-            state = TokenState(self.dim, self.store, self._next_id, self.origin)
-            saved = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
-            self._saved[place] = saved
-            try:
-                opened = files.open_columns(place, saved.header, is_mapped=True)
-            except FileNotFoundError:  # another process has saved since: what is in memory stays there
-                return
-            self._segments = _segments_of(opened, is_checked=False)
+    def _state(self) -> TokenState:
+        return TokenState(self.dim, self.store, self._next_id, self.origin)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True, verify: bool = False) -> MultiVectorStore:
-        """Open a saved store.
+    def _empty(cls, state: TokenState) -> Self:
+        store = cls(state.dim, store=state.store)
+        store._next_id, store.origin = state.next_id, state.origin
+        return store
 
-        Args:
-            mmap: leave the vectors in their files, mapped; False reads them into memory, checked.
-            verify: check all bytes now. Otherwise each is checked when a call first needs it: a block that was
-                altered is an IndexFileError there, never a wrong answer.
-        Raises: FileNotFoundError, there is no store; IndexFileError, it is torn, altered, or of a newer version.
-        """
-        place = Path(os.path.realpath(folder))
-        opened = files.load(place, TokenState, is_mapped=mmap)
-        loaded = cls(opened.state.dim, store=opened.state.store)
-        loaded._segments = _segments_of(opened, is_checked=verify or not mmap)
-        loaded._next_id = opened.state.next_id
-        loaded.origin = opened.state.origin
-        loaded._saved[place] = opened.saved
-        return loaded
+    @staticmethod
+    def _rows(columns: Mapping[str, np.ndarray]) -> TokenRows:
+        return TokenRows.of(columns)
 
     def _score(self, method: str, queries: TokenArrays, ids: np.ndarray | None) -> np.ndarray:
         packed, segments = self._packed(method, queries), self._segments
@@ -347,11 +299,6 @@ class MultiVectorStore:
             if not np.isfinite(array).all():
                 raise ValueError(f"{caller}: {name}[{place}] must be finite")
         return checked
-
-
-def _segments_of(opened: files.Opened[TokenState], *, is_checked: bool) -> tuple[TokenSegment, ...]:
-    segment = opened.segment(TokenRows.of(opened.columns), is_checked=is_checked)
-    return (segment,) if len(segment) else ()
 
 
 def _num_tokens(segments: Sequence[TokenSegment]) -> int:

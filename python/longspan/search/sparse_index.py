@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from longspan import _core
 from longspan.arguments import names_arguments
 from longspan.errors import IndexFileError
-from longspan.fork_locks import ForkLock
-from longspan.search import files
 from longspan.search.header import MAX_DIM
-from longspan.search.ids import Owner, check_filter, fresh_ids, live_ids, wanted_bits, without
+from longspan.search.ids import Owner, check_filter, fresh_ids, wanted_bits
 from longspan.search.posting_rows import (
     BLOCK_DOCS,
     LISTS,
@@ -28,13 +25,15 @@ from longspan.search.posting_rows import (
     live_blocks,
     with_joined_tail,
 )
+from longspan.search.saved_index import SavedIndex
 from longspan.search.segment import Segment, rises
 from longspan.vectors.arrays import FloatArray, IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
 from longspan.vectors.sparse import CsrLike, SparseInput, SparseVectors
 from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
 
-_OWNER: Final = Owner("SparseIndex", "index")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +79,7 @@ class SparseInfo:
 
 
 @names_arguments
-class SparseIndex:
+class SparseIndex(SavedIndex[SparseState, PostingRows]):
     """Sparse vectors with values above 0, such as SPLADE's, searched exactly by their dot product with a query.
 
     score = sum over the dimensions that both have, rising, of query * document, in float32
@@ -89,6 +88,8 @@ class SparseIndex:
     threads may search while one adds, deletes or saves: a search sees the index as it was when it began. Writers wait
     for each other.
     """
+
+    _OWNER = Owner("SparseIndex", "index")
 
     def __init__(self, dim: int) -> None:
         """An empty index.
@@ -99,20 +100,8 @@ class SparseIndex:
         """
         if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
             raise ValueError(f"SparseIndex: dim must be an integer from 1 to {MAX_DIM}, got {dim!r}")
+        super().__init__()
         self.dim = int(dim)
-        self.origin: Origin | None = None  # the model whose vectors these are; `add` sets it, the folder keeps it
-        self._segments: tuple[PostingSegment, ...] = ()
-        self._next_id = 0
-        self._lock = ForkLock()  # held by writers
-        self._saved: dict[Path, files.Saved[SparseState]] = {}
-
-    def __len__(self) -> int:
-        return sum(len(segment) - segment.num_deleted for segment in self._segments)
-
-    @property
-    def ids(self) -> IntArray:
-        """(n,) int64: the documents' ids, in the order in which they were added."""
-        return live_ids(self._segments)
 
     @property
     def next_id(self) -> int:
@@ -136,7 +125,7 @@ class SparseIndex:
         """
         vectors = self._checked("add", "documents", documents)
         with self._lock:
-            new_ids = fresh_ids(_OWNER, self._segments, self._next_id, ids, len(vectors))
+            new_ids = fresh_ids(self._OWNER, self._segments, self._next_id, ids, len(vectors))
             check_added("SparseIndex.add", self.origin, origin)
             segments = self._segments
             for first in range(0, len(vectors), BLOCK_DOCS):
@@ -150,16 +139,6 @@ class SparseIndex:
                 self._next_id = max(self._next_id, int(new_ids.max()) + 1)
         return new_ids
 
-    def delete(self, ids: np.ndarray) -> None:
-        """Delete documents. Their place is kept until `compact`.
-
-        Args:
-            ids: (n,) integers, each of them in the index.
-        Raises: ValueError, one is not; nothing is deleted then.
-        """
-        with self._lock:
-            self._segments = without(_OWNER, self._segments, ids)
-
     def compact(self) -> None:
         """Drop deleted documents for good and join blocks that are not full, in memory; the next `save` writes all of
         it anew. Worth its time after many small saves: each leaves a block of its own."""
@@ -170,7 +149,7 @@ class SparseIndex:
                 base = segments[-1].rows.end if segments else Base()
                 segments += (Segment(PostingRows.invert(vectors, ids, base), is_ascending=rises(ids)),)
             self._segments = segments
-            self._saved = {folder: saved.rewritten() for folder, saved in self._saved.items()}
+            self._forget_places()
 
     def search(
         self, queries: SparseInput, k: int, *, filter: np.ndarray | None = None, origin: Origin | None = None
@@ -189,7 +168,7 @@ class SparseIndex:
             raise ValueError(f"SparseIndex.search: k must be an integer of at least 1, got {k!r}")
         vectors = self._checked("search", "queries", queries)
         check_asked("SparseIndex.search", self.origin, origin)
-        segments, allowed = self._segments, check_filter(_OWNER, filter)
+        segments, allowed = self._segments, check_filter(self._OWNER, filter)
         columns = min(int(k), sum(len(segment) - segment.num_deleted for segment in segments))
         found = [_search_in(segment, vectors, columns, allowed) for segment in segments if len(segment)]
         if len(found) == 1:
@@ -213,48 +192,22 @@ class SparseIndex:
             nbytes=sum(column.nbytes for segment in segments for column in segment.rows.columns().values()),
         )
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the index to `folder`, all of it the first time, then only what was added; from then on it lies there.
+    @staticmethod
+    def _kind() -> type[SparseState]:
+        return SparseState
 
-        The state on disk changes in one step: a process that dies here leaves the index as it was saved last. What has
-        been saved is read from the files, and its memory is let go: so an index may grow beyond the memory, by adding
-        and saving in turn.
-
-        Args:
-            folder: made if it is not there; its parent must be.
-            overwrite: replace another index that lies there.
-        Raises: IndexFileError, another index lies there, or this one was changed there by somebody else;
-            FileNotFoundError, the parent is missing; OSError, as from the disk.
-        """
-        with self._lock:
-            place = Path(os.path.realpath(folder))
-            state = SparseState(self.dim, self._next_id, self.origin)
-            saved = files.save(place, state, self._segments, self._saved.get(place), overwrite=overwrite)
-            self._saved[place] = saved
-            try:
-                opened = files.open_columns(place, saved.header, is_mapped=True)
-            except FileNotFoundError:  # another process has saved since: what is in memory stays there
-                return
-            self._segments = _segments_of(opened, is_checked=False)
+    def _state(self) -> SparseState:
+        return SparseState(self.dim, self._next_id, self.origin)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True, verify: bool = False) -> SparseIndex:
-        """Open a saved index.
-
-        Args:
-            mmap: leave the lists in their files, mapped; False reads them into memory, checked.
-            verify: check all bytes now. Otherwise each is checked when a search first needs it: a block that was
-                altered is an IndexFileError there, never a wrong answer.
-        Raises: FileNotFoundError, there is no index; IndexFileError, it is torn, altered, or of a newer version.
-        """
-        place = Path(os.path.realpath(folder))
-        opened = files.load(place, SparseState, is_mapped=mmap)
-        index = cls(opened.state.dim)
-        index._segments = _segments_of(opened, is_checked=verify or not mmap)
-        index._next_id = opened.state.next_id
-        index.origin = opened.state.origin
-        index._saved[place] = opened.saved
+    def _empty(cls, state: SparseState) -> Self:
+        index = cls(state.dim)
+        index._next_id, index.origin = state.next_id, state.origin
         return index
+
+    @staticmethod
+    def _rows(columns: Mapping[str, np.ndarray]) -> PostingRows:
+        return PostingRows.of(columns)
 
     def _checked(self, method: str, name: str, given: SparseInput) -> SparseVectors:
         """As the kernels take it, without zeros."""
@@ -275,11 +228,6 @@ class SparseIndex:
             offsets = np.concatenate([[0], np.cumsum(kept)])[offsets]
             indices, values = indices[kept], values[kept]
         return SparseVectors(offsets, indices, values, self.dim)
-
-
-def _segments_of(opened: files.Opened[SparseState], *, is_checked: bool) -> tuple[PostingSegment, ...]:
-    segment = opened.segment(PostingRows.of(opened.columns), is_checked=is_checked)
-    return (segment,) if len(segment) else ()
 
 
 def _search_in(segment: PostingSegment, queries: SparseVectors, k: int, allowed: np.ndarray | None) -> SparseResult:
