@@ -109,11 +109,6 @@ class MultiVectorStore(SavedIndex[TokenState, TokenRows]):
         self.dim = int(dim)
         self.store: TokenStore = store
 
-    @property
-    def next_id(self) -> int:
-        """The id that `add` hands out next: above all that ever were in it."""
-        return self._next_id
-
     def __repr__(self) -> str:
         return f"MultiVectorStore(dim={self.dim}, {len(self):,} documents, store={self.store!r})"
 

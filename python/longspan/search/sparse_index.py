@@ -103,11 +103,6 @@ class SparseIndex(SavedIndex[SparseState, PostingRows]):
         super().__init__()
         self.dim = int(dim)
 
-    @property
-    def next_id(self) -> int:
-        """The id that `add` hands out next: above all that ever were in it."""
-        return self._next_id
-
     def __repr__(self) -> str:
         return f"SparseIndex(dim={self.dim}, {len(self):,} documents)"
 
