@@ -82,6 +82,13 @@ def test_options_shape_vectors_and_fingerprints(goldens: Goldens, opened: Opened
         default.encode_query(given, media={"wrapper": "chat"})
 
 
+def test_options_for_models_that_have_no_use_for_them(golden: Path) -> None:
+    encoder = Encoder(golden / "jina-clip-v2" / "model", media=MediaOptions())
+    for make in (partial(encoder.encode, "a"), partial(Encoder, encoder.folder)):
+        with pytest.raises(ValueError, match="media is for models .* and jina-clip-v2 does not; leave out prompts"):
+            make(media=MediaOptions(prompts="all"))
+
+
 def test_prompts_go_before_texts_unless_all_are_asked_for(goldens: Goldens, opened: Opened) -> None:
     omni, encoder = goldens["small"], opened["small"]
     image, prompt = omni.image(1), opened["small"].prompts["query"]

@@ -208,7 +208,7 @@ class Encoder(TextModel):
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
         check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
         limit = self._checked_max_length(max_length)
-        options = self.media if media is None else checked_media("encode", media)
+        options = self.media if media is None else checked_media("encode", media, self.spec)
         reader = None if self._sequences is None else self._sequences.reader("encode", options)
         if self._sequences is not None:
             self._sequences.check("encode", items, lora_ids, tasks)

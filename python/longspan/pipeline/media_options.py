@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
+from longspan.models.spec import ModelSpec
+
 PROMPTED: Final = ("text", "all")
 WRAPPERS: Final = ("bare", "chat")
 AUDIO_PADDINGS: Final = ("none", "30s")
@@ -56,10 +58,17 @@ class MediaOptions:
         return {name: getattr(self, name) for name, default in pairs if getattr(self, name) != default}
 
 
-def checked_media(caller: str, media: object) -> MediaOptions:
-    """`media`, or the defaults for None. TypeError if it is something else."""
+def checked_media(caller: str, media: object, spec: ModelSpec) -> MediaOptions:
+    """`media`, or the defaults for None. TypeError if it is something else; ValueError if a model of that spec has
+    nothing to which it could say something else than the defaults."""
     if media is None:
         return MediaOptions()
     if not isinstance(media, MediaOptions):
         raise TypeError(f"{caller}: media must be a longspan.MediaOptions or None, got {type(media).__name__}")
+    if spec.sequence is None and media.changed:
+        names = ", ".join(media.changed)
+        raise ValueError(
+            f"{caller}: media is for models that read media in one sequence with texts, and {spec.family} does not; "
+            f"leave out {names}"
+        )
     return media

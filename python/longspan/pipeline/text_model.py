@@ -72,8 +72,8 @@ class TextModel(LoadedModel):
             modalities=modalities,
             reads_sequences=True,
         )
-        self.media: Final = checked_media("Encoder", media)
         checkpoint, spec = opened.checkpoint, opened.spec
+        self.media: Final = checked_media("Encoder", media, spec)
         require_purpose("Encoder", checkpoint, "embedding")
         longest = checkpoint.max_seq_length or spec.max_tokens
         if longest >= spec.max_tokens:  # no limit of their own
