@@ -29,6 +29,14 @@ SHORT_ROUNDS, FULL_ROUNDS = 7, 9
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that all benches share."""
+    add_case_options(parser)
+    parser.add_argument("--peers", nargs="*", metavar="PEER", help="only these peers; without a name none")
+    parser.add_argument("--budget", type=float, help="seconds of a bench; cases that would start later are left out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records there as well")
+
+
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Which cases, and how each is timed."""
     from longspan import _core
 
     parser.add_argument("--full", action="store_true", help="every shape, and longer; else those of the short form")
@@ -37,12 +45,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=_core.num_threads(), help="of every contestant (%(default)s)")
     parser.add_argument("--seconds", type=float, help=f"each contestant a case ({SHORT_SECONDS}, full {FULL_SECONDS})")
     parser.add_argument("--rounds", type=int, help=f"turns of each contestant ({SHORT_ROUNDS}, full {FULL_ROUNDS})")
-    parser.add_argument("--peers", nargs="*", metavar="PEER", help="only these peers; without a name none")
     parser.add_argument(
         "--cases", default="", metavar="REGEX", help="only cases in whose name it is found: 'rows=512$'"
     )
-    parser.add_argument("--budget", type=float, help="seconds of a bench; cases that would start later are left out")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records there as well")
 
 
 def setting_of(options: argparse.Namespace) -> Setting:

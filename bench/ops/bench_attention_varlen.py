@@ -36,7 +36,7 @@ SHORT_LENGTHS: Final[Mapping[str, tuple[int, ...]]] = {"MiniLM": (128,), "base":
 COLLECTIONS: Final = ("claims", "wiki passages", "abstracts")
 SHORT_COLLECTIONS: Final = ("wiki passages",)
 HEADS: Final = ("MiniLM", "base")  # 12 of 32; 12 of 64, as XLM-R and jina v2 base
-DTYPES: Final[tuple[Numerics, ...]] = ("float32", "bfloat16")
+DTYPES: Final[tuple[Numerics, ...]] = ("float32", "bfloat16", "int8")  # int8: q k^T alone, from 256 keys on
 POSITIONS: Final = ("plain", "alibi", "rope")
 BIAS_LENGTH: Final = 512
 CHECKED_ROWS: Final = 64
@@ -135,7 +135,8 @@ def _contest(
         return reference.attention_varlen(first[0][rows], first[1], first[2], *ends, **double)  # type: ignore[arg-type]
 
     truth = attend("float32")
-    return Contest(everyone, truth, limits_of(truth, {"bfloat16": attend("bfloat16")}, float32_limit(head_dim)), absent)
+    coarser: dict[Numerics, np.ndarray] = {numerics: attend(numerics) for numerics in DTYPES[1:]}
+    return Contest(everyone, truth, limits_of(truth, coarser, float32_limit(head_dim)), absent)
 
 
 def _rows(contestant: Contestant, rows: slice):  # type: ignore[no-untyped-def]

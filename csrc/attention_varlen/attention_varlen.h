@@ -33,8 +33,12 @@ struct AttentionArgs {
     float scale;
     HeadsView<float> out;
     bool rounds_to_bf16;  // both products take operands rounded to bf16
+    // Sequences of kKeysWorthBytes keys and more: the first product takes q and k as whole numbers of eight bits
+    // (whole.h), the second one f32, or bf16 where the level multiplies it. Shorter ones: both products f32, or bf16
+    // there.
+    bool takes_bytes;
     // q, k and v are bf16 as it is: a "float" of theirs is two neighbours, and their head_dim half of out's, which is a
-    // multiple of 32. Without RoPE; rounds_to_bf16 as well.
+    // multiple of 32. Without RoPE; rounds_to_bf16 or takes_bytes as well.
     bool holds_bf16;
 
     static constexpr int64_t kUnlimited = int64_t{1} << 40;
@@ -53,27 +57,39 @@ struct AttentionPart {
 // Every instruction set's query tile divides this, so a part's border never cuts a tile.
 inline constexpr int64_t kAttentionRows = 48;
 
+// From here on whole numbers gain more than making them costs. Counts of keys alone decide, so a query's bits do not
+// depend on which other queries are there.
+inline constexpr int64_t kKeysWorthBytes = 256;
+
 using AttentionFn = void(const AttentionArgs&, const AttentionPart&);
 
 namespace portable {
-AttentionFn attention_varlen, attention_varlen_bf16;
+AttentionFn attention_varlen, attention_varlen_bf16, attention_varlen_i8;
 }
 namespace avx2 {
-AttentionFn attention_varlen, attention_varlen_bf16;
+AttentionFn attention_varlen, attention_varlen_bf16, attention_varlen_i8;
+}
+namespace avx_vnni {
+AttentionFn attention_varlen_i8;
 }
 namespace avx512 {
-AttentionFn attention_varlen, attention_varlen_bf16;
+AttentionFn attention_varlen, attention_varlen_bf16, attention_varlen_i8;
 }
-
+namespace avx512_vnni {
+AttentionFn attention_varlen_i8;
+}
 namespace avx512_bf16 {
-AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16;
+AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16, attention_varlen_i8, attention_varlen_stored_bf16_i8;
 }
 
 namespace neon {
-AttentionFn attention_varlen, attention_varlen_bf16;
+AttentionFn attention_varlen, attention_varlen_bf16, attention_varlen_i8;
+}
+namespace neon_dotprod {
+AttentionFn attention_varlen_i8;
 }
 namespace neon_i8mm {
-AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16;
+AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16, attention_varlen_i8, attention_varlen_stored_bf16_i8;
 }
 
 // Whether the level in force reads q, k and v in bf16 as they are; others widen them first.

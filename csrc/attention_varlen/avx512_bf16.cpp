@@ -4,11 +4,16 @@
 
 #include "attention_varlen/kernel.h"
 
+#include "attention_varlen/whole_avx512.h"
+
 namespace longspan::avx512_bf16 {
 namespace {
 
 // Units are pairs of bf16, neighbours in a row; the even one in the low half.
 struct Pairs {
+    using Scores = Pairs;
+    using Lanes = F32;
+    static constexpr bool kIsWhole = false;
     static constexpr bool kIsPlain = false;
     static constexpr int64_t kPerUnit = 2;
     static constexpr int64_t kBlockKeys = 128;
@@ -36,6 +41,10 @@ struct Pairs {
         }
     }
 
+    static void unpack_row(const float* row, int64_t dim, float* out) {
+        copy_row(row, dim, out, [](F32 x) { return x; });
+    }
+
     static void pack_row(const float* row, int64_t dim, float* out) {
         constexpr int64_t kStep = 2 * F32::kLanes;
         const auto together = [](F32 first, F32 second) {
@@ -52,16 +61,7 @@ struct Pairs {
         }
     }
 
-    // 2^x = 2^floor(x) * 2^r, error 2^-13.5 (README.md); scalef takes the floor itself. A hidden score, -inf, has r = 0
-    // and comes out as 0.
-    static F32 weight(F32 x) {
-        const __m512 r = _mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-        F32 p = F32::all(0.077067042f);
-        p = fma(p, F32{r}, F32::all(0.227644991f));
-        p = fma(p, F32{r}, F32::all(0.695116786f));
-        p = fma(p, F32{r}, F32::all(1.0f));
-        return {_mm512_scalef_ps(p.v, x.v)};
-    }
+    static F32 weight(F32 x) { return rough_power_of_2(x); }
     // sum + a[high] * b[high] + a[low] * b[low]
     static F32 multiply_add(F32 a, F32 b, F32 sum) {
         return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
@@ -72,6 +72,13 @@ struct Pairs {
 struct StoredPairs : Pairs {
     static constexpr bool kIsPlain = true;
     static int64_t row_floats(int64_t dim) { return units(dim); }
+
+    static void unpack_row(const float* row, int64_t dim, float* out) {
+        for (int64_t d = 0; d < dim; d += F32::kLanes) {
+            const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + d / 2));
+            _mm512_storeu_si512(out + d, _mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+        }
+    }
 
     static void pack_row(const float* row, int64_t dim, float* out) {
         for (int64_t d = 0; d < units(dim); d += F32::kLanes) F32::load(row + d).store(out + d);
@@ -94,6 +101,14 @@ struct StoredPairs : Pairs {
 
 void attention_varlen_stored_bf16(const AttentionArgs& args, const AttentionPart& part) {
     PartRunner<StoredPairs>(args, part).run();
+}
+
+void attention_varlen_stored_bf16_i8(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<Whole<StoredPairs, Bytes>>(args, part).run();
+}
+
+void attention_varlen_i8(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<Whole<Pairs, Bytes>>(args, part).run();
 }
 
 void attention_varlen_bf16(const AttentionArgs& args, const AttentionPart& part) {

@@ -39,8 +39,8 @@ void bind_attention_varlen(py::module_& module) {
             const auto limit = [](const std::optional<int64_t>& keys) {
                 return std::min(keys.value_or(AttentionArgs::kUnlimited), AttentionArgs::kUnlimited);
             };
-            if (dtype != "float32" && dtype != "bfloat16") {
-                reject("attention_varlen: dtype must be float32 or bfloat16, got '", dtype, "'");
+            if (dtype != "float32" && dtype != "bfloat16" && dtype != "int8") {
+                reject("attention_varlen: dtype must be float32, bfloat16 or int8, got '", dtype, "'");
             }
             const bool holds_bf16 = py::isinstance<py::array_t<uint16_t>>(q);
             const auto view = holds_bf16 ? pairs_view : [](const char* name, const py::array& array) {
@@ -62,6 +62,7 @@ void bind_attention_varlen(py::module_& module) {
                                      softmax_scale,
                                      heads_view<float>("attention_varlen: out", out),
                                      dtype == "bfloat16",
+                                     dtype == "int8",
                                      holds_bf16};
             const Unlocked unlocked;
             attention_varlen(args);

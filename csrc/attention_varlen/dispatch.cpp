@@ -43,6 +43,35 @@ constexpr Variant<AttentionFn> kStoredBf16Variants[] = {
 #endif
     {Isa::portable, nullptr}};
 
+// What takes q and k as whole numbers.
+constexpr Variant<AttentionFn> kBytesVariants[] = {
+#if LONGSPAN_X86
+    {Isa::avx512_bf16, avx512_bf16::attention_varlen_i8},
+    {Isa::avx512_vnni, avx512_vnni::attention_varlen_i8},
+    {Isa::avx512, avx512::attention_varlen_i8},
+    {Isa::avx_vnni, avx_vnni::attention_varlen_i8},
+    {Isa::avx2, avx2::attention_varlen_i8},
+#endif
+#if LONGSPAN_ARM64
+    {Isa::neon_i8mm, neon_i8mm::attention_varlen_i8},
+    {Isa::neon_dotprod, neon_dotprod::attention_varlen_i8},
+    {Isa::neon, neon::attention_varlen_i8},
+#endif
+    {Isa::portable, portable::attention_varlen_i8}};
+
+// The same of bf16 as it is.
+constexpr Variant<AttentionFn> kStoredBytesVariants[] = {
+#if LONGSPAN_X86
+    {Isa::avx512_bf16, avx512_bf16::attention_varlen_stored_bf16_i8},
+#endif
+#if LONGSPAN_ARM64
+    {Isa::neon_i8mm, neon_i8mm::attention_varlen_stored_bf16_i8},
+#endif
+    {Isa::portable, nullptr}};
+
+// A whole number has at most seven bits and a sign, and floats hold sums of so many products of two.
+constexpr int64_t kMostBytes = 1024;
+
 void check_offsets(const char* name, const VectorView<const int32_t>& offsets, int64_t total) {
     if (offsets.size < 1 || offsets.data[0] != 0 || offsets.data[offsets.size - 1] != total) {
         reject("attention_varlen: ", name, " must go from 0 to ", total);
@@ -93,8 +122,13 @@ void check(const AttentionArgs& args) {
     const auto& q = args.q;
     const auto& k = args.k;
     const int64_t out_dim = q.head_dim * (args.holds_bf16 ? 2 : 1);
-    if (args.holds_bf16 && (!args.rounds_to_bf16 || args.cos.data != nullptr || out_dim % 32 != 0)) {
-        reject("attention_varlen: bfloat16 q, k and v need dtype bfloat16, no RoPE and a head_dim that 32 divides");
+    if (args.takes_bytes && out_dim > kMostBytes) {
+        reject("attention_varlen: head_dim must be at most ", kMostBytes, " for int8, got ", out_dim);
+    }
+    const bool is_rounded = args.rounds_to_bf16 || args.takes_bytes;
+    if (args.holds_bf16 && (!is_rounded || args.cos.data != nullptr || out_dim % 32 != 0)) {
+        reject(
+            "attention_varlen: bfloat16 q, k and v need dtype bfloat16 or int8, no RoPE, a head_dim that 32 divides");
     }
     if (q.heads < 1 || q.head_dim < 1) reject("attention_varlen: q must have at least one head and one value a head");
     if (k.heads < 1 || q.heads % k.heads != 0) {
@@ -137,10 +171,14 @@ struct Plan {
         return args.cu_seqlens_q.data[sequence + 1] - args.cu_seqlens_q.data[sequence];
     }
 
+    int64_t keys_of(int64_t sequence) const {
+        return args.cu_seqlens_k.data[sequence + 1] - args.cu_seqlens_k.data[sequence];
+    }
+
     // Of one key head; rows count as whole vectors, and every row and key costs something by itself.
     double cost_of(int64_t sequence) const {
         const auto rows = static_cast<double>((rows_of(sequence) + 15) / 16 * 16);
-        const auto keys = static_cast<double>(args.cu_seqlens_k.data[sequence + 1] - args.cu_seqlens_k.data[sequence]);
+        const auto keys = static_cast<double>(keys_of(sequence));
         return rows * (keys + 32) * static_cast<double>(args.group() * args.q.head_dim);
     }
 
@@ -221,6 +259,26 @@ void attend_widened(AttentionArgs args) {
     attention_varlen(args);
 }
 
+// For sequences with fewer keys than kKeysWorthBytes, and for the others.
+struct Kernels {
+    AttentionFn *few_keys, *many_keys;
+};
+
+Kernels kernels_for(const AttentionArgs& args, Isa isa) {
+    if (!args.takes_bytes) {
+        AttentionFn* const run = args.holds_bf16       ? pick_variant(kStoredBf16Variants, isa).run
+                                 : args.rounds_to_bf16 ? pick_variant(kBf16Variants, isa).run
+                                                       : pick_variant(kVariants, isa).run;
+        return {run, run};
+    }
+    if (args.holds_bf16) {
+        return {pick_variant(kStoredBf16Variants, isa).run, pick_variant(kStoredBytesVariants, isa).run};
+    }
+    AttentionFn* const few =
+        attention_reads_bf16() ? pick_variant(kBf16Variants, isa).run : pick_variant(kVariants, isa).run;
+    return {few, pick_variant(kBytesVariants, isa).run};
+}
+
 }  // namespace
 
 bool attention_reads_bf16() {
@@ -229,20 +287,17 @@ bool attention_reads_bf16() {
 
 void attention_varlen(const AttentionArgs& args) {
     check(args);
-    const Isa isa = active_isa();
-    AttentionFn* const stored = pick_variant(kStoredBf16Variants, isa).run;
-    if (args.holds_bf16 && stored == nullptr) return attend_widened(args);
+    if (args.holds_bf16 && !attention_reads_bf16()) return attend_widened(args);
     Plan plan{args, {}, {}};
     plan.build();
-    const auto run = args.holds_bf16       ? stored
-                     : args.rounds_to_bf16 ? pick_variant(kBf16Variants, isa).run
-                                           : pick_variant(kVariants, isa).run;
+    const Kernels kernels = kernels_for(args, active_isa());
     parallel_for(static_cast<int64_t>(plan.tasks.size()), [&](int64_t number) {
         const Task& task = plan.tasks[static_cast<size_t>(number)];
         for (int64_t place = task.first_sequence; place < task.last_sequence; ++place) {
             const int64_t sequence = plan.order[static_cast<size_t>(place)];
             const int64_t last_row = task.last_row == kAllRows ? plan.rows_of(sequence) : task.last_row;
             if (task.first_row >= last_row) continue;
+            AttentionFn* const run = plan.keys_of(sequence) >= kKeysWorthBytes ? kernels.many_keys : kernels.few_keys;
             for (int64_t head = task.first_head; head < task.last_head; ++head) {
                 run(args, {sequence, head, task.first_row, last_row});
             }

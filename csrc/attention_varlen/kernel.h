@@ -6,6 +6,7 @@
 // together, a block of kBlockKeys at a time, so that copying (and rotating) the block's rows is paid once for all.
 
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "attention_varlen/load.h"
 #include "attention_varlen/products.h"
 #include "attention_varlen/softmax.h"
+#include "attention_varlen/whole.h"
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
@@ -45,6 +47,7 @@ struct Tile {
     float* queries;               // (units of head_dim, vectors * lanes), rotated
     float* outputs;               // (head_dim, vectors * lanes): the weighted sum so far
     float *top, *sum;             // (vectors * lanes,)
+    float *floats, *scales;       // of whole numbers: the queries (head_dim, vectors * lanes), and their scales
 
     int64_t vectors() const { return (num_rows + F32::kLanes - 1) / F32::kLanes; }
 };
@@ -53,6 +56,7 @@ struct Tile {
 struct KeyRun {
     int64_t first, last;         // keys of the sequence
     const float *keys, *values;  // (keys, units of head_dim), (units of keys, head_dim)
+    const float* mean;           // of whole numbers: (head_dim,)
     int64_t key_stride, value_stride;
 };
 
@@ -64,7 +68,7 @@ class PartRunner {
 public:
     PartRunner(const AttentionArgs& args, const AttentionPart& part) : args_(args), part_(part) {
         dim_ = args.out.head_dim;
-        units_ = Kind::units(dim_);
+        units_ = Kind::Scores::units(dim_);
         q_start_ = args.cu_seqlens_q.data[part.sequence];
         k_start_ = args.cu_seqlens_k.data[part.sequence];
         num_keys_ = args.cu_seqlens_k.data[part.sequence + 1] - k_start_;
@@ -72,11 +76,11 @@ public:
         offset_ = num_keys_ - (args.cu_seqlens_q.data[part.sequence + 1] - q_start_);
         const int64_t row_tiles = (part.last_row - part.first_row + kTileRows - 1) / kTileRows;
         num_tiles_ = row_tiles * args.group();
-        tile_floats_ = kTileRows * (units_ + dim_ + 2);
+        tile_floats_ = kTileRows * (units_ + dim_ + 2 + (Kind::kIsWhole ? dim_ + 1 : 0));
         max_tiles_ = least(num_tiles_, most(1, kStateBytes / (4 * tile_floats_)));
-        stages_keys_ = !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy || args.cos.data != nullptr;
+        stages_keys_ = Kind::kIsWhole || !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy || args.cos.data != nullptr;
         stages_values_ = Kind::kPerUnit > 1 || !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy;
-        stages_queries_ = !Kind::kIsPlain || args.cos.data != nullptr;
+        stages_queries_ = Kind::kIsWhole || !Kind::kIsPlain || args.cos.data != nullptr;
         has_reach_ =
             args.slopes && args.bias_table.data == nullptr && args.cos.data == nullptr && num_keys_ > kKeysWorthAReach;
         if (has_reach_) largest_key_ = largest_norm(args.k, k_start_, num_keys_, part.kv_head);
@@ -120,16 +124,23 @@ private:
         const int64_t sizes[] = {rounded(kBlockKeys * kTileRows),
                                  rounded(kTileRows),
                                  rounded(kBlockKeys + 2 * kTileRows),
-                                 rounded(rows * units_),
+                                 rounded(rows * (units_ + (Kind::kIsWhole ? 2 : 0))),
                                  rounded(stages_values_ ? Kind::units(kBlockKeys) * dim_ : 0),
                                  rounded(Kind::kIsPlain ? 0 : dim_),
-                                 rounded(max_tiles_ * int64_t{sizeof(int64_t) / sizeof(float)})};
+                                 rounded(max_tiles_ * int64_t{sizeof(int64_t) / sizeof(float)}),
+                                 rounded(Kind::kIsWhole ? kBlockKeys * dim_ : 0),
+                                 rounded(Kind::kIsWhole ? dim_ : 0),
+                                 rounded(Kind::kIsWhole ? (dim_ + 3) * F32::kLanes : 0),
+                                 rounded(Kind::kIsWhole ? (units_ + 2) * F32::kLanes : 0),
+                                 rounded(Kind::kIsWhole ? kTileRows : 0)};
         int64_t floats = max_tiles_ * tile_floats_;
         for (const int64_t size : sizes) floats += size;
         float* next = static_cast<float*>(thread_scratch(floats * 4));
         float* reaches = nullptr;
-        float** const places[] = {&scores_, &shrink_, &strip_, &rows_, &value_rows_, &turned_, &reaches};
-        for (int i = 0; i < 7; ++i) {
+        float** const places[] = {&scores_, &shrink_,     &strip_,      &rows_,        &value_rows_,    &turned_,
+                                  &reaches, &whole_.rows, &whole_.mean, &whole_.lanes, &whole_.columns, &shifts_};
+        static_assert(std::size(places) == std::size(sizes));
+        for (size_t i = 0; i < std::size(sizes); ++i) {
             *places[i] = next;
             next += sizes[i];
         }
@@ -157,6 +168,8 @@ private:
         tile.outputs = tile.queries + units_ * kTileRows;
         tile.top = tile.outputs + dim_ * kTileRows;
         tile.sum = tile.top + kTileRows;
+        tile.scales = tile.sum + kTileRows;
+        tile.floats = tile.scales + kTileRows;
         return tile;
     }
 
@@ -165,11 +178,12 @@ private:
     // below -87.3 the weight is 0. So blocks of keys beyond are left out, and no bit of the result changes. The bound
     // is the product of the largest norms of the tile's queries and of the sequence's keys; not finite: no limit.
     int64_t reach_of(const Tile& tile) const {
-        constexpr float kNothing = 90.0f, kRounding = 1.02f;  // of bf16 too
+        constexpr float kNothing = 90.0f;
+        const float rounding = Kind::kIsWhole ? whole_rounding(dim_) : 1.02f;  // of bf16 too
         const float slope = has_reach_ ? args_.slopes.data[tile.head] : 0.0f;
         if (!(slope > 0.0f) || tile.position < 0) return num_keys_;
         const float query = largest_norm(args_.q, q_start_ + tile.first_row, tile.num_rows, tile.head);
-        const float bound = kRounding * query * largest_key_ * (args_.scale < 0.0f ? -args_.scale : args_.scale);
+        const float bound = rounding * query * largest_key_ * (args_.scale < 0.0f ? -args_.scale : args_.scale);
         const float reach = (kNothing + 2.0f * bound) / slope;
         return reach < static_cast<float>(num_keys_) ? static_cast<int64_t>(reach) + 1 : num_keys_;
     }
@@ -202,7 +216,8 @@ private:
             last_key = most(last_key, tile.last_key);
         }
         for (int64_t block = first_key / kBlockKeys * kBlockKeys; block < last_key; block += kBlockKeys) {
-            const KeyRun run = read_keys(most(block, first_key), least(block + kBlockKeys, last_key));
+            const KeyRun run = Kind::kIsWhole ? read_keys(block, least(block + kBlockKeys, num_keys_))
+                                              : read_keys(most(block, first_key), least(block + kBlockKeys, last_key));
             for (int64_t i = first; i < last; ++i) step(tile_at(i, i - first), run);
         }
         for (int64_t i = first; i < last; ++i) finish(tile_at(i, i - first));
@@ -215,13 +230,20 @@ private:
             const int64_t count = least(F32::kLanes, tile.num_rows - lane);
             const float* rows = args_.q.at(q_start_ + tile.first_row + lane, tile.head);
             int64_t row_stride = args_.q.row_stride;
-            if (stages_queries_) {
-                stage_rows<Kind>({rows, row_stride, count, tile.num_rows - lane}, dim_, args_,
-                                 table_start_ + tile.position + lane, turned_, rows_);
-                rows = rows_;
-                row_stride = units_;
+            const Rows some{rows, row_stride, count, tile.num_rows - lane};
+            const int64_t table_row = table_start_ + tile.position + lane;
+            if constexpr (Kind::kIsWhole) {
+                load_rows<Kind>(some, dim_, args_, table_row, whole_.rows);
+                const F32 scales = whole_queries(whole_, count, dim_, stride, tile.floats + lane, tile.queries + lane);
+                (scales * F32::all(args_.scale * Kind::kLogUnit)).store(tile.scales + lane);
+            } else {
+                if (stages_queries_) {
+                    stage_rows<Kind>(some, dim_, args_, table_row, turned_, rows_);
+                    rows = rows_;
+                    row_stride = units_;
+                }
+                rows_to_lanes(rows, row_stride, count, units_, tile.queries + lane, stride);
             }
-            rows_to_lanes(rows, row_stride, count, units_, tile.queries + lane, stride);
             F32::all(kHidden).store(tile.top + lane);
             F32::zero().store(tile.sum + lane);
         }
@@ -233,9 +255,16 @@ private:
                    last,
                    args_.k.at(k_start_ + first, part_.kv_head),
                    args_.v.at(k_start_ + first, part_.kv_head),
+                   whole_.mean,
                    args_.k.row_stride,
                    args_.v.row_stride};
-        if (stages_keys_) {
+        if constexpr (Kind::kIsWhole) {
+            load_rows<Kind>({run.keys, run.key_stride, count, following}, dim_, args_, table_start_ + first,
+                            whole_.rows);
+            whole_keys(whole_, count, dim_, rows_);
+            run.keys = rows_;
+            run.key_stride = whole_.key_floats(dim_);
+        } else if (stages_keys_) {
             stage_rows<Kind>({run.keys, run.key_stride, count, following}, dim_, args_, table_start_ + first, turned_,
                              rows_);
             run.keys = rows_;
@@ -256,6 +285,7 @@ private:
                           last,
                           run.keys + (first - run.first) * run.key_stride,
                           run.values + (first - run.first) / Kind::kPerUnit * run.value_stride,
+                          run.mean,
                           run.key_stride,
                           run.value_stride};
         const Bias bias = bias_of(tile, seen);
@@ -279,6 +309,8 @@ private:
         bias.last_key = run.last - run.first - 1;
         bias.left = args_.left;
         bias.right = args_.right;
+        bias.scales = tile.scales;
+        bias.shifts = shifts_;
         if (args_.bias_table.data != nullptr) {
             const float* table = args_.bias_table.row(tile.head);
             const int64_t reach = args_.bias_table.cols / 2;
@@ -295,11 +327,22 @@ private:
     template <int kVectors>
     void attend(const Tile& tile, const KeyRun& run, const Bias& bias, bool is_masked) {
         const int64_t keys = run.last - run.first;
+        if constexpr (Kind::kIsWhole) score_mean<kVectors>(tile, run.mean);
         score_keys<Kind, kVectors>(tile.queries, run.keys, run.key_stride, keys, units_, scores_);
         weigh<Kind, kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink_);
         const float* shrink = run.first == tile.first_key ? nullptr : shrink_;
         mix_values<Kind, kVectors>(scores_, run.values, run.value_stride, Kind::units(keys), dim_, shrink,
                                    tile.outputs);
+    }
+
+    // What whole numbers leave to floats: scores of the mean of a block's keys.
+    template <int kVectors>
+    void score_mean(const Tile& tile, const float* mean) {
+        const F32 scale = F32::all(args_.scale * Kind::kLogUnit);
+        score_rows<Floats, 1, kVectors>(tile.floats, mean, 0, dim_, shifts_);
+        for (int64_t lane = 0; lane < kVectors * F32::kLanes; lane += F32::kLanes) {
+            (F32::load(shifts_ + lane) * scale).store(shifts_ + lane);
+        }
     }
 
     // Whether the query at this position sees a key.
@@ -315,7 +358,9 @@ private:
             float* rows = args_.out.at(q_start_ + tile.first_row + lane, tile.head);
             if (!is_blind) {
                 const F32 scale = F32::all(1.0f) / F32::load(tile.sum + lane);
-                lanes_to_rows(tile.outputs + lane, stride, scale, count, dim_, rows, args_.out.row_stride);
+                lanes_to_rows(
+                    tile.outputs + lane, stride, [&](F32 sum) { return sum * scale; }, count, dim_, rows,
+                    args_.out.row_stride);
             }
             for (int64_t row = 0; row < count; ++row) {
                 if (!is_blind && sees_any(tile.position + lane + row)) continue;
@@ -336,6 +381,8 @@ private:
     float largest_key_ = 0.0f;
     int64_t* reaches_;  // of the tiles whose state is in memory
     float *scores_, *shrink_, *strip_, *rows_, *value_rows_, *turned_, *state_;
+    WholeScratch<Kind> whole_;
+    float* shifts_;  // of whole numbers: what a tile's queries gain in this run of keys
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // What the two products multiply. Operands lie in units of four bytes, and one step of a product takes one unit of a
 // row and one of each query: a float (here), or where the instruction set multiplies such, a pair of bf16
-// (avx512_bf16.cpp).
+// (avx512_bf16.cpp). For int8 the first product's are whole numbers (whole.h).
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
@@ -19,6 +19,9 @@ constexpr bool kCountsInLog2 = F32::kLanes == 8;
 
 // Units are floats as they are given.
 struct Floats {
+    using Scores = Floats;                                                 // what the first product multiplies
+    using Lanes = F32;                                                     // of its units and sums
+    static constexpr bool kIsWhole = false;                                // q and k become whole numbers
     static constexpr bool kIsPlain = true;                                 // rows can be read where they lie
     static constexpr int64_t kPerUnit = 1;                                 // values of a row in one unit
     static constexpr int64_t kBlockKeys = 64;                              // keys that go through the softmax together
@@ -28,8 +31,10 @@ struct Floats {
     static void pack_row(const float* row, int64_t dim, float* out) {
         copy_row(row, dim, out, [](F32 x) { return x; });
     }
-    template <class Lanes>
-    static Lanes weight(Lanes x) {
+    // A row of q or k as floats.
+    static void unpack_row(const float* row, int64_t dim, float* out) { pack_row(row, dim, out); }
+    template <class X>
+    static X weight(X x) {
         if constexpr (kCountsInLog2) {
             return power_of_2(x);
         } else {
@@ -38,8 +43,8 @@ struct Floats {
     }
     static F32 multiply_add(F32 a, F32 b, F32 sum) { return fma(a, b, sum); }
     // The same with lane kLane of a, where the instruction set has such products.
-    template <int kLane, class Lanes>
-    static F32 multiply_add_lane(Lanes a, Lanes b, F32 sum) {
+    template <int kLane, class X>
+    static F32 multiply_add_lane(X a, X b, F32 sum) {
         return add_by_lane<kLane>(sum, a, b);
     }
 };

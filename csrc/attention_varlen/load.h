@@ -117,19 +117,20 @@ inline void rows_to_lanes(const float* rows, int64_t row_stride, int64_t count, 
     }
 }
 
-// One vector column of outputs (dim, stride), times scale, into `count` rows.
-inline void lanes_to_rows(const float* outputs, int64_t stride, F32 scale, int64_t count, int64_t dim, float* rows,
-                          int64_t row_stride) {
+// One vector column of outputs (dim, stride) into `count` rows; each(lanes of a step) is what is stored.
+template <class Each>
+[[gnu::always_inline]] inline void lanes_to_rows(const float* outputs, int64_t stride, Each each, int64_t count,
+                                                 int64_t dim, float* rows, int64_t row_stride) {
     for (int64_t d = 0; d < dim; d += F32::kLanes) {
         const int64_t width = dim - d < F32::kLanes ? dim - d : F32::kLanes;
         const float* column = outputs + d * stride;
         F32 square[F32::kLanes];
         if (width == F32::kLanes) {
 #pragma GCC unroll 16
-            for (int i = 0; i < F32::kLanes; ++i) square[i] = F32::load(column + i * stride) * scale;
+            for (int i = 0; i < F32::kLanes; ++i) square[i] = each(F32::load(column + i * stride));
         } else {
             for (F32& row : square) row = F32::zero();
-            for (int64_t i = 0; i < width; ++i) square[i] = F32::load(column + i * stride) * scale;
+            for (int64_t i = 0; i < width; ++i) square[i] = each(F32::load(column + i * stride));
         }
         transpose(square);
         if (width == F32::kLanes && count == F32::kLanes) {

@@ -4,11 +4,16 @@
 
 #include "attention_varlen/kernel.h"
 
+#include "attention_varlen/whole_neon.h"
+
 namespace longspan::neon_i8mm {
 namespace {
 
 // Units are pairs of bf16, neighbours in a row; the even one in the low half.
 struct Pairs {
+    using Scores = Pairs;
+    using Lanes = F32;
+    static constexpr bool kIsWhole = false;
     static constexpr bool kIsPlain = false;
     static constexpr int64_t kPerUnit = 2;
     static constexpr int64_t kBlockKeys = 128;
@@ -35,6 +40,10 @@ struct Pairs {
             const F32 second = high == nullptr ? F32::zero() : F32::load_first(high + d, rest);
             join(F32::load_first(low + d, rest), second).store_first(out + d, rest);
         }
+    }
+
+    static void unpack_row(const float* row, int64_t dim, float* out) {
+        copy_row(row, dim, out, [](F32 x) { return x; });
     }
 
     static void pack_row(const float* row, int64_t dim, float* out) {
@@ -77,6 +86,13 @@ struct StoredPairs : Pairs {
     static constexpr bool kIsPlain = true;
     static int64_t row_floats(int64_t dim) { return units(dim); }
 
+    static void unpack_row(const float* row, int64_t dim, float* out) {
+        for (int64_t d = 0; d < dim; d += F32::kLanes) {
+            const uint16x4_t bits = vreinterpret_u16_f32(vld1_f32(row + d / 2));
+            vst1q_u32(reinterpret_cast<uint32_t*>(out + d), vshll_n_u16(bits, 16));
+        }
+    }
+
     static void pack_row(const float* row, int64_t dim, float* out) {
         for (int64_t d = 0; d < units(dim); d += F32::kLanes) F32::load(row + d).store(out + d);
     }
@@ -95,6 +111,14 @@ struct StoredPairs : Pairs {
 
 void attention_varlen_stored_bf16(const AttentionArgs& args, const AttentionPart& part) {
     PartRunner<StoredPairs>(args, part).run();
+}
+
+void attention_varlen_stored_bf16_i8(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<Whole<StoredPairs, Bytes>>(args, part).run();
+}
+
+void attention_varlen_i8(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<Whole<Pairs, Bytes>>(args, part).run();
 }
 
 void attention_varlen_bf16(const AttentionArgs& args, const AttentionPart& part) {

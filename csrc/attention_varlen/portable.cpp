@@ -27,5 +27,8 @@ void attention_varlen(const AttentionArgs& args, const AttentionPart& part) {
 void attention_varlen_bf16(const AttentionArgs& args, const AttentionPart& part) {
     PartRunner<RoundedFloats>(args, part).run();
 }
+void attention_varlen_i8(const AttentionArgs& args, const AttentionPart& part) {
+    PartRunner<Whole<Floats, WholeFloats>>(args, part).run();
+}
 
 }  // namespace longspan::portable

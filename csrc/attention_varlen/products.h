@@ -6,11 +6,11 @@ namespace longspan::LONGSPAN_ISA {
 namespace {
 
 // The loops over rows must vanish: only then do the sums live in registers.
-template <int kRows, int kVectors>
-[[gnu::always_inline]] inline void clear(F32 (&sums)[kRows][kVectors]) {
+template <class Sum, int kRows, int kVectors>
+[[gnu::always_inline]] inline void clear(Sum (&sums)[kRows][kVectors]) {
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
-        for (int i = 0; i < kVectors; ++i) sums[row][i] = F32::zero();
+        for (int i = 0; i < kVectors; ++i) sums[row][i] = Sum::zero();
     }
 }
 
@@ -20,15 +20,16 @@ enum class Side { steps, rows };
 // Four steps at a time, from four lanes of a register for each row; moves a and b on, and returns the steps that are
 // left.
 template <class Kind, int kRows, int kVectors>
-[[gnu::always_inline]] inline int64_t add_lanes_of_rows(F32 (&sums)[kRows][kVectors], const float*& a,
+[[gnu::always_inline]] inline int64_t add_lanes_of_rows(typename Kind::Lanes (&sums)[kRows][kVectors], const float*& a,
                                                         int64_t row_stride, int64_t steps, const float*& b) {
+    using Lanes = typename Kind::Lanes;
     for (; steps >= 4; steps -= 4, a += 4) {
-        F32 values[kRows];
+        Lanes values[kRows];
 #pragma GCC unroll 16
-        for (int row = 0; row < kRows; ++row) values[row] = F32::load(a + row * row_stride);
+        for (int row = 0; row < kRows; ++row) values[row] = Lanes::load(a + row * row_stride);
         const auto step = [&]<int kLane>() {
-            F32 query[kVectors];
-            for (int i = 0; i < kVectors; ++i) query[i] = F32::load(b + i * F32::kLanes);
+            Lanes query[kVectors];
+            for (int i = 0; i < kVectors; ++i) query[i] = Lanes::load(b + i * F32::kLanes);
 #pragma GCC unroll 16
             for (int row = 0; row < kRows; ++row) {
                 for (int i = 0; i < kVectors; ++i) {
@@ -47,13 +48,14 @@ template <class Kind, int kRows, int kVectors>
 
 // The rows of each step from the lanes of registers.
 template <class Kind, int kRows, int kVectors>
-[[gnu::always_inline]] inline void add_lanes_of_steps(F32 (&sums)[kRows][kVectors], const float* a, int64_t step_stride,
-                                                      int64_t steps, const float* b) {
+[[gnu::always_inline]] inline void add_lanes_of_steps(typename Kind::Lanes (&sums)[kRows][kVectors], const float* a,
+                                                      int64_t step_stride, int64_t steps, const float* b) {
+    using Lanes = typename Kind::Lanes;
     for (int64_t step = 0; step < steps; ++step) {
-        F32 query[kVectors];
-        for (int i = 0; i < kVectors; ++i) query[i] = F32::load(b + i * F32::kLanes);
-        F32 values[kRows / 4];
-        for (int four = 0; four < kRows / 4; ++four) values[four] = F32::load(a + four * 4);
+        Lanes query[kVectors];
+        for (int i = 0; i < kVectors; ++i) query[i] = Lanes::load(b + i * F32::kLanes);
+        Lanes values[kRows / 4];
+        for (int four = 0; four < kRows / 4; ++four) values[four] = Lanes::load(a + four * 4);
         const auto add = [&]<int... kRow>(std::integer_sequence<int, kRow...>, int i) {
             ((sums[kRow][i] = Kind::template multiply_add_lane<kRow % 4>(values[kRow / 4], query[i], sums[kRow][i])),
              ...);
@@ -67,19 +69,21 @@ template <class Kind, int kRows, int kVectors>
 // sums[row][query] += a[row * row_stride + step * step_stride] * b[step][query], steps in ascending order; kSide says
 // which of the two strides is 1.
 template <class Kind, Side kSide, int kRows, int kVectors>
-[[gnu::always_inline]] inline void add_outer_products(F32 (&sums)[kRows][kVectors], const float* a, int64_t row_stride,
-                                                      int64_t step_stride, int64_t steps, const float* b) {
+[[gnu::always_inline]] inline void add_outer_products(typename Kind::Lanes (&sums)[kRows][kVectors], const float* a,
+                                                      int64_t row_stride, int64_t step_stride, int64_t steps,
+                                                      const float* b) {
+    using Lanes = typename Kind::Lanes;
     if constexpr (F32::kHasLaneProducts && kSide == Side::steps) {
         steps = add_lanes_of_rows<Kind>(sums, a, row_stride, steps, b);
     } else if constexpr (F32::kHasLaneProducts && kRows % 4 == 0) {
         return add_lanes_of_steps<Kind>(sums, a, step_stride, steps, b);
     }
     for (int64_t step = 0; step < steps; ++step) {
-        F32 query[kVectors];
-        for (int i = 0; i < kVectors; ++i) query[i] = F32::load(b + i * F32::kLanes);
+        Lanes query[kVectors];
+        for (int i = 0; i < kVectors; ++i) query[i] = Lanes::load(b + i * F32::kLanes);
 #pragma GCC unroll 16
         for (int row = 0; row < kRows; ++row) {
-            const F32 value = F32::all(a[row * row_stride]);
+            const Lanes value = Lanes::all(a[row * row_stride]);
             for (int i = 0; i < kVectors; ++i) sums[row][i] = Kind::multiply_add(value, query[i], sums[row][i]);
         }
         a += step_stride;
@@ -87,15 +91,32 @@ template <class Kind, Side kSide, int kRows, int kVectors>
     }
 }
 
-// scores[key][query] = <keys[key], queries[:, query]> for kRows keys.
+// scores[key][query] = <keys[key], queries[:, query]> for kRows keys. Whole numbers begin with what stands behind a
+// key's units, and are multiplied by its scale, which comes next.
 template <class Kind, int kRows, int kVectors>
 inline void score_rows(const float* queries, const float* keys, int64_t key_stride, int64_t units, float* scores) {
-    F32 sums[kRows][kVectors];
-    clear(sums);
-    add_outer_products<Kind, Side::steps>(sums, keys, key_stride, 1, units, queries);
+    using Scores = typename Kind::Scores;
+    using Lanes = typename Scores::Lanes;
+    Lanes sums[kRows][kVectors];
+    if constexpr (Kind::kIsWhole) {
+#pragma GCC unroll 16
+        for (int row = 0; row < kRows; ++row) {
+            for (int i = 0; i < kVectors; ++i) sums[row][i] = Lanes::all(keys[row * key_stride + units]);
+        }
+    } else {
+        clear(sums);
+    }
+    add_outer_products<Scores, Side::steps>(sums, keys, key_stride, 1, units, queries);
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) {
-        for (int i = 0; i < kVectors; ++i) sums[row][i].store(scores + (row * kVectors + i) * F32::kLanes);
+        for (int i = 0; i < kVectors; ++i) {
+            float* score = scores + (row * kVectors + i) * F32::kLanes;
+            if constexpr (Kind::kIsWhole) {
+                (Scores::to_float(sums[row][i]) * F32::all(keys[row * key_stride + units + 1])).store(score);
+            } else {
+                sums[row][i].store(score);
+            }
+        }
     }
 }
 
@@ -105,7 +126,7 @@ inline void score_rows(const float* queries, const float* keys, int64_t key_stri
 template <class Kind, int kRows, int kVectors>
 inline void mix_rows(const float* weights, const float* values, int64_t value_stride, int64_t units,
                      const float* shrink, float* outputs) {
-    F32 sums[kRows][kVectors];
+    typename Kind::Lanes sums[kRows][kVectors];
     clear(sums);
     add_outer_products<Kind, Side::rows>(sums, values, 1, value_stride, units, weights);
 #pragma GCC unroll 16

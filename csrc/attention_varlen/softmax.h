@@ -20,13 +20,45 @@ struct Bias {
     const float* strip;   // strip[x] = table bias of distance i - j = distance - (keys - 1) + x
     int64_t last_key;     // keys - 1
     int64_t left, right;  // visible: -right <= i - j <= left
+    // Of whole numbers, a scale in place of `scale` for each query, and what each gains beside; (vectors * lanes,).
+    const float *scales, *shifts;
+};
+
+// Products to scores without their bias.
+template <class Kind, int kVectors>
+class Scaling {
+    static constexpr int kScales = Kind::kIsWhole ? kVectors : 1;
+
+public:
+    explicit Scaling(const Bias& bias) {
+        if constexpr (Kind::kIsWhole) {
+            for (int i = 0; i < kVectors; ++i) {
+                scale_[i] = F32::load(bias.scales + i * F32::kLanes);
+                shift_[i] = F32::load(bias.shifts + i * F32::kLanes);
+            }
+        } else {
+            scale_[0] = F32::all(bias.scale);
+        }
+    }
+
+    F32 operator()(F32 product, int i) const {
+        if constexpr (Kind::kIsWhole) return fma(product, scale_[i], shift_[i]);
+        return product * scale_[0];
+    }
+
+    F32 scale(int i) const { return scale_[Kind::kIsWhole ? i : 0]; }
+    F32 shift(int i) const { return Kind::kIsWhole ? shift_[Kind::kIsWhole ? i : 0] : F32::zero(); }
+
+private:
+    F32 scale_[kScales], shift_[kScales];
 };
 
 // products -> scores in place: times scale, plus bias, kHidden where the key is not visible. Raises top to the largest.
 // Distances are floats: exact up to 2^24.
-template <int kVectors, bool kAlibi, bool kTable, bool kMasked>
+template <class Kind, int kVectors, bool kAlibi, bool kTable, bool kMasked>
 inline void add_bias(float* products, int64_t keys, const Bias& bias, F32 (&top)[kVectors]) {
-    const F32 scale = F32::all(bias.scale), negative_slope = F32::all(-bias.slope);
+    const Scaling<Kind, kVectors> scaled(bias);
+    const F32 negative_slope = F32::all(-bias.slope);
     const F32 left = F32::all(static_cast<float>(bias.left)), right = F32::all(static_cast<float>(-bias.right));
     const F32 hidden = F32::all(kHidden), one = F32::all(1.0f);
     F32 distance[kVectors];  // i - j
@@ -36,7 +68,7 @@ inline void add_bias(float* products, int64_t keys, const Bias& bias, F32 (&top)
     for (int64_t key = 0; key < keys; ++key) {
         for (int i = 0; i < kVectors; ++i) {
             float* place = products + (key * kVectors + i) * F32::kLanes;
-            F32 score = F32::load(place) * scale;
+            F32 score = scaled(F32::load(place), i);
             if constexpr (kAlibi) score = fma(negative_slope, abs(distance[i]), score);
             if constexpr (kTable) score = score + F32::load(bias.strip + (bias.last_key - key + i * F32::kLanes));
             if constexpr (kMasked) {
@@ -50,9 +82,9 @@ inline void add_bias(float* products, int64_t keys, const Bias& bias, F32 (&top)
     }
 }
 
-// Raises top to the largest product * scale.
-template <int kVectors>
-inline void find_top(const float* products, int64_t keys, float scale, F32 (&top)[kVectors]) {
+// Raises top to the largest score, where no bias is added; scales are above 0.
+template <class Kind, int kVectors>
+inline void find_top(const float* products, int64_t keys, const Scaling<Kind, kVectors>& scaled, F32 (&top)[kVectors]) {
     F32 largest[kVectors];
     for (F32& x : largest) x = F32::all(kHidden);
     for (int64_t key = 0; key < keys; ++key) {
@@ -60,21 +92,22 @@ inline void find_top(const float* products, int64_t keys, float scale, F32 (&top
             largest[i] = max(largest[i], F32::load(products + (key * kVectors + i) * F32::kLanes));
         }
     }
-    for (int i = 0; i < kVectors; ++i) top[i] = max(top[i], largest[i] * F32::all(scale));
+    for (int i = 0; i < kVectors; ++i) top[i] = max(top[i], scaled(largest[i], i));
 }
 
 // The weight of a score, relative to the largest, which gives 0 exactly: product and difference are not fused, or what
 // is left of the product's rounding would count, and where scores are huge that is no small number.
-template <class Kind, bool kScaled>
-inline F32 weigh_score(const float* place, float scale, F32 top) {
+template <class Kind, int kVectors, bool kScaled>
+inline F32 weigh_score(const float* place, const Scaling<Kind, kVectors>& scaled, int i, F32 top) {
     const F32 score = F32::load(place);
-    return Kind::weight((kScaled ? score * F32::all(scale) : score) - top);
+    return Kind::weight((kScaled ? scaled(score, i) : score) - top);
 }
 
 // scores -> weights in place, added up in total; kScaled: they want their scale yet. The sum is made of short sums,
 // which round less.
 template <class Kind, int kVectors, bool kScaled>
-inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&top)[kVectors], F32 (&total)[kVectors]) {
+inline void exponentiate(float* scores, int64_t keys, const Scaling<Kind, kVectors>& scaled, const F32 (&top)[kVectors],
+                         F32 (&total)[kVectors]) {
     constexpr int64_t kShortSum = 16;
     for (int64_t key = 0; key < keys;) {
         const int64_t end = key + kShortSum < keys ? key + kShortSum : keys;
@@ -83,7 +116,7 @@ inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&t
         for (; key < end; ++key) {
             for (int i = 0; i < kVectors; ++i) {
                 float* place = scores + (key * kVectors + i) * F32::kLanes;
-                const F32 weight = weigh_score<Kind, kScaled>(place, scale, top[i]);
+                const F32 weight = weigh_score<Kind, kVectors, kScaled>(place, scaled, i, top[i]);
                 weight.store(place);
                 part[i] = part[i] + weight;
             }
@@ -95,8 +128,8 @@ inline void exponentiate(float* scores, int64_t keys, float scale, const F32 (&t
 // The same where a unit is two weights: scores (keys, lanes) become units (half of keys, lanes), the last one filled up
 // with a weight of 0. The sum is that of the weights as the second product takes them.
 template <class Kind, int kVectors, bool kScaled>
-inline void exponentiate_pairs(float* scores, int64_t keys, float scale, const F32 (&top)[kVectors],
-                               F32 (&total)[kVectors]) {
+inline void exponentiate_pairs(float* scores, int64_t keys, const Scaling<Kind, kVectors>& scaled,
+                               const F32 (&top)[kVectors], F32 (&total)[kVectors]) {
     const F32 ones = Kind::join(F32::all(1.0f), F32::all(1.0f));
     if (keys % 2 != 0) {
         for (int i = 0; i < kVectors; ++i) F32::all(kHidden).store(scores + (keys * kVectors + i) * F32::kLanes);
@@ -104,7 +137,8 @@ inline void exponentiate_pairs(float* scores, int64_t keys, float scale, const F
     for (int64_t key = 0; key < keys; key += 2) {
         for (int i = 0; i < kVectors; ++i) {
             const auto weight = [&](int64_t row) {
-                return weigh_score<Kind, kScaled>(scores + (row * kVectors + i) * F32::kLanes, scale, top[i]);
+                return weigh_score<Kind, kVectors, kScaled>(scores + (row * kVectors + i) * F32::kLanes, scaled, i,
+                                                            top[i]);
             };
             const F32 unit = Kind::join(weight(key), weight(key + 1));
             unit.store(scores + (key / 2 * kVectors + i) * F32::kLanes);
@@ -118,12 +152,13 @@ inline void exponentiate_pairs(float* scores, int64_t keys, float scale, const F
 template <class Kind, int kVectors, bool kAlibi, bool kTable, bool kMasked>
 void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, float* sum, float* shrink) {
     constexpr bool kPlain = !kAlibi && !kTable && !kMasked;
+    const Scaling<Kind, kVectors> scaled(bias);
     F32 new_top[kVectors], finite_top[kVectors], total[kVectors];
     for (int i = 0; i < kVectors; ++i) new_top[i] = F32::load(top + i * F32::kLanes);
     if constexpr (kPlain) {
-        find_top<kVectors>(products, keys, bias.scale, new_top);
+        find_top(products, keys, scaled, new_top);
     } else {
-        add_bias<kVectors, kAlibi, kTable, kMasked>(products, keys, bias, new_top);
+        add_bias<Kind, kVectors, kAlibi, kTable, kMasked>(products, keys, bias, new_top);
     }
     for (int i = 0; i < kVectors; ++i) {
         // A query that has seen no key yet has no maximum: its weights must come out as 0, not as exp(inf - inf).
@@ -131,9 +166,9 @@ void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, flo
         total[i] = F32::zero();
     }
     if constexpr (Kind::kPerUnit == 1) {
-        exponentiate<Kind, kVectors, kPlain>(products, keys, bias.scale, finite_top, total);
+        exponentiate<Kind, kVectors, kPlain>(products, keys, scaled, finite_top, total);
     } else {
-        exponentiate_pairs<Kind, kVectors, kPlain>(products, keys, bias.scale, finite_top, total);
+        exponentiate_pairs<Kind, kVectors, kPlain>(products, keys, scaled, finite_top, total);
     }
     for (int i = 0; i < kVectors; ++i) {
         const int64_t lane = i * F32::kLanes;
@@ -150,7 +185,7 @@ void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, flo
 template <class Kind, int kVectors>
 void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side, float* top, float* sum,
                     float* shrink) {
-    const F32 scale = F32::all(bias.scale);
+    const Scaling<Kind, kVectors> scaled(bias);
     const float slope = side * bias.slope;
     F32 largest[kVectors], total[kVectors];
     for (F32& x : largest) x = F32::all(kHidden);
@@ -158,7 +193,7 @@ void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side,
         const F32 term = F32::all(slope * static_cast<float>(key));
         for (int i = 0; i < kVectors; ++i) {
             float* place = products + (key * kVectors + i) * F32::kLanes;
-            const F32 score = fma(F32::load(place), scale, term);
+            const F32 score = fma(F32::load(place), scaled.scale(i), term);
             score.store(place);
             largest[i] = max(largest[i], score);
         }
@@ -166,13 +201,14 @@ void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side,
     F32 new_top[kVectors], finite_top[kVectors], shifted_top[kVectors];
     for (int i = 0; i < kVectors; ++i) {
         const F32 distance = F32::all(static_cast<float>(bias.distance + i * F32::kLanes)) + lane_numbers();
-        const F32 shift = F32::all(-slope) * distance;
+        F32 shift = F32::all(-slope) * distance;
+        if constexpr (Kind::kIsWhole) shift = shift + scaled.shift(i);
         new_top[i] = max(F32::load(top + i * F32::kLanes), largest[i] + shift);
         finite_top[i] = max(F32::all(kLowestTop), new_top[i]);
         shifted_top[i] = finite_top[i] - shift;
         total[i] = F32::zero();
     }
-    exponentiate<Kind, kVectors, false>(products, keys, bias.scale, shifted_top, total);
+    exponentiate<Kind, kVectors, false>(products, keys, scaled, shifted_top, total);
     for (int i = 0; i < kVectors; ++i) {
         const int64_t lane = i * F32::kLanes;
         const F32 factor = exp((F32::load(top + lane) - finite_top[i]) * F32::all(1.0f / Kind::kLogUnit));

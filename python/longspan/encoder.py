@@ -67,7 +67,7 @@ class Encoder(TextModel):
         device: "cpu", or None for it; "cuda" or "cuda:N" for a GPU, which needs torch and triton.
         dtype: what products are computed in. On the CPU, where sums and all between products are float32: "float32", or
             "auto" for it; "bfloat16", weights and the rows that meet them; or "int8", weights by output and rows by
-            token, quantised here, with attention in bfloat16. On a GPU the type of weights and activations: "bfloat16",
+            token, quantised here, in long texts q and k too. On a GPU the type of weights and activations: "bfloat16",
             or "auto" for it; "float16" or "float32".
         revision: branch, tag or commit of a Hugging Face id.
         token: access token for gated models; None uses the one that `hf auth login` stored.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from longspan import Encoder, MultiVectorEncoder
+from longspan.reference.attention_varlen import KEYS_WORTH_BYTES
 
 # The goldens' authors' own bfloat16 has a cosine of 0.9987 or more on these tiny models, whose errors average over few
 # values; int8 keeps seven bits where bfloat16 keeps eight, and one scale a row.
@@ -34,6 +36,7 @@ DECODERS = (
     "jina-v4/model",
     "jina-clip-v2/model",
 )
+LONG_TOKENS = 700
 TEXTS = ["one", "a text of some more words, which fill a row or two", "and a third: " + "word " * 90, "four is enough"]
 
 dtypes = pytest.mark.parametrize("dtype", LEAST)
@@ -73,6 +76,25 @@ def test_decoders_and_clip(isa: str, family: str, dtype: str, golden: Path) -> N
     assert cosines(np.asarray(found), truth).min() >= LEAST[dtype]
 
 
+@cache
+def long_text(path: Path) -> tuple[np.ndarray, str | None, np.ndarray]:
+    """Ids of a text that is long enough for whole numbers in attention, a task, and its vector in float32."""
+    encoder = Encoder(path)
+    task = encoder.tasks[0] if encoder.tasks else None
+    words = np.random.default_rng(5).integers(5, min(encoder.spec.vocab_size, 250), LONG_TOKENS)
+    ids = words[: encoder.max_length]
+    assert len(ids) > KEYS_WORTH_BYTES
+    return ids, task, np.asarray(encoder.encode_ids([ids], task=task))
+
+
+@pytest.mark.parametrize("family", [*ENCODERS[1:], *DECODERS])  # the first one takes 64 tokens
+def test_long_texts_in_int8(isa: str, family: str, golden: Path) -> None:
+    """The goldens' own texts are shorter than what attention makes whole numbers of."""
+    ids, task, truth = long_text(golden / family)
+    found = Encoder(golden / family, dtype="int8").encode_ids([ids], task=task)
+    assert cosines(np.asarray(found), truth).min() >= LEAST["int8"]
+
+
 @dtypes
 def test_token_vectors(isa: str, dtype: str, golden: Path) -> None:
     folder = golden / "jina-colbert-v2"
@@ -90,6 +112,18 @@ def test_real_minilm(isa: str, dtype: str, minilm_path: Path, golden: Path) -> N
     encoder = Encoder(minilm_path, dtype=dtype)
     found = np.asarray(encoder.encode(texts, on_truncate="ignore"))
     assert cosines(found, expected["emb_f64"]).min() >= ON_MINILM[dtype]
+
+
+def test_long_texts_of_real_weights_in_int8(isa: str, minilm_path: Path, golden: Path) -> None:
+    """Attention's whole numbers, on a model that was trained."""
+    if isa == "portable":
+        pytest.skip("plain C++ takes a minute, for numbers that all levels have")
+    texts = [case["text"] for case in json.loads((golden / "minilm" / "cases.json").read_text())["cases"]]
+    ids = [text.ids for text in Encoder(minilm_path).tokenize(texts, max_length=512)]
+    rows = [np.concatenate(ids[first:] + ids[:first])[:512] for first in range(0, len(ids), 12)]
+    assert min(map(len, rows)) > KEYS_WORTH_BYTES
+    exact, coarse = (np.asarray(Encoder(minilm_path, dtype=dtype).encode_ids(rows)) for dtype in ("float32", "int8"))
+    assert cosines(coarse, exact).min() >= ON_MINILM["int8"]
 
 
 @dtypes

@@ -99,7 +99,7 @@ def test_one_sequence_alone_gives_the_same_bits(isa: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
 def test_keys_out_of_reach(isa: str, dtype: str, causal: bool) -> None:
     """Blocks of keys that ALiBi's slope leaves without weight are skipped; a bias of zeros sees all of them."""
     lengths, steep = inputs.cu_seqlens([700, 300]), np.array([2.0, 0.25, 0.02, 0.0], np.float32)
@@ -108,7 +108,7 @@ def test_keys_out_of_reach(isa: str, dtype: str, causal: bool) -> None:
     options = {"slopes": steep, "causal": causal, "dtype": dtype}
     got = ops.attention_varlen(q, k, v, lengths, lengths, **options)
     whole = ops.attention_varlen(q, k, v, lengths, lengths, **options, bias_table=np.zeros((4, 1), np.float32))
-    if isa in {"avx2", "avx_vnni"} and dtype == "float32":  # where ALiBi alone is summed in another way
+    if isa in {"avx2", "avx_vnni"} and dtype != "bfloat16":  # where ALiBi alone is summed in another way
         np.testing.assert_allclose(got, whole, rtol=2e-5, atol=2e-5)
     elif isa not in {"avx2", "avx_vnni"}:
         np.testing.assert_array_equal(got, whole)
@@ -296,7 +296,7 @@ BAD = [
     ({"window": (1.5, 0)}, r"window must be two ints .*, got \(1.5, 0\)"),
     ({"softmax_scale": 0.0}, "softmax_scale must be a finite number above 0, got 0.0"),
     ({"softmax_scale": float("nan")}, "softmax_scale must be a finite number above 0, got nan"),
-    ({"dtype": "int8"}, "dtype must be 'float32' or 'bfloat16', got 'int8'"),
+    ({"dtype": "int4"}, "dtype must be 'float32', 'bfloat16' or 'int8', got 'int4'"),
     ({"backend": "gpu"}, "backend must be one of auto, cpu, triton, cuda_sm90, reference, got 'gpu'"),
 ]
 
@@ -332,7 +332,7 @@ def test_kernel_checks_what_it_is_given() -> None:
         ({"cos": wide, "sin": wide}, "cos must have at most 4 columns, got 5"),
         ({"cos": narrow, "sin": narrow}, "sequence 1 has 2 queries and 3 keys"),
         ({"cos": narrow, "sin": narrow, "rotary_by_key": True}, "cos must have a row for each of 5 keys, got 2"),
-        ({"dtype": "int8"}, "dtype must be float32 or bfloat16, got 'int8'"),
+        ({"dtype": "int4"}, "dtype must be float32, bfloat16 or int8, got 'int4'"),
         ({"left": -1}, "left and right must not be negative"),
     ):
         with pytest.raises(ValueError, match=f"attention_varlen: {message}"):

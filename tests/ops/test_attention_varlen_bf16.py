@@ -211,10 +211,10 @@ def test_bits_of_bf16_are_refused_where_they_cannot_be_read() -> None:
     odd, narrow = (rounded(case(RAGGED, dim, kv_heads=2)) for dim in (33, 48))
     with pytest.raises(ValueError, match="q in bfloat16 must have an even head_dim"):
         attend_bits(odd, *(bits(getattr(odd, name)) for name in "qkv"))
-    with pytest.raises(ValueError, match="need dtype bfloat16, no RoPE and a head_dim that 32 divides"):
+    with pytest.raises(ValueError, match="need dtype bfloat16 or int8, no RoPE, a head_dim that 32 divides"):
         attend_bits(narrow, *(bits(getattr(narrow, name)) for name in "qkv"))
     with pytest.raises(ValueError, match="k must be uint16, got float32"):
         attend_bits(odd, bits(narrow.q), narrow.k, bits(narrow.v))
     turned = rounded(case(RAGGED, 32, "full rope", kv_heads=2))
-    with pytest.raises(ValueError, match="need dtype bfloat16, no RoPE"):
+    with pytest.raises(ValueError, match="need dtype bfloat16 or int8, no RoPE"):
         attend_bits(turned, *(bits(getattr(turned, name)) for name in "qkv"))

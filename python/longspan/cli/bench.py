@@ -26,6 +26,7 @@ examples:
   longspan bench table cpu-engine
   longspan bench repeat linear hamming
   longspan bench compare before/results.json after/results.json
+  longspan bench compare ../before . linear attention_varlen
   longspan bench report results/results.json -o report.html
 """
 INSTALLED, CHECKOUT = "longspan.bench", "bench"
@@ -41,11 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _suite("tables").add_table_options(table)
     repeat = actions.add_parser("repeat", help="run twice; exit code 1 where ratios differ by more than 10 %%")
     _suite("repeat").add_repeat_options(repeat)
-    compare = actions.add_parser("compare", help="two runs: what became slower; exit code 1 where ours did")
-    compare.add_argument("before", type=Path, metavar="BEFORE.json")
-    compare.add_argument("after", type=Path, metavar="AFTER.json")
-    compare.add_argument("--threshold", type=float, default=0.1, help="the change that counts (default: %(default)s)")
-    compare.add_argument("--all", action="store_true", help="show what stayed the same, too")
+    compare = actions.add_parser("compare", help="two runs or builds: what became slower; exit code 1 where ours did")
+    _suite("builds").add_compare_options(compare)
     report = actions.add_parser("report", help="write a page with tables and plots from a run")
     report.add_argument("results", type=Path, metavar="RESULTS.json", nargs="+", help="more than one are joined")
     report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="(default: %(default)s)")
@@ -73,12 +71,19 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    results, comparing = _suite("results"), _suite("compare")
-    before, after = results.read_report(args.before), results.read_report(args.after)
-    rows = comparing.compare(before, after, args.threshold)
-    print(comparing.comparison_text(before, after, rows, show_all=args.all))
-    if worse := sum(row.is_regression for row in rows):
-        raise CommandError(f"{worse} of ours became worse by more than {args.threshold:.0%}")
+    results, comparing, builds = _suite("results"), _suite("compare"), _suite("builds")
+    threshold = builds.threshold_of(args)
+    if args.before.is_dir() and args.after.is_dir():
+        worse = builds.compare_builds(args)
+    else:
+        if args.names:
+            raise CommandError("compare: benches are named where two builds are compared, folders; these are two files")
+        before, after = results.read_report(args.before), results.read_report(args.after)
+        rows = comparing.compare(before, after, threshold)
+        print(comparing.comparison_text(before, after, rows, show_all=args.all))
+        worse = sum(row.is_regression for row in rows)
+    if worse:
+        raise CommandError(f"{worse} of ours became worse by more than {threshold:.0%}")
 
 
 def _suite(module: str) -> ModuleType:

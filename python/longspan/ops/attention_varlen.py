@@ -14,6 +14,7 @@ from longspan.ops.checks import check_axes, check_cu_seqlens, check_out, check_p
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
 MAX_GPU_HEAD_DIM = 256
+MAX_INT8_HEAD_DIM = 1024  # floats hold sums of so many products of whole numbers
 
 
 def _refuses_triton(q: Array, *args: object, dtype: str, **kwargs: object) -> str | None:
@@ -89,7 +90,7 @@ def attention_varlen(
     causal: bool = False,
     window: tuple[int, int] | None = None,
     softmax_scale: float | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32",
     out: Array | None = None,
     backend: str = "auto",
 ) -> Array:
@@ -123,6 +124,9 @@ def attention_varlen(
         softmax_scale: above 0; None is 1 / sqrt(head_dim).
         dtype: what the two products multiply; sums, softmax and arrays are f32 in either case. "bfloat16" rounds q, k
             (rotated), v, and the weights exp(score - maximum), which are divided by the sum of the rounded ones.
+            "int8": q and k of sequences of 256 keys and more become whole numbers of eight bits, with a scale for each
+            row and head (csrc/attention_varlen/whole.h); v, and shorter sequences, are in bfloat16 where the
+            instruction set multiplies it, else in float32. For head_dim up to 1024.
         out: (total_q, num_heads, head_dim) to write to, or None for a new array; may be `q`, not `k` or `v`.
         backend: "auto" or one of `ATTENTION_VARLEN.names`. "cuda_sm90", the CUDA kernel for H100 and H200 (f16 and
             bf16, head_dim 64 and 128, without RoPE, tables and windows), runs only where it is named.
@@ -141,8 +145,10 @@ def attention_varlen(
         window = _checked_window(window)
     if softmax_scale is not None:
         check_positive("attention_varlen", "softmax_scale", softmax_scale)
-    if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"attention_varlen: dtype must be 'float32' or 'bfloat16', got {dtype!r}")
+    if dtype not in ("float32", "bfloat16", "int8"):
+        raise ValueError(f"attention_varlen: dtype must be 'float32', 'bfloat16' or 'int8', got {dtype!r}")
+    if dtype == "int8" and q.shape[2] > MAX_INT8_HEAD_DIM:
+        raise ValueError(f"attention_varlen: head_dim must be at most {MAX_INT8_HEAD_DIM} for int8, got {q.shape[2]}")
     result: Array = ATTENTION_VARLEN(  # type: ignore[assignment]
         q,
         k,

@@ -6,6 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+KEYS_WORTH_BYTES = 256  # from so many keys on "int8" makes whole numbers of q and k
+BLOCK_KEYS = 64  # whose mean is left out of them
+ROTATED = 64  # values at most that are rotated together
+
 
 def attention_varlen(
     q: np.ndarray,
@@ -23,13 +27,14 @@ def attention_varlen(
     causal: bool = False,
     window: tuple[int, int] | None = None,
     softmax_scale: float | None = None,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32",
 ) -> np.ndarray:
     """softmax(rope(q) rope(k)^T * softmax_scale + bias) v; arguments as `longspan.ops.attention_varlen`.
 
     With dtype "bfloat16", what the products take is rounded to bf16; everything is still computed in the dtype of `q`.
+    With "int8" too, but q and k of sequences of 256 keys and more become whole numbers, see `_whole_scores`.
     """
-    operand = round_to_bf16 if dtype == "bfloat16" else np.asarray
+    operand = np.asarray if dtype == "float32" else round_to_bf16
     scale = q.dtype.type(q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale)
     group = q.shape[1] // k.shape[1]
     out = np.zeros_like(q, order="C")
@@ -44,7 +49,10 @@ def attention_varlen(
                 first = k_start if rotary_by_key else 0
                 places = ((query, first + i), (key, first + j))
                 query, key = (_rotate(x, cos[at], sin[at], interleaved) for x, at in places)
-            scores = operand(query) @ operand(key).T * scale
+            if dtype == "int8" and len(key) >= KEYS_WORTH_BYTES:
+                scores = _whole_scores(query, key) * scale
+            else:
+                scores = operand(query) @ operand(key).T * scale
             if slopes is not None:
                 scores = scores - slopes[head] * np.abs(i[:, None] - j).astype(q.dtype)
             if bias_table is not None:
@@ -53,6 +61,38 @@ def attention_varlen(
             weights = operand(_weights(np.where(visible, scores, -np.inf)[seen]))
             sums = weights.sum(axis=-1, keepdims=True)
             out[q_start:q_end, head][seen] = weights @ operand(v[k_start:k_end, head // group]) / sums
+    return out
+
+
+def _whole_scores(query: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """(queries, keys): <q, m> + <q, k - m>, m the mean of a block's keys; the second product by whole numbers."""
+    numbers, scales = _whole(_rotated(query))
+    scores = np.empty((len(query), len(key)), query.dtype)
+    for first in range(0, len(key), BLOCK_KEYS):
+        block = key[first : first + BLOCK_KEYS]
+        mean = block.mean(axis=0)
+        key_numbers, key_scales = _whole(_rotated(block - mean))
+        products = numbers @ key_numbers.T * scales * key_scales.T
+        scores[:, first : first + len(block)] = query @ mean[:, None] + products
+    return scores
+
+
+def _whole(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers from -127 to 127, and each row's scale: rows ~ numbers * scale."""
+    largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), rows.dtype.type(2.0**-100))
+    return np.rint(rows * (rows.dtype.type(127) / largest)), largest * rows.dtype.type(1 / 127)
+
+
+def _rotated(rows: np.ndarray) -> np.ndarray:
+    """Blocks of each row times H / sqrt(n), H the Walsh-Hadamard matrix; n the largest power of two that is left."""
+    out, first = rows.copy(), 0
+    while first < rows.shape[1]:
+        size = min(ROTATED, 1 << (rows.shape[1] - first).bit_length() - 1)
+        bits = np.arange(size)
+        shared = (bits[:, None] & bits)[..., None] >> np.arange(size.bit_length()) & 1
+        matrix = (1 - 2 * (shared.sum(axis=-1) % 2)) / np.sqrt(size)
+        out[:, first : first + size] = rows[:, first : first + size] @ matrix.astype(rows.dtype)
+        first += size
     return out
 
 

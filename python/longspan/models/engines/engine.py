@@ -75,8 +75,7 @@ class OpsEngine:
     def __init__(self, dtype: ComputeType = "float32") -> None:
         self.dtype: str = dtype
         self._compute_type: Final = dtype
-        # Attention has no weights to quantise: with int8 layers it runs in bfloat16.
-        self.attention_dtype: Final[Literal["float32", "bfloat16"]] = "float32" if dtype == "float32" else "bfloat16"
+        self.attention_dtype: Final = dtype
 
     def describe(self, weights: EncoderWeights) -> str:
         """Which kernels run: the instruction set is that of the layers' products."""
@@ -326,7 +325,7 @@ class CpuEngine(OpsEngine):
         """With products in bf16, its bits, which are half to write and to read: where nothing happens to q and k
         between the product and the attention, either of the two may round them."""
         is_untouched = spec.qk_norm is None and all(layer.rotary is None for layer in spec.layers)
-        is_stored = self.attention_dtype == "bfloat16" and _core.attention_reads_bf16() and spec.head_dim % 32 == 0
+        is_stored = self.attention_dtype != "float32" and _core.attention_reads_bf16() and spec.head_dim % 32 == 0
         if not (is_untouched and is_stored):
             return super().take_qkv(workspace, tokens, spec)
         width = spec.q_width + 2 * spec.kv_width  # even, as head_dim is
