@@ -56,6 +56,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "README": "A read me.",
         "notes": "A file without a suffix.",
         "what.xyz": "unknown",
+        "package.json": '{"name": "no rows"}',
     }
     for name, text in files.items():
         Path("t", name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +66,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("t/fake.md").write_bytes(b"\x00binary\x00")
     Path("t/latin.md").write_bytes("caf\xe9".encode("latin-1"))
     Path("t/zipped.md.gz").write_bytes(gzip.compress(b"zipped words"))
+    Path("t/PLAIN.gz").write_bytes(gzip.compress(b"plain words in gzip"))
     Path("t/zipped.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "zstd"}\n'))
     Path("t/bad.md.gz").write_bytes(b"not gzip")
     return tmp_path / "t"
@@ -79,9 +81,9 @@ def test_what_a_folder_gives(tree: Path, fake: FakeEncoder, capsys: pytest.Captu
     said = capsys.readouterr()
     rows = [json.loads(line)["file"] for line in Path("out.jsonl").read_text().splitlines() if "file" in line]
     assert rows == [
-        "t/README", "t/a.txt", "t/a.txt", "t/b.md", "t/c.rst", "t/code/Makefile", "t/code/x.py", "t/keep.log",
-        "t/notes", "t/page.html", "t/rows.csv", "t/rows.jsonl", "t/sub/deep/only-here.md", "t/zipped.jsonl.zst",
-        "t/zipped.md.gz"
+        "t/PLAIN.gz", "t/README", "t/a.txt", "t/a.txt", "t/b.md", "t/c.rst", "t/code/Makefile", "t/code/x.py",
+        "t/keep.log", "t/notes", "t/page.html", "t/rows.csv", "t/rows.jsonl", "t/sub/deep/only-here.md",
+        "t/zipped.jsonl.zst", "t/zipped.md.gz"
     ]  # fmt: skip
     assert {"row one", "row two", "zstd", "Hello world\n", "zipped words"} <= set(fake.texts)
     passed = json.loads(said.out)["passed_over"]
@@ -90,10 +92,12 @@ def test_what_a_folder_gives(tree: Path, fake: FakeEncoder, capsys: pytest.Captu
         "t/blob"
     ]
     assert passed["binary"]["names"] == ["t/fake.md"] and passed["not UTF-8 text"]["names"] == ["t/latin.md"]
-    assert passed["no column 'text'; it has 'name'"]["names"] == ["t/other.csv"]
+    assert passed["no column 'text'"]["names"] == ["t/other.csv"]
     assert any("not a whole gzip file" in reason for reason in passed)
+    assert passed["without a text: no field 'text'"]["names"] == ["t/package.json"]
+    assert "plain words in gzip" in fake.texts
     assert json.loads(said.out)["skipped"] == 1
-    assert "7 files passed over: " in said.err and "1 bad row passed over; the first: t/rows.jsonl:2" in said.err
+    assert "8 files passed over: " in said.err and "1 bad row passed over; the first: t/rows.jsonl:2" in said.err
 
 
 def test_what_is_named_must_be_good(tree: Path, fake: FakeEncoder, capsys: pytest.CaptureFixture[str]) -> None:

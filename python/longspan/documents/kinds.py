@@ -65,11 +65,14 @@ _PROSE_NAMES, _CODE_NAMES = frozenset(_NAMES["prose"].split()), frozenset(_NAMES
 def kind_of(name: str) -> Format | None:
     """What a file of this name is; None where the name does not tell."""
     path = PurePath(name.lower())
-    if path.suffix in ZIPPED:
+    is_zipped = path.suffix in ZIPPED
+    if is_zipped:
         path = path.with_suffix("")
     if path.name in _CODE_NAMES:
         return "code"
     found = KINDS.get(path.suffix)
+    if is_zipped and found in MEDIA:
+        return None
     return "markdown" if found is None and path.name.split(".")[0] in _PROSE_NAMES else found
 
 

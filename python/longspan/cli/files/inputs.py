@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.files.lines import check_encoding
+from longspan.cli.files.lines import check_encoding, opened
 from longspan.cli.files.passed_over import PassedOver, unknown
 from longspan.cli.files.walk import Choice, shown_name, walk
 from longspan.documents.kinds import FORMATS, KINDS, MEDIA, NOUNS, PLURALS, PROSE, Format, is_zipped, kind_of
@@ -152,7 +153,9 @@ class _Finder:
         is_known = kind_of(path) is not None or self._reading.format is not None
         if is_known or not _holds_text(path):
             return (kind_of(path) and self._kind_of(path)) or self._reading.format
-        return "markdown" if self._whole_file or "." not in os.path.basename(path) else None
+        name = os.path.basename(path)
+        stem = os.path.splitext(name)[0] if is_zipped(name) else name
+        return "markdown" if self._whole_file or "." not in stem else None
 
     def _check_medium(self, name: str, format: Format) -> None:
         if not self._takes_media and format != "pdf":
@@ -176,9 +179,9 @@ def checked_delimiter(given: str | None) -> str:
 def _holds_text(path: str) -> bool:
     """Whether a file looks like UTF-8 text by its beginning."""
     try:
-        with open(path, "rb") as file:
+        with opened(Input(path, Path(path), "text")) as file:
             head = file.read(_SNIFFED)
-    except OSError:
+    except (OSError, ValueError, EOFError, zlib.error):  # damaged, or not to be read
         return False
     return b"\x00" not in head and _is_utf8(head)
 

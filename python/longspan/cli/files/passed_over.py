@@ -9,6 +9,7 @@ from typing import Final
 from longspan.cli.console.terminal import count
 
 NAMED: Final = 3  # files of a reason that a person is told
+TOLD: Final = 8  # reasons
 KEPT: Final = 100  # that `--json` lists
 
 
@@ -38,7 +39,8 @@ class PassedOver:
     def sentence(self) -> str:
         """One line: how many, why, and the first of each reason."""
         reasons = sorted(self._counts, key=lambda reason: (-self._counts[reason], reason))
-        parts = [f"{self._counts[reason]:,} {reason} ({self._first(reason)})" for reason in reasons]
+        parts = [f"{self._counts[reason]:,} {reason} ({self._first(reason)})" for reason in reasons[:TOLD]]
+        parts += [f"and {count(len(reasons) - TOLD, 'reason')} more, which --json lists"] if len(reasons) > TOLD else []
         return f"{count(len(self), 'file')} passed over: {'; '.join(parts)}"
 
     def as_json(self) -> dict[str, object]:
@@ -53,5 +55,6 @@ class PassedOver:
 
 def unknown(name: str) -> str:
     """The reason for a file whose name does not tell what it is."""
-    suffix = PurePath(name).suffix.lower()
+    suffixes = [one.lower() for one in PurePath(name).suffixes]
+    suffix = "".join(suffixes[-2:] if suffixes[-1:] in ([".gz"], [".zst"]) else suffixes[-1:])
     return f"of unknown kind {suffix}" if suffix else "of unknown kind"

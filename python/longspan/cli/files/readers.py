@@ -9,6 +9,7 @@ import csv
 import datetime
 import decimal
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from longspan.documents.kinds import MEDIA, PLURALS, PROSE, ROWS, Format
 if TYPE_CHECKING:
     from longspan.images.pages import PdfPage
 
+_MOST_BAD = 1000  # rows of a file before the first good one that are held
 _MAX_CSV_FIELD = 2**31 - 1  # the most that the csv module takes everywhere; its own default is 128 kB
 
 
@@ -98,16 +100,35 @@ def read_records(inputs: Sequence[Input], selection: Selection) -> Iterator[Reco
             yield from _records_of(source, selection)
             continue
         try:
-            for row in _records_of(source, selection):
-                yield replace(row, is_found=True) if isinstance(row, BadRow) else row
-        except (CommandError, OSError) as error:
-            reason = f"not readable ({error.strerror})" if isinstance(error, OSError) else _short(error, source)
-            yield BadRow(reason, 0, file=source.name, is_found=True)
+            yield from _records_found(source, selection)
+        except (CommandError, OSError, ImportError) as error:
+            reason = f"not readable ({error.strerror})" if isinstance(error, OSError) else str(error)
+            yield _unusable(source, reason)
 
 
-def _short(error: CommandError, source: Input) -> str:
-    """An error of a file, without its name."""
-    return str(error).removeprefix(source.name).lstrip(": ")
+def _records_found(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
+    """Those of a file that a folder holds; one of bad rows alone is bad as a whole."""
+    rows = (replace(row, is_found=True) if isinstance(row, BadRow) else row for row in _records_of(source, selection))
+    bad: list[BadRow] = []  # those before the first good one
+    for row in rows:
+        if isinstance(row, Record) or len(bad) == _MOST_BAD:
+            yield from (*bad, row)
+            yield from rows
+            return
+        bad.append(row)
+    if bad and source.format in ROWS:
+        reason = re.sub(r"^(?::\d+|: row \d+): ", "", bad[0].reason.removeprefix(source.name))
+        yield _unusable(source, f"without a text: {reason}")
+    else:
+        yield from bad
+
+
+def _unusable(source: Input, reason: str) -> BadRow:
+    """A file that gave nothing, and why in a few words that fit many files."""
+    return BadRow(
+        re.split(r"; it has|; '|\(the row has", reason.removeprefix(source.name).lstrip(": "))[0].strip(), 0,
+        file=source.name, is_found=True,
+    )  # fmt: skip
 
 
 def _records_of(source: Input, selection: Selection) -> Iterator[Record | BadRow]:

@@ -67,7 +67,12 @@ class Keys:
         kept = record.kept if own is None or self.shows_field else json.dumps(fields, ensure_ascii=False)
         content = record.text
         if record.medium is not None:  # the file, and which page of it
-            content = _file_hash(source.path) + record.place.removeprefix(source.name)
+            try:
+                content = _file_hash(source.path) + record.place.removeprefix(source.name)
+            except OSError as error:
+                if not source.is_found:
+                    raise
+                return BadRow(f"not readable ({error.strerror})", record.size, file=source.name, is_found=True)
         hash = hash_of(self.how, str(most), content, kept)
         is_held = self.ledger.meet(key, hash)
         if is_held is None:
@@ -118,12 +123,10 @@ def text_records(
             is_one = is_file or request.whole_file
             own = keep if source.format in ROWS else request.keep
             for row in read_records([source], Selection(request.field, own, whole_file=is_one, reads=reads)):
-                if isinstance(row, Record):
-                    yield keys.met(row, source, most)
-                    continue
-                if row.file is not None:
+                told = keys.met(row, source, most) if isinstance(row, Record) else row
+                if isinstance(told, BadRow) and told.file is not None:
                     keys.unread(source)
-                yield row
+                yield told
 
     def passages() -> Iterator[Record]:
         for record in good_records(rows(), tally, keep=request.keep, skip_bad=request.skip_bad):
