@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from .random_checkpoints import SEED, VOCABULARY, Shapes, linear_shapes, norm_shapes, write_tokenizer
+from .random_checkpoints import SEED, Shapes, linear_shapes, norm_shapes, write_tokenizer
 
 TASKS: Final = ("retrieval", "text-matching", "clustering", "classification")
 VOCAB: Final = 151672  # rows of the table; the tokenizer makes fewer
@@ -33,8 +33,12 @@ BLOCK: Final = 1 << 24  # numbers that are made and written together
 
 def write_omni_small(folder: Path) -> Path:
     """The base repository's form: 1.63 billion numbers and four adapters, 3.4 GB."""
+    from tokenizers import Tokenizer
+
     folder.mkdir(parents=True, exist_ok=True)
-    ids = dict(zip(TOKENS, range(VOCABULARY, VOCABULARY + len(TOKENS))))
+    write_tokenizer(folder / "tokenizer.json", tuple(TOKENS.values()))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = {name: tokenizer.token_to_id(token) for name, token in TOKENS.items()}
     rope = {"rope_theta": 3500000, "rope_type": "default"}
     config = {
         "model_type": "jina_embeddings_v5_omni",
@@ -66,7 +70,6 @@ def write_omni_small(folder: Path) -> Path:
         settings = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": list(PROJECTIONS)}
         (adapter / "adapter_config.json").write_text(json.dumps(settings))
         write_bfloat16(adapter / "adapter_model.safetensors", adapter_shapes(), number)
-    write_tokenizer(folder / "tokenizer.json", tuple(TOKENS.values()))
     return folder
 
 

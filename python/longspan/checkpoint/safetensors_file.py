@@ -103,9 +103,7 @@ class SafetensorsFile:
         """
         stored, dtype = self._stored(name), self.dtype(name)
         if dtype == "BF16":
-            wide = stored.astype(np.uint32)  # a bfloat16 is the upper half of a float32
-            wide <<= 16
-            return wide.view(np.float32)
+            return widened(stored)
         if dtype == "BOOL":
             return stored.astype(np.bool_)
         return np.require(stored, requirements="A")
@@ -160,6 +158,13 @@ class SafetensorsFile:
             return self._entries[name]
         except KeyError:
             raise CheckpointError(f"{self.path} has no tensor {name!r}") from None
+
+
+def widened(bits: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Bfloat16s, given as uint16, as float32, exactly: they are its upper half."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def _map_file(path: Path) -> mmap.mmap:

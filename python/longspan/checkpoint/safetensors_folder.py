@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longspan.checkpoint.json_object import JsonObject
-from longspan.checkpoint.safetensors_file import SafetensorsFile, Watch
+from longspan.checkpoint.safetensors_file import SafetensorsFile, Watch, widened
 from longspan.errors import CheckpointError
 
 S = TypeVar("S", bound=np.generic)
@@ -101,9 +101,11 @@ class SafetensorsFolder:
         has_bits = array.dtype == np.uint16 and self.dtype(name) == "BF16"
         place = first_non_finite_bits(array) if has_bits else first_non_finite(array)
         if place is not None:
-            value, dtype = (widened(array.flat[place]), "bfloat16") if has_bits else (array.flat[place], array.dtype)
+            value, dtype = array.reshape(-1)[place : place + 1], str(array.dtype)
+            if has_bits:
+                value, dtype = widened(value), "bfloat16"
             raise CheckpointError(
-                f"{self.file(name).path}: tensor {name!r} holds {value} at flat position {place}; "
+                f"{self.file(name).path}: tensor {name!r} holds {value[0]} at flat position {place}; "
                 f"every value must be finite in {dtype}"
             )
 
@@ -160,11 +162,6 @@ def first_non_finite_bits(bits: NDArray[np.generic]) -> int | None:
         if wrong.any():
             return start + int(wrong.argmax())
     return None
-
-
-def widened(bits: int) -> float:
-    """The number that a bfloat16's bits are."""
-    return float(np.array(int(bits) << 16, np.uint32).view(np.float32))
 
 
 def _open_shards(folder: Path, index: Path) -> dict[str, SafetensorsFile]:

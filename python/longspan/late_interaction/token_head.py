@@ -57,7 +57,7 @@ class Projection:
         wanted = (self.dim, product.weight.in_features)
         for adapter in adapters:
             factors = adapter.factors.get(module)
-            got = wanted if factors is None else (factors.b.shape[0], factors.a.shape[1])
+            got = wanted if factors is None else factors.shape
             if got != wanted:
                 raise CheckpointError(
                     f"{adapter.folder}: the adapter of {module} must be for {wanted} (out, in) weights, got {got}"

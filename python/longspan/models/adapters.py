@@ -50,10 +50,10 @@ def check_adapter(adapter: Adapter, spec: ModelSpec, names: WeightMap) -> None:
                     f"{adapter.folder}: {module} has an adapter, but is no linear layer of this model"
                 )
             continue
-        got = (factors.b.shape[0], factors.a.shape[1])
-        if got != known[module]:
+        if factors.shape != known[module]:
             raise CheckpointError(
-                f"{adapter.folder}: the adapter of {module} must be for {known[module]} (out, in) weights, got {got}"
+                f"{adapter.folder}: the adapter of {module} must be for {known[module]} (out, in) weights, got "
+                f"{factors.shape}"
             )
     for module in known:
         if module not in adapter.factors and any(f".{module}".endswith(f".{end}") for end in adapter.targets):
@@ -82,13 +82,13 @@ def add_to_product(
     if product.lora is not None:
         before = [Factors(a, b) for a, b in zip(*product.lora.unpack())]
     every = [*before, *stacked]
-    rank = max(factors.a.shape[0] for factors in every if factors is not None)
+    rank = max(factors.rank for factors in every if factors is not None)
     lora_a = np.zeros((len(every), rank, in_features), np.float32)
     lora_b = np.zeros((len(every), sum(rows), rank), np.float32)
     for place, factors in enumerate(every):
         if factors is not None:
-            lora_a[place, : factors.a.shape[0]] = factors.a
-            lora_b[place, :, : factors.a.shape[0]] = factors.b
+            lora_a[place, : factors.rank] = factors.a
+            lora_b[place, :, : factors.rank] = factors.b
     return replace(product, lora=engine.pack_lora(lora_a, lora_b, 1.0, product.weight))
 
 
@@ -102,8 +102,7 @@ def _stack(parts: Sequence[Factors | None], rows: tuple[int, ...]) -> Factors | 
     column = row = 0
     for factors, size in zip(parts, rows, strict=True):
         if factors is not None:
-            rank = len(factors.a)
-            b[row : row + size, column : column + rank] = factors.b
-            column += rank
+            b[row : row + size, column : column + factors.rank] = factors.b
+            column += factors.rank
         row += size
     return Factors(a, b)

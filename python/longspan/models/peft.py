@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from longspan.checkpoint.json_object import JsonObject
+from longspan.checkpoint.safetensors_file import widened
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.errors import CheckpointError
 
@@ -45,12 +46,39 @@ WRAPPERS: Final = (
 FACTOR: Final = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(?:\.(?P<task>.+))?\.weight")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Factors:
-    """What an adapter adds to one matrix: B A, the scaling within B."""
+    """What an adapter adds to one matrix: scaling B A. Those of bfloat16 lie in their file, as bits, until they are
+    packed: a model has hundreds of them, and one at a time is widened."""
 
-    a: np.ndarray  # (rank, in) f32
-    b: np.ndarray  # (out, rank) f32
+    stored_a: np.ndarray  # (rank, in) f32, or bfloat16's bits as uint16
+    stored_b: np.ndarray  # (out, rank), the same
+    scaling: float = 1.0
+
+    @property
+    def rank(self) -> int:
+        """Rows of A."""
+        return int(self.stored_a.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the matrix."""
+        return int(self.stored_b.shape[0]), int(self.stored_a.shape[1])
+
+    @property
+    def a(self) -> np.ndarray:
+        """(rank, in) f32."""
+        return _float32(self.stored_a)
+
+    @property
+    def b(self) -> np.ndarray:
+        """(out, rank) f32, the scaling within."""
+        b = _float32(self.stored_b)
+        return b if self.scaling == 1 else b * np.float32(self.scaling)
+
+
+def _float32(stored: np.ndarray) -> np.ndarray:
+    return widened(stored) if stored.dtype == np.uint16 else stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +181,9 @@ def _read_pair(files: SafetensorsFolder, name_a: str, name_b: str, rank: int, sc
         if len(shape) != 2 or shape[axis] != rank:
             wanted = f"({rank}, in)" if axis == 0 else f"(out, {rank})"
             raise CheckpointError(f"{files.folder}: tensor {name} must be {wanted} by 'r', got {shape}")
-    a, b = files.read(name_a), files.read(name_b)
+    a, b = (
+        files.bits(name) if files.dtype(name) == "BF16" else np.array(files.read(name)) for name in (name_a, name_b)
+    )
     files.require_finite(name_a, a)
     files.require_finite(name_b, b)
-    return Factors(np.array(a), b * np.float32(scaling))
+    return Factors(a, b, scaling)
