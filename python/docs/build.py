@@ -24,6 +24,7 @@ from docstrings import PublicNames  # noqa: E402
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 DESCRIBED = re.compile(r"^\.\. auto(?:class|function|exception):: (longspan[\w.]*)$", re.MULTILINE)
+FIRST = ("semantic_search", "small_vectors", "late_chunking_rag", "rerank", "colbert_rerank")  # of the examples
 ELSEWHERE = {"spec": "longspan.ModelSpec"}  # an attribute, by the class that describes it
 
 
@@ -75,7 +76,8 @@ def linked(text: str, source: Path, page: str, pages: dict[Path, str]) -> str:
 
 def examples() -> Iterator[tuple[str, str, str]]:
     """Each example: its name, what it says it is, and its code."""
-    for path in sorted((ROOT / "python" / "examples").glob("*.py")):
+    found = {path.stem: path for path in sorted((ROOT / "python" / "examples").glob("*.py"))}
+    for path in [*(found.pop(name) for name in FIRST), *found.values()]:
         code = path.read_text("utf-8")
         yield path.name, ast.get_docstring(ast.parse(code)) or "", code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -164,7 +165,7 @@ def _body(lines: Sequence[str], marked: Callable[[str], str]) -> Iterator[str]:
         deeper = [line.startswith(" ") for line in own]
         yield ""
         if own and all(deeper):
-            yield from ["::", "", *(f"   {line}" for line in own)]
+            yield from ["::", "", *(f"   {line}" for line in textwrap.dedent("\n".join(own)).splitlines())]
         elif any(deeper):
             for line, goes_on in zip(own, deeper, strict=True):
                 yield f"{'  ' if goes_on else '* '}{marked(line.strip())}"
