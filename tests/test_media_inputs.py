@@ -78,6 +78,8 @@ def test_options_shape_vectors_and_fingerprints(goldens: Goldens, opened: Opened
     assert Encoder(omni.model, media=MediaOptions()).fingerprint == default.fingerprint
     with pytest.raises(ValueError, match="MediaOptions: wrapper must be one of 'bare', 'chat', got 'qwen'"):
         MediaOptions(wrapper="qwen")
+    with pytest.raises(TypeError, match="MediaOptions: there is no argument 'prompt'; did you mean 'prompts'"):
+        MediaOptions(prompt="all")
     with pytest.raises(TypeError, match="encode: media must be a longspan.MediaOptions or None, got dict"):
         default.encode_query(given, media={"wrapper": "chat"})
 

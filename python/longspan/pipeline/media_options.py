@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
+from longspan.arguments import names_arguments
 from longspan.models.spec import ModelSpec
 
 PROMPTED: Final = ("text", "all")
@@ -13,6 +14,7 @@ AUDIO_PADDINGS: Final = ("none", "30s")
 SHORT_SOUNDS: Final = ("refuse", "pad")
 
 
+@names_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaOptions:
     """How media are read, of jina-embeddings-v5-omni. Servers and libraries differ in all of this: vectors made in two
