@@ -165,4 +165,4 @@ def test_what_other_models_say(live: Live) -> None:
         answer = live.post("/v1/embeddings", {"model": name, "input": [item]})
         assert answer.status == 400 and words in answer.json["error"]["message"], answer.body
     base = live.post("/v1/embeddings", {"model": "omni", "task": "base", "input": [both]})
-    assert base.status == 400 and "in its own tasks alone" in base.json["error"]["message"]
+    assert base.status == 400 and "for input[0], which has media" in base.json["error"]["message"]

@@ -21,7 +21,7 @@ from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import Meaning, meaning
 from longspan.serve.texts import Direction, TextPayload, prepare
 from longspan.text.task_names import ROLES
-from longspan.text.tasks import Role
+from longspan.text.tasks import BASE_TASK, Role
 
 if TYPE_CHECKING:
     from longspan.pipeline.loaded_model import LoadedModel
@@ -65,6 +65,7 @@ async def _embed_mixed(
 ) -> tuple[list[np.ndarray], list[int]]:
     """Media, and texts beside them."""
     meanings = _meanings(encoder_of(model), call, len(call.items))
+    _check_tasks_of_media(model, call, meanings)
     media = await load_media(service, request, model, call, [each.prompt for each in meanings])
     rows: list[np.ndarray] = [np.empty(0, np.float32)] * len(call.items)
     tokens = [0] * len(call.items)
@@ -86,6 +87,17 @@ async def _embed_mixed(
             rows[place] = of_pages([next(found) for _ in media[place]])
             tokens[place] = sum(one.tokens for one in media[place])
     return rows, tokens
+
+
+def _check_tasks_of_media(model: ServedModel, call: EmbedCall, meanings: Sequence[Meaning]) -> None:
+    """Raises: RequestError, media are asked for without an adapter, and the model's towers are tied to its tasks."""
+    encoder = model.text_encoder
+    for place, item in enumerate(call.items):
+        is_base = meanings[place].task == BASE_TASK and bool(encoder.tasks) and encoder.spec.sequence is not None
+        if isinstance(item, Media) and is_base:
+            known = ", ".join(map(repr, encoder.tasks))
+            message = f"task must be one of {known} for {call.field}[{place}], which has media; got 'base'"
+            raise RequestError("validation", message, field="task", value=BASE_TASK, status=400)
 
 
 def _media_work(loaded: Loaded) -> Work:
