@@ -257,6 +257,25 @@ def test_chunk_and_search_take_folders(tree: Path, capsys: pytest.CaptureFixture
     }
 
 
+def test_what_was_made_of_a_folder_is_not_read_again(
+    tree: Path, fake: FakeEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert embed("t", "-o", "t/out.jsonl", "--include", "*.md", "--include", "*.jsonl", "--force") == 0
+        rows = Path("t/out.jsonl").read_text().count("\n")
+        assert rows == 3 and "is an input too" not in capsys.readouterr().err
+    assert embed("t/out.jsonl", "-o", "t/out.jsonl", "--force") == 1
+    for _ in range(2):
+        assert (
+            main(
+                ["search", "build", "t/it.index", "t", "--include", "*.md", "--sync", "--model", MODEL, "--whole-file"]
+            )
+            == 0
+        )
+    assert len(Path("t/it.index/documents.jsonl").read_text().splitlines()) == 2
+    assert not [name for name in found("t") if name.startswith("it.index")]
+
+
 def test_the_model_in_either_place(tree: Path, fake: FakeEncoder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["embed", "t/b.md", "-o", "a.npy", "--model", MODEL]) == 0
     assert main(["embed", MODEL, "t/b.md", "-o", "b.npy"]) == 0

@@ -27,7 +27,8 @@ from typing import IO, TYPE_CHECKING, Final, cast
 import numpy as np
 
 from longspan.checkpoint.json_object import JsonObject
-from longspan.documents.ledger import DOCUMENTS, Ledger
+from longspan.documents.kinds import DOCUMENTS, SETTINGS
+from longspan.documents.ledger import Ledger
 from longspan.documents.sparse import drop
 from longspan.errors import IndexFileError
 from longspan.own_files import open_new, open_own, sync_folder
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 if sys.platform != "win32":  # there, two runs of one index are not kept apart
     import fcntl
 
-SETTINGS: Final = "search.json"
 _FORMAT: Final = "longspan search"
 _VERSION: Final = 1
 _SECONDS_BETWEEN_SAVES: Final = 5.0

@@ -18,6 +18,8 @@ Format = Literal[
 ]  # fmt: skip
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
+SETTINGS, DOCUMENTS = "search.json", "documents.jsonl"  # in the folder of an index; see `documents.folder`
+
 ROWS: Final[frozenset[Format]] = frozenset(("jsonl", "json", "csv", "tsv", "parquet"))  # a text a row
 PROSE: Final[frozenset[Format]] = frozenset(("markdown", "rst", "html", "code"))  # a text a file, in every command
 # For models that read them; others read a PDF file's text.

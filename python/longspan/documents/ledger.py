@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from longspan.documents.globs import Patterns
+from longspan.documents.kinds import DOCUMENTS
 from longspan.errors import IndexFileError
 
 if TYPE_CHECKING:
     from longspan.documents.folder import SearchIndex
 
-DOCUMENTS: Final = "documents.jsonl"
 HASH_DIGITS: Final = 32
 _ROW_MARKS: Final = (":", ": row ", ": page ")  # what stands between a file's key and a row's number
 

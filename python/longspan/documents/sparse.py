@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 
-from longspan.documents.ledger import DOCUMENTS
+from longspan.documents.kinds import DOCUMENTS
 from longspan.errors import IndexFileError
 
 if TYPE_CHECKING:

@@ -144,11 +144,18 @@ def make_plan(request: RowsRequest, layout: Layout, *, as_json: bool = False) ->
     if to == "npy":
         about_in = check_target(f"{target}.json", force=request.force)
     skipped_in = check_target(f"{target}.skipped.jsonl", force=request.force) if request.skip_bad else None
+    written_to = (target, beside, about_in, skipped_in)
+    inputs = [source for source in inputs if not (source.is_found and _is_any(source.path, written_to))]
     for source in inputs:
         for written, name in ((target, request.output), *((one, str(one)) for one in (beside, about_in, skipped_in))):
             if source.path is not None and os.path.realpath(source.path) == str(written):
                 raise CommandError(f"{name} is an input too; name another output")
     return Plan(request, tuple(inputs), layout.whole, keep, columns, target, beside, about_in, to, passed, skipped_in)
+
+
+def _is_any(path: Path | None, written: tuple[Path | None, ...]) -> bool:
+    """Whether a folder's file is an output of an earlier run."""
+    return path is not None and os.path.realpath(path) in {str(one) for one in written}
 
 
 def _check_options(request: RowsRequest, layout: Layout, to: OutputFormat, *, as_json: bool) -> None:

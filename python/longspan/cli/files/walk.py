@@ -9,6 +9,7 @@ from pathlib import Path
 
 from longspan.cli.files.passed_over import PassedOver
 from longspan.documents.globs import Patterns
+from longspan.documents.kinds import DOCUMENTS, SETTINGS
 
 IGNORE_FILE = ".gitignore"
 _MOST_IGNORE_BYTES = 1 << 20
@@ -64,6 +65,8 @@ def walk(root: str, choice: Choice, passed: PassedOver) -> Iterator[str]:
                 continue
             verdict = include.verdict(name, is_folder)
             is_included = folder.is_included if verdict is None else verdict
+            if is_folder and _is_index(entry.path):
+                continue  # what was made of texts, perhaps of these
             if is_folder:
                 below = _Folder(path + "/", folder.rules, is_included)
                 stack.append(_entries(entry.path, below, choice, passed))
@@ -119,6 +122,11 @@ def _entries(
     for entry in found:
         if entry.name != ".git" and (choice.hidden or not entry.name.startswith(".")):
             yield entry, folder
+
+
+def _is_index(folder: str) -> bool:
+    """Whether `longspan search` keeps an index there."""
+    return all(os.path.isfile(os.path.join(folder, name)) for name in (SETTINGS, DOCUMENTS))
 
 
 def _is_readable(entry: os.DirEntry[str], root: str, passed: PassedOver) -> bool:

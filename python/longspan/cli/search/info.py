@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longspan.cli.console.terminal import count
-from longspan.documents.folder import SETTINGS, load_index, read_settings
+from longspan.documents.folder import load_index, read_settings
+from longspan.documents.kinds import SETTINGS
 from longspan.documents.sparse import load_sparse
 from longspan.search import BinaryIndex, IndexInfo, MultiVectorStore, SparseIndex, SparseInfo, StoreInfo
 from longspan.search.header import HEADER, read_format

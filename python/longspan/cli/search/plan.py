@@ -185,7 +185,8 @@ def describe_run(request: BuildRequest, inputs: list[Input]) -> dict[str, object
     options = {name: value for name, value in asdict(request).items() if name not in _FREE_OPTIONS}
     given = [name if name == STDIN else os.path.abspath(name) for name in request.inputs]
     resolved = [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace") for path in files]
-    return {"inputs": resolved, "state of the inputs": states, "given": given, **options}
+    texts = None if request.texts is None else os.path.abspath(request.texts)
+    return {"inputs": resolved, "state of the inputs": states, "given": given, "given texts": texts, **options}
 
 
 def recalled(request: BuildRequest) -> BuildRequest:
@@ -204,6 +205,8 @@ def recalled(request: BuildRequest) -> BuildRequest:
     known = {field.name for field in fields(BuildRequest)} - _FREE_OPTIONS
     options = {name: value for name, value in run.about.items() if name in known}
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    texts = run.about.get("given texts")
+    request = replace(request, texts=texts if isinstance(texts, str) else None)
     return replace(request, inputs=tuple(map(str, given)), **options)  # type: ignore[arg-type]  # as `asdict` gave them
 
 
