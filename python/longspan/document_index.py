@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import numpy as np
 
+from longspan.arguments import names_arguments
 from longspan.documents.alone import alone
 from longspan.documents.create import SAMPLE, new_index, new_store
 from longspan.documents.folder import (
@@ -67,6 +68,7 @@ class DocumentHit:
     source: str
 
 
+@names_arguments
 class DocumentIndex:
     """Texts with keys, in a folder that `longspan search` shares: cut into passages, embedded, and searched.
 
