@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longspan import Encoder, MultiVectorEncoder
+from longspan import Encoder, MultiVectorEncoder, _core
 from longspan.reference.attention_varlen import KEYS_WORTH_BYTES
 
 # The goldens' authors' own bfloat16 has a cosine of 0.9987 or more on these tiny models, whose errors average over few
@@ -146,3 +146,16 @@ def encoders_tasks(folder: Path) -> Sequence[str | None]:
 def test_explain_names_the_compute_type(golden: Path) -> None:
     for dtype in ("float32", "bfloat16", "int8"):
         assert dtype in Encoder(golden / "bert-minilm", dtype=dtype).explain()
+
+
+def test_explain_says_where_bfloat16_gains_nothing(golden: Path) -> None:
+    before, said = _core.isa(), {}
+    try:
+        for isa in _core.available_isas():
+            _core.set_isa(isa)
+            said[isa] = Encoder(golden / "bert-minilm", dtype="bfloat16").explain()
+            assert ("no faster than float32 here" in said[isa]) == (not _core.multiplies_bf16())
+            assert "no faster" not in Encoder(golden / "bert-minilm").explain()
+    finally:
+        _core.set_isa(before)
+    assert "no faster than float32 here" in said["portable"]

@@ -13,6 +13,8 @@ from tokenizers.processors import TemplateProcessing
 
 from longspan import CheckpointError
 from longspan.checkpoint.json_object import JsonObject
+from longspan.text import long_texts
+from longspan.text import pairs as rows_of_pairs
 from longspan.text.pairs import PairTemplate, kept, pair_rows
 from longspan.text.tokenizer import TextTokenizer
 
@@ -85,3 +87,27 @@ def test_bare_ids_have_no_special_tokens(golden: Path) -> None:
     [whole] = own.encode(["hello world"])
     [bare] = own.bare_ids(["hello world"])
     np.testing.assert_array_equal(whole.ids[1:-1], bare)
+
+
+@pytest.mark.parametrize("room", [9, 10, 64])
+def test_long_texts_are_read_no_further_than_they_count(
+    golden: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """The rows of texts that are read whole, whichever of the two is long."""
+    own = tokenizer(golden, "rerank-bert")
+    template = PairTemplate.of(own)
+    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa"
+    long, longer = " ".join([words] * 40), " ".join([words] * 60)
+    pairs = [("alpha", long), (long, "alpha"), (long, longer), (longer, long), (words, long), ("beta gamma", "delta")]
+    wanted = [pair_rows(own, template, [pair], max_length=room, with_types=True)[0] for pair in pairs]
+    assert not any(row.lost_more for row in wanted)
+    sizes = (long_texts, "PIECE_CHARS", 64), (long_texts, "TRIAL_CHARS", 256), (rows_of_pairs, "PIECE_CHARS", 64)
+    for module, name, size in sizes:
+        monkeypatch.setattr(module, name, size)
+    for pair, whole in zip(pairs, wanted, strict=True):
+        [row] = pair_rows(own, template, [pair], max_length=room, with_types=True)
+        np.testing.assert_array_equal(row.ids, whole.ids)
+        assert row.lost_more == bool(len(max(pair, key=len)) > 128)
+        assert row.lost_query <= whole.lost_query and row.lost_document <= whole.lost_document
+    [row] = pair_rows(own, template, [("alpha", longer)], max_length=room, with_types=True)
+    assert row.lost_document < len(own.bare_ids([longer])[0]) - room, "most of it is not read"

@@ -118,7 +118,10 @@ class Pipeline:
     def explain(self) -> str:
         """Which kernels run, in one line."""
         threads = self._num_threads or _core.num_threads()
-        return f"{self.engine.describe(self._encoder.weights)}, {threads} thread{'s' if threads > 1 else ''}"
+        slow = ""
+        if self.engine.computes_on_host and self.engine.dtype == "bfloat16" and not _core.multiplies_bf16():
+            slow = "; no faster than float32 here, whose instructions multiply no bfloat16"
+        return f"{self.engine.describe(self._encoder.weights)}, {threads} thread{'s' if threads > 1 else ''}{slow}"
 
     def run(
         self,

@@ -171,7 +171,7 @@ class ListScorer:
         """Each text, its tokens, and whether it was cut: a text of `longest` tokens or more becomes what the first
         `longest` of them spell."""
         shortened = []
-        for text, ids in zip(texts, self._tokenizer.bare_ids(texts, "texts"), strict=True):
+        for text, ids in zip(texts, self._tokenizer.bare_ids(texts, "texts", longest), strict=True):
             if len(ids) < longest:
                 shortened.append((text, len(ids), False))
                 continue

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from longspan.reranking.formats import Cut, Pairs
-from longspan.text.pairs import PairRow, kept, unique_ids
+from longspan.text.pairs import PairRow, is_long, kept, unique_ids
 from longspan.text.tokenizer import TextTokenizer
 
 CONVENTION: Final = 8192  # tokens of a row, in the published code
@@ -61,9 +61,9 @@ class YesNoFormat:
         bodies = [f"<Instruct>: {told}\n<Query>: {query}\n<Document>: {document}" for query, document in pairs]
         room = cut.max_length - self.num_fixed
         rows = []
-        for body in self.tokenizer.bare_ids(bodies, "pairs"):
+        for text, body in zip(bodies, self.tokenizer.bare_ids(bodies, "pairs", room), strict=True):
             ids = np.concatenate([self.prefix, body[:room], self.suffix])
-            rows.append(PairRow(ids, None, lost_document=max(0, len(body) - room)))
+            rows.append(PairRow(ids, None, lost_document=max(0, len(body) - room), lost_more=is_long(text)))
         return rows
 
 
@@ -97,14 +97,16 @@ class MxbaiFormat:
     def rows(self, pairs: Pairs, cut: Cut, instruction: str | None) -> list[PairRow]:
         """See `RowFormat`."""
         before = "" if instruction is None else f"instruction: {instruction}\n"
-        queries = unique_ids(self.tokenizer, (f"{before}query: {query}" for query, _ in pairs), "queries")
-        documents = unique_ids(self.tokenizer, (f"document: {document}" for _, document in pairs), "documents")
         room = cut.max_length - self.num_fixed
+        queries = unique_ids(self.tokenizer, (f"{before}query: {query}" for query, _ in pairs), "queries", room)
+        documents = unique_ids(self.tokenizer, (f"document: {document}" for _, document in pairs), "documents", room)
         longest_query = cut.max_length * 3 // 4 if cut.max_query_length is None else cut.max_query_length
         rows = []
         for query_text, document_text in pairs:
             query, document = queries[f"{before}query: {query_text}"], documents[f"document: {document_text}"]
             of_query, of_document = kept(len(query), len(document), room, longest_query)
             parts = [self.prefix, query[:of_query], self.newline, document[:of_document], self.suffix]
-            rows.append(PairRow(np.concatenate(parts), None, len(query) - of_query, len(document) - of_document))
+            lost = len(query) - of_query, len(document) - of_document
+            more = is_long(query_text) or is_long(document_text)
+            rows.append(PairRow(np.concatenate(parts), None, *lost, more))
         return rows

@@ -117,6 +117,7 @@ class Losses:
     def __init__(self, caller: str, total: int, limit: int) -> None:
         self._caller, self._total, self._limit = caller, total, limit
         self._pairs = self._query = self._document = 0
+        self._more = False
 
     def count(self, rows: Sequence[PairRow], owners: np.ndarray | None) -> None:
         """Add what these rows lost; of a pair's windows the first counts, as all lost the same of the query."""
@@ -125,13 +126,15 @@ class Losses:
                 self._pairs += row.lost_query + row.lost_document > 0
                 self._query += row.lost_query
                 self._document += row.lost_document
+                self._more |= row.lost_more and row.lost_query + row.lost_document > 0
 
     @property
     def text(self) -> str | None:
         """The sentence; None if nothing was cut."""
         if not self._pairs:
             return None
+        least = "at least " if self._more else ""
         return (
-            f"{self._caller}: {self._pairs} of {self._total} pairs had more than {self._limit} tokens; {self._query} "
-            f"tokens of queries and {self._document} of documents were left out"
+            f"{self._caller}: {self._pairs} of {self._total} pairs had more than {self._limit} tokens; {least}"
+            f"{self._query} tokens of queries and {self._document} of documents were left out"
         )

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from longspan.errors import CheckpointError
+from longspan.text.long_texts import PIECE_CHARS
 from longspan.text.tokenizer import Side, TextTokenizer
 
 PROBES: Final = ("a", "0", ".", "A a")  # texts, one of which gives a token in any vocabulary
@@ -26,12 +27,14 @@ class PairRow:
         types: (tokens,) int32, the token types; None where the tokenizer makes none.
         lost_query: tokens of the query that were cut off.
         lost_document: tokens of the document that were cut off.
+        lost_more: maybe more than these, of a text that was not read to its end.
     """
 
     ids: np.ndarray
     types: np.ndarray | None
     lost_query: int = 0
     lost_document: int = 0
+    lost_more: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,10 +121,17 @@ def kept(query: int, document: int, room: int, max_query: int | None = None) -> 
     return (short, long) if query <= document else (long, short)
 
 
-def unique_ids(tokenizer: TextTokenizer, texts: Iterable[str], name: str) -> dict[str, np.ndarray]:
-    """The ids of every text without special tokens; what comes again is tokenized once."""
+def unique_ids(
+    tokenizer: TextTokenizer, texts: Iterable[str], name: str, most: int | None = None
+) -> dict[str, np.ndarray]:
+    """The ids of every text without special tokens, as `bare_ids`; what comes again is tokenized once."""
     once = [*dict.fromkeys(texts)]
-    return dict(zip(once, tokenizer.bare_ids(once, name), strict=True))
+    return dict(zip(once, tokenizer.bare_ids(once, name, most), strict=True))
+
+
+def is_long(text: str) -> bool:
+    """Whether a text may not be read to its end, where no more than its first tokens count."""
+    return len(text) > 2 * PIECE_CHARS
 
 
 def pair_rows(
@@ -136,10 +146,9 @@ def pair_rows(
 ) -> list[PairRow]:
     """One row a pair of a query and a document, cut to `max_length` tokens, special ones included, at `truncation_side`
     or else at the end that the tokenizer's own settings name."""
-    queries = unique_ids(tokenizer, (query for query, _ in pairs), "queries")
-    documents = unique_ids(tokenizer, (document for _, document in pairs), "documents")
-    room = max_length - template.num_special
     from_left = (truncation_side or tokenizer.truncation_side) == "left"
+    queries, documents, more = _ids_of(tokenizer, pairs, None if from_left else max_length)
+    room = max_length - template.num_special
     rows: list[PairRow] = []
     for query_text, document_text in pairs:
         query, document = queries[query_text], documents[document_text]
@@ -150,5 +159,23 @@ def pair_rows(
         )
         row = template.row(*own, with_types=with_types)
         lost = len(query) - keep_query, len(document) - keep_document
-        rows.append(PairRow(row.ids, row.types, *lost) if any(lost) else row)
+        rows.append(PairRow(row.ids, row.types, *lost, more) if any(lost) else row)
     return rows
+
+
+def _ids_of(
+    tokenizer: TextTokenizer, pairs: Sequence[tuple[str, str]], most: int | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], bool]:
+    """The ids of the queries and of the documents, and whether some text may have more.
+
+    No more is read of the long ones than `most` tokens need, and than it takes to tell that a text is longer than the
+    one that it is paired with, which decides on what is cut first.
+    """
+    texts = [query for query, _ in pairs], [document for _, document in pairs]
+    names = "queries", "documents"
+    first = int(any(map(is_long, texts[0])) and not any(map(is_long, texts[1])))  # the side that is read whole
+    whole = unique_ids(tokenizer, texts[first], names[first])
+    wanted = None if most is None else max([most, *map(len, whole.values())])
+    other = unique_ids(tokenizer, texts[1 - first], names[1 - first], wanted)
+    more = most is not None and any(map(is_long, texts[1 - first]))
+    return (other, whole, more) if first else (whole, other, more)

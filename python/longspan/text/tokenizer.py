@@ -255,18 +255,22 @@ class TextTokenizer:
         ids, offsets = (np.concatenate([part[place] for part in parts]) for place in (0, 1))
         return _Tokens(ids, offsets, special, found.unread)
 
-    def bare_ids(self, texts: Sequence[str], name: str = "texts") -> list[np.ndarray]:
+    def bare_ids(self, texts: Sequence[str], name: str = "texts", most: int | None = None) -> list[np.ndarray]:
         """The (tokens,) int32 ids of each text alone: without special tokens, and nothing cut.
 
-        Raises: as `encode`; `name` is what its messages call the texts. A text may give no token.
+        Args:
+            name: what messages call the texts.
+            most: how many tokens count: of a text far longer than that some more are given, but not all; None for all.
+        Raises: as `encode`. A text may give no token.
         """
+        wanted = UNCUT if most is None else most + 1
         texts = checked_texts(name, texts)
         encode = getattr(self._tokenizer, "encode_batch_fast", self._tokenizer.encode_batch)  # offsets are not needed
         results: list[np.ndarray] = []
         for part in _slices([*map(len, texts)]):
             with blaming(self._source):
                 if part.stop - part.start == 1 and self._goes_by_pieces(texts[part.start]):
-                    results.append(np.asarray(long_texts.tokens_of(self._tokenizer, texts[part.start], UNCUT).ids))
+                    results.append(np.asarray(long_texts.tokens_of(self._tokenizer, texts[part.start], wanted).ids))
                     continue
                 encodings = encode(texts[part], add_special_tokens=False)
             results += (np.array(one.ids, np.int32) for one in encodings)
