@@ -36,11 +36,16 @@ struct Bf16Product {
     template <int kPart>
     static F32 load(const Word* p) {
         const __m256i words = I32::load(p);
-        // By a shuffle, not a shift, which would wait for the multipliers' ports.
-        const __m256i low = _mm256_setr_epi8(-1, -1, 0, 1, -1, -1, 4, 5, -1, -1, 8, 9, -1, -1, 12, 13,  //
-                                             -1, -1, 0, 1, -1, -1, 4, 5, -1, -1, 8, 9, -1, -1, 12, 13);
-        const __m256i bits =
-            kPart == 0 ? _mm256_shuffle_epi8(words, low) : _mm256_and_si256(words, _mm256_set1_epi32(-65536));
+        // The low half by a shuffle, not a shift, which would wait for the multipliers' ports; and its order from
+        // memory, since the sums leave it no register, which compilers do not see.
+        if constexpr (kPart == 0) {
+            alignas(32) static constexpr uint64_t kLowHalves[4] = {0x0504808001008080, 0x0d0c808009088080,
+                                                                   0x0504808001008080, 0x0d0c808009088080};
+            __m256i low;
+            __asm__("vpshufb %2, %1, %0" : "=x"(low) : "x"(words), "m"(kLowHalves));
+            return {_mm256_castsi256_ps(low)};
+        }
+        const __m256i bits = _mm256_and_si256(words, _mm256_set1_epi32(-65536));
         return {_mm256_castsi256_ps(bits)};
     }
 };
