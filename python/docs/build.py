@@ -109,7 +109,7 @@ def main() -> int:
 
     source = out.with_name(out.name + "-source")
     stage(source)
-    code = sphinx(["-W", "-n", "-q", "--keep-going", "-j", "auto", "-c", str(HERE), str(source), str(out)])
+    code = sphinx(["-W", "-n", "-q", "-E", "--keep-going", "-c", str(HERE), str(source), str(out)])
     print(f"{out}/index.html" if code == 0 else "the documentation has faults")
     return code
 
