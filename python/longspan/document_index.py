@@ -298,7 +298,7 @@ class DocumentIndex:
     def _reload(self) -> None:
         """What lies in the folder now. Raises: ValueError, it is another model's, or no index."""
         self._index = None
-        if not self.folder.exists() or is_unborn(self.folder) or not any(self.folder.iterdir()):
+        if not self.folder.exists() or is_unborn(self.folder):
             return
         read_settings(self.folder)
         self._index = load_index(self.folder)

@@ -199,6 +199,7 @@ def test_the_old_index_stays_until_the_new_one_is_whole(
     assert found(ask(capsys, index, "x", "-k", 9)) == [["the old one"]]
     assert {path.name for path in tmp_path.iterdir()} == {"index", "old.txt", "in.txt"}
     (tmp_path / "index.new").mkdir()
+    (tmp_path / "index.new" / "of somebody else").touch()
     assert build(index, old, *words, "--force") == 1
     assert f"{index}.new is no index of `longspan search`" in capsys.readouterr().err
 

@@ -316,6 +316,18 @@ def test_killed_at_any_point(notes: Path, tmp_path: Path) -> None:
     assert held() == files
 
 
+@pytest.mark.parametrize("left", [(), ("documents.jsonl",), ("documents.jsonl", "search.json.new")])
+@pytest.mark.parametrize("option", [None, "--sync", "--append", "--resume"])
+def test_what_a_run_leaves_that_was_killed_at_once(
+    option: str | None, left: tuple[str, ...], notes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("i").mkdir()
+    for name in left:
+        Path("i", name).touch()
+    summary = run(capsys, "build", "i", "notes", "--model", MODEL, *([option] if option else []))
+    assert counts(summary) == (6, 0, 0, 0) and len(held()) == 6
+
+
 @pytest.mark.parametrize("name", ["search.json", "documents.jsonl"])
 def test_damaged_files(name: str, notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One sentence, whatever is done to a file; never a traceback, and the index is not made worse."""

@@ -50,7 +50,7 @@ _SECONDS_BETWEEN_SAVES: Final = 5.0
 def is_unborn(folder: Path) -> bool:
     """Whether it is what a run leaves that was killed before it had written its settings: no document counts yet, so it
     is as good as absent."""
-    return folder.is_dir() and {DOCUMENTS} <= set(os.listdir(folder)) <= {DOCUMENTS, f"{SETTINGS}.new"}
+    return folder.is_dir() and set(os.listdir(folder)) <= {DOCUMENTS, f"{SETTINGS}.new"}
 
 
 @dataclass(frozen=True, slots=True)
