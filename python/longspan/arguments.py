@@ -13,9 +13,9 @@ T = TypeVar("T", bound=object)
 _UNPACKED: Final = ("Unpack[", "typing_extensions.Unpack[")
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like it; None where none is."""
-    near = difflib.get_close_matches(name.lower(), sorted(known), 1, cutoff=0.6)
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is most like it; None where none is as like as `cutoff`, from 0 to 1."""
+    near = difflib.get_close_matches(name.lower(), sorted(known), 1, cutoff=cutoff)
     return near[0] if near else None
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -417,3 +418,31 @@ def test_a_real_model_end_to_end(tmp_path: Path) -> None:
     documents.write_text(documents.read_text()[5:])
     process = longspan_process("search", "query", tmp_path / "i", "bread")
     assert process.returncode == 1 and b"documents.jsonl was altered: there is no document at byte" in process.stderr
+
+
+def test_a_model_that_has_changed_adds_nothing(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another pooling in the same folder makes other vectors: --append is refused, and a query is warned of."""
+    model, index, text = tmp_path / "model", tmp_path / "index", tmp_path / "a.txt"
+    shutil.copytree(golden / "bert-minilm", model)
+    text.write_text("hello")
+    assert main(["search", "build", str(index), str(text), "--model", str(model)]) == 0
+    pooling = {"word_embedding_dimension": 64, "pooling_mode_cls_token": True}
+    (model / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    (tmp_path / "b.txt").write_text("more")
+    capsys.readouterr()
+    assert main(["search", "build", str(index), str(tmp_path / "b.txt"), "--append", "--model", str(model)]) == 1
+    assert "the vectors are of another model" in capsys.readouterr().err
+    assert main(["search", "query", str(index), "hello", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "asked with vectors of another model" in shown.err and len(json.loads(shown.out)["hits"]) == 1
+
+
+def test_lines_that_give_no_token(golden: Path, tmp_path: Path) -> None:
+    """An empty line of a model without special tokens has a row of its own, by the padding token."""
+    model, lines = str(golden / "jina-code" / "model"), tmp_path / "gap.txt"
+    lines.write_text("a\n\nb\n")
+    assert main(["embed", model, str(lines), "-o", str(tmp_path / "gap.npy")]) == 0
+    assert np.load(tmp_path / "gap.npy").shape == (3, 64)
+    assert main(["chunk", model, str(lines), "-o", str(tmp_path / "gap.jsonl")]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -28,3 +29,25 @@ def test_weights_that_are_shortened_while_they_are_in_use(
     os.truncate(folder / "model.safetensors", 100)
     with pytest.raises(CheckpointError, match="was shortened while the model was in use: it has 100 of"):
         encode(["another"])
+
+
+def test_what_may_be_set_and_what_not(golden: Path) -> None:
+    """A misspelt attribute is no new one, and nothing changes under a model's vectors and its fingerprint."""
+    encoder = Encoder(golden / "bert-minilm")
+    encoder.max_length, encoder.similarity_fn_name = 16, "dot"
+    encoder.max_seq_length = 12
+    assert (encoder.max_length, encoder.similarity_fn_name) == (12, "dot")
+    encoder.note_of_its_user = "a framework's own"
+    for name, said in (
+        ("max_lenght", "Encoder has no attribute 'max_lenght' to set; did you mean 'max_length'?"),
+        ("max_seq_len", "did you mean 'max_seq_length'"),
+        ("device", "Encoder.device cannot be set: it belongs to the model as it was opened"),
+        ("prompts", "Encoder.prompts cannot be set"),
+        ("default_prompt_name", "cannot be set"),
+        ("dim", "set"),
+    ):
+        with pytest.raises(AttributeError, match=re.escape(said)):
+            setattr(encoder, name, "x")
+    colbert = MultiVectorEncoder(golden / "colbert-pylate" / "model")
+    with pytest.raises(AttributeError, match=r"MultiVectorEncoder.doc_maxlen cannot be set"):
+        colbert.doc_maxlen = 3

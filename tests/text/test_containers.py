@@ -66,3 +66,8 @@ def test_tables_and_mappings(golden: Path) -> None:
         colbert.tokenizer.encode({"q": "a", "r": "b"})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"got one int"):
         listed("encode: texts", 3)
+
+
+def test_an_array_of_no_dimension_is_no_list(encoder: Encoder) -> None:
+    with pytest.raises(TypeError, match="texts must be a list of str, got one ndarray"):
+        encoder.encode(np.array("a"))

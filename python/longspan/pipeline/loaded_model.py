@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 
-from longspan.arguments import names_arguments
+from longspan.arguments import names_arguments, nearest
 from longspan.checkpoint import hub
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.checkpoint.fingerprint import Fingerprint
@@ -35,6 +35,10 @@ from longspan.vectors.origin import Origin
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+SETTABLE: Final = ("similarity_fn_name",)  # of a model that is open
+LENGTHS: Final = ("max_length", "max_seq_length")  # those too, where they are properties
 
 
 class LoadOptions(TypedDict, total=False):
@@ -185,6 +189,19 @@ class LoadedModel:
         )
         self._encoder.watches = opened.checkpoint.tensors.watches()
         opened.checkpoint.close()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Of what a model was opened with nothing changes under its vectors and its fingerprint; and a name that is
+        almost that of something that may be set is no new attribute."""
+        kind = type(self)
+        if not name.startswith("_") and not isinstance(getattr(kind, name, None), property):
+            if name in vars(self) and name not in SETTABLE:
+                raise AttributeError(f"{kind.__name__}.{name} cannot be set: it belongs to the model as it was opened")
+            may_be_set = [*SETTABLE, *(own for own in LENGTHS if hasattr(kind, own))]
+            near = None if name in vars(self) or hasattr(kind, name) else nearest(name, may_be_set, cutoff=0.85)
+            if near is not None and near != name:
+                raise AttributeError(f"{kind.__name__} has no attribute {name!r} to set; did you mean {near!r}?")
+        super().__setattr__(name, value)
 
     @property
     def batch_tokens(self) -> int:
