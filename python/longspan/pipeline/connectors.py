@@ -23,6 +23,7 @@ def by_connector(
     order = sorted(first.values())
     distinct = {id(media[number]): place for place, number in enumerate(order)}
     used, at = sorted(set(connectors)), None if places is None else [places[number] for number in order]
+    assert not used or used[0] >= 0  # -1 is no task: whoever places features has seen to it
     found = compute([media[number] for number in order], used, at) if order else []
     if len(used) == 1:
         return [found[distinct[id(one)]] for one in media]
