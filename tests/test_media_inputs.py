@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import random
 import re
+import threading
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +63,8 @@ def test_what_modalities_leave_out(goldens: Goldens, opened: Opened) -> None:
                     part.encode_document(given)
     with pytest.raises(ValueError, match="modalities must be None, or 'text' and others of 'text', 'image', 'au"):
         Encoder(omni.model, modalities=("audio",))
+    with pytest.raises(TypeError, match="Encoder: modalities must be None or several str, got int"):
+        Encoder(omni.model, modalities=3)
 
 
 def test_options_shape_vectors_and_fingerprints(goldens: Goldens, opened: Opened) -> None:
@@ -223,6 +228,74 @@ def test_short_sounds_may_be_padded(goldens: Goldens, opened: Opened) -> None:
     np.testing.assert_array_equal(encoder.encode([longer], task="retrieval"), padded)
 
 
+def test_a_name_of_a_prompt_is_one(opened: Opened) -> None:
+    with pytest.raises(TypeError, match="prompt_name must be a str, got list; prompt may be a list, one a text"):
+        opened["small"].encode(["a", "b"], task="retrieval", prompt_name=["query", "document"])
+
+
+def test_no_more_is_read_than_a_sequence_holds(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pages a file has: each takes tens of megabytes."""
+    reads, read = [], MediaReader._read
+    monkeypatch.setattr(MediaReader, "_read", lambda self, part: reads.append(part.name) or read(self, part))
+    images = [np.full((64, 64, 3), level % 256, np.uint8) for level in range(2000)]
+    with pytest.raises(ValueError, match=r"inputs\[1\] takes more than 4096 tokens for media alone"):
+        opened["small"].encode(["a", {"image": images}], task="retrieval")
+    assert len(reads) < 1200
+    fits, fit = [], MediaReader._fit
+    monkeypatch.setattr(MediaReader, "_fit", lambda self, part: fits.append(part.name) or fit(self, part))
+    [parts] = read_inputs("test", [{"image": images}], None, opened["small"].modalities).items
+    with pytest.raises(ValueError, match=r"inputs\[0\] takes more than 4096 tokens for media alone"):
+        opened["small"].fit_input(parts)
+    assert len(fits) == len(reads)
+
+
+def test_a_sequence_may_be_as_long_as_the_models(goldens: Goldens, opened: Opened) -> None:
+    reader = opened["small"]._sequences.reader("test", MediaOptions())
+    [parts] = read_inputs("test", [("words ", goldens["small"].image(1))], None, opened["small"].modalities).items
+    length = len(reader.read(parts, "", {}).text.ids)
+    assert len(replace(reader, max_tokens=length).read(parts, "", {}).text.ids) == length
+    with pytest.raises(ValueError, match=rf"takes {length} tokens, .* the model reads at most {length - 1}; give"):
+        replace(reader, max_tokens=length - 1).read(parts, "", {})
+
+
+def test_who_interrupts_does_not_wait_for_a_block(
+    goldens: Goldens, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only for the input that is being read."""
+    reads, read, image = [], MediaReader._read, goldens["small"].image(1)
+
+    def slowly(self: MediaReader, part: Part) -> Patches | Mel:
+        time.sleep(0.01)
+        reads.append(part.name)
+        return read(self, part)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks, "TEXTS_PER_BLOCK", 50)
+    given = ["a"] * 50 + [image.copy() for _ in range(50)]
+    with monkeypatch.context() as patch:
+        patch.setattr(MediaReader, "_read", slowly)
+        patch.setattr(Encoder, "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened["small"].encode(given, task="retrieval")
+    assert len(reads) < 50
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("longspan-ahead")]
+    assert opened["small"].encode([image], task="retrieval").shape == (1, opened["small"].dim)
+
+
+def closed() -> io.BytesIO:
+    file = io.BytesIO(b"RIFF")
+    file.close()
+    return file
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    pictures.fromarray(np.tile(image, (4, 4, 1))).save(file, "PNG")
+    return file.getvalue()
+
+
 BAD = {
     "axes": (
         lambda _: [np.zeros((2, 2, 2, 2), np.float32)],
@@ -258,6 +331,46 @@ BAD = {
         ValueError,
         r"tokens, 6 of them for media, .* 4096",
     ),
+    "bytes as text": (
+        lambda _: [b"words"],
+        TypeError,
+        r"inputs\[0\] must be a str, as modality says, got bytes",
+        "text",
+    ),
+    "file as text": (lambda _: [io.BytesIO(b"a")], TypeError, r"must be a str, as modality says, got BytesIO", "text"),
+    "one file": (lambda _: io.BytesIO(b""), ValueError, r"^encode: inputs\[0\] cannot be decoded as a s", "audio"),
+    "characters": (
+        lambda _: [{"audio": io.StringIO("RIFF")}],
+        TypeError,
+        r"^encode: inputs\[0\]\['audio'\] must be a file of bytes, opened with mode 'rb', got StringIO",
+    ),
+    "closed": (
+        lambda _: [{"video": closed()}],
+        ValueError,
+        r"^encode: inputs\[0\]\['video'\] must be a file that can be",
+    ),
+    "address": (
+        lambda _: [{"image": "data:image/png;base64," + "A" * 9999}],
+        FileNotFoundError,
+        r"^encode: inputs\[0\]\['image'\]: data:.{200,300} is missing, or is not a file$",
+    ),
+    "long name": (lambda _: [{"video": "x" * 9999}], FileNotFoundError, r"^encode: .{200,300} is missing, or is not a"),
+    "half a file": (
+        lambda omni: [pictures.open(io.BytesIO(png(omni.image(0))[:600]))],
+        ValueError,
+        r"^encode: inputs\[0\] cannot be decoded: image file is truncated",
+    ),
+    "page": (
+        lambda _: [{"video": [PdfPage("nowhere", 1)] * 2}],
+        FileNotFoundError,
+        r"^encode: .*\[0\]: nowhere is miss",
+    ),
+    "pages of": (lambda _: [PdfPages(3)], TypeError, r"^encode: inputs\[0\] must be of a path or of a file's bytes"),
+    "large numbers": (
+        lambda _: [{"audio": [10**400] * 999}],
+        ValueError,
+        r"^encode: .* must have samples that are num",
+    ),
     "surrogate": (lambda omni: [(omni.image(0), "\ud800")], ValueError, r"has a lone surrogate"),
 }
 
@@ -265,9 +378,9 @@ BAD = {
 @sizes
 @pytest.mark.parametrize("name", BAD)
 def test_bad_inputs(size: str, name: str, goldens: Goldens, opened: Opened) -> None:
-    make, error, message = BAD[name]
+    make, error, message, *modality = BAD[name]
     with pytest.raises(error, match=message):
-        opened[size].encode(make(goldens[size]), task="retrieval")
+        opened[size].encode(make(goldens[size]), task="retrieval", modality=modality[0] if modality else None)
     assert opened[size].encode("still there", task="retrieval").shape == (opened[size].dim,)
 
 
@@ -315,6 +428,8 @@ def test_files_of_sound_and_video(opened: Opened, tmp_path: Path) -> None:
     assert [type(one) for one in read.media] == [Mel, Patches]
     ids, spec = read.text.ids.tolist(), encoder.spec.sequence
     assert ids[0] == spec.audio.start and ids.index(spec.audio.end) < ids.index(spec.video.pad)
+    chat = encoder._sequences.reader("test", MediaOptions(wrapper="chat")).read(parts, "", {})
+    assert len(chat.text.ids) > len(ids)  # with its sound it is no video alone
     assert np.abs(heard[0] - silent).max() > 1e-3
     deaf = Encoder(encoder.folder, modalities=("text", "video"))
     np.testing.assert_array_equal(deaf.encode([film], modality="video", task="retrieval")[0], silent)

@@ -12,10 +12,14 @@ import pytest
 from checkpoints import Tensors, read_config, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError
 from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.json_object import JsonObject
 from longspan.models import detect_family
+from longspan.models.audio_spec import StemSpec
 from longspan.models.audio_tower import pooled_pairs, select_pairs
 from longspan.models.engines.engine import CpuEngine, OpsEngine
 from longspan.models.engines.workspace import Workspace
+from longspan.models.families.omni_towers import audio_tower_spec, vision_tower_spec
+from longspan.models.vision_spec import PatchSpec
 from longspan.models.weights import load_weights
 from longspan.packing.batch import pack
 from longspan.packing.media import Mel
@@ -89,6 +93,23 @@ def test_a_repository_of_one_task(name: str, golden: Path) -> None:
             if (truth := stored.expected.get(f"{kind}_features/{key}/retrieval")) is not None:
                 [found] = tower.features([own], [0])
                 np.testing.assert_allclose(found, truth, rtol=0, atol=LIMITS[f"{kind}_features"], err_msg=key)
+
+
+@pytest.mark.parametrize("name", OMNI)
+def test_what_goldens_cannot_tell(name: str, golden: Path) -> None:
+    """Numbers that are smaller than their limits, and those of configs that are silent."""
+    vision, audio = open_towers(golden / name / "model")
+    assert (vision.spec.tower.norm_eps, audio.spec.tower.norm_eps) == (1e-6, 1e-5)
+    config = read_config(golden / name / "model")
+    for key in ("num_position_embeddings", "patch_size", "temporal_patch_size", "spatial_merge_size"):
+        del config["vision_config"][key]
+    for key in ("n_window", "max_source_positions", "num_mel_bins"):
+        del config["audio_config"][key]
+    names = Checkpoint.open(golden / name / "model").tensor_names
+    seen = vision_tower_spec(JsonObject(config["vision_config"], "config.json"), names)
+    heard = audio_tower_spec(JsonObject(config["audio_config"], "config.json"), names)
+    assert seen.patches == PatchSpec(16, frames=2, merge=2, places=48)
+    assert heard.stem == StemSpec(128, 200)
 
 
 @pytest.mark.parametrize("dtype", LEAST)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from longspan.pipeline.ahead import ahead
+from longspan.pipeline.ahead import LeftError, ahead
 
 
 def test_items_keep_their_order_and_one_is_prepared_while_another_is_used() -> None:
@@ -41,3 +41,17 @@ def test_leaving_early_ends_the_thread() -> None:
     assert next(results) == 0
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("longspan-ahead")]
+
+
+def test_what_is_prepared_hears_that_nobody_waits() -> None:
+    left, heard = threading.Event(), []
+
+    def items() -> Iterator[int]:
+        yield 0
+        heard.append(left.wait(timeout=10))
+        raise LeftError
+
+    results = ahead(items(), left)
+    assert next(results) == 0 and not left.is_set()
+    results.close()
+    assert heard == [True]

@@ -37,6 +37,7 @@ SOUND_CODECS: Final = frozenset(
 )
 MAX_FRAME_PIXELS: Final = 36_000_000  # 8192 x 4320
 MAX_STREAMS: Final = 100
+MAX_NAME: Final = 300  # characters of what was no name of a file, in a message
 NEEDS_AV: Final = "{what} needs PyAV ({error}); pip install 'longspan[video]'"
 
 
@@ -83,17 +84,25 @@ def codec_name(stream: Stream) -> str:
 
 @contextmanager
 def as_file(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """It as a file to read, with no name that tells a format. Raises: FileNotFoundError."""
+    """It as a file to read, with no name that tells a format. Raises: FileNotFoundError; ValueError, an open file is
+    closed or cannot be read from its start; TypeError, it gives no bytes."""
     if isinstance(source, Path):
-        if not source.is_file():
-            raise FileNotFoundError(f"{name}: {source} is missing, or is not a file")
+        if not os.path.isfile(source):  # Path.is_file raises for names that are too long
+            at = name if name.endswith(str(source)) else f"{name}: {source}"
+            raise FileNotFoundError(f"{at[:MAX_NAME]} is missing, or is not a file")
         # By number: decoders would take formats from a name's ending, and names need not be UTF-8.
         with open(os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb") as file:
             yield file
     elif isinstance(source, bytes):
         yield io.BytesIO(source)
     else:
-        source.seek(0, os.SEEK_SET)
+        try:
+            source.seek(0, os.SEEK_SET)
+            gives_bytes = isinstance(source.read(0), bytes)
+        except (OSError, ValueError) as error:  # it is a pipe, or closed
+            raise ValueError(f"{name} must be a file that can be read from its start: {said(error)}") from error
+        if not gives_bytes:
+            raise TypeError(f"{name} must be a file of bytes, opened with mode 'rb', got {type(source).__name__}")
         yield source
 
 

@@ -138,7 +138,7 @@ def _in_memory(samples: Any, rate: object, name: str) -> Recording:
         samples = samples.detach().cpu()
     try:
         array = np.asarray(samples, np.float32 if isinstance(samples, list) else None)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must have samples that are numbers, in rows of one length: {error}") from error
     check_samples(array, name)
     starts = range(0, array.shape[-1], ARRAY_BLOCK)

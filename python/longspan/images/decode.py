@@ -23,6 +23,7 @@ ImageInput: TypeAlias = "np.ndarray | Image | PdfPage | str | os.PathLike[str] |
 
 # What Pillow reads for us: formats of pixels alone. Others call programs (EPS), or draw (WMF).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+MAX_NAME: Final = 300  # characters of what was no name of a file, in a message
 MAX_PIXELS: Final = 89_000_000  # of one image: 267 MB as bytes. Pillow itself begins to warn just above
 WIDE_MODES: Final = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits; "I" has 32, of which files use 16
 ALPHA_MODES: Final = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -48,13 +49,19 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
         return image.read(name)
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
-        if not path.is_file():
-            raise FileNotFoundError(f"{name}: {path} is missing, or is not a file")
+        if not os.path.isfile(path):  # Path.is_file raises for names that are too long
+            at = name if name == str(image) else f"{name}: {path}"
+            raise FileNotFoundError(f"{at[:MAX_NAME]} is missing, or is not a file")
         return _decode(path, name if name == str(image) else f"{name}: {path}")
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(image), name)
     if hasattr(image, "getexif") and hasattr(image, "convert"):  # without an import of Pillow
-        return _from_pillow(image, name)
+        try:
+            return _from_pillow(image, name)  # which may read its file only now
+        except Exception as error:
+            if isinstance(error, ValueError) and str(error).startswith(name):
+                raise
+            raise ValueError(f"{name} cannot be decoded: {_said(error)}") from error
     raise TypeError(
         f"{name} must be an image: an array, an image of Pillow's, a path or a file's bytes, got {type(image).__name__}"
     )
@@ -105,7 +112,8 @@ def _decode(source: Path | io.BytesIO, name: str) -> np.ndarray:
 
 def _said(error: BaseException) -> str:
     text = str(error).splitlines()
-    return text[0][:200] if text and text[0] else type(error).__name__
+    said = text[0][:200] if text and text[0] else type(error).__name__
+    return said.partition(" <_io.")[0]  # Pillow names files in memory by their address
 
 
 def _from_pillow(image: Image, name: str) -> np.ndarray:

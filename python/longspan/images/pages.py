@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class PdfPage:
         number: counts from 1.
     """
 
-    path: Path | bytes = field(repr=False)
+    path: Path | str | bytes = field(repr=False)
     number: int
 
     def read(self, name: str = "page") -> np.ndarray:
@@ -76,6 +77,8 @@ class PdfPage:
         return text.encode("utf-8", "replace").decode()
 
     def _page(self, document: pypdfium2.PdfDocument, name: str) -> pypdfium2.PdfPage:
+        if isinstance(self.number, bool) or not isinstance(self.number, int):
+            raise TypeError(f"{name}: the number of a page must be an int, got {type(self.number).__name__}")
         if not 1 <= self.number <= len(document):
             raise ValueError(f"{name}: {_called(self.path)} has {len(document)} pages, and no page {self.number}")
         return document[self.number - 1]
@@ -93,30 +96,32 @@ class PdfPages:
 
     def pages(self, name: str | None = None) -> list[PdfPage]:
         """The pages in order; `name` begins messages. Raises: as `PdfPage.read`, and ValueError, there is none."""
-        path = Path(self.path) if isinstance(self.path, str) else self.path
-        count = count_pages(path, name)
+        count = count_pages(self.path, name)
         if not count:
-            raise ValueError(f"{name or _called(path)} has no pages")
-        return [PdfPage(path, number) for number in range(1, count + 1)]
+            raise ValueError(f"{name or _called(self.path)} has no pages")
+        return [PdfPage(self.path, number) for number in range(1, count + 1)]
 
 
-def count_pages(path: Path | bytes, name: str | None = None) -> int:
+def count_pages(path: Path | str | bytes, name: str | None = None) -> int:
     """How many pages a PDF file has. Raises: as `PdfPage.read`."""
     with _opened(path, name or _called(path)) as document:
         return min(len(document), MAX_PAGES)
 
 
-def _called(path: Path | bytes) -> str:
+def _called(path: Path | str | bytes) -> str:
     return "the file" if isinstance(path, bytes) else str(path)
 
 
 @contextmanager
-def _opened(path: Path | bytes, name: str) -> Iterator[pypdfium2.PdfDocument]:
+def _opened(path: Path | str | bytes, name: str) -> Iterator[pypdfium2.PdfDocument]:
     try:
         import pypdfium2
     except ImportError as error:
         raise ImportError(f"PDF files need pypdfium2 ({error}); pip install 'longspan[images]'") from error
-    if isinstance(path, Path) and not path.is_file():
+    path = Path(path) if isinstance(path, str) else path
+    if not isinstance(path, (Path, bytes)):
+        raise TypeError(f"{name} must be of a path or of a file's bytes, got {type(path).__name__}")
+    if isinstance(path, Path) and not os.path.isfile(path):  # Path.is_file raises for names that are too long
         raise FileNotFoundError(f"{name}: {path} is missing, or is not a file")
     with _pdfium:
         try:

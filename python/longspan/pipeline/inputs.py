@@ -95,7 +95,7 @@ def read_inputs(caller: str, given: object, modality: str | None, known: Sequenc
         raise ValueError(f"{caller}: modality must be None or one of {reads}, which this model reads, got {modality!r}")
     if modality in (None, "text") and isinstance(given, str):
         return _texts([given], alone=True)
-    alone = is_one(given, known)
+    alone = is_one(given, known) or (modality not in (None, "text") and hasattr(given, "read"))  # an open file
     is_file = isinstance(given, (bytes, os.PathLike))
     if len(known) == 1 and (is_file or not hasattr(given, "__iter__")):
         return _texts(given, alone=False)  # which says what is no list of str
@@ -202,6 +202,8 @@ class _Reader:
                 raise TypeError(
                     f"{self._caller}: {name} is {type(item).__name__}; give modality= to say what the file holds"
                 )
+            if modality == "text":
+                raise TypeError(f"{self._caller}: {name} must be a str, as modality says, got {type(item).__name__}")
             return (Part(_modality(modality), item, name),)
         raise TypeError(f"{self._caller}: {name} must be {self._forms()}, got {_described(item)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 from longspan.models.spec import ModelSpec, WeightMap
@@ -21,9 +21,12 @@ def modalities_of(spec: ModelSpec) -> tuple[Modality, ...]:
 
 
 def chosen_modalities(caller: str, wanted: Sequence[str] | None, known: tuple[Modality, ...]) -> tuple[Modality, ...]:
-    """Those of `known` that are wanted. ValueError, if something else is, or texts are not."""
+    """Those of `known` that are wanted. ValueError, if something else is, or texts are not;
+    TypeError."""
     if wanted is None:
         return known
+    if not isinstance(wanted, Iterable):
+        raise TypeError(f"{caller}: modalities must be None or several str, got {type(wanted).__name__}")
     chosen = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     if "text" not in chosen or not set(chosen) <= set(known):
         reads = ", ".join(map(repr, known))

@@ -199,6 +199,7 @@ class MediaReader:
         has_text = any(part.modality == "text" for part in parts)
         pieces: list[Piece] = [prompt] if has_text or self.options.prompts == "all" else []
         media: list[Patches | Mel] = []
+        taken = 0  # tokens for media
         for part in parts:
             if part.modality == "text":
                 pieces.append(str(part.value))
@@ -206,10 +207,8 @@ class MediaReader:
             key = part.modality, id(part.value)
             if key not in cache:
                 cache[key] = self._read(part)
+            taken = self._counted(cache[key], taken, name)
             self._add(cache[key], pieces, media)
-            for_media = sum(piece.count for piece in pieces if isinstance(piece, Run))
-            if for_media > self.max_tokens:  # before more is read: a long file's pages would fill the memory
-                self._refuse(name, f"more than {self.max_tokens} tokens for media alone")
         is_lone_video = len(parts) == 1 and len(media) == 1 and parts[0].modality == "video"
         if self.options.wrapper == "chat" and not is_lone_video:
             pieces = [CHAT_START, *pieces, CHAT_END]
@@ -217,6 +216,16 @@ class MediaReader:
         if len(text.ids) > self.max_tokens:
             self._refuse(name, f"{len(text.ids)} tokens, {len(text.places)} of them for media")
         return ReadInput(text, tuple(media))
+
+    def _counted(self, read: Read, taken: int, name: str) -> int:
+        """`taken` and the tokens of one more. Too many are refused before more is read: the pages of a long file would
+        fill the memory."""
+        pieces: list[Piece] = []
+        self._add(read, pieces, [])
+        taken += sum(piece.count for piece in pieces if isinstance(piece, Run))
+        if taken > self.max_tokens:
+            self._refuse(name, f"more than {self.max_tokens} tokens for media alone")
+        return taken
 
     def _refuse(self, name: str, takes: str) -> NoReturn:
         raise ValueError(
@@ -239,10 +248,12 @@ class MediaReader:
         """An input decoded and made as small as it may be kept, with its tokens counted. Args and Raises: as `read`."""
         fitted, found = [], []
         cache: dict[tuple[str, int], Read] = {}
+        name, taken = f"{self.caller}: {_input_name(parts)}", 0
         for part in parts:
             value, read = part.value, None
             if part.modality != "text":
                 value, read = self._fit(part)
+                taken = self._counted(read, taken, name)
                 cache[part.modality, id(value)] = read
             fitted.append(replace(part, value=value))
             found.append({part.modality: value})

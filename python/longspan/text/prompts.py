@@ -20,7 +20,7 @@ def resolve_prompt(
         prompt_name: one of `prompts`.
         prompt: the prompt itself.
         default_prompt_name: what the checkpoint uses where the caller says nothing; one of `prompts`.
-    Raises: TypeError, `prompt` is no str; ValueError, a name is not in `prompts`.
+    Raises: TypeError, `prompt` or a name is no str; ValueError, a name is not in `prompts`.
     """
     if prompt is not None:
         if not isinstance(prompt, str):
@@ -30,6 +30,8 @@ def resolve_prompt(
     name = prompt_name if prompt_name is not None else default_prompt_name
     if name is None:
         return ""
+    if not isinstance(name, str):
+        raise TypeError(f"{argument} must be a str, got {type(name).__name__}; prompt may be a list, one a text")
     if name not in prompts:
         known = ", ".join(map(repr, prompts)) or "it has none"
         raise ValueError(f"{argument} must be one of the model's prompts ({known}), got {name!r}")

@@ -137,12 +137,17 @@ def task_key(task: str) -> str:
 def _sequence(checkpoint: Checkpoint, spec: ModelSpec) -> SequenceSpec:
     """How media stand among a text's tokens."""
     config, small = checkpoint.config, is_small(checkpoint)
+    named: dict[str, int] = {}
 
     def token(key: str) -> int:
         number = config.get_int(key, SMALL_IDS[key]) if small else config.get_int(key)
         if not 0 <= number < spec.vocab_size:
             least = f"from 0 to {spec.vocab_size - 1}, below 'vocab_size'"
             raise CheckpointError(f"{config.source}: {key!r} must be {least}, got {number}")
+        if number in named.values():
+            other = next(name for name, own in named.items() if own == number)
+            raise CheckpointError(f"{config.source}: {key!r} must be an id of its own, got {number} as {other!r}")
+        named[key] = number
         return number
 
     audio = MediaTokens(token("audio_token_id"), token("audio_start_token_id"), token("audio_end_token_id"))
