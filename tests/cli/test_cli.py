@@ -237,3 +237,26 @@ def test_a_spec_in_words() -> None:
 def test_info_of_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(tmp_path / "absent")]) == 1
     assert capsys.readouterr().err.startswith("longspan: error: there is no folder")
+
+
+def test_a_model_is_named_by_an_option_everywhere(golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(golden / "bert-minilm")
+    assert main(["info", model, "--json"]) == 0
+    said = capsys.readouterr().out
+    assert main(["info", "--model", model, "--json"]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["info", model, "--model", model]) == 1
+    assert "one at a time" in capsys.readouterr().err
+    commands = [
+        ["embed"],
+        ["chunk"],
+        ["rerank"],
+        ["serve"],
+        ["info"],
+        ["demo"],
+        ["search", "build"],
+        ["search", "query"],
+    ]
+    for words in [*commands, ["retro", "run"], ["retro", "query"]]:
+        assert main([*words, "--help"]) == 0
+        assert "--model MODEL" in capsys.readouterr().out, words

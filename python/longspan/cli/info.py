@@ -14,6 +14,7 @@ from pathlib import Path
 
 from longspan import __version__
 from longspan.cli.console import terminal
+from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args
 from longspan.cli.search.info import describe_index, index_as_json, index_rows, is_index
@@ -112,12 +113,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `info`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.add_argument("model", metavar="MODEL|INDEX", nargs="?", help="a folder, or org/name on the Hugging Face hub")
+    parser.add_argument("--model", dest="named", metavar="MODEL", help="the same, as the other commands have it")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Print what is known; nothing is computed."""
+    if args.named is not None:
+        if args.model is not None:
+            raise CommandError(f"{args.model} and --model {args.named}: one at a time")
+        args.model = args.named
     if args.model is not None and is_index(args.model):
         index = describe_index(args.model)
         print(terminal.json_line(index_as_json(index)) if args.json else _titled(index.index, index_rows(index)))

@@ -44,6 +44,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "longspan serve MODEL [MODEL ...] [--rerank MODEL] [--sparse MODEL] [--port PORT] [option ...]"
     parser.add_argument("models", metavar="MODEL", nargs="*", help="a folder, or org/name on the Hugging Face hub")
     parser.add_argument(
+        "--model",
+        dest="more_models",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="serve it too, as the other commands name a model",
+    )
+    parser.add_argument(
         "--rerank",
         metavar="MODEL",
         action="append",
@@ -199,6 +207,7 @@ def run(args: argparse.Namespace) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise CommandError(f"the server is an extra: pip install 'longspan[serve]' ({error})") from error
+    args.models = [*args.models, *args.more_models]
     settings, models = settings_from(args), models_from(args)
     _set_up_logging()
     if args.workers > 1:
