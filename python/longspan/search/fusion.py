@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from longspan.arguments import names_arguments
-from longspan.vectors.arrays import FloatArray, IntArray
-from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
+from longspan.vectors.tables import ScoredIds
 
 CONSTANT: Final = 60.0  # of reciprocal ranks, as published
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FusedResult(Tabular):
+class FusedResult(ScoredIds):
     """The best of all lists, best first, (num_queries, k): id -1 and score 0 where there are no more.
 
     Attributes:
@@ -34,14 +31,7 @@ class FusedResult(Tabular):
     As a table: query and rank, both from 0, id and score.
     """
 
-    ids: IntArray
-    scores: FloatArray
-
-    def __repr__(self) -> str:
-        return ranking_line("FusedResult", self.ids, self.scores)
-
-    def _columns(self) -> dict[str, np.ndarray]:
-        return ranking_columns(self.ids, score=self.scores)
+    __slots__ = ()
 
 
 @names_arguments

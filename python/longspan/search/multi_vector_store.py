@@ -30,7 +30,7 @@ from longspan.search.token_rows import (
 )
 from longspan.vectors.arrays import FloatArray, IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
-from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
+from longspan.vectors.tables import ScoredIds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,8 +57,7 @@ class StoreInfo:
     token_bytes: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StoreResult(Tabular):
+class StoreResult(ScoredIds):
     """The best documents of each query, best first; (k,) arrays for one query, (num_queries, k) for several.
 
     Attributes:
@@ -68,14 +67,7 @@ class StoreResult(Tabular):
     As a table: query and rank, both from 0, id and score.
     """
 
-    ids: IntArray
-    scores: FloatArray
-
-    def __repr__(self) -> str:
-        return ranking_line("StoreResult", self.ids, self.scores)
-
-    def _columns(self) -> dict[str, np.ndarray]:
-        return ranking_columns(self.ids, score=self.scores)
+    __slots__ = ()
 
 
 @names_arguments

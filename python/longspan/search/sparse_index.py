@@ -27,17 +27,16 @@ from longspan.search.posting_rows import (
 )
 from longspan.search.saved_index import SavedIndex
 from longspan.search.segment import Segment, rises
-from longspan.vectors.arrays import FloatArray, IntArray
+from longspan.vectors.arrays import IntArray
 from longspan.vectors.origin import Origin, check_added, check_asked
 from longspan.vectors.sparse import CsrLike, SparseInput, SparseVectors
-from longspan.vectors.tables import Tabular, ranking_columns, ranking_line
+from longspan.vectors.tables import ScoredIds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SparseResult(Tabular):
+class SparseResult(ScoredIds):
     """The best documents of each query, best first, (num_queries, k): id -1 and score 0 where there are no more.
 
     Attributes:
@@ -47,14 +46,7 @@ class SparseResult(Tabular):
     As a table: query and rank, both from 0, id and score.
     """
 
-    ids: IntArray
-    scores: FloatArray
-
-    def __repr__(self) -> str:
-        return ranking_line("SparseResult", self.ids, self.scores)
-
-    def _columns(self) -> dict[str, np.ndarray]:
-        return ranking_columns(self.ids, score=self.scores)
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from longspan.vectors.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pandas
@@ -58,6 +61,25 @@ class Tabular:
         Raises: ImportError, pandas is not installed.
         """
         return pandas_frame(self._columns())
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ScoredIds(Tabular):
+    """Rankings: (k,) arrays of one query, or (num_queries, k).
+
+    Attributes:
+        ids: int64; -1 where there are no more.
+        scores: f32, higher is better.
+    """
+
+    ids: IntArray
+    scores: FloatArray
+
+    def __repr__(self) -> str:
+        return ranking_line(type(self).__name__, self.ids, self.scores)
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        return ranking_columns(self.ids, score=self.scores)
 
 
 def ranking_columns(ids: np.ndarray, **values: np.ndarray | None) -> dict[str, np.ndarray]:

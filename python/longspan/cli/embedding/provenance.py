@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from longspan import __version__
+from longspan.cli.embedding.stream import Meaning
 from longspan.text.task_names import read_tasks, with_named
 from longspan.text.tasks import Role, role_prompts, spread, text_prompts
 
@@ -13,24 +14,14 @@ if TYPE_CHECKING:
     from longspan.vectors.quantize import Precision
 
 
-class Meaning(Protocol):
-    """The options of a run that say what its vectors mean."""
+class Kept(Meaning, Protocol):
+    """The same, with what is written of them."""
 
-    @property
-    def task(self) -> str | None: ...
-    @property
-    def prompt_name(self) -> str | None: ...
-    @property
-    def prompt(self) -> str | None: ...
-    @property
-    def truncate_dim(self) -> int | None: ...
-    @property
-    def normalize(self) -> bool | None: ...
     @property
     def precision(self) -> Precision: ...
 
 
-def provenance(encoder: Encoder, options: Meaning, role: Role | None) -> dict[str, object]:
+def provenance(encoder: Encoder, options: Kept, role: Role | None) -> dict[str, object]:
     """The facts, as JSON has them.
 
     model: what was named. revision: the commit, of a model that came from the hub. fingerprint: `Encoder.fingerprint`.

@@ -38,11 +38,9 @@ def media_read(encoder: object) -> frozenset[str]:
     return frozenset(getattr(encoder, "modalities", ())) - {"text"}
 
 
-class EncodeOptions(Protocol):
-    """How texts become vectors: options of `Encoder.encode`."""
+class Meaning(Protocol):
+    """The options of a run that say what its vectors mean."""
 
-    @property
-    def role(self) -> Role | None: ...
     @property
     def task(self) -> str | None: ...
     @property
@@ -53,6 +51,13 @@ class EncodeOptions(Protocol):
     def truncate_dim(self) -> int | None: ...
     @property
     def normalize(self) -> bool | None: ...
+
+
+class EncodeOptions(Meaning, Protocol):
+    """How texts become vectors: options of `Encoder.encode`."""
+
+    @property
+    def role(self) -> Role | None: ...
     @property
     def max_length(self) -> int | None: ...
     @property
