@@ -108,6 +108,8 @@ def test_models(golden: Path) -> None:
     encoder = Encoder(golden / "bert-minilm")
     with pytest.raises(TypeError, match="Encoder.encode_chunks: .* 'chunk_token'; did you mean 'chunk_tokens'"):
         encoder.encode_chunks("a", chunk_token=3)
+    with pytest.raises(TypeError, match="there is no argument 'batchsize'; did you mean 'batch_size'"):
+        encoder.encode(["a"], batchsize=3)
     with pytest.raises(TypeError, match="encode_query: there is no argument 'promt_name'; did you mean 'prompt_name'"):
         encoder.encode_query("a", promt_name="query")
     with pytest.raises(TypeError, match="Encoder: there is no argument 'devise'; did you mean 'device'"):

@@ -1,4 +1,4 @@
-"""Public classes leave the process: pickled, deep-copied, spawned, forked; and misspelt arguments are answered."""
+"""Public classes leave the process: pickled, deep-copied, spawned, forked."""
 
 from __future__ import annotations
 
@@ -100,19 +100,3 @@ time.sleep(0.3)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_misspelt_arguments_are_answered(golden: Path) -> None:
-    encoder = Encoder(golden / "bert-minilm")
-    for method in (encoder.encode, encoder.encode_query):
-        with pytest.raises(TypeError, match="there is no argument 'batchsize'; did you mean 'batch_size'"):
-            method(["a"], batchsize=3)  # type: ignore[call-arg]
-    with pytest.raises(
-        TypeError, match="MultiVectorEncoder: there is no argument 'num_thread'; did you mean 'num_threads'"
-    ):
-        MultiVectorEncoder(golden / "jina-colbert-v2", num_thread=1)  # type: ignore[call-arg]
-
-
-def test_remote_code_is_not_needed(golden: Path) -> None:
-    with pytest.warns(UserWarning, match="trust_remote_code=True is not needed"):
-        Encoder(golden / "bert-minilm", trust_remote_code=True)
