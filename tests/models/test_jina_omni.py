@@ -128,6 +128,26 @@ def test_bad_configs(size: str, change: Callable[[dict], object], message: str, 
         Encoder(write_checkpoint(source, tmp_path / "spoilt", read_tensors(source), config))
 
 
+@pytest.mark.parametrize(
+    "key, published",
+    [
+        ("video_token_id", 151656),
+        ("vision_start_token_id", 151652),
+        ("vision_end_token_id", 151653),
+        ("audio_token_id", 151669),
+        ("audio_start_token_id", 151670),
+        ("audio_end_token_id", 151671),
+    ],
+)
+def test_small_without_an_id_has_the_published_one(key: str, published: int, golden: Path, tmp_path: Path) -> None:
+    """Which is none of this small table's."""
+    source = golden / "jina-v5-omni-small" / "model"
+    config = read_config(source)
+    config.pop(key)
+    with pytest.raises(CheckpointError, match=f"{key!r} must be from 0 to 490, below 'vocab_size', got {published}"):
+        Encoder(write_checkpoint(source, tmp_path / "silent", read_tensors(source), config))
+
+
 def test_small_without_a_theta_has_its_own(golden: Path, tmp_path: Path) -> None:
     source = golden / "jina-v5-omni-small" / "model"
     config = read_config(source)

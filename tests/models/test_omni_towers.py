@@ -183,13 +183,17 @@ def test_an_older_repository_keeps_the_encoders_own_product(golden: Path, tmp_pa
     folded = {"audio_projector.weight": last @ first, "audio_projector.bias": last @ shift + bias}
     folded = {name: values.astype(np.float32) for name, values in folded.items()}
     sound = read_omni(golden / OMNI[1]).sounds["odd"]
-    made = [
-        open_towers(write_checkpoint(source, tmp_path / name, {**tensors, **own}, config))[1].features([sound], [0])[0]
-        for name, own in (("older", new), ("newer", folded), ("both", {**new, **folded}))
-    ]
+    made = []
+    for name, own in (("older", new), ("newer", folded), ("both", {**new, **folded})):
+        for silent in (False, True):
+            config["audio_config"].pop("output_dim", None)
+            config["audio_config"] |= {} if silent else {"output_dim": inner}
+            copy = write_checkpoint(source, tmp_path / f"{name} {silent}", {**tensors, **own}, config)
+            made.append(open_towers(copy)[1].features([sound], [0])[0])
     assert np.abs(made[0]).max() > 1
-    np.testing.assert_allclose(made[0], made[1], rtol=0, atol=2e-5)
-    np.testing.assert_array_equal(made[2], made[1])  # it is there, and the connector does not read it
+    np.testing.assert_allclose(made[0], made[2], rtol=0, atol=2e-5)
+    np.testing.assert_array_equal(made[4], made[2])  # it is there, and the connector does not read it
+    np.testing.assert_array_equal(made[1::2], made[::2])  # the tensors say as much
 
 
 @pytest.mark.parametrize(

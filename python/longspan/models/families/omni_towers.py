@@ -169,8 +169,8 @@ def _audio(checkpoint: Checkpoint, spec: ModelSpec) -> tuple[AudioSpec, WeightMa
     modules = _connectors(names, spec, "audio_projectors", "weight", merged)
     connectors = tuple(linear_map(module, bias=f"{module}.bias" in names) for module in modules)
     shared = linear_map(f"{prefix}proj", bias=f"{prefix}proj.bias" in names)
-    inner = config.get_int("output_dim", tower.hidden_size)
-    reads = _in_features(checkpoint, connectors[0])
+    inner = config.get_int("output_dim", _sides(checkpoint, shared)[0] or tower.hidden_size)
+    reads = _sides(checkpoint, connectors[0])[1]
     is_shared = reads == inner if inner != tower.hidden_size else shared.weights[0] in names
     pooled = PooledMap(norm_map(f"{prefix}ln_post", bias=True), connectors, shared if is_shared else None)
     unused = tuple(f"{prefix}{pattern}" for pattern in (*AUDIO_UNUSED, *(() if is_shared else ("proj.*",))))
@@ -179,11 +179,11 @@ def _audio(checkpoint: Checkpoint, spec: ModelSpec) -> tuple[AudioSpec, WeightMa
     return audio, replace(audio_tower_weight_map(tower, prefix, pooled), unused=unused)
 
 
-def _in_features(checkpoint: Checkpoint, connector: LinearMap) -> int | None:
-    """What a connector reads; None of one that is missing, which loading says."""
-    [name] = connector.weights
+def _sides(checkpoint: Checkpoint, product: LinearMap) -> tuple[int, int] | tuple[None, None]:
+    """(out, in) of a product; None of one that is missing, which loading says."""
+    [name] = product.weights
     shape = checkpoint.shape(name) if name in checkpoint.tensor_names else ()
-    return shape[1] if len(shape) == 2 else None
+    return (shape[0], shape[1]) if len(shape) == 2 else (None, None)
 
 
 def audio_tower_spec(config: JsonObject, names: Collection[str]) -> ModelSpec:
