@@ -105,6 +105,11 @@ def test_token_vectors_of_an_adapter_of_ones_own_read_the_table(golden: Path) ->
     [
         ("small", lambda config: config.pop("image_token_id"), "'image_token_id' goes with the tensor"),
         ("nano", lambda config: config.update(image_token_id=3), "'image_token_id' goes with the tensor"),
+        (
+            "small",
+            lambda config: config.update(image_token_index=config.pop("image_token_id")),
+            "'image_token_id' goes with the tensor",
+        ),
         ("small", lambda config: config["special_token_ids"].pop(), "'special_token_ids' has 6 ids, but the tensor"),
         ("small", lambda config: config["special_token_ids"].__setitem__(0, 491), "must be different ids below"),
         ("nano", lambda config: config["special_token_ids"].__setitem__(0, 512), "must be different ids below"),
