@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkpoints import spoilt
-from longspan import CheckpointError, Encoder, SparseEncoder, SparseVectors, TruncationWarning
+from longspan import Encoder, SparseEncoder, SparseVectors, TruncationWarning
 from longspan.sparse import running
 from longspan.sparse.running import SparseJob, run_ids
 
@@ -188,38 +186,6 @@ def test_texts_in_blocks(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(encoder.encode(texts).values, want.values)
 
 
-def test_sum_pooling(golden: Path, tmp_path: Path) -> None:
-    """Against the logits themselves, which linear makes."""
-    folder = spoilt(golden / "splade-bert" / "model", tmp_path / "model")
-    config = folder / "1_SpladePooling" / "config.json"
-    config.write_text(json.dumps({"pooling_strategy": "sum", "activation_function": "log1p_relu"}))
-    encoder, text = SparseEncoder(folder), "the lock is taken before byte code is run"
-    plain = Encoder(_as_encoder(golden, tmp_path))
-    hidden = np.asarray(plain.encode(text, output_value="token_embeddings"))
-    head = encoder._tail.head  # type: ignore[union-attr]
-    transformed = np.empty_like(hidden)
-    head.engine.multiply(hidden, head.dense, None, activation=head.activation, out=transformed)
-    normed = np.empty_like(hidden)
-    head.engine.norm(transformed, head.norm, "layer_norm", head.norm_eps, out=normed)
-    weight, bias = head.output.weight.unpack()
-    logits = np.maximum(normed.astype(np.float64) @ weight.T.astype(np.float64) + bias, 0)
-    want = np.log1p(np.log1p(logits)).sum(axis=0)
-    np.testing.assert_allclose(encoder.encode(text).to_dense()[0], want, rtol=0, atol=1e-4)
-
-
-def _as_encoder(golden: Path, tmp_path: Path) -> Path:
-    """The same weights, as a dense model."""
-    folder = spoilt(golden / "splade-bert" / "model", tmp_path / "dense")
-    (folder / "modules.json").unlink()
-    return folder
-
-
-def test_without_modules_it_is_splade_by_default(golden: Path, tmp_path: Path) -> None:
-    texts = ["one text", "another one"]
-    got = SparseEncoder(_as_encoder(golden, tmp_path)).encode(texts)
-    np.testing.assert_array_equal(got.values, SparseEncoder(golden / "splade-bert" / "model").encode(texts).values)
-
-
 def test_one_str_empty_lists_and_decode(golden: Path) -> None:
     encoder = SparseEncoder(golden / "splade-bert" / "model", max_active_dims=5)
     assert len(encoder.encode([])) == 0 and encoder.encode([]).dim == encoder.dim
@@ -308,159 +274,6 @@ def test_bad_types(golden: Path) -> None:
         encoder.similarity(3, encoder.encode("a"))  # type: ignore[arg-type]
 
 
-def test_a_sparse_model_is_no_dense_one(golden: Path) -> None:
-    for name in MODELS:
-        with pytest.raises(CheckpointError, match=r"is made for sparse .*; open it with longspan\.SparseEncoder"):
-            Encoder(golden / name / "model")
-    with pytest.raises(CheckpointError, match="is no sparse model: it needs a masked-language-model head"):
-        SparseEncoder(golden / "bert-minilm")
-
-
-HEAD = "cls.predictions"
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (
-            lambda t: t.pop(f"{HEAD}.bias"),
-            rf"tensor {HEAD}.decoder.bias is missing from the masked-language-model head",
-        ),
-        (lambda t: t.pop(f"{HEAD}.transform.dense.bias"), rf"tensor {HEAD}.transform.dense.bias is missing"),
-        (
-            lambda t: t.update({f"{HEAD}.bias": t[f"{HEAD}.bias"][:5]}),
-            r"bias must be \(903,\) by the config, got \(5,\)",
-        ),
-        (lambda t: t[f"{HEAD}.transform.LayerNorm.weight"].__setitem__(3, np.nan), "holds nan at flat position 3"),
-        (
-            lambda t: t.update({f"{HEAD}.decoder.weight": np.ones((903, 63), np.float32)}),
-            r"decoder.weight must be \(903, 64\) by the config, got \(903, 63\)",
-        ),
-    ],
-)
-def test_hostile_heads(golden: Path, tmp_path: Path, change: Any, message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
-        SparseEncoder(spoilt(golden / "splade-bert" / "model", tmp_path / "model", change))
-
-
-def test_an_output_matrix_of_its_own(golden: Path, tmp_path: Path) -> None:
-    """Stored beside the table it is used; untied and missing it is missed."""
-    name = f"{HEAD}.decoder.weight"
-    doubled = spoilt(
-        golden / "splade-bert" / "model",
-        tmp_path / "own",
-        lambda t: t.update({name: 2 * t["bert.embeddings.word_embeddings.weight"]}),
-    )
-    plain, own = SparseEncoder(golden / "splade-bert" / "model"), SparseEncoder(doubled)
-    assert (own.encode("a text").values.max() > plain.encode("a text").values.max()).all()
-    assert own.fingerprint != plain.fingerprint
-    untied = spoilt(golden / "splade-bert" / "model", tmp_path / "untied", tie_word_embeddings=False)
-    with pytest.raises(CheckpointError, match=f"tensor {name} is missing"):
-        SparseEncoder(untied)
-
-
-def test_the_fingerprint_counts_the_head(golden: Path, tmp_path: Path) -> None:
-    def change(tensors: dict[str, np.ndarray]) -> None:
-        tensors[f"{HEAD}.bias"][7] += 1
-
-    source = golden / "splade-bert" / "model"
-    same, other = spoilt(source, tmp_path / "same"), spoilt(source, tmp_path / "other", change)
-    prints = [SparseEncoder(folder).fingerprint for folder in (source, same, other)]
-    assert prints[0] == prints[1] != prints[2]
-    pooled = spoilt(source, tmp_path / "sum")
-    (pooled / "1_SpladePooling" / "config.json").write_text('{"pooling_strategy": "sum"}')
-    assert SparseEncoder(pooled).fingerprint != prints[0]
-
-
-@pytest.mark.parametrize(
-    "file, content, message",
-    [
-        ("router_config.json", {"types": {}, "structure": {"a": []}}, "must have the routes query and document"),
-        (
-            "router_config.json",
-            {"types": {"": "x.Transformer"}, "structure": {"query": [""], "document": [""]}},
-            "queries must go through one SparseStaticEmbedding, got Transformer",
-        ),
-        (
-            "router_config.json",
-            {"types": {"q": "x.IDF", "../x": "x.Transformer"}, "structure": {"query": ["q"], "document": ["../x"]}},
-            "must be a path inside the folder, got '../x'",
-        ),
-        ("document_1_SpladePooling/config.json", {"pooling_strategy": "mean"}, "must be one of max, sum, got 'mean'"),
-        (
-            "document_1_SpladePooling/config.json",
-            {"activation_function": "gelu"},
-            "must be one of relu, log1p_relu, got 'gelu'",
-        ),
-        ("config_sentence_transformers.json", {"similarity_fn_name": "cosine"}, "similarity_fn_name must be 'dot'"),
-    ],
-)
-def test_hostile_routers(golden: Path, tmp_path: Path, file: str, content: object, message: str) -> None:
-    folder = spoilt(golden / "splade-doc" / "model", tmp_path / "model")
-    for module in ("q",):
-        (folder / module).mkdir()
-        (folder / module / "config.json").write_text("{}")
-    (folder / file).write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=message):
-        SparseEncoder(folder)
-
-
-def test_query_weights_in_other_files(golden: Path, tmp_path: Path) -> None:
-    """idf.json at the root, a path in the module's config, and a table of another size."""
-    want = SparseEncoder(golden / "splade-doc" / "model").encode_query("reset a password")
-    folder = tmp_path / "model"
-    shutil.copytree(golden / "splade-doc" / "model", folder)
-    module = folder / "query_0_SparseStaticEmbedding"
-    table = module / "model.safetensors"
-    kept = table.read_bytes()
-    table.unlink()
-    np.testing.assert_array_equal(SparseEncoder(folder).encode_query("reset a password").values, want.values)
-    (module / "own.json").write_text('{"reset": 2.5, "no such token": 1}')
-    (module / "config.json").write_text('{"path": "own.json"}')
-    assert SparseEncoder(folder).encode_query("reset").values.tolist() in ([2.5], [])
-    (module / "config.json").write_text("{}")
-    (folder / "idf.json").unlink()
-    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
-        SparseEncoder(folder)
-    table.write_bytes(kept[:100])
-    with pytest.raises(CheckpointError):
-        SparseEncoder(folder)
-
-
-def test_bge_m3_heads_of_other_models(golden: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(golden / "bge-m3" / "model", folder)
-    shutil.copyfile(folder / "colbert_linear.pt", folder / "sparse_linear.pt")
-    with pytest.raises(CheckpointError, match=r"weight must be \(1, 64\), got \(64, 64\)"):
-        SparseEncoder(folder)
-    shutil.copyfile(golden / "bge-m3" / "pt" / "calls.pt", folder / "sparse_linear.pt")
-    with pytest.raises(CheckpointError, match=r"which may run code.*convert it, in its folder, with: python -c"):
-        SparseEncoder(folder)
-    shutil.copyfile(golden / "bge-m3" / "model" / "sparse_linear.pt", folder / "sparse_linear.pt")
-    (folder / "colbert_linear.pt").unlink()
-    encoder = SparseEncoder(folder)
-    with pytest.raises(ValueError, match="the model has no colbert_linear; pass multi_vector=False"):
-        encoder.encode_outputs(["a"])
-    assert encoder.encode_outputs(["a"], multi_vector=False).sparse is not None
-
-
-def test_heads_as_safetensors_come_first(golden: Path, tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    from longspan.checkpoint.torch_file import read_torch_file
-
-    folder = tmp_path / "model"
-    shutil.copytree(golden / "bge-m3" / "model", folder)
-    for stem in ("sparse_linear", "colbert_linear"):
-        save_file(read_torch_file(folder / f"{stem}.pt", ("weight", "bias")), folder / f"{stem}.safetensors")
-        (folder / f"{stem}.pt").write_bytes(b"never read")
-    got, want = (SparseEncoder(place).encode("one text") for place in (folder, golden / "bge-m3" / "model"))
-    np.testing.assert_array_equal(got.values, want.values)
-    save_file({"weight": np.ones((1, 64), np.float32)}, folder / "sparse_linear.safetensors")
-    with pytest.raises(CheckpointError, match="must hold weight and bias"):
-        SparseEncoder(folder)
-
-
 def test_golden_gte(isa: str, golden: Path) -> None:
     """A token classifier of one label is a head: of each token its largest weight, special ones left out."""
     folder = golden / "gte-new"
@@ -481,28 +294,6 @@ def test_golden_gte(isa: str, golden: Path) -> None:
         np.testing.assert_allclose(dense, arrays[f"emb/{name}"], rtol=0, atol=2e-6)
     with pytest.raises(ValueError, match="the model has no colbert_linear"):
         encoder.encode_outputs(["a"])
-
-
-def test_token_classifiers_that_are_no_heads(golden: Path, tmp_path: Path) -> None:
-    model = golden / "gte-new" / "model"
-    two = {"classifier.weight": np.ones((2, 64), np.float32), "classifier.bias": np.ones(2, np.float32)}
-    for folder in (
-        spoilt(model, tmp_path / "labels", lambda tensors: tensors.update(two)),
-        spoilt(model, tmp_path / "class", architectures=["NewForSequenceClassification"]),
-        spoilt(model, tmp_path / "none", lambda tensors: tensors.pop("classifier.weight")),
-    ):
-        with pytest.raises(CheckpointError, match="is no sparse model: .*token classifier of one label"):
-            SparseEncoder(folder)
-    narrow = {"classifier.weight": np.ones((1, 63), np.float32)}
-    with pytest.raises(CheckpointError, match=r"weight must be \(1, 64\), got \(1, 63\)"):
-        SparseEncoder(spoilt(model, tmp_path / "narrow", lambda tensors: tensors.update(narrow)))
-    nan = {"classifier.bias": np.full(1, np.nan, np.float32)}
-    with pytest.raises(CheckpointError, match="classifier.bias"):
-        SparseEncoder(spoilt(model, tmp_path / "nan", lambda tensors: tensors.update(nan)))
-    changed = {"classifier.bias": np.full(1, 0.25, np.float32)}
-    other = SparseEncoder(spoilt(model, tmp_path / "changed", lambda tensors: tensors.update(changed)))
-    assert other.fingerprint != SparseEncoder(spoilt(model, tmp_path / "same")).fingerprint
-    assert Encoder(tmp_path / "changed").fingerprint == Encoder(tmp_path / "same").fingerprint
 
 
 @pytest.fixture
