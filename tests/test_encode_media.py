@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -180,6 +182,46 @@ def test_a_batch_of_all_tasks_and_kinds_has_the_bits_of_single_runs(
         found = encoder.encode([inputs[order[one]] for one in mixed], task=[tasks[one] for one in mixed], **options)
         for one, vector in zip(mixed, found, strict=True):
             np.testing.assert_array_equal(vector, alone[one], err_msg=f"{inputs[order[one]]!r:.40} {tasks[one]}")
+
+
+def things(rng: np.random.Generator) -> Iterator[object]:
+    """Texts, images, sounds, videos of many sizes, and tuples of them."""
+
+    def pixels(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+    makers = (
+        lambda: str(rng.choice(["", "a", "hello <|audio_start|> there", "words " * 40, "\u6771\u4eac\n"])),
+        lambda: pixels(*rng.integers(1, 130, 2)),
+        lambda: (rng.standard_normal(int(rng.choice([321, 799, 800, 801, 8159, 16001]))) * 0.2).astype(np.float32),
+        lambda: pixels(int(rng.integers(2, 7)), *rng.integers(20, 60, 2)),
+    )
+    while True:
+        yield makers[rng.integers(4)]()
+        yield tuple(makers[rng.integers(4)]() for _ in range(rng.integers(1, 5)))
+
+
+@sizes
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_random_mixtures_have_the_bits_of_single_runs(size: str, dtype: str, goldens: dict[str, MediaGolden]) -> None:
+    """In calls of any sizes, tasks, prompts and options; LONGSPAN_TEST_MUTATIONS makes more of them."""
+    rng = np.random.default_rng(int(os.environ.get("LONGSPAN_TEST_SEED", "3")))
+    encoder = opened(goldens[size].model, dtype=dtype)
+    given = [*itertools.islice(things(rng), 12)]
+    forms = (MediaOptions(), MediaOptions(prompts="all", wrapper="chat"), MediaOptions(outer_video_markers=True))
+
+    @cache
+    def alone(place: int, task: str, prompt: str, media: MediaOptions) -> np.ndarray:
+        return encoder.encode([given[place]], task=task, prompt=prompt, media=media)[0]
+
+    for _ in range(int(os.environ.get("LONGSPAN_TEST_MUTATIONS", "10"))):
+        places = rng.integers(0, len(given), rng.integers(1, 9)).tolist()
+        tasks, prompts = rng.choice(TASKS, len(places)).tolist(), rng.choice(["", "Query: "], len(places)).tolist()
+        media, tokens = forms[rng.integers(3)], [None, 7, 50][rng.integers(3)]
+        inputs = [given[place] for place in places]
+        found = encoder.encode(inputs, task=tasks, prompt=prompts, media=media, batch_tokens=tokens)
+        for vector, *how in zip(found, places, tasks, prompts, strict=True):
+            np.testing.assert_array_equal(vector, alone(*how, media), err_msg=f"{given[how[0]]!r:.60} {how} {media}")
 
 
 @sizes

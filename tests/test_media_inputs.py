@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import random
 import re
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -87,6 +89,18 @@ def test_options_shape_vectors_and_fingerprints(goldens: Goldens, opened: Opened
         MediaOptions(prompt="all")
     with pytest.raises(TypeError, match="encode: media must be a longspan.MediaOptions or None, got dict"):
         default.encode_query(given, media={"wrapper": "chat"})
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "video_preprocessor_config.json"])
+def test_limits_of_pixels_shape_fingerprints(name: str, goldens: Goldens, opened: Opened, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(goldens["small"].model, tmp_path / "copy"))
+    assert Encoder(copy).fingerprint == opened["small"].fingerprint
+    settings = json.loads((copy / name).read_text())
+    settings["size"]["longest_edge"] += 1024
+    (copy / name).unlink()
+    (copy / name).write_text(json.dumps(settings))
+    whole, texts = Encoder(copy), Encoder(copy, modalities=("text",))
+    assert whole.fingerprint == texts.fingerprint != opened["small"].fingerprint
 
 
 def test_options_for_models_that_have_no_use_for_them(golden: Path) -> None:
