@@ -188,7 +188,23 @@ LINES = [
     "text. More text",
     "---",
 ]
-LINES += ["===", "def f():", "    x = 1", '"""', "/*", "*/", "}", "class A {", "@d", "// c", "\u2028", "\r", "é" * 9]
+LINES += [
+    "===",
+    "def f():",
+    "    x = 1",
+    '"""',
+    "/*",
+    "*/",
+    "}",
+    "class A {",
+    "@d",
+    "// c",
+    "\u2028",
+    "\r",
+    "é" * 9,
+    '# c """',
+    "// d /*",
+]
 PIECES = st.lists(st.sampled_from(LINES), max_size=40)
 
 
@@ -222,3 +238,10 @@ def test_time_is_linear(unit: structure.StructuredUnit) -> None:
         started = time.perf_counter()
         structure.CUTS[unit](text)
         assert time.perf_counter() - started < 3
+
+
+def test_a_comment_that_opens_a_string() -> None:
+    text = '# says """ here\nx = 1\n\ny = 2\n"""\nz = 3\n' * 40
+    places = [place for place, _ in structure.code_cuts(text)]
+    assert places == sorted(set(places))
+    assert "".join(split(text, "code", 8)) == text

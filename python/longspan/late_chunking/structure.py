@@ -206,6 +206,7 @@ class _Code:
             return
         if self.quote:
             if self.quote != "*/":
+                self.lead = None  # a comment that opened the string stands before these lines
                 self.cuts.append((position, IN_STRING_BLANK if self.is_after_blank else IN_STRING))
             self._scan_quotes(whole)
         else:
