@@ -25,11 +25,11 @@ vectors = encoder.encode_document(
 )
 for words in names:
     scores = encoder.similarity(encoder.encode_query(words), vectors)[0]
-    print(words, dict(zip(names, scores.round(3).tolist())))
+    print(f"{words}:", ", ".join(f"{name} {score:.3f}" for name, score in zip(names, scores)))
 
 tasks = ["clustering", "classification", "retrieval"]  # one an input, in one pass
 print(encoder.encode([hum, wall, "plain words"], task=tasks).shape)
 
 # Servers differ in how they put media to this model; `MediaOptions` says how it is to be done.
 chat = MediaOptions(wrapper="chat", prompts="all")
-print(float(encoder.encode_query(wall, media=chat) @ encoder.encode_query(wall)))
+print(f"{encoder.encode_query(wall, media=chat) @ encoder.encode_query(wall):.3f}")

@@ -231,7 +231,7 @@ def test_a_spec_in_words() -> None:
 
     layers = info._plain((Window(1, 2), Window(1, 2), Window(3, wraps=True)))
     assert layers[2] == {"kind": "Window", "left": 3, "right": None, "wraps": True}
-    assert info._value(layers) == "2 x Window(left=1, right=2), Window(left=3, wraps=yes)"
+    assert info._value(layers) == "2 x left 1, right 2; left 3, wraps yes"
 
 
 def test_info_of_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

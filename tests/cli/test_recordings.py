@@ -75,8 +75,15 @@ def test_damaged_files(bad: str, message: str, folder: Path, capsys: pytest.Capt
     said = capsys.readouterr().err
     assert message in said and "--skip-bad" in said
     assert main([*words, "--skip-bad"]) == 0
-    assert f"1 bad row passed over; the first: {bad}" in capsys.readouterr().err
+    assert f"o.npy.skipped.jsonl; the first: {bad}" in capsys.readouterr().err
     assert len(np.load("o.npy")) == 1
+
+
+def test_info_tells_towers_and_layers_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", OMNI]) == 0
+    told = capsys.readouterr().out
+    assert "vision tower       3 layers of 32 dimensions" in told and "audio tower        2 layers of 32" in told
+    assert "3 x rotary (theta 3,500,000, dim 24)" in told and "Spec(" not in told and "pad" not in told
 
 
 def test_models_that_do_not_hear(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +98,7 @@ def test_models_that_do_not_hear(folder: Path, capsys: pytest.CaptureFixture[str
         assert message in capsys.readouterr().err
     assert main(["embed", CLIP, "in", "-o", "o.npy"]) == 0
     said = capsys.readouterr().err
-    assert "sounds, and this model reads texts and images" in said and "videos, and this model reads texts" in said
+    assert "2 sounds, and this model reads texts and images" in said and "1 video, and this model reads texts" in said
     assert len(np.load("o.npy")) == 1
 
 

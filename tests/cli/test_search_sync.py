@@ -93,6 +93,16 @@ def test_new_changed_and_gone(notes: Path, capsys: pytest.CaptureFixture[str], m
     assert "notes/1.md#0" not in texts and len(texts) == 6
 
 
+def test_inputs_of_the_last_run_are_named_as_if_typed_here(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
+    Path("notes/new.txt").write_text("New words.")
+    Path("notes/new.wav").write_bytes(b"RIFF")
+    assert main(["search", "build", "i", "--sync"]) == 0
+    assert "1 sound, and this model reads texts (notes/new.wav)" in capsys.readouterr().err
+    assert main(["search", "query", "i", "--json", "-k", "1", "New words."]) == 0
+    assert json.loads(capsys.readouterr().out)["hits"][0]["source"] == "notes/new.txt"
+
+
 def test_nothing_unchanged_is_embedded(fake: FakeEncoder, notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("build", "i", "notes", "--whole-file", "--model", MODEL)
     run(capsys, *words)

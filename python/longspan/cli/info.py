@@ -32,7 +32,7 @@ examples:
 """
 OPTIONAL_PACKAGES = ("pyarrow", "torch", "triton")
 _FLOATS = ("F64", "F32", "F16", "BF16")
-# Fields of the spec whose effect on this checkpoint has a line of its own.
+# Fields of the spec whose effect on this checkpoint has a line of its own, or that are names of tokens.
 _TOLD_BEFORE = (
     "family",
     "tasks",
@@ -42,6 +42,9 @@ _TOLD_BEFORE = (
     "default_prompts",
     "default_prompt_name",
     "vision",
+    "audio",
+    "sequence",
+    "task_tokens",
 )
 _LICENCE = re.compile(r"\A---\n(?:.*\n)*?license: *[\"']?([^\s\"']+)")  # in the header of a model card
 
@@ -276,6 +279,7 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
         ("vectors", _vectors(info)),
         ("pooling", info.pooling),
         ("max length", count(info.max_length, "token")),
+        *_tower_rows(info.spec),
         ("licence", info.licence or "not stated in the folder"),
         ("parameters", f"{info.parameters:,}"),
         ("tensors", ", ".join(f"{number} {dtype}" for dtype, number in info.tensors.items())),
@@ -285,6 +289,16 @@ def _model_rows(info: ModelInfo) -> list[tuple[str, str]]:
         ("fingerprint", info.fingerprint),
         *((name.replace("_", " "), _value(value)) for name, value in told.items()),
     ]
+
+
+def _tower_rows(spec: dict[str, object]) -> list[tuple[str, str]]:
+    """What looks and listens beside the text model, a line each."""
+    rows = []
+    for name in ("vision", "audio"):
+        match spec.get(name):
+            case {"tower": {"layers": list(layers), "hidden_size": width}}:
+                rows.append((f"{name} tower", f"{count(len(layers), 'layer')} of {width} dimensions"))
+    return rows
 
 
 def _reranker_rows(info: RerankerInfo) -> list[tuple[str, str]]:
@@ -313,11 +327,19 @@ def _vectors(info: ModelInfo) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        fields = [f"{name}={_value(inner)}" for name, inner in value.items() if name != "kind" and _is_told(inner)]
-        return f"{value['kind']}({', '.join(fields)})" if fields else "plain"
+        told = [(name.replace("_", " "), inner) for name, inner in value.items() if name != "kind" and _is_told(inner)]
+        parts = [
+            f"{name} ({_value(inner)})" if isinstance(inner, dict) else f"{name} {_value(inner)}"
+            for name, inner in told
+        ]
+        return ", ".join(parts) or "plain"
     if isinstance(value, list):
         runs = [(shown, len(list(same))) for shown, same in groupby(map(_value, value))]
-        return ", ".join(f"{number} x {shown}" if number > 1 else shown for shown, number in runs)
+        return ("; " if isinstance(value[0], dict) else ", ").join(
+            f"{number} x {shown}" if number > 1 else shown for shown, number in runs
+        )
+    if isinstance(value, float):
+        return f"{value:,g}" if value < 1 or value != int(value) else f"{int(value):,}"
     return "yes" if value is True else str(value)
 
 

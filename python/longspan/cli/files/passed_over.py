@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Final
 
 from longspan.cli.console.terminal import count
+from longspan.documents.kinds import NOUNS, PLURALS
 
 NAMED: Final = 3  # files of a reason that a person is told
 TOLD: Final = 8  # reasons
@@ -39,7 +40,7 @@ class PassedOver:
     def sentence(self) -> str:
         """One line: how many, why, and the first of each reason."""
         reasons = sorted(self._counts, key=lambda reason: (-self._counts[reason], reason))
-        parts = [f"{self._counts[reason]:,} {reason} ({self._first(reason)})" for reason in reasons[:TOLD]]
+        parts = [f"{_counted(self._counts[reason], reason)} ({self._first(reason)})" for reason in reasons[:TOLD]]
         parts += [f"and {count(len(reasons) - TOLD, 'reason')} more, which --json lists"] if len(reasons) > TOLD else []
         return f"{count(len(self), 'file')} passed over: {'; '.join(parts)}"
 
@@ -51,6 +52,14 @@ class PassedOver:
         names = self._names[reason]
         more = ", ..." if self._counts[reason] > NAMED else ""
         return ", ".join(names[:NAMED]) + more
+
+
+def _counted(number: int, reason: str) -> str:
+    """`2 images, and ...`, `1 image, and ...`."""
+    for kind, plural in PLURALS.items():
+        if number == 1 and reason.startswith(plural):
+            return f"1 {NOUNS[kind].split(' ', 1)[1]}{reason.removeprefix(plural)}"
+    return f"{number:,} {reason}"
 
 
 def unknown(name: str) -> str:

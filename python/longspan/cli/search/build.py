@@ -100,6 +100,8 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], ta
     settings, about = make_settings(request, folder, options), describe_run(request, inputs)
     index, first = find_present(request, folder, about)
     encoder = _encoder(request, options, settings, index)
+    # At once, though it runs last: a name that is none is told before hours of work.
+    sparse = None if settings.sparse is None else options.open_sparse(settings.sparse)
     if encoder is not None and index is None and not is_late_interaction(encoder):
         # Documents are ranked by the dot product, which is the cosine then.
         settings = replace(settings, normalize=None if encoder.similarity_fn_name == "dot" else True)
@@ -130,8 +132,8 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], ta
             for vectors, lines in blocks:
                 writer.append(_fitting(vectors, writer.index), lines)
             finished = _settled(writer, ledger, request)
-            if settings.sparse is not None:
-                follow(writer.folder, options.open_sparse(settings.sparse), request.max_length, finished.ids)
+            if sparse is not None:
+                follow(writer.folder, sparse, request.max_length, finished.ids)
             writer.finish()
         except BaseException as error:
             _give_up(error, writer, request)

@@ -94,6 +94,8 @@ examples:
   longspan search query notes.index --file questions.txt --top-k 5 --json > answers.jsonl
   longspan search query notes.index opening hours --rerank BAAI/bge-reranker-base --candidates 100
   longspan search query papers.index which curve falls first --show answers.html
+  longspan embed MODEL hum.wav --query -o hum.npy  # then ask by a sound or picture
+  longspan search query calls.index --vectors hum.npy
   echo "opening hours" | longspan search query notes.index
 """
 

@@ -228,7 +228,13 @@ def recalled(request: BuildRequest) -> BuildRequest:
     inputs = tuple(name for name in map(str, given) if os.path.exists(name) or os.path.realpath(name) not in was_file)
     if not inputs:
         raise CommandError(f"none of the files that {request.index} was built from is there; nothing was deleted")
-    return replace(request, inputs=inputs, **options)  # type: ignore[arg-type]  # as `asdict` gave them
+    return replace(request, inputs=tuple(map(_from_here, inputs)), **options)  # type: ignore[arg-type]  # as `asdict` gave them
+
+
+def _from_here(path: str) -> str:
+    """A path as it would be typed here, relative where it lies below: hits and warnings then name files as before."""
+    below = os.path.relpath(path)
+    return path if below == os.pardir or below.startswith(os.pardir + os.sep) else below
 
 
 @dataclass(frozen=True, slots=True)
