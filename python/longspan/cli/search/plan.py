@@ -234,7 +234,7 @@ def recalled(request: BuildRequest) -> BuildRequest:
 def _from_here(path: str) -> str:
     """A path as it would be typed here, relative where it lies below: hits and warnings then name files as before."""
     below = os.path.relpath(path)
-    return path if below == os.pardir or below.startswith(os.pardir + os.sep) else below
+    return path if below == os.pardir or below.startswith((os.pardir + os.sep, STDIN)) else below
 
 
 @dataclass(frozen=True, slots=True)
