@@ -124,7 +124,7 @@ def test_no_task_where_one_is_needed(golden: Path) -> None:
         for task in (None, ["retrieval", None]):
             with pytest.raises(ValueError, match=f"encode: task must be one of {known}, got None"):
                 encoder.encode(["a", "b"], task=task)
-        with pytest.raises(ValueError, match="task must be one of .*, got None"):
+        with pytest.raises(ValueError, match="task must be one of .*, got None; encode_query and encode_document"):
             encoder.encode_ids([[1]])
         assert encoder.encode_query("a").shape == (64,)
         assert encoder.encode_document([]).shape == (0, 64)

@@ -40,7 +40,9 @@ def adapter_numbers(task: Task, num_texts: int, names: Sequence[str], spec: Task
         if name not in numbers:
             known = ", ".join(map(repr, (*names, BASE_TASK)))
             or_none = "one of" if spec.is_required else "None or one of"
-            raise ValueError(f"encode: task must be {or_none} {known}, got {name!r}")
+            has_roles = name is None and spec.query is not None and spec.document is not None
+            instead = "; encode_query and encode_document (in the shell --query, --document) choose their own"
+            raise ValueError(f"encode: task must be {or_none} {known}, got {name!r}{instead if has_roles else ''}")
     return [numbers[name] for name in tasks][:num_texts]  # type: ignore[index]
 
 
