@@ -29,6 +29,7 @@ def test_rows() -> None:
     assert len(SparseVectors.joined([], 30)) == 0 and len(vectors[4:2]) == 0
     assert vectors.sparsity() == pytest.approx((dense == 0).mean())
     assert repr(vectors).startswith("SparseVectors(7 rows, dim=30,")
+    assert repr(vectors[:1]).startswith("SparseVectors(1 row, dim=30,")
     with pytest.raises(IndexError, match="row must be from -7 to 6, got 7"):
         vectors[7]
     with pytest.raises(ValueError, match="a slice must have the step 1, got 2"):

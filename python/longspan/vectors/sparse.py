@@ -63,7 +63,8 @@ class SparseVectors:
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"SparseVectors({len(self)} rows, dim={self.dim}, {len(self.values)} entries)"
+        rows = f"{len(self):,} row{'' if len(self) == 1 else 's'}"
+        return f"SparseVectors({rows}, dim={self.dim}, {len(self.values):,} entries)"
 
     @classmethod
     def of(cls, given: object, dim: int | None = None) -> SparseVectors:
