@@ -142,7 +142,7 @@ def launch_pool_logits(
 ) -> None:
     """On the current device, into `out`, contiguous; last axes of the others are contiguous."""
     out.fill_(0.0 if is_sum else -torch.inf)
-    total, num_sequences, out_features = x.shape[0], *out.shape
+    total, (num_sequences, out_features) = x.shape[0], out.shape
     if out.numel() == 0:
         return
     if total > 0:
