@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from longspan import _core
 
@@ -22,9 +23,14 @@ from .timing import take_turns
 def main(argv: list[str] | None = None) -> int:
     """Serves until standard input ends."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
     parser.add_argument("module")
     add_options(parser)
     options = parser.parse_args(argv)
+    found = Path(_core.__file__).parent
+    if found != options.folder / "longspan":
+        print(f"error: longspan of {options.folder} was asked for, and {found} was found", file=sys.stderr)
+        return 2
     setting = setting_of(options)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a bench prints is no answer

@@ -61,16 +61,28 @@ class Turns:
         )
 
 
+# An editable install's finder would come before any path, and every build would be that one.
+START: Final = """\
+import runpy, sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "Redirecting" not in type(finder).__name__]
+sys.argv[:] = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
 class Build:
     """A build that cases are run with: a process that imports longspan from `folder`."""
 
     def __init__(self, folder: Path, bench: Bench, arguments: Sequence[str]) -> None:
         """Raises: ValueError, there is no built longspan in the folder."""
         top = packages_of(folder)
-        suite = top if PACKAGE.count(".") else ROOT.parent
-        paths = [str(top), str(suite), os.environ.get("PYTHONPATH", "")]
+        # The suite of a checkout lies beside its package, whatever an editable install calls it; a wheel's lies inside.
+        is_checkout = not (ROOT.parent / "__init__.py").is_file()
+        package = ROOT.name if is_checkout else PACKAGE
+        module = bench.module.replace(PACKAGE, package, 1)
+        paths = [str(top), str(ROOT.parent) if is_checkout else "", os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{PACKAGE}.build_worker", bench.module, *arguments],
+            [sys.executable, "-c", START, f"{package}.build_worker", str(top), module, *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -18,7 +18,10 @@
 namespace longspan {
 namespace {
 
-constexpr size_t kLine = 64, kHugePage = size_t{2} << 20;
+constexpr size_t kLine = 64;
+#if defined(__linux__)
+constexpr size_t kHugePage = size_t{2} << 20;
+#endif
 // Values of k of which 255 * 127 each, the largest product of i8, sum up to less than 2^31.
 constexpr int64_t kMostI8Inputs = std::numeric_limits<int32_t>::max() / (255 * 127);
 

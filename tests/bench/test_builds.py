@@ -7,10 +7,24 @@ from pathlib import Path
 
 import pytest
 
+import longspan
 from bench.builds import Turns, packages_of
+from longspan import _core
 from longspan.__main__ import main
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with this longspan and what is compiled of it, which an editable install keeps elsewhere."""
+    folder = tmp_path_factory.mktemp("built").resolve()
+    (folder / "longspan").mkdir()
+    for entry in (*Path(longspan.__file__).parent.iterdir(), Path(_core.__file__)):
+        link = folder / "longspan" / entry.name
+        if not link.exists():
+            link.symlink_to(entry)
+    return folder
 
 
 def turns(before: list[float], after: list[float]) -> Turns:
@@ -28,8 +42,8 @@ def test_a_change_counts_beyond_the_threshold_on_one_side_and_in_the_shortest_ca
     assert turns([1.0], [1.5]).text(0.02).startswith("slower")
 
 
-def test_a_folder_must_hold_a_build(tmp_path: Path) -> None:
-    assert packages_of(ROOT) == ROOT / "python"
+def test_a_folder_must_hold_a_build(tmp_path: Path, built: Path) -> None:
+    assert packages_of(built) == built
     with pytest.raises(ValueError, match="holds no longspan"):
         packages_of(tmp_path)
     (tmp_path / "longspan").mkdir()
@@ -40,14 +54,14 @@ def test_a_folder_must_hold_a_build(tmp_path: Path) -> None:
     assert packages_of(tmp_path) == tmp_path
 
 
-def test_the_command(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command(capfd: pytest.CaptureFixture[str], built: Path) -> None:
     quick = ["--seconds", "0.01", "--rounds", "1", "--starts", "1", "--threshold", "50"]
-    arguments = ["bench", "compare", str(ROOT), str(ROOT), "span_mean", "--cases", "parting", *quick]
+    arguments = ["bench", "compare", str(built), str(built), "span_mean", "--cases", "parting", *quick]
     assert main([*arguments, "--all"]) == 0
     assert "compared, 0 slower" in capfd.readouterr().out
-    assert main(["bench", "compare", str(ROOT), str(ROOT)]) == 1
+    assert main(["bench", "compare", str(built), str(built)]) == 1
     assert "name the benches to run with the two builds" in capfd.readouterr().err
-    assert main(["bench", "compare", str(ROOT / "tests"), str(ROOT), "linear"]) == 1
+    assert main(["bench", "compare", str(ROOT / "tests"), str(built), "linear"]) == 1
     assert "tests holds no longspan" in capfd.readouterr().err
-    assert main(["bench", "compare", str(ROOT), str(ROOT), "startup", "--starts", "1"]) == 1
+    assert main(["bench", "compare", str(built), str(built), "startup", "--starts", "1"]) == 1
     assert "is not made of cases" in capfd.readouterr().err
