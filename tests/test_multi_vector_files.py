@@ -186,8 +186,10 @@ def test_damaged_projection_of_an_adapter(task: str, golden: Path, tmp_path: Pat
 def test_adapters_are_read_once(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Encoder and projection of v4 share a file of adapters; each of its tensors is read for both together."""
     read: list[str] = []
-    own_read = SafetensorsFolder.read
-    monkeypatch.setattr(SafetensorsFolder, "read", lambda self, *what: read.append(what[0]) or own_read(self, *what))
+    for way in ("read", "bits"):
+        own = getattr(SafetensorsFolder, way)
+        noting = lambda self, *what, own=own: read.append(what[0]) or own(self, *what)  # noqa: E731
+        monkeypatch.setattr(SafetensorsFolder, way, noting)
     encoder = MultiVectorEncoder(golden / "jina-v4" / "model")
     factors = [name for name in read if ".lora_" in name]
     assert len(factors) == len(set(factors)) and len(encoder.tasks) == 3
