@@ -321,3 +321,12 @@ def test_wrong_arguments_without_texts(encoder: MultiVectorEncoder) -> None:
 def test_wrong_options(options: dict[str, object], message: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=message):
         MultiVectorEncoder(folder, **options)
+
+
+def test_names_of_the_encoder(encoder: MultiVectorEncoder) -> None:
+    """Who changes the class keeps the names of the methods."""
+    np.testing.assert_array_equal(encoder.encode_query(TEXTS[0]), encoder.encode_queries(TEXTS[0]))
+    documents = encoder.encode_document(TEXTS, skip_list=None)
+    assert_close(documents, encoder.encode_documents(TEXTS, skip_list=None), 0)
+    with pytest.raises(TypeError, match="skip_list"):
+        encoder.encode_document(TEXTS, skip_lists=None)

@@ -259,6 +259,10 @@ class MultiVectorEncoder(LoadedModel):
         )
         return self._encode(job, texts, task, show_progress_bar, modality)
 
+    # The same by the names that `Encoder` and `SparseEncoder` have for them.
+    encode_query = encode_queries
+    encode_document = encode_documents
+
     def token_places(
         self, inputs: Input | Iterable[Input], role: Role = "document", *, modality: str | None = None
     ) -> list[TokenPlaces]:
