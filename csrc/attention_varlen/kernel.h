@@ -17,6 +17,8 @@
 #include "attention_varlen/load.h"
 #include "attention_varlen/products.h"
 #include "attention_varlen/softmax.h"
+
+#include "attention_varlen/bounded.h"
 #include "attention_varlen/whole.h"
 
 namespace longspan::LONGSPAN_ISA {
@@ -48,8 +50,15 @@ struct Tile {
     float* outputs;               // (head_dim, vectors * lanes): the weighted sum so far
     float *top, *sum;             // (vectors * lanes,)
     float *floats, *scales;       // of whole numbers: the queries (head_dim, vectors * lanes), and their scales
+    bool is_bounded;              // its softmax needs no maximum (bounded.h): `top` holds origins
 
     int64_t vectors() const { return (num_rows + F32::kLanes - 1) / F32::kLanes; }
+};
+
+// What is kept of a tile beside its state.
+struct TileNotes {
+    int64_t reach;  // reach_of()
+    bool is_bounded;
 };
 
 // A run of key rows and value rows, where they lie or staged.
@@ -83,7 +92,11 @@ public:
         stages_queries_ = Kind::kIsWhole || !Kind::kIsPlain || args.cos.data != nullptr;
         has_reach_ =
             args.slopes && args.bias_table.data == nullptr && args.cos.data == nullptr && num_keys_ > kKeysWorthAReach;
-        if (has_reach_) largest_key_ = largest_norm(args.k, k_start_, num_keys_, part.kv_head);
+        const bool sees_all =
+            part_.last_row + offset_ <= num_keys_ && offset_ >= 0 && args.left >= num_keys_ && args.right >= num_keys_;
+        has_bounds_ = kHasBounds<Kind> && sees_all && args.bias_table.data == nullptr && num_keys_ > kKeysWorthAReach;
+        if (has_reach_ || has_bounds_) largest_key_ = largest_norm(args.k, k_start_, num_keys_, part.kv_head);
+        if (has_bounds_ && args.cos.data != nullptr) largest_turn_ = largest_turn();
         take_scratch();
     }
 
@@ -127,7 +140,7 @@ private:
                                  rounded(rows * (units_ + (Kind::kIsWhole ? 2 : 0))),
                                  rounded(stages_values_ ? Kind::units(kBlockKeys) * dim_ : 0),
                                  rounded(Kind::kIsPlain ? 0 : dim_),
-                                 rounded(max_tiles_ * int64_t{sizeof(int64_t) / sizeof(float)}),
+                                 rounded(max_tiles_ * int64_t{sizeof(TileNotes) / sizeof(float)}),
                                  rounded(Kind::kIsWhole ? kBlockKeys * dim_ : 0),
                                  rounded(Kind::kIsWhole ? dim_ : 0),
                                  rounded(Kind::kIsWhole ? (dim_ + 3) * F32::kLanes : 0),
@@ -136,15 +149,15 @@ private:
         int64_t floats = max_tiles_ * tile_floats_;
         for (const int64_t size : sizes) floats += size;
         float* next = static_cast<float*>(thread_scratch(floats * 4));
-        float* reaches = nullptr;
+        float* notes = nullptr;
         float** const places[] = {&scores_, &shrink_,     &strip_,      &rows_,        &value_rows_,    &turned_,
-                                  &reaches, &whole_.rows, &whole_.mean, &whole_.lanes, &whole_.columns, &shifts_};
+                                  &notes,   &whole_.rows, &whole_.mean, &whole_.lanes, &whole_.columns, &shifts_};
         static_assert(std::size(places) == std::size(sizes));
         for (size_t i = 0; i < std::size(sizes); ++i) {
             *places[i] = next;
             next += sizes[i];
         }
-        reaches_ = reinterpret_cast<int64_t*>(reaches);
+        notes_ = reinterpret_cast<TileNotes*>(notes);
         state_ = next;
     }
 
@@ -158,7 +171,8 @@ private:
         tile.position = offset_ + tile.first_row;
         tile.first_key = most(0, tile.position - args_.left) / Kind::kPerUnit * Kind::kPerUnit;
         tile.last_key = most(tile.first_key, least(num_keys_, tile.position + tile.num_rows + args_.right));
-        if (const int64_t reach = reaches_[place]; reach < num_keys_) {
+        tile.is_bounded = notes_[place].is_bounded;
+        if (const int64_t reach = notes_[place].reach; reach < num_keys_) {
             const int64_t first = most(0, tile.position - reach) / kBlockKeys * kBlockKeys;
             const int64_t last = (tile.position + tile.num_rows + reach) / kBlockKeys * kBlockKeys + kBlockKeys;
             tile.first_key = most(tile.first_key, first);
@@ -205,13 +219,30 @@ private:
         return max_lane(sqrt(F32::all(largest)));
     }
 
+    // By how much RoPE may lengthen a key: tables need not be of angles alone. At least 1; NaN if a value is.
+    float largest_turn() const {
+        F32 largest = F32::all(1.0f), poison = F32::zero();
+        for (int64_t row = table_start_; row < table_start_ + num_keys_; ++row) {
+            for (int64_t p = 0; p < args_.cos.cols; p += F32::kLanes) {
+                const int64_t count = least(F32::kLanes, args_.cos.cols - p);
+                const F32 c = F32::load_first(args_.cos.row(row) + p, count);
+                const F32 s = F32::load_first(args_.sin.row(row) + p, count);
+                const F32 square = fma(c, c, s * s);
+                largest = max(square, largest);
+                poison = fma(square, F32::zero(), poison);
+            }
+        }
+        return max_lane(sqrt(largest)) + sum(poison);
+    }
+
     void run_tiles(int64_t first, int64_t last) {
         int64_t first_key = num_keys_, last_key = 0;
         for (int64_t i = first; i < last; ++i) {
-            reaches_[i - first] = num_keys_;
-            reaches_[i - first] = reach_of(tile_at(i, i - first));
+            notes_[i - first] = {num_keys_, false};
+            notes_[i - first].reach = reach_of(tile_at(i, i - first));
             const Tile tile = tile_at(i, i - first);
             begin(tile);
+            notes_[i - first].is_bounded = is_bounded(tile);
             first_key = least(first_key, tile.first_key);
             last_key = most(last_key, tile.last_key);
         }
@@ -247,6 +278,19 @@ private:
             F32::all(kHidden).store(tile.top + lane);
             F32::zero().store(tile.sum + lane);
         }
+    }
+
+    // Whether the scores of a tile that has begun have bounds; if so, its `top` becomes their origins.
+    bool is_bounded(const Tile& tile) const {
+        if (!has_bounds_ || (args_.slopes && !(args_.slopes.data[tile.head] >= 0.0f))) return false;
+        constexpr float kRounding = Kind::kIsPlain ? 1.001f : 1.02f;
+        const float scale = args_.scale < 0.0f ? -args_.scale : args_.scale;
+        const float norm_to_bound = kRounding * largest_key_ * largest_turn_ * scale * Kind::kLogUnit;
+        float origins[kTileRows];
+        const int64_t stride = tile.vectors() * F32::kLanes;
+        if (!find_origins<Kind>(tile.queries, units_, stride, norm_to_bound, origins)) return false;
+        for (int64_t lane = 0; lane < stride; ++lane) tile.top[lane] = origins[lane];
+        return true;
     }
 
     KeyRun read_keys(int64_t first, int64_t last) {
@@ -329,7 +373,12 @@ private:
         const int64_t keys = run.last - run.first;
         if constexpr (Kind::kIsWhole) score_mean<kVectors>(tile, run.mean);
         score_keys<Kind, kVectors>(tile.queries, run.keys, run.key_stride, keys, units_, scores_);
-        weigh<Kind, kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink_);
+        if (tile.is_bounded) {
+            if constexpr (kHasBounds<Kind>) weigh_bounded<Kind, kVectors>(scores_, keys, bias, tile.top, tile.sum);
+            for (int64_t i = 0; i < kVectors * F32::kLanes; ++i) shrink_[i] = 1.0f;
+        } else {
+            weigh<Kind, kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink_);
+        }
         const float* shrink = run.first == tile.first_key ? nullptr : shrink_;
         mix_values<Kind, kVectors>(scores_, run.values, run.value_stride, Kind::units(keys), dim_, shrink,
                                    tile.outputs);
@@ -377,9 +426,9 @@ private:
     int64_t offset_;       // position of query row 0
     int64_t table_start_;  // row of cos and sin for position 0
     int64_t num_tiles_, max_tiles_, tile_floats_;
-    bool stages_queries_, stages_keys_, stages_values_, has_reach_;
-    float largest_key_ = 0.0f;
-    int64_t* reaches_;  // of the tiles whose state is in memory
+    bool stages_queries_, stages_keys_, stages_values_, has_reach_, has_bounds_;
+    float largest_key_ = 0.0f, largest_turn_ = 1.0f;
+    TileNotes* notes_;  // of the tiles whose state is in memory
     float *scores_, *shrink_, *strip_, *rows_, *value_rows_, *turned_, *state_;
     WholeScratch<Kind> whole_;
     float* shifts_;  // of whole numbers: what a tile's queries gain in this run of keys

@@ -16,6 +16,7 @@ template <class Each>
 // With eight lanes (AVX2), where an exponential costs as much as twenty multiply-adds, scores are counted in units of
 // log 2 and weights are powers of 2: power_of_2(), that file's own.
 constexpr bool kCountsInLog2 = F32::kLanes == 8;
+constexpr float kPowerOrigin = 12582912.0f;  // 1.5 * 2^23: a sum with it has no room for fractions
 
 // Units are floats as they are given.
 struct Floats {
@@ -41,6 +42,7 @@ struct Floats {
             return exp(x);
         }
     }
+    static F32 as_multiplied(F32 weight) { return weight; }
     static F32 multiply_add(F32 a, F32 b, F32 sum) { return fma(a, b, sum); }
     // The same with lane kLane of a, where the instruction set has such products.
     template <int kLane, class X>
@@ -55,7 +57,8 @@ struct RoundedFloats : Floats {
     static void pack_row(const float* row, int64_t dim, float* out) {
         copy_row(row, dim, out, [](F32 x) { return round_to_bf16(x); });
     }
-    static F32 weight(F32 x) { return round_to_bf16(Floats::weight(x)); }
+    static F32 as_multiplied(F32 weight) { return round_to_bf16(weight); }
+    static F32 weight(F32 x) { return as_multiplied(Floats::weight(x)); }
 };
 
 }  // namespace

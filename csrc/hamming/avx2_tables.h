@@ -1,8 +1,12 @@
 // Many queries on AVX2, by tables: how many bits a nibble (half a byte) of a query differs by from each of the 16
 // nibbles that a code may have there is a table, which vpshufb looks up for 32 codes at once. A byte of a table is two
-// queries' differences, 0 to 4 in each half; three of them are added before a half could overflow. That is 9
-// instructions for 3 nibbles of 2 queries and 32 codes, where counting bits takes some 20. A block's nibbles are laid
-// out once for all queries of a pass.
+// queries' differences, 0 to 4 in each half; some of them are added before a half could overflow, and a block's nibbles
+// are laid out once for all queries of a pass.
+//
+// hamming adds three nibbles: 9 instructions for 3 nibbles of 2 queries and 32 codes, where counting bits takes some
+// 20. hamming_scan adds four, for which every fourth nibble counts one bit less where all four of it differ: 11
+// instructions for 4 nibbles, and 64 of them fit a byte. Its sums are then bounds from below, a bit or so under the
+// distance of 256 random bits; the few codes whose bound is within the limit are counted bit by bit.
 
 #include <immintrin.h>
 
@@ -16,14 +20,20 @@ namespace {
 constexpr int64_t kCodesPerRegister = 32;
 constexpr int64_t kRegisters = kCodesPerBlock / kCodesPerRegister;
 static_assert(kRegisters == 2);
-// Nibbles whose differences, of up to 4 bits each, are added up in bytes before they are widened.
-constexpr int64_t kNibblesPerSum = 48;
-static_assert(kNibblesPerSum % 3 == 0 && 4 * kNibblesPerSum < 256);
-// Nibbles of a block that are laid out at once, 16 bytes of a code at a time: 12 KiB, beside half as much of four
-// queries' tables.
-constexpr int64_t kNibblesPerPanel = 4 * kNibblesPerSum;
-static_assert(kNibblesPerPanel % 32 == 0);
-static_assert(kNibblesPerPanel * kCodesPerBlock + kQueriesPerPass * kCodesPerBlock * 2 <= kTableScratchBytes);
+constexpr int64_t kPairs = kQueriesPerTable / 2;
+
+// Nibbles that are added in half a byte, kFew of them, and those whose sums a byte holds. A panel is what is laid out
+// of a block at once: 16 bytes of a code at a time, and 12 or 16 KiB, beside half as much of four queries' tables.
+constexpr int kExactFew = 3, kBoundFew = 4;
+static_assert(kBoundFew == kNibblesPerBound);
+template <int kFew>
+constexpr int64_t kNibblesPerSum = 16 * kFew;
+template <int kFew>
+constexpr int64_t kNibblesPerPanel = 4 * kNibblesPerSum<kFew>;
+static_assert(16 * 4 * kExactFew < 256 && 16 * (4 * kBoundFew - 1) < 256);
+static_assert(kNibblesPerPanel<kExactFew> % 32 == 0 && kNibblesPerPanel<kBoundFew> % 32 == 0);
+static_assert(kNibblesPerPanel<kBoundFew> * kCodesPerBlock + kQueriesPerPass * kCodesPerBlock * 2 <=
+              kTableScratchBytes);
 
 inline __m256i load(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
@@ -76,141 +86,138 @@ inline void lay_out_16(__m256i (&rows)[16], uint8_t* target) {
     }
 }
 
+// 16 bytes of 32 codes, row_at(i) that of code i, to nibbles; of fewer `bytes`, the others are zeros.
+template <class RowAt>
+inline void lay_out_rows(RowAt&& row_at, int64_t bytes, uint8_t* target) {
+    const auto part = [&](int64_t i) {
+        const uint8_t* from = row_at(i);
+        if (bytes >= 16) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+        alignas(16) uint8_t rest[16] = {};
+        for (int64_t b = 0; b < bytes; ++b) rest[b] = from[b];
+        return _mm_load_si128(reinterpret_cast<const __m128i*>(rest));
+    };
+    __m256i rows[16];
+    for (int64_t i = 0; i < 16; ++i) {
+        rows[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(part(i)), part(i + 16), 1);
+    }
+    lay_out_16(rows, target);
+}
+
 // Bytes [first_byte, last_byte) of `count` codes from row `first` on to nibbles: (2 * bytes, rounded up to 32,
 // kCodesPerBlock). What lies past a code's end is zeros, as in the queries; places past the last code repeat it.
 void lay_out(const MatrixView<const uint8_t>& codes, int64_t first, int64_t count, int64_t first_byte,
              int64_t last_byte, uint8_t* target) {
-    const int64_t rows_per_line = codes.row_stride > 0 && codes.row_stride < 64 ? 64 / codes.row_stride : 1;
-    for (int64_t half = 0; half < kRegisters; ++half, target += kCodesPerRegister) {
-        const auto code = [&](int64_t i) {
-            const int64_t at = half * kCodesPerRegister + i;
-            return codes.row(first + (at < count ? at : count - 1));
-        };
+    const int64_t stride = codes.row_stride;
+    const int64_t rows_per_line = stride > 0 && stride < 64 ? 64 / stride : 1;
+    for (int64_t half = 0; half < kCodesPerBlock; half += kCodesPerRegister, target += kCodesPerRegister) {
         for (int64_t at = first_byte; at < last_byte; at += 16) {
-            const int64_t bytes = last_byte - at;
-            const auto part = [&](int64_t i) {
-                const uint8_t* from = code(i) + at;
-                if (bytes >= 16) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-                alignas(16) uint8_t rest[16] = {};
-                for (int64_t b = 0; b < bytes; ++b) rest[b] = from[b];
-                return _mm_load_si128(reinterpret_cast<const __m128i*>(rest));
-            };
+            const uint8_t* const from = codes.row(first) + at;
+            uint8_t* const to = target + 2 * (at - first_byte) * kCodesPerBlock;
             for (int64_t i = 0; at % 64 == 0 && i < kCodesPerRegister; i += rows_per_line) {
-                _mm_prefetch(reinterpret_cast<const char*>(code(i) + at + kPrefetchBytes), _MM_HINT_T0);
+                prefetch(from + (half + i) * stride + kPrefetchBytes);
             }
-            __m256i rows[16];
-            for (int64_t i = 0; i < 16; ++i) {
-                rows[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(part(i)), part(i + 16), 1);
+            if (count == kCodesPerBlock && last_byte - at >= 16) {
+                lay_out_rows([&](int64_t i) { return from + (half + i) * stride; }, 16, to);
+            } else {
+                const auto row_at = [&](int64_t i) {
+                    return from + (half + i < count ? half + i : count - 1) * stride;
+                };
+                lay_out_rows(row_at, last_byte - at, to);
             }
-            lay_out_16(rows, target + 2 * (at - first_byte) * kCodesPerBlock);
         }
     }
 }
 
-// Not __m256i: GCC would keep arrays of these in memory. And the loops over them must vanish, for the same reason.
+// Not __m256i: GCC would keep arrays of these in memory. The loops over them must vanish for the same reason, and nests
+// of three do not: so a pair of queries is summed by itself.
 using Bytes = unsigned char __attribute__((vector_size(32)));
-constexpr int64_t kPairs = kQueriesPerTable / 2;
 
-// Sums of looked-up bytes: `all` is low + 16 * high modulo 256, where low and high are sums of the bytes' halves.
-struct PairSums {
-    Bytes all[kPairs][kRegisters] = {}, high[kPairs][kRegisters] = {};
-};
-
-// Adds what kCount nibbles, 3 at the most, differ by.
+// Adds what kCount nibbles, no more than half a byte has room for, differ by from two queries: to `all` low + 16 * high
+// modulo 256, where low and high are the sums of the halves, and to `high` the latter.
 template <int kCount>
-[[gnu::always_inline]] inline void add_nibbles(const uint8_t* block, const uint8_t* tables, PairSums& sums) {
+[[gnu::always_inline]] inline void add_nibbles(const uint8_t* block, const uint8_t* tables, Bytes (&all)[kRegisters],
+                                               Bytes (&high)[kRegisters]) {
     const __m256i half = _mm256_set1_epi8(0x0f);
-#pragma GCC unroll 2
-    for (int64_t pair = 0; pair < kPairs; ++pair) {
-        Bytes few[kRegisters];
-#pragma GCC unroll 3
-        for (int64_t i = 0; i < kCount; ++i) {
-            const auto* table = reinterpret_cast<const __m128i*>(tables + (i * kPairs + pair) * kTableBytes);
-            const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128(table));
-#pragma GCC unroll 2
-            for (int64_t at = 0; at < kRegisters; ++at) {
-                const __m256i codes = load(block + i * kCodesPerBlock + at * kCodesPerRegister);
-                const auto found = reinterpret_cast<Bytes>(_mm256_shuffle_epi8(both, codes));
-                few[at] = i == 0 ? found : few[at] + found;
-            }
-        }
+    Bytes few[kRegisters];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kCount; ++i) {
+        const auto* table = reinterpret_cast<const __m128i*>(tables + i * kPairs * kTableBytes);
+        const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128(table));
 #pragma GCC unroll 2
         for (int64_t at = 0; at < kRegisters; ++at) {
-            const __m256i high = _mm256_srli_epi16(reinterpret_cast<__m256i>(few[at]), 4);
-            sums.all[pair][at] += few[at];
-            sums.high[pair][at] += reinterpret_cast<Bytes>(_mm256_and_si256(high, half));
-            __asm__("" : "+x"(sums.all[pair][at]), "+x"(sums.high[pair][at]));  // now: there are few registers
+            const __m256i codes = load(block + i * kCodesPerBlock + at * kCodesPerRegister);
+            const auto found = reinterpret_cast<Bytes>(_mm256_shuffle_epi8(both, codes));
+            few[at] = i == 0 ? found : few[at] + found;
         }
+    }
+#pragma GCC unroll 2
+    for (int64_t at = 0; at < kRegisters; ++at) {
+        const __m256i above = _mm256_srli_epi16(reinterpret_cast<__m256i>(few[at]), 4);
+        all[at] += few[at];
+        high[at] += reinterpret_cast<Bytes>(_mm256_and_si256(above, half));
     }
 }
 
-// How `nibbles` of a block (kNibblesPerSum at the most) differ from a group's queries, to `bytes` (queries, registers).
+// How `nibbles` of a block (kNibblesPerSum at the most) differ from a group's queries.
+template <int kFew>
 [[gnu::always_inline]] inline void add_differences(const uint8_t* block, const uint8_t* tables, int64_t nibbles,
-                                                   __m256i* bytes) {
-    PairSums sums;
-    for (; nibbles >= 3; nibbles -= 3) {
-        add_nibbles<3>(block, tables, sums);
-        block += 3 * kCodesPerBlock;
-        tables += 3 * kPairs * kTableBytes;
-    }
-    for (; nibbles > 0; --nibbles) {
-        add_nibbles<1>(block, tables, sums);
-        block += kCodesPerBlock;
-        tables += kPairs * kTableBytes;
-    }
-#pragma GCC unroll 2
+                                                   __m256i (&bytes)[kQueriesPerTable][kRegisters]) {
     for (int64_t pair = 0; pair < kPairs; ++pair) {
+        Bytes all[kRegisters], high[kRegisters];
+#pragma GCC unroll 2
+        for (int64_t at = 0; at < kRegisters; ++at) all[at] = high[at] = Bytes{};
+        const uint8_t *codes = block, *table = tables + pair * kTableBytes;
+        int64_t left = nibbles;
+        for (; left >= kFew; left -= kFew) {
+            add_nibbles<kFew>(codes, table, all, high);
+            codes += kFew * kCodesPerBlock;
+            table += kFew * kPairs * kTableBytes;
+        }
+        for (; left > 0; --left) {
+            add_nibbles<1>(codes, table, all, high);
+            codes += kCodesPerBlock;
+            table += kPairs * kTableBytes;
+        }
 #pragma GCC unroll 2
         for (int64_t at = 0; at < kRegisters; ++at) {
-            const Bytes low = sums.all[pair][at] - (sums.high[pair][at] << 4);
-            store(bytes + 2 * pair * kRegisters + at, reinterpret_cast<__m256i>(low));
-            store(bytes + (2 * pair + 1) * kRegisters + at, reinterpret_cast<__m256i>(sums.high[pair][at]));
+            bytes[2 * pair][at] = reinterpret_cast<__m256i>(all[at] - (high[at] << 4));
+            bytes[2 * pair + 1][at] = reinterpret_cast<__m256i>(high[at]);
         }
     }
 }
 
-// The distances of up to 64 codes from `row` on to every query: calls body(query, sums) for each, but where there are
-// bytes to judge by and is_far(query, halves of the distances, rounded up, (registers)) says that none is of interest.
-template <class IsFar, class Body>
-inline void for_each_sums(const HammingPass& pass, int64_t row, int64_t count, uint8_t* scratch, IsFar&& is_far,
-                          Body&& body) {
-    constexpr int64_t kGroup = kQueriesPerTable * kRegisters, kMostSums = kNibblesPerPanel / kNibblesPerSum;
-    const int64_t nibbles = 16 * pass.words, groups = (pass.num_queries + kQueriesPerTable - 1) / kQueriesPerTable;
-    const __m256i zero = _mm256_setzero_si256();
+// The tables of a group of queries from a nibble on.
+inline const uint8_t* tables_of(const HammingPass& pass, int64_t group, int64_t nibble) {
+    return pass.tables + (group * 16 * pass.words + nibble) * kPairs * kTableBytes;
+}
+
+// The sums of kFew nibbles at a time of up to 64 codes from `row` on: calls body(query, sums) for every query.
+template <int kFew, class Body>
+inline void for_each_sums(const HammingPass& pass, int64_t row, int64_t count, uint8_t* scratch, Body&& body) {
+    constexpr int64_t kPerSum = kNibblesPerSum<kFew>, kPerPanel = kNibblesPerPanel<kFew>;
+    const int64_t nibbles = 2 * pass.codes.cols;
     // Between panels: (queries, registers) of Sums.
-    auto* kept = reinterpret_cast<__m256i*>(scratch + kNibblesPerPanel * kCodesPerBlock);
-    for (int64_t first = 0; first < nibbles; first += kNibblesPerPanel) {
-        const bool is_last = first + kNibblesPerPanel >= nibbles;
-        const int64_t panel = is_last ? 2 * pass.codes.cols - first : kNibblesPerPanel;
+    auto* kept = reinterpret_cast<__m256i*>(scratch + kPerPanel * kCodesPerBlock);
+    for (int64_t first = 0; first < nibbles; first += kPerPanel) {
+        const bool is_last = first + kPerPanel >= nibbles;
+        const int64_t panel = is_last ? nibbles - first : kPerPanel;
         lay_out(pass.codes, row, count, first / 2, (first + panel) / 2, scratch);
-        for (int64_t group = 0; group < groups; ++group) {
-            const uint8_t* tables = pass.tables + (group * nibbles + first) * kQueriesPerTable / 2 * kTableBytes;
-            const auto tables_at = [&](int64_t nibble) { return tables + nibble * kQueriesPerTable / 2 * kTableBytes; };
-            __m256i bytes[kMostSums * kGroup];
-            int64_t nibble = 0, used = 0;
-            for (; nibble + kNibblesPerSum <= panel; nibble += kNibblesPerSum, used += kGroup) {
-                add_differences(scratch + nibble * kCodesPerBlock, tables_at(nibble), kNibblesPerSum, bytes + used);
+        for (int64_t group = 0; group * kQueriesPerTable < pass.num_queries; ++group) {
+            __m256i bytes[kPerPanel / kPerSum][kQueriesPerTable][kRegisters];
+            int64_t used = 0;
+            for (int64_t nibble = 0; nibble < panel; nibble += kPerSum, ++used) {
+                const int64_t some = panel - nibble < kPerSum ? panel - nibble : kPerSum;
+                add_differences<kFew>(scratch + nibble * kCodesPerBlock, tables_of(pass, group, first + nibble), some,
+                                      bytes[used]);
             }
-            if (nibble < panel) {
-                add_differences(scratch + nibble * kCodesPerBlock, tables_at(nibble), panel - nibble, bytes + used);
-                used += kGroup;
-            }
-            const bool has_halves = first == 0 && is_last && used <= 2 * kGroup;
             for (int64_t query = 0; query < kQueriesPerTable; ++query) {
-                const int64_t number = group * kQueriesPerTable + query, at = query * kRegisters;
+                const int64_t number = group * kQueriesPerTable + query;
                 if (number >= pass.num_queries) break;
-                if (has_halves) {
-                    const __m256i* const more = used == kGroup ? &zero : bytes + kGroup + at;
-                    const int64_t step = used == kGroup ? 0 : 1;
-                    const __m256i halves[kRegisters] = {_mm256_avg_epu8(bytes[at], more[0]),
-                                                        _mm256_avg_epu8(bytes[at + 1], more[step])};
-                    if (is_far(number, halves)) continue;
-                }
                 Sums sums[kRegisters];
                 for (int64_t i = 0; i < kRegisters; ++i) {
                     __m256i* const place = kept + 2 * (number * kRegisters + i);
                     sums[i] = first > 0 ? Sums{load(place), load(place + 1)} : Sums::zero();
-                    for (int64_t sum = 0; sum < used; sum += kGroup) sums[i].add(bytes[sum + at + i]);
+                    for (int64_t sum = 0; sum < used; ++sum) sums[i].add(bytes[sum][query][i]);
                     if (is_last) continue;
                     store(place, sums[i].low);
                     store(place + 1, sums[i].high);
@@ -221,48 +228,134 @@ inline void for_each_sums(const HammingPass& pass, int64_t row, int64_t count, u
     }
 }
 
+// The limits of a pass's queries in bytes, as the bounds of codes of one panel are compared with them. Those are in
+// bytes too: where several sums are joined, halves or quarters, rounded up each time, so of a sum s at most
+// (s + 1) / 2 and s / 4 + 1.
+class ByteLimits {
+public:
+    ByteLimits(const HammingPass& pass, int64_t sums) : shift_(sums <= 1 ? 0 : sums <= 2 ? 1 : 2) {
+        for (int64_t query = 0; query < kQueriesPerPass; ++query) bytes_[query] = 0;
+        for (int64_t query = 0; query < pass.num_queries; ++query) set(query, pass.limits[query]);
+    }
+    [[gnu::noinline]] void set(int64_t query, int64_t limit) {
+        const int64_t most = limit <= 0 ? 0 : (limit >> shift_) + (shift_ > 0 ? 1 : 0);
+        bytes_[query] = 0x01010101u * static_cast<uint32_t>(most < 255 ? most : 255);
+    }
+    __m256i of(int64_t query) const { return _mm256_set1_epi32(static_cast<int>(bytes_[query])); }
+
+private:
+    int64_t shift_;
+    uint32_t bytes_[kQueriesPerPass];
+};
+
+// Sums beside each other to halves or quarters (ByteLimits) in the first.
+inline void join(__m256i (*bytes)[kQueriesPerTable][kRegisters], int64_t sums) {
+    if (sums <= 1) return;
+    for (int64_t query = 0; query < kQueriesPerTable; ++query) {
+        for (int64_t i = 0; i < kRegisters; ++i) {
+            const auto sum = [&](int64_t at) { return at < sums ? bytes[at][query][i] : _mm256_setzero_si256(); };
+            const __m256i half = _mm256_avg_epu8(sum(0), sum(1));
+            bytes[0][query][i] = sums <= 2 ? half : _mm256_avg_epu8(half, _mm256_avg_epu8(sum(2), sum(3)));
+        }
+    }
+}
+
+// A bit for each code whose byte is at most the limit.
+inline uint64_t within(const __m256i (&bytes)[kRegisters], __m256i limit) {
+    const auto mask = [&](__m256i byte) {
+        return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(byte, limit), limit)));
+    };
+    return mask(bytes[0]) | uint64_t{mask(bytes[1])} << 32;
+}
+
+// Of the codes `row` + i for each bit i of `mask`, takes those within the query's limit.
+[[gnu::noinline]] void take_near(const HammingPass& pass, int64_t query, int64_t row, uint64_t mask,
+                                 Candidates& candidates) {
+    uint64_t distances[kCodesPerBlock], near = 0;
+    const uint64_t* const words = pass.queries + query * pass.words;
+    for (; mask != 0; mask &= mask - 1) {
+        const int lane = __builtin_ctzll(mask);
+        const uint8_t* const code = pass.codes.row(row + lane);
+        int64_t distance = 0;
+        for (int64_t word = 0; word < pass.words; ++word) {
+            distance += _mm_popcnt_u64(read_word(code + 8 * word, pass.codes.cols - 8 * word) ^ words[word]);
+        }
+        distances[lane] = static_cast<uint64_t>(distance);
+        if (distance <= pass.limits[query]) near |= uint64_t{1} << lane;
+    }
+    if (near != 0) take(candidates, query, row, near, distances);
+}
+
+// Codes that are one panel.
+void scan_panel(const HammingPass& pass, int64_t row, int64_t count, uint64_t wanted, uint8_t* scratch,
+                ByteLimits& limits, Candidates& candidates) {
+    constexpr int64_t kPerSum = kNibblesPerSum<kBoundFew>;
+    const int64_t nibbles = 2 * pass.codes.cols;
+    lay_out(pass.codes, row, count, 0, pass.codes.cols, scratch);
+    for (int64_t group = 0; group * kQueriesPerTable < pass.num_queries; ++group) {
+        __m256i bytes[kNibblesPerPanel<kBoundFew> / kPerSum][kQueriesPerTable][kRegisters];
+        const uint8_t *block = scratch, *tables = tables_of(pass, group, 0);
+        int64_t left = nibbles, sums = 0;
+        for (; left >= kPerSum; left -= kPerSum, ++sums) {  // loops that always turn as often
+            add_differences<kBoundFew>(block, tables, kPerSum, bytes[sums]);
+            block += kPerSum * kCodesPerBlock;
+            tables += kPerSum * kPairs * kTableBytes;
+        }
+        if (left > 0) add_differences<kBoundFew>(block, tables, left, bytes[sums++]);
+        join(bytes, sums);
+        const int64_t first = group * kQueriesPerTable;
+        __m256i least = _mm256_set1_epi8(-1);  // by how much bounds are above limits
+        for (int64_t i = 0; i < kQueriesPerTable; ++i) {
+            const __m256i nearest = _mm256_min_epu8(bytes[0][i][0], bytes[0][i][1]);
+            least = _mm256_min_epu8(least, _mm256_subs_epu8(nearest, limits.of(first + i)));
+        }
+        if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(least, _mm256_setzero_si256())) == 0) continue;
+        for (int64_t query = first; query < first + kQueriesPerTable && query < pass.num_queries; ++query) {
+            const uint64_t found = within(bytes[0][query - first], limits.of(query)) & wanted;
+            if (found == 0) continue;
+            take_near(pass, query, row, found, candidates);
+            limits.set(query, pass.limits[query]);
+        }
+    }
+}
+
 }  // namespace
 
 void hamming_tables(const HammingPass& pass, int64_t first, int64_t last, uint64_t* scratch,
                     const MatrixView<int32_t>& out) {
     for (int64_t row = first; row < last; row += kCodesPerBlock) {
         const int64_t count = last - row < kCodesPerBlock ? last - row : kCodesPerBlock;
-        const auto is_far = [](int64_t, const __m256i*) { return false; };
-        for_each_sums(pass, row, count, reinterpret_cast<uint8_t*>(scratch), is_far,
-                      [&](int64_t query, const Sums* sums) {
-                          int16_t distances[kCodesPerBlock];
-                          for (int64_t i = 0; i < kRegisters; ++i)
-                              sums[i].store_in_order(distances + i * kCodesPerRegister);
-                          int32_t* target = out.row(query) + row;
-                          for (int64_t i = 0; i < count; ++i) target[i] = distances[i];
-                      });
+        for_each_sums<kExactFew>(pass, row, count, reinterpret_cast<uint8_t*>(scratch),
+                                 [&](int64_t query, const Sums* sums) {
+                                     int16_t distances[kCodesPerBlock];
+                                     for (int64_t i = 0; i < kRegisters; ++i)
+                                         sums[i].store_in_order(distances + i * kCodesPerRegister);
+                                     int32_t* target = out.row(query) + row;
+                                     for (int64_t i = 0; i < count; ++i) target[i] = distances[i];
+                                 });
     }
 }
 
 void hamming_scan_tables(const HammingPass& pass, int64_t first, int64_t last, uint64_t* scratch,
                          Candidates& candidates) {
+    const int64_t nibbles = 2 * pass.codes.cols;
+    const bool is_panel = nibbles <= kNibblesPerPanel<kBoundFew>;
+    auto* const place = reinterpret_cast<uint8_t*>(scratch);
+    ByteLimits limits(pass, (nibbles + kNibblesPerSum<kBoundFew> - 1) / kNibblesPerSum<kBoundFew>);
     for (int64_t row = first; row < last; row += kCodesPerBlock) {
         const int64_t count = last - row < kCodesPerBlock ? last - row : kCodesPerBlock;
         const uint64_t wanted = filter_bits(pass.filter, row, count);
         if (wanted == 0) continue;
-        const auto is_far = [&](int64_t query, const __m256i* halves) {
-            const int64_t most = pass.limits[query] < 509 ? (pass.limits[query] + 1) / 2 : 255;
-            const __m256i nearest = _mm256_min_epu8(halves[0], halves[1]);
-            const __m256i within = _mm256_min_epu8(nearest, _mm256_set1_epi8(static_cast<char>(most)));
-            return _mm256_movemask_epi8(_mm256_cmpeq_epi8(within, nearest)) == 0;
-        };
-        for_each_sums(
-            pass, row, count, reinterpret_cast<uint8_t*>(scratch), is_far, [&](int64_t query, const Sums* sums) {
-                const int64_t most = pass.limits[query] < INT16_MAX ? pass.limits[query] : INT16_MAX;
-                const __m256i limit = _mm256_set1_epi16(static_cast<int16_t>(most));
-                const uint64_t found = (sums[0].within(limit) | uint64_t{sums[1].within(limit)} << 32) & wanted;
-                if (found == 0) return;
-                int16_t distances[kCodesPerBlock];
-                uint64_t wide[kCodesPerBlock];
-                for (int64_t i = 0; i < kRegisters; ++i) sums[i].store_in_order(distances + i * kCodesPerRegister);
-                for (int64_t i = 0; i < kCodesPerBlock; ++i) wide[i] = static_cast<uint64_t>(distances[i]);
-                take(candidates, query, row, found, wide);
-            });
+        if (is_panel) {
+            scan_panel(pass, row, count, wanted, place, limits, candidates);
+            continue;
+        }
+        for_each_sums<kBoundFew>(pass, row, count, place, [&](int64_t query, const Sums* sums) {
+            const int64_t most = pass.limits[query] < INT16_MAX ? pass.limits[query] : INT16_MAX;
+            const __m256i limit = _mm256_set1_epi16(static_cast<int16_t>(most));
+            const uint64_t found = (sums[0].within(limit) | uint64_t{sums[1].within(limit)} << 32) & wanted;
+            if (found != 0) take_near(pass, query, row, found, candidates);
+        });
     }
 }
 

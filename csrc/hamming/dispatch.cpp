@@ -64,20 +64,26 @@ std::vector<uint64_t> padded_words(const MatrixView<const uint8_t>& queries, int
     return padded;
 }
 
+// What a pass is for.
+enum class Wanted { distances, nearest };
+
 // The tables of these queries (HammingPass::tables).
-std::vector<uint8_t> difference_tables(const uint64_t* queries, int64_t count, int64_t words) {
+std::vector<uint8_t> difference_tables(const uint64_t* queries, int64_t count, int64_t words, Wanted wanted) {
     constexpr int kBits[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
     constexpr int64_t kPairs = kQueriesPerTable / 2;
     const int64_t nibbles = 16 * words, groups = divide_up(count, kQueriesPerTable);
     std::vector<uint8_t> tables(static_cast<size_t>(groups * nibbles * kPairs * kTableBytes), 0);
-    for (int64_t query = 0; query < count; ++query) {
-        const auto* bytes = reinterpret_cast<const uint8_t*>(queries + query * words);
+    for (int64_t query = 0; query < groups * kQueriesPerTable; ++query) {
+        const bool is_padding = query >= count;  // far from every code
+        const auto* bytes = reinterpret_cast<const uint8_t*>(queries + (is_padding ? 0 : query) * words);
         const int64_t group = query / kQueriesPerTable, pair = query % kQueriesPerTable / 2;
         for (int64_t nibble = 0; nibble < nibbles; ++nibble) {
             const int value = bytes[nibble / 2] >> nibble % 2 * 4 & 15;
             uint8_t* table = tables.data() + ((group * nibbles + nibble) * kPairs + pair) * kTableBytes;
+            const bool is_bound = wanted == Wanted::nearest && (nibble + 1) % kNibblesPerBound == 0;
             for (int other = 0; other < 16; ++other) {
-                table[other] |= static_cast<uint8_t>(kBits[value ^ other] << query % 2 * 4);
+                const int bits = is_padding ? 3 : std::min(kBits[value ^ other], is_bound ? 3 : 4);
+                table[other] |= static_cast<uint8_t>(bits << query % 2 * 4);
             }
         }
     }
@@ -90,11 +96,11 @@ struct PreparedQueries {
     std::vector<uint8_t> tables;  // empty: they are not worth it
 
     PreparedQueries(const MatrixView<const uint8_t>& queries, int64_t first, int64_t count,
-                    const HammingVariant& variant)
+                    const HammingVariant& variant, Wanted wanted)
         : words(padded_words(queries, first, count)) {
         const bool has_tables = variant.scan_by_tables != nullptr && count >= kLeastTableQueries;
         if (!has_tables || queries.cols > kMostTableCodeBytes) return;
-        tables = difference_tables(words.data(), count, divide_up(queries.cols, 8));
+        tables = difference_tables(words.data(), count, divide_up(queries.cols, 8), wanted);
     }
 };
 
@@ -185,7 +191,7 @@ void hamming(const MatrixView<const uint8_t>& queries, const MatrixView<const ui
     const int64_t words = divide_up(codes.cols, 8), chunk = rows_per_chunk(codes.cols);
     for (int64_t query = 0; query < queries.rows; query += kQueriesPerPass) {
         const int64_t count = std::min(kQueriesPerPass, queries.rows - query);
-        const PreparedQueries prepared(queries, query, count, variant);
+        const PreparedQueries prepared(queries, query, count, variant, Wanted::distances);
         const HammingPass pass{codes, prepared.words.data(), count, words, nullptr, nullptr, prepared.tables.data()};
         const auto run = prepared.tables.empty() ? variant.distances : variant.distances_by_tables;
         const MatrixView<int32_t> part{out.row(query), count, out.cols, out.row_stride};
@@ -240,7 +246,7 @@ void write_result(std::vector<Candidates>& workers, int64_t query, int64_t k, in
 void scan(const HammingTopkArgs& args, int64_t first, int64_t count, int64_t num_workers, int64_t capacity) {
     const int64_t n = args.codes.rows, k = args.rows.cols, words = divide_up(args.codes.cols, 8);
     const HammingVariant& variant = pick_variant(kVariants, active_isa());
-    const PreparedQueries prepared(args.queries, first, count, variant);
+    const PreparedQueries prepared(args.queries, first, count, variant, Wanted::nearest);
     const auto run = prepared.tables.empty() ? variant.scan : variant.scan_by_tables;
     std::vector<std::atomic<int64_t>> limits(static_cast<size_t>(count));
     for (auto& limit : limits) limit.store(std::numeric_limits<int64_t>::max());
@@ -268,8 +274,9 @@ void hamming_topk(const HammingTopkArgs& args) {
     check_topk(args);
     const int64_t n = args.codes.rows, k = args.rows.cols;
     const int64_t workers = std::min<int64_t>(num_threads(), divide_up(n, rows_per_chunk(args.codes.cols)));
-    // Room before the least k are picked out: a multiple of k, so that this costs little per candidate.
-    const int64_t capacity = std::min(n + kCodesPerBlock, std::max<int64_t>(2 * k, 1024));
+    // Room before the least k are picked out: a multiple of k, so that this costs little per candidate, and no large
+    // one, so that the limit is soon near the k-th distance.
+    const int64_t capacity = std::min(n + kCodesPerBlock, std::max<int64_t>(2 * k, 128));
     // Very large k: fewer queries to a pass, so that the candidates stay within bounds.
     constexpr int64_t kMaxCandidates = int64_t{16} << 20;
     const int64_t per_pass = std::clamp<int64_t>(kMaxCandidates / (capacity * workers), 1, kQueriesPerPass);

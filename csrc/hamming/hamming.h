@@ -20,13 +20,15 @@ namespace longspan {
 inline constexpr int64_t kCodesPerBlock = 64;  // one bit each in a 64-bit mask
 inline constexpr int64_t kQueriesPerPass = 64;
 inline constexpr int64_t kPanelWords = 32;                // 16 KiB to a block
-inline constexpr int64_t kTableScratchBytes = 20 * 1024;  // for kernels by tables
+inline constexpr int64_t kTableScratchBytes = 24 * 1024;  // for kernels by tables
 inline constexpr int64_t kPrefetchBytes = 8 * 1024;       // how far ahead of their use codes are asked for
 
 // Tables of what queries differ by: one of kTableBytes for each nibble and two queries, those of kQueriesPerTable
 // queries side by side.
 inline constexpr int64_t kQueriesPerTable = 4;
 inline constexpr int64_t kTableBytes = 16;
+inline constexpr int64_t kNibblesPerBound =
+    4;  // scans by tables count the last of so many one bit less where all differ
 inline constexpr int64_t kMostTableCodeBytes = INT16_MAX / 8;  // distances are summed in 16 bits
 
 // The nearest codes that one worker has seen so far, for each query of a pass (dispatch.cpp).
@@ -42,7 +44,7 @@ struct HammingPass {
     const int64_t* limits;  // (num_queries,) the worker's own: greatest distance that is still of interest, or -1
     // (ceil(num_queries / kQueriesPerTable), 16 * words nibbles, kQueriesPerTable / 2, kTableBytes): byte v of a
     // nibble's table is how many bits it differs by from v, for one query, plus 16 times that of the next query. For
-    // the kernels that want them.
+    // the kernels that want them; those of a scan never say 4 for the last of kNibblesPerBound nibbles, but 3.
     const uint8_t* tables;
 };
 

@@ -79,6 +79,35 @@ def test_long(isa: str) -> None:
     check(case((1000,), 8, "alibi table window", kv_heads=1))
 
 
+@pytest.mark.parametrize("kind", ["plain", "alibi", "rope"])
+@pytest.mark.parametrize("size", [0.01, 1.0, 3.0])
+def test_scores_with_bounds(isa: str, kind: str, size: float) -> None:
+    """Where small norms bound all scores of a tile, its softmax may do without their maximum (AVX2); of larger ones,
+    only some tiles' do. A table of zeros is always summed the other way."""
+    few = case((300, 270), 40, kind, kv_heads=2)
+    few = replace(few, q=few.q * np.float32(size))
+    few.q[37:290:50] *= 8.0
+    got = check(few)
+    table = np.zeros((HEADS, 1), np.float32)
+    np.testing.assert_allclose(
+        got, ops.attention_varlen(*few.args, **few.options, bias_table=table), rtol=2e-5, atol=2e-5
+    )
+    for spoilt in (np.nan, np.inf):
+        few.q[10, 0, 0] = spoilt
+        broken = ops.attention_varlen(*few.args, **few.options)
+        assert np.isnan(broken[10, 0]).all()
+        np.testing.assert_array_equal(broken[300:], got[300:])
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e20])
+def test_values_of_any_size(isa: str, scale: float) -> None:
+    """Weights relative to a bound leave room for values far from 1."""
+    few = case((270,), 16, "alibi")
+    expected = ops.attention_varlen(*few.args, **few.options)
+    got = ops.attention_varlen(few.q, few.k, few.v * np.float32(scale), *few.args[3:], **few.options)
+    np.testing.assert_allclose(got / np.float32(scale), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.large
 @pytest.mark.parametrize("kind", ["plain", "alibi", "causal window", "rope", "table"])
 def test_one_sequence_alone_gives_the_same_bits(isa: str, kind: str) -> None:

@@ -50,6 +50,21 @@ def test_several_queries(isa: str, width: int, num_queries: int) -> None:
             assert_same(ops.hamming_topk(q, codes, k), reference.hamming_topk(q, codes, k))
 
 
+@pytest.mark.parametrize("width", [2, 15, 32, 64, 100, 128, 130, 400])
+def test_nibbles_that_differ_as_a_whole(isa: str, width: int) -> None:
+    """Where a scan by tables knows bounds of distances alone: as far below them as may be, and for some codes only."""
+    codes = random_codes(300, width, 1)
+    q = random_codes(6, width, 2)
+    whole = inputs.rng(width).choice(np.array([0x00, 0x0F, 0xF0, 0xFF], np.uint8), (300, width))
+    codes[::2] = q[0] ^ whole[::2]
+    codes[1:40:4] = ~q[1]
+    codes[2:40:8] = ~q[0] ^ (whole[2:40:8] & 0x01)
+    for k in (1, 10, 299):
+        assert_same(ops.hamming_topk(q, codes, k), reference.hamming_topk(q, codes, k))
+    far = np.concatenate([~q[:1], ~q[:1], q[:1]])  # the nearest come last
+    assert_same(ops.hamming_topk(q, far, 2), reference.hamming_topk(q, far, 2))
+
+
 @pytest.mark.parametrize("num_queries", [0, 1, 63, 64, 65, 130])
 def test_numbers_of_queries(isa: str, num_queries: int) -> None:
     codes, q = random_codes(500, 40, 1), random_codes(num_queries, 40, 2)
