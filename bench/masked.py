@@ -1,4 +1,4 @@
-"""Runs a command on a processor that seems to have no AVX-512: ours and every peer alike, whatever settings they honour.
+"""Runs a command on a processor that seems to have no AVX-512: ours and every peer alike, whatever they honour.
 
     python -m bench.masked avx_vnni python -m longspan bench run encode --dtype int8
     python -m bench.masked avx2 python -m bench.ops.bench_attention_varlen --threads 1

@@ -23,17 +23,18 @@ static long let_cpuid(int works) {
 
 static void take_bits(uint32_t leaf, uint32_t part, uint32_t* eax, uint32_t* ebx, uint32_t* ecx, uint32_t* edx) {
     if (leaf == 7 && part == 0) {
-        // F, DQ, IFMA, PF, ER, CD, BW, VL; VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ; 4VNNIW, 4FMAPS, VP2INTERSECT, AMX, FP16
+        // F, DQ, IFMA, PF, ER, CD, BW, VL; VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ; 4VNNIW, 4FMAPS, VP2INTERSECT, AMX,
+        // FP16
         *ebx &= ~(1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31);
         *ecx &= ~(1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14);
         *edx &= ~(1u << 2 | 1u << 3 | 1u << 8 | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25);
         if (!has_avx_vnni) *ecx &= ~(1u << 8 | 1u << 9 | 1u << 10);  // GFNI, VAES, VPCLMULQDQ
     }
     if (leaf == 7 && part == 1) {
-        *eax &= ~(1u << 5 | 1u << 21);  // AVX512-BF16, AMX-FP16
-        if (!has_avx_vnni) *eax &= ~(1u << 4 | 1u << 23);  // and AVX-IFMA
+        *eax &= ~(1u << 5 | 1u << 21);                               // AVX512-BF16, AMX-FP16
+        if (!has_avx_vnni) *eax &= ~(1u << 4 | 1u << 23);            // and AVX-IFMA
         if (!has_avx_vnni) *edx &= ~(1u << 4 | 1u << 5 | 1u << 10);  // AVX-VNNI-INT8, AVX-NE-CONVERT, AVX-VNNI-INT16
-        *edx &= ~(1u << 8 | 1u << 19);  // AMX-COMPLEX, AVX10
+        *edx &= ~(1u << 8 | 1u << 19);                               // AMX-COMPLEX, AVX10
     }
     if (leaf == 0xd && part == 0) *eax &= ~0x600e0u;  // the state of masks, of wide registers and of tiles
 }
