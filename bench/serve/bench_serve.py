@@ -155,6 +155,7 @@ def constant_arrival(bench: Bench, server: ServerProcess) -> Figures:
     """Fifty requests a second of one text of 400 words: failures, and the p99."""
     body = body_of(" ".join(" ".join(bench.texts).split()[:400]))
     outcome = asyncio.run(arrivals(server.port, [body], 50, bench.seconds(3, 30)))
+    _tell(outcome, server)
     failed = figure(OURS, [float(outcome.failures)], "failures", 0.0)
     return [("50 a second of 400 words", (failed,)), ("their p99", (figure(OURS, [outcome.quantile(0.99)], "s"),))]
 
@@ -166,6 +167,7 @@ def overload(bench: Bench, server: ServerProcess) -> Figures:
     rate = len(calm.seconds) / calm.wall
     bound = (QUEUE_TOKENS + 4 * 2048) / (calm.tokens / calm.wall)
     outcome = asyncio.run(arrivals(server.port, bodies[100:], 2 * rate, bench.seconds(3, 30)))
+    _tell(outcome, server)
     refused, other = outcome.statuses[429], outcome.failures - outcome.statuses[429]
     note = f"{refused} of {sum(outcome.statuses.values())} refused"
     p99 = figure(OURS, [outcome.quantile(0.99)], "s", 1.5 * bound)
@@ -248,13 +250,23 @@ def soak(bench: Bench, server: ServerProcess) -> Figures:
         return await load
 
     outcome = asyncio.run(run(server))
+    _tell(outcome, server)
     fifth = len(seen) // 5
     growth = float(np.median(seen[-fifth:]) / np.median(seen[fifth // 2 : fifth + fifth // 2]))
     return [
         (f"memory after {seconds:.0f} s, of the beginning's", (figure(OURS, [growth], "x", MAX_GROWTH),)),
         ("failures meanwhile", (figure(OURS, [float(outcome.failures)], "failures", 0.0),)),
+        ("requests that met a closed connection, sent again", (figure(OURS, [float(outcome.resent)], "requests"),)),
         ("memory at the end", (figure(OURS, [seen[-1]], "MB"),)),
     ]
+
+
+def _tell(outcome: Outcome, server: ServerProcess) -> None:
+    """Say on stderr what is known of the failures, 429 apart, and what the server said last."""
+    for story in outcome.stories:
+        print(f"serve: a request failed: {story}", file=sys.stderr, flush=True)
+    if outcome.stories and server.lines:
+        print("serve: the server said last: " + "".join(server.lines[-5:]).rstrip(), file=sys.stderr, flush=True)
 
 
 def beside_peer(bench: Bench) -> Figures:

@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from .client import Answer, Connection
 
-PATH = "/v1/embeddings"
+PATH: Final = "/v1/embeddings"
+MOST_STORIES: Final = 20  # of failures, that an outcome keeps
 
 
 def body_of(texts: Sequence[str] | str, **options: object) -> bytes:
@@ -36,13 +38,26 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)  # of each request that was answered with 200
     tokens: int = 0
     wall: float = 0.0
+    resent: int = 0  # requests that met an idle connection as it was closed, and were answered on another
+    stories: list[str] = field(default_factory=list)  # of the first failures, each with what is known of it
 
-    def note(self, answer: Answer | None, seconds: float) -> None:
-        """Count an answer; None: the connection ended."""
-        self.statuses[0 if answer is None else answer.status] += 1
-        if answer is not None and answer.status == 200:
+    def note(self, answer: Answer, seconds: float) -> None:
+        """Count an answer."""
+        self.statuses[answer.status] += 1
+        if answer.status == 200:
             self.seconds.append(seconds)
             self.tokens += int(answer.headers.get("x-compute-tokens", "0"))
+        elif answer.status != 429:
+            self._tell(f"status {answer.status} after {seconds:.2f} s: {answer.body[:200]!r}")
+
+    def note_end(self, error: Exception, seconds: float, story: str) -> None:
+        """Count a connection that ended before its answer was whole."""
+        self.statuses[0] += 1
+        self._tell(f"{type(error).__name__}: {error}, after {seconds:.2f} s; {story}")
+
+    def _tell(self, story: str) -> None:
+        if len(self.stories) < MOST_STORIES:
+            self.stories.append(story)
 
     def quantile(self, share: float) -> float:
         """Of the answered requests' seconds; infinite where none was."""
@@ -56,14 +71,15 @@ class Outcome:
 
 async def timed(connection: Connection, body: bytes, outcome: Outcome, headers: str = "") -> None:
     """One request."""
-    started = time.perf_counter()
+    started, before = time.perf_counter(), connection.resent
     try:
         answer = await connection.ask(PATH, body, headers)
-    except (OSError, asyncio.IncompleteReadError):
+    except (OSError, asyncio.IncompleteReadError) as error:
+        outcome.note_end(error, time.perf_counter() - started, connection.story)
         connection.close()
-        outcome.note(None, 0.0)
-        return
-    outcome.note(answer, time.perf_counter() - started)
+    else:
+        outcome.note(answer, time.perf_counter() - started)
+    outcome.resent += connection.resent - before
 
 
 async def arrivals(port: int, bodies: Sequence[bytes], per_second: float, seconds: float) -> Outcome:

@@ -76,6 +76,38 @@ def test_results_come_in_order(scheduler: Scheduler, runner: Recorder) -> None:
     assert scheduler.submit(runner, []).future.result(20) == []
 
 
+class SlowToLeave:
+    """A condition whose owner is kept from the processor, for as long as the computing thread needs, right after it
+    has let go of the lock."""
+
+    def __init__(self, condition: threading.Condition, is_done: threading.Event) -> None:
+        self._condition, self._is_done = condition, is_done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._condition, name)
+
+    def __enter__(self) -> bool:
+        return self._condition.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._condition.__exit__(None, None, None)
+        if threading.current_thread() is threading.main_thread():
+            assert self._is_done.wait(20)
+
+
+def test_a_job_that_is_done_before_submit_returns(runner: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_done = threading.Event()
+
+    class Told:
+        def batch(self, *_: object) -> None:
+            threading.Timer(0.05, is_done.set).start()  # by when the results are handed out
+
+    scheduler = Scheduler(Limits(), watcher=Told())
+    monkeypatch.setattr(scheduler, "_changed", SlowToLeave(scheduler._changed, is_done))
+    assert scheduler.submit(runner, works("a", "b")).future.result(20) == ["<a>", "<b>"]
+    scheduler.close()
+
+
 def test_what_gathers_while_a_batch_runs_is_one_batch(scheduler: Scheduler, runner: Recorder) -> None:
     first = hold(scheduler, runner)
     jobs = [scheduler.submit(runner, works(name)) for name in "abcde"]

@@ -146,6 +146,14 @@ def _add_bounds(parser: argparse.ArgumentParser, default: Settings) -> None:
         help="for a request's head, and again for its body (default: %(default)g)",
     )
     group.add_argument(
+        "--keep-alive",
+        type=seconds,
+        default=default.keep_alive,
+        metavar="S",
+        help="close a connection that has had no request for so long; clients and balancers are to close theirs "
+        "before (default: %(default)g)",
+    )
+    group.add_argument(
         "--timeout",
         type=seconds,
         default=default.timeout,

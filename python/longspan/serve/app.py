@@ -121,6 +121,8 @@ class App:
         seconds = time.monotonic() - request.started
         if response is not None:
             response.headers += self._headers(request, seconds)
+            if self.service.state == "draining" and scope.get("http_version", "").startswith("1"):
+                response.headers.append(("connection", "close"))  # so that the client's next request goes elsewhere
             try:
                 await send_response(send, response, head_only=is_head)
             except OSError:  # the client hung up while it was answered

@@ -146,10 +146,11 @@ class Scheduler:
             self._admit(tokens)
             for place, work in enumerate(works):
                 self._add(job, place, runner, work)
-            if job.open:
+            is_done = not job.open  # to be asked here: without the lock the computing thread may be done with it
+            if not is_done:
                 self._jobs.add(job)
                 self._changed.notify()
-        if not job.open:
+        if is_done:
             job.future.set_result(job.results)
         return job
 

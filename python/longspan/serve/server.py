@@ -20,7 +20,6 @@ from longspan.serve.app import App
 
 log = logging.getLogger("longspan.serve")
 
-KEEP_ALIVE: Final = 75  # seconds: longer than clients keep idle connections, so that they close them
 BACKLOG: Final = 2048
 LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -124,7 +123,7 @@ def serve(app: App, bind: Bind, sockets: Sequence[socket.socket]) -> None:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=app.settings.keep_alive,  # type: ignore[arg-type]  # it goes to `loop.call_later`
         timeout_graceful_shutdown=max(1, int(app.settings.drain_timeout)),
         backlog=BACKLOG,
         ssl_certfile=bind.tls_cert,

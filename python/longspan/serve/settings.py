@@ -48,6 +48,7 @@ class Settings:
     max_item_characters: int = 1_048_576  # the tokenizer takes some hundred bytes for each
     max_body_bytes: int = 32 << 20
     read_timeout: float = 30.0  # for a request's head, and again for its body
+    keep_alive: float = 75.0  # of a connection without a request: longer than clients and balancers keep theirs
     timeout: float = 600.0  # of a request that says none itself
     truncate: bool = False  # on routes whose dialect leaves it open
     token_ids: TokenIds = "refuse"  # of /v1/embeddings
