@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import wave
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ pytest.importorskip("pypdfium2", reason="pip install 'longspan[images]'")
 pytest.importorskip("soundfile", reason="pip install 'longspan[audio]'")
 RNG = np.random.default_rng(7)
 PICTURE = RNG.integers(0, 256, (70, 90, 3), np.uint8)
+COUNTED = 'te_request_failure{err="batch_size"'
 TASK = {"model": "omni", "task": "retrieval.passage"}
 
 
@@ -152,6 +154,61 @@ def test_a_sound_that_is_cut(live: Live) -> None:
 def test_bad_media(live: Live, item: Any, status: int, words: str) -> None:
     answer = live.post("/v1/embeddings", {**TASK, "input": [item]})
     assert answer.status == status and words in answer.json["error"]["message"], answer.body
+
+
+def limited(live: Live, monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
+    monkeypatch.setattr(live.app.service, "settings", replace(live.app.service.settings, **limits))
+
+
+def test_seconds_and_pixels_are_bounded(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*items: Any) -> Any:
+        return live.post("/v1/embeddings", {**TASK, "input": list(items)})
+
+    def refused() -> float:
+        lines = live.get("/metrics").body.decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(COUNTED))
+
+    before = refused()
+    limited(live, monkeypatch, max_request_seconds=2, max_request_pixels=2 * PICTURE.shape[0] * PICTURE.shape[1])
+    assert ask({"audio": coded(sound(1))}, {"image": coded(png())}, {"image": coded(png())}).status == 200
+    assert ask({"audio": coded(sound(1))}, {"audio": coded(sound(1))}).status == 200  # exactly so much
+    together = "all that is given together may have 2 seconds of sound; shorten it, or send several requests"
+    for items, place, said in (
+        ([{"audio": coded(sound(2.1))}], 0, together),
+        ([{"audio": coded(sound(1))}, {"audio": coded(sound(1.1))}], 1, together),
+        ([{"image": coded(png())}] * 3, 2, "may have 12600 pixels in images and frames"),
+    ):
+        answer = ask(*items)
+        message = answer.json["error"]["message"]
+        assert answer.status == 400 and message.startswith(f"input[{place}] is too ") and said in message
+    clip = live.post("/v1/embeddings", {"model": "clip", "input": [{"image": coded(png())}] * 3})
+    assert clip.status == 400 and "input[2] is too large" in clip.json["error"]["message"]
+    assert refused() == before + 4
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\n", " \t\n"])
+def test_base64_in_lines(live: Live, ending: str) -> None:
+    """As `base64.encodebytes` and openssl write it, 76 columns and 64."""
+    whole = {"audio": coded(sound()), "image": coded(png())}
+    inputs: list[Any] = [whole]
+    for columns in (76, 64):
+        item = {}
+        for name, text in whole.items():
+            lines = [text[start : start + columns] for start in range(0, len(text), columns)]
+            item[name] = ending.join(["", *lines, ""])
+        item["image"] = f"data:image/png;base64,{item['image']}"
+        inputs.append(item)
+    found = vectors(live.post("/v1/embeddings", {**TASK, "input": inputs}))
+    assert np.array_equal(found[1], found[0]) and np.array_equal(found[2], found[0])
+
+
+@pytest.mark.parametrize("wrong", ["QUJ", "QU=JD", "QUJ-", "QUJ_", "QUJ\u00e9", "QUJD\u00a0", "\x00QUJD"])
+def test_other_base64_is_refused(live: Live, wrong: str) -> None:
+    answer = live.post("/v1/embeddings", {**TASK, "input": [{"image": wrong}]})
+    assert answer.status == 400
+    assert answer.json["error"]["message"] == (
+        "input[0] is no base64 of A to Z, a to z, 0 to 9, + and /, filled up with ="
+    )
 
 
 def test_what_other_models_say(live: Live) -> None:

@@ -139,7 +139,9 @@ def test_readiness_goes_first_and_a_second_signal_ends_at_once() -> None:
                 break
             time.sleep(0.02)
         assert server.ask("GET", "/ready").status == 503 and server.ask("GET", "/live").status == 200
-        assert server.ask("POST", "/v1/embeddings", BODY).status == 200  # until the delay is over
+        answer = server.ask("POST", "/v1/embeddings", BODY)
+        assert answer.status == 200  # until the delay is over
+        assert answer.getheader("connection") == "close"  # and the client's next request goes elsewhere
         started = time.monotonic()
         server.end()
         assert time.monotonic() - started < 10
@@ -162,6 +164,22 @@ def test_slow_heads_and_bodies_are_cut_off() -> None:
             connection.request("POST", "/v1/embeddings", BODY)
             assert connection.getresponse().read()
             time.sleep(0.8)
+        connection.close()
+
+
+def test_idle_connections_are_closed() -> None:
+    with process(MINILM, "--port", "0", "--no-log", "--keep-alive", "0.6") as server:
+        server.wait_until_ready()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.connect()
+        first = connection.sock
+        for pause in (0.2, 0.0):  # it outlives a pause that is shorter
+            connection.request("POST", "/v1/embeddings", BODY)
+            assert connection.getresponse().read()
+            time.sleep(pause)
+        idle = time.monotonic()
+        assert connection.sock is first and first.recv(1) == b""  # closed by the server
+        assert 0.4 < time.monotonic() - idle < 5
         connection.close()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from longspan.audio.allowance import LEAST_FRAME_PIXELS, Allowance, MediaLimitError
 from longspan.audio.sound import SoundReader
 from longspan.models.audio_spec import MelSpec
 from longspan.models.vision_spec import ClipSpec, PatchSpec, PixelSpec
@@ -95,7 +97,7 @@ def test_packets_that_are_no_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     data = made(pictures(40), "mp4", "mpeg4")
     truth = frames_of(data)
     for guess in (0, 1, 39, 43, 400):
-        monkeypatch.setattr(files, "_count_packets", lambda source, name, guess=guess: guess)
+        monkeypatch.setattr(files, "_count_packets", lambda *_, guess=guess: guess)
         np.testing.assert_array_equal(frames_of(data), truth)
 
 
@@ -189,6 +191,48 @@ def test_frames_that_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_FRAME_PIXELS", 3000)
     with pytest.raises(ValueError, match="it (cannot be decoded|must have at least two frames)"):
         READER.read(made(pictures(3), "mp4", "mpeg4"), "it")
+
+
+def allowed(seconds: float, frames: int) -> VideoReader:
+    allowance = Allowance(seconds, frames * LEAST_FRAME_PIXELS)
+    return replace(READER, allowance=allowance, sound=SoundReader(MelSpec(), allowance=allowance))
+
+
+def test_what_a_header_claims_is_allowed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = made(pictures(24), "mp4", "mpeg4", ("aac", tone(1, 48000)))
+    whole = allowed(1.1, 24).read(file)
+    assert np.array_equal(whole.patches.values, READER.read(file).patches.values)
+    monkeypatch.setattr(files, "_decoded", None)  # which nothing may call
+    for reader, most in ((allowed(0.9, 24), "0.9 seconds of video"), (allowed(1.1, 23), "pixels in images and frames")):
+        with pytest.raises(
+            MediaLimitError, match=f"^it is too (long|large): all that is given together may have .*{most}"
+        ):
+            reader.read(file, "it")
+
+
+def test_a_header_that_claims_small_frames() -> None:
+    """Motion JPEG in AVI: a frame has the size that its own header says."""
+    written = io.BytesIO()
+    with av.open(written, "w", format="avi") as container:
+        stream = container.add_stream("mjpeg", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 384, 512, "yuvj420p"
+        for frame in pictures(6, 384, 512):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    file = written.getvalue()
+    at = file.index(b"strf") + 12
+    assert np.frombuffer(file[at : at + 8], "<i4").tolist() == [512, 384]
+    lying = file[:at] + np.array([16, 16], "<i4").tobytes() + file[at + 8 :]
+    assert READER.read(lying).num_frames == 6
+    with pytest.raises(MediaLimitError, match=r"^it is too large: all that .* pixels in images and frames"):
+        allowed(9, 12).read(lying, "it")  # of which six would do, were it true
+    allowed(9, 18).read(lying)
+
+
+def test_the_track_of_a_long_video_is_counted() -> None:
+    file = made(pictures(6), "mp4", "mpeg4", ("aac", tone(2, 48000)))
+    with pytest.raises(MediaLimitError, match=r"^it is too long: all that .* may have 1 seconds of sound"):
+        allowed(1, 24).read(file, "it")
 
 
 def test_damaged_files() -> None:

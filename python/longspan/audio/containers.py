@@ -82,6 +82,12 @@ def codec_name(stream: Stream) -> str:
     return str(getattr(stream.codec_context, "name", "unknown"))
 
 
+def stream_seconds(stream: Stream) -> float | None:
+    """How long it says that it is; None if it does not."""
+    duration, base = stream.duration, stream.time_base
+    return None if duration is None or base is None or duration < 0 else float(duration * base)
+
+
 @contextmanager
 def as_file(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
     """It as a file to read, with no name that tells a format. Raises: FileNotFoundError; ValueError, an open file is

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BLOCK_SAMPLES: Final = 1 << 18  # of all channels, that are decoded at once
 # How files begin that are given to libsndfile; it knows others, which nobody has.
 STARTS: Final = (b"RIFF", b"RF64", b"riff", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff")
+UNKNOWN_FRAMES: Final = 1 << 62  # and above: libsndfile's word for what a header does not say
 NEEDS_SOUNDFILE: Final = "sound files need soundfile ({error}); pip install 'longspan[audio]'"
 
 
@@ -64,7 +65,8 @@ def _by_soundfile(source: Path | bytes | BinaryIO, name: str) -> Iterator[Record
             check_rate(file.samplerate, name)
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise ValueError(f"{name} must have at most {MAX_CHANNELS} channels, got {file.channels}")
-            yield Recording(name, file.samplerate, _blocks(file))
+            claimed = file.frames / file.samplerate if 0 <= file.frames < UNKNOWN_FRAMES else None
+            yield Recording(name, file.samplerate, _blocks(file), file.channels, claimed)
     except ImportError:
         raise
     except Exception as error:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from longspan.audio.allowance import Allowance
 from longspan.models.audio_spec import MelSpec
 
 RATES: Final = (1_000, 768_000)  # samples a second
@@ -24,20 +25,24 @@ class Recording:
     name: str
     rate: float
     blocks: Iterable[np.ndarray]
+    channels: int = 1  # of which the blocks are the mean
+    claimed_seconds: float | None = None  # by the file's header, which may lie; None: it says nothing
 
 
-def heard(recording: Recording, spec: MelSpec) -> tuple[np.ndarray, int]:
+def heard(recording: Recording, spec: MelSpec, allowance: Allowance | None = None) -> tuple[np.ndarray, int]:
     """What the model hears: (n,) f32 at its rate, at most `spec.most_samples`; and how many samples are behind that.
 
     The rate is changed by soxr at its "HQ" setting, to ceil(samples * new / old) samples. If any sample, also of what
     is cut off, lies outside -1 to 1, all are divided by the largest. Memory does not grow with the length.
 
-    Raises: ValueError, the rate lies outside RATES, there is no sample, or more than MAX_HOURS; ImportError, the rate
-        must change and soxr is not installed; and as the blocks.
+    Raises: ValueError, the rate lies outside RATES, there is no sample, or more than MAX_HOURS; MediaLimitError, there
+        is more than what is allowed; ImportError, the rate must change and soxr is not installed; and as the blocks.
     """
     name, rate = recording.name, recording.rate
     check_rate(rate, name)
-    blocks = _counted(recording.blocks, rate, name)
+    if allowance is not None and recording.claimed_seconds is not None:
+        allowance.expect_sound(name, recording.claimed_seconds, rate * recording.channels)
+    blocks = _counted(recording, allowance)
     kept: list[np.ndarray] = []
     most, count, peak = spec.most_samples, 0, 0.0
     for block in blocks if rate == spec.rate else _resampled(blocks, rate, spec.rate):
@@ -60,10 +65,13 @@ def check_rate(rate: object, name: str) -> None:
         raise ValueError(f"{name} must have a sampling rate from {low} to {high}, got {rate}")
 
 
-def _counted(blocks: Iterable[np.ndarray], rate: float, name: str) -> Iterator[np.ndarray]:
+def _counted(recording: Recording, allowance: Allowance | None) -> Iterator[np.ndarray]:
+    name, rate = recording.name, recording.rate
     most = int(MAX_HOURS * 3600 * rate)
     count = 0
-    for block in blocks:
+    for block in recording.blocks:
+        if allowance is not None:
+            allowance.take_sound(name, len(block) / rate, rate * recording.channels)
         count += len(block)
         if count > most:
             raise ValueError(f"{name} must have at most {MAX_HOURS} hours of sound; cut it into pieces")

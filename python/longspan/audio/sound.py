@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from longspan.audio.allowance import Allowance
 from longspan.audio.containers import stored
 from longspan.audio.files import opened_sound
 from longspan.audio.mel import log_mel
@@ -37,10 +38,12 @@ class SoundReader:
     Attributes:
         mel: the model's settings.
         short: what becomes of a sound of fewer than `mel.least_frames` frames: "refuse", or "pad" with silence.
+        allowance: what may be decoded, of all that is read; None: what the readers allow, which is 24 hours each.
     """
 
     mel: MelSpec
     short: Short = "refuse"
+    allowance: Allowance | None = None
 
     def read(self, sound: object, name: str = "sound") -> Mel:
         """Decoded, made mono at the model's rate, cut to what it hears, and transformed.
@@ -53,7 +56,7 @@ class SoundReader:
                 A `Mel`, which was read before, is taken as it is.
             name: what the caller calls it, for messages.
         Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, too short, or of a shape, type
-            or rate that is not read; FileNotFoundError; ImportError, naming the extra that is needed.
+            or rate that is not read; MediaLimitError; FileNotFoundError; ImportError, naming the extra that is needed.
         """
         if isinstance(sound, Mel):
             return sound
@@ -62,7 +65,7 @@ class SoundReader:
 
     def of(self, recording: Recording) -> Mel:
         """As `read`, of a sound that is decoded already."""
-        samples, cut = heard(recording, self.mel)
+        samples, cut = heard(recording, self.mel, self.allowance)
         least = (self.mel.least_frames - 1) * self.mel.hop + 1
         if self._is_short(samples):
             if self.short == "refuse":
@@ -75,7 +78,7 @@ class SoundReader:
 
     def of_track(self, recording: Recording) -> Mel | None:
         """As `of`, of a video's track; None if it is too short."""
-        samples, cut = heard(recording, self.mel)
+        samples, cut = heard(recording, self.mel, self.allowance)
         return None if self._is_short(samples) else Mel(log_mel(samples, self.mel), cut)
 
     def _is_short(self, samples: np.ndarray) -> bool:

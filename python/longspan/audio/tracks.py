@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 
-from longspan.audio.containers import SOUND_CODECS, codec_name, opened
+from longspan.audio.containers import SOUND_CODECS, codec_name, opened, stream_seconds
 from longspan.audio.recording import Recording
 from longspan.audio.samples import mono
 
@@ -40,7 +40,8 @@ def _recording(container: InputContainer, name: str) -> Recording | None:
     first = next(frames, None)
     if first is None:
         return None
-    return Recording(name, first.sample_rate, _blocks(chain([first], frames), first.sample_rate, name))
+    blocks = _blocks(chain([first], frames), first.sample_rate, name)
+    return Recording(name, first.sample_rate, blocks, len(first.layout.channels), stream_seconds(track))
 
 
 def _blocks(frames: Iterator[AudioFrame], rate: int, name: str) -> Iterator[np.ndarray]:

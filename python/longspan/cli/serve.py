@@ -130,6 +130,7 @@ def _add_bounds(parser: argparse.ArgumentParser, default: Settings) -> None:
         "max_request_items": "items of a request",
         "max_request_tokens": "tokens of a request",
         "max_request_pages": "pages of PDF files in a request",
+        "max_request_pixels": "pixels of images and of videos' frames in a request",
         "max_item_characters": "characters of one text, before it is cut",
         "max_body_bytes": "bytes of a body; beyond, 413",
     }
@@ -138,6 +139,13 @@ def _add_bounds(parser: argparse.ArgumentParser, default: Settings) -> None:
         group.add_argument(
             flag, type=positive, default=getattr(default, name), metavar="N", help=f"{text} (default: %(default)s)"
         )
+    group.add_argument(
+        "--max-request-seconds",
+        type=seconds,
+        default=default.max_request_seconds,
+        metavar="S",
+        help="of sound in a request, and again of video (default: %(default)g)",
+    )
     group.add_argument(
         "--read-timeout",
         type=seconds,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -67,6 +69,14 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
     )
 
 
+def image_pixels(file: bytes, name: str = "image") -> int:
+    """How many pixels an image's header says that it has, which is what decoding it makes. Raises: as `read_image`."""
+    with _opened(io.BytesIO(file), name) as image:
+        width, height = image.size
+        check_size(width, height, name)
+        return int(width * height)
+
+
 def check_size(width: int, height: int, name: str) -> None:
     """ValueError unless an image of that size may be decoded."""
     if width < 1 or height < 1:
@@ -91,6 +101,13 @@ def _from_array(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def _decode(source: Path | io.BytesIO, name: str) -> np.ndarray:
+    with _opened(source, name) as image:
+        return _from_pillow(image, name)
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image]:
+    """The file with its header read. Raises: as `read_image`, also inside."""
     try:
         from PIL import Image as Pillow
     except ImportError as error:
@@ -100,8 +117,8 @@ def _decode(source: Path | io.BytesIO, name: str) -> np.ndarray:
             warnings.simplefilter("ignore")  # of metadata that is wrong, and of sizes, which are checked
             Pillow.init()
             known = [format for format in FORMATS if format in Pillow.OPEN]
-            with Pillow.open(source, formats=known) as opened:
-                return _from_pillow(opened, name)
+            with Pillow.open(source, formats=known) as image:
+                yield image
     except (MemoryError, ValueError) as error:
         if isinstance(error, ValueError) and str(error).startswith(name):
             raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar, cast
 
 import numpy as np
 
+from longspan.audio.allowance import Allowance
 from longspan.audio.sound import SoundReader
 from longspan.models.sequence_spec import SequenceSpec
 from longspan.packing.media import MediaRow, Mel, Patches
@@ -84,9 +85,9 @@ class Sequences:
         if vision is not None:
             vision.tokens_beside = len(self._tokens.tokenize([Run(spec.image, 1)], "").ids) - 1
 
-    def reader(self, caller: str, options: MediaOptions) -> MediaReader:
-        """What reads the inputs of one call, whose name begins messages."""
-        return MediaReader(caller, options, self._tokens, self._max_tokens, self._vision, self._audio)
+    def reader(self, caller: str, options: MediaOptions, allowance: Allowance | None = None) -> MediaReader:
+        """What reads the inputs of one call, whose name begins messages, and decodes no more than is allowed."""
+        return MediaReader(caller, options, self._tokens, self._max_tokens, self._vision, self._audio, allowance)
 
     def check(
         self, caller: str, items: Sequence[Sequence[Part]], lora_ids: Sequence[int], tasks: Sequence[str | None]
@@ -156,20 +157,21 @@ class MediaReader:
     max_tokens: int
     vision: Vision | None
     audio: Audio | None
+    allowance: Allowance | None = None
 
     @cached_property
     def _sounds(self) -> SoundReader | None:
         if self.audio is None:
             return None
         padded = self.options.audio_padding == "30s"
-        return SoundReader(replace(self.audio.spec.mel, padded=padded), self.options.short_sounds)
+        return SoundReader(replace(self.audio.spec.mel, padded=padded), self.options.short_sounds, self.allowance)
 
     @cached_property
     def _videos(self) -> VideoReader | None:
         if self.vision is None or self.vision.spec.clip is None:
             return None
         sounds = self._sounds if self.options.video_sound else None
-        return VideoReader(self.vision.spec.clip, self.vision.patches, sounds)
+        return VideoReader(self.vision.spec.clip, self.vision.patches, sounds, self.allowance)
 
     def num_bytes(self, parts: Sequence[Part]) -> int:
         """What an input's media take at most when they are read."""

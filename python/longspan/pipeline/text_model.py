@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast, overload
 import numpy as np
 
 from longspan.arguments import names_arguments
+from longspan.audio.allowance import Allowance
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError, warn_caller
 from longspan.integers import checked_int
@@ -115,22 +116,31 @@ class TextModel(LoadedModel):
         tasks, towers = spec.tasks.names, (self._vision, self._audio)
         return Sequences(spec.sequence, spec.max_tokens, tasks, self.tokenizer, source, *towers)
 
-    def fit_input(self, parts: Sequence[Part], *, prompt: str = "", caller: str = "fit_input") -> Fitted:
+    def fit_input(
+        self,
+        parts: Sequence[Part],
+        *,
+        prompt: str = "",
+        caller: str = "fit_input",
+        allowance: Allowance | None = None,
+    ) -> Fitted:
         """Decode and shrink an input with media ahead of a call, in a thread of the caller's.
 
         Args:
             parts: of the input, in order, one of them no text; of a model without sequences one image.
             prompt: that `encode` will put before it.
             caller: begins the messages.
+            allowance: of sound and video to decode, over several calls.
         Raises: ValueError, the model does not read such inputs, one is longer than its places, or a part is damaged or
-            too large; ImportError, naming the extra that is needed.
+            too large; MediaLimitError, more would be decoded than is allowed; ImportError, naming the extra that is
+            needed.
         """
         for part in parts:
             if part.modality not in self.modalities:
                 reads = " and ".join(self.modalities)
                 raise ValueError(f"{caller}: {part.name} is {NOUNS[part.modality]}, but this model reads {reads} alone")
         if self._sequences is not None:
-            return self._sequences.reader(caller, self.media).fit(parts, prompt)
+            return self._sequences.reader(caller, self.media, allowance).fit(parts, prompt)
         if len(parts) != 1 or parts[0].modality == "text":
             raise ValueError(f"{caller}: {parts[0].name} must be one image, which is all that this model joins")
         pixels, tokens = self.fit_image(cast("ImageInput", parts[0].value), f"{caller}: {parts[0].name}")

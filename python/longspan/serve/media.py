@@ -15,12 +15,16 @@ from typing import Any, Final
 
 import numpy as np
 
+from longspan.audio.allowance import Allowance, MediaLimitError
+from longspan.images.decode import image_pixels
 from longspan.images.pages import PdfPage, count_pages
 from longspan.pipeline.inputs import Modality, Part
 from longspan.serve.errors import RequestError
 from longspan.serve.inputs import Kind, Media, MediaPart
 from longspan.serve.models import ServedModel
+from longspan.serve.settings import Settings
 
+WHITE_SPACE: Final = b" \t\r\n\v\f"
 CALLER: Final = "item"  # begins the encoder's messages, and is cut off
 
 
@@ -37,10 +41,11 @@ class Loaded:
 class MediaLoader:
     """The media of one request, read one after the other and bounded together."""
 
-    def __init__(self, model: ServedModel, max_pages: int, max_tokens: int) -> None:
+    def __init__(self, model: ServedModel, settings: Settings) -> None:
         self._model = model
-        self._max_pages = max_pages
-        self._max_tokens = max_tokens
+        self._max_pages = settings.max_request_pages
+        self._max_tokens = settings.max_request_tokens
+        self._allowance = Allowance(settings.max_request_seconds, settings.max_request_pixels)
         self._pages = self._tokens = 0
 
     def load(self, name: str, media: Media, prompt: str) -> list[Loaded]:
@@ -82,7 +87,8 @@ class MediaLoader:
             given += [Part(_modality(part.kind), value, called) for value in values]
             identity.append(digest)
         with _told(name):
-            fitted = self._model.text_encoder.fit_input(given, prompt=prompt, caller=CALLER)
+            encoder = self._model.text_encoder
+            fitted = encoder.fit_input(given, prompt=prompt, caller=CALLER, allowance=self._allowance)
         self._count(name, fitted.tokens)
         return Loaded(fitted.item, tuple(identity), fitted.tokens, fitted.cut_samples > 0)
 
@@ -97,6 +103,8 @@ class MediaLoader:
         with _told(name):
             file = _file(part.data)
             digest = part.kind, hashlib.sha256(file).digest(), part.page
+            if part.kind == "image":
+                self._allowance.take_image(name, image_pixels(file, name))
             return (iter([file]) if part.kind != "pdf" else self._pages_of(name, part.page, file)), digest
 
     def _count(self, name: str, tokens: int) -> None:
@@ -130,7 +138,11 @@ def _told(name: str) -> Iterator[None]:
     try:
         yield
     except binascii.Error:
-        raise RequestError("validation", f"{name} is no base64", field=name, status=400) from None
+        message = f"{name} is no base64 of A to Z, a to z, 0 to 9, + and /, filled up with ="
+        raise RequestError("validation", message, field=name, status=400) from None
+    except MediaLimitError as error:
+        message = f"{str(error).removeprefix(f'{CALLER}: ')}, or send several requests"
+        raise RequestError("batch_size", message, field=name) from None
     except (ValueError, TypeError) as error:
         message = str(error).removeprefix(f"{CALLER}: ")
         raise RequestError("validation", message, field=name, status=400) from None
@@ -139,7 +151,13 @@ def _told(name: str) -> Iterator[None]:
 
 
 def _file(data: str) -> bytes:
-    return base64.b64decode(data.partition(",")[2] if data.startswith("data:") else data, validate=True)
+    """Line breaks and other white space are no part of base64 (RFC 2045), and many encoders write them."""
+    text = data.partition(",")[2] if data.startswith("data:") else data
+    try:
+        coded = text.encode("ascii").translate(None, WHITE_SPACE)
+    except UnicodeEncodeError as error:
+        raise binascii.Error from error
+    return base64.b64decode(coded, validate=True)
 
 
 def of_pages(vectors: list[np.ndarray]) -> np.ndarray:

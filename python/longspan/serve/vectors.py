@@ -109,8 +109,7 @@ async def load_media(
 ) -> dict[int, list[Loaded]]:
     """The media by their places, each of one vector, or of one for each page. Raises: RequestError, the model reads no
     such, or one is damaged or, where that is not allowed, cut."""
-    settings = service.settings
-    loader = MediaLoader(model, settings.max_request_pages, settings.max_request_tokens)
+    loader = MediaLoader(model, service.settings)
 
     def work() -> dict[int, list[Loaded]]:
         return {

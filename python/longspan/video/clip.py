@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from longspan.audio.allowance import Allowance
 from longspan.audio.containers import stored
 from longspan.audio.sound import SoundReader
 from longspan.audio.tracks import sound_track
@@ -61,11 +62,13 @@ class FittedVideo:
 
 @dataclass(frozen=True, slots=True)
 class VideoReader:
-    """Videos to patches by one model's settings; `sound` reads tracks, None: nobody does."""
+    """Videos to patches by one model's settings; `sound` reads tracks, None: nobody does. `allowance` is what may be
+    decoded, of all that is read; None: what the readers allow."""
 
     clip: ClipSpec
     patches: PatchSpec
     sound: SoundReader | None = None
+    allowance: Allowance | None = None
 
     def read(self, video: object, name: str = "video") -> Video:
         """Decoded, resized and cut.
@@ -80,7 +83,7 @@ class VideoReader:
                 VideoDecoder; or a `FittedVideo`.
             name: what the caller calls it, for messages.
         Raises: TypeError, it is nothing of that; ValueError, naming it, it has fewer than two frames, is damaged or too
-            large; FileNotFoundError; ImportError, naming the extra that is needed.
+            large; MediaLimitError; FileNotFoundError; ImportError, naming the extra that is needed.
         """
         fitted = self.fit(video, name)
         return Video(self._reader.cut_frames(fitted.frames), len(fitted.frames), fitted.sound)
@@ -102,7 +105,7 @@ class VideoReader:
         return self._of_frames(_frames_of(video, self.clip.most_frames, name), name)
 
     def _of_file(self, source: Path | bytes | BinaryIO, name: str) -> FittedVideo:
-        frames = read_frames(source, self.clip.most_frames, partial(self._sized, name), name)
+        frames = read_frames(source, self.clip.most_frames, partial(self._sized, name), name, self.allowance)
         return FittedVideo(frames, self._track(source, name))
 
     def _of_frames(self, frames: list[np.ndarray], name: str) -> FittedVideo:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 import numpy as np
 
-from longspan.audio.containers import MAX_FRAME_PIXELS, PICTURE_CODECS, codec_name, opened
+from longspan.audio.allowance import Allowance
+from longspan.audio.containers import MAX_FRAME_PIXELS, PICTURE_CODECS, codec_name, opened, stream_seconds
 from longspan.video.sizes import chosen_frames
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ NEEDS: Final = "a video file"  # PyAV, in a message
 Plan: TypeAlias = Callable[[int, int, int], Callable[[np.ndarray], np.ndarray]]
 
 
-def read_frames(source: Path | bytes | BinaryIO, most: int, plan: Plan, name: str) -> list[np.ndarray]:
+def read_frames(
+    source: Path | bytes | BinaryIO, most: int, plan: Plan, name: str, allowance: Allowance | None = None
+) -> list[np.ndarray]:
     """At most `most` frames of a file, evenly spaced, as `plan` makes them of (height, width, 3) uint8.
 
     The frames are those that decode, turned as the file says; how many they are, only decoding tells. So the packets of
@@ -32,13 +35,14 @@ def read_frames(source: Path | bytes | BinaryIO, most: int, plan: Plan, name: st
 
     Args:
         plan: called with the number of frames that are chosen, and the height and width of the first.
+        allowance: of what may be decoded; None: MAX_DECODED pixels.
     Raises: ValueError, naming it, it has no pictures, fewer than two frames, too many or too large ones, or is damaged;
-        FileNotFoundError; ImportError.
+        MediaLimitError; FileNotFoundError; ImportError.
     """
-    expected = _count_packets(source, name)
-    frames, count = _decoded(source, expected, most, plan, name)
+    expected = _count_packets(source, name, allowance)
+    frames, count = _decoded(source, expected, most, plan, name, allowance)
     if count != expected:
-        frames, again = _decoded(source, count, most, plan, name)
+        frames, again = _decoded(source, count, most, plan, name, allowance)
         if again != count:
             raise ValueError(
                 f"{name} cannot be decoded as a video file: it has {count} frames once and {again} another time"
@@ -55,19 +59,27 @@ def first_frame(source: Path | bytes | BinaryIO, name: str) -> np.ndarray:
         return _upright(frame, name)
 
 
-def _count_packets(source: Path | bytes | BinaryIO, name: str) -> int:
+def _count_packets(source: Path | bytes | BinaryIO, name: str, allowance: Allowance | None) -> int:
     with opened(source, name, NEEDS) as container:
         stream = _pictures(container, name)
         count = 0
+        times: list[int] = []
         for place, packet in enumerate(container.demux(stream)):
             count += packet.size > 0
+            if packet.pts is not None:
+                times = [min([*times, packet.pts]), max([*times, packet.pts])]
             if place > MAX_FRAMES:
                 raise ValueError(f"{name} must have at most {MAX_FRAMES} frames; cut it into pieces")
+        if allowance is not None:
+            lasts = float((times[-1] - times[0]) * stream.time_base) if times and stream.time_base else 0.0
+            claimed = stream_seconds(stream) or 0.0
+            pixels = stream.codec_context.width * stream.codec_context.height
+            allowance.take_video(name, max(lasts, claimed), count, pixels)
     return count
 
 
 def _decoded(
-    source: Path | bytes | BinaryIO, expected: int, most: int, plan: Plan, name: str
+    source: Path | bytes | BinaryIO, expected: int, most: int, plan: Plan, name: str, allowance: Allowance | None
 ) -> tuple[list[np.ndarray], int]:
     """The frames that are chosen if there are `expected`, and how many there are."""
     chosen = set(chosen_frames(expected, most).tolist())
@@ -77,6 +89,8 @@ def _decoded(
     with opened(source, name, NEEDS) as container:
         for frame in container.decode(_pictures(container, name)):
             pixels += frame.width * frame.height
+            if allowance is not None:
+                allowance.take_frame(name, frame.width * frame.height)
             if pixels > MAX_DECODED or count >= MAX_FRAMES:
                 raise ValueError(f"{name} must have at most {MAX_DECODED} pixels in all its frames; cut it into pieces")
             if count in chosen:
