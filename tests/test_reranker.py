@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, Encoder, Reranker, TruncationWarning
 from longspan.reranking.formats import Cut
+from longspan.reranking.listwise import DOCUMENT_MARKER, QUERY_MARKER, _without_markers
 from longspan.reranking.request import Request
 from longspan.reranking.scorer import PairScorer
 
@@ -217,7 +219,14 @@ def test_a_listwise_model_sees_its_list(golden: Path) -> None:
         (lambda r: r.predict([("a", "b"), "cd"]), r"pairs\[1\] must be a query and a document, got str"),
         (lambda r: r.predict([("a", "b", "c")]), r"pairs\[0\] must be a query and a document, got tuple"),
         (lambda r: r.predict([("a", 3)]), r"pairs\[0\]\[1\] must be a str, got int"),
+        (
+            lambda r: r.predict({"query": "a", "text": "b"}),
+            "pairs must be a list of .*, got one dict with the keys 'qu",
+        ),
+        (lambda r: r.predict({"a", "b"}), "got one set, which has no order"),
         (lambda r: r.rank("a", "b"), "rank: documents must be a list of str, got one str"),
+        (lambda r: r.rank(["a", "b"], {"c": "d"}), "documents must be a list of .*, got one dict with the keys 'c'"),
+        (lambda r: r.predict([("a", "b")], prompt="\ud800"), r"predict: prompt\[0\] has a lone surrogate"),
         (lambda r: r.rank("a", [None]), r"documents\[0\] must be a str, got NoneType"),
         (lambda r: r.rank(["a", "b"], [["c"]]), "one list for all queries or 2 lists, one a query; got 1"),
         (lambda r: r.rank("a", ["b"], 0), "top_k must be 1 or more, got 0"),
@@ -238,6 +247,73 @@ def test_a_listwise_model_sees_its_list(golden: Path) -> None:
 def test_bad_arguments(bert: Reranker, call: Callable[[Reranker], object], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         call(bert)
+
+
+def test_containers(bert: Reranker) -> None:
+    """A frame would give its columns' names, which are two texts, and so a pair."""
+    pandas, polars, pyarrow = (pytest.importorskip(name) for name in ("pandas", "polars", "pyarrow"))
+    columns = {"query": [QUERY] * 5, "text": DOCUMENTS}
+    for frame in (pandas.DataFrame(columns), polars.DataFrame(columns), pyarrow.table(columns)):
+        with pytest.raises(TypeError, match=r"got one \w+; give its columns side by side, such as zip\("):
+            bert.predict(frame)
+        with pytest.raises(TypeError, match=r"got one \w+; give one of its columns"):
+            bert.rank(["a", "b"], frame)
+    want = bert.predict(PAIRS)
+    np.testing.assert_array_equal(bert.predict(pyarrow.array([list(pair) for pair in PAIRS])), want)
+    np.testing.assert_array_equal(bert.predict(np.array(PAIRS)), want)
+    np.testing.assert_array_equal(bert.predict(zip(*columns.values())), want)
+    both = bert.rank(["a", QUERY], DOCUMENTS)
+    for documents in (pyarrow.array(DOCUMENTS), polars.Series(DOCUMENTS), pandas.Series(DOCUMENTS)):
+        assert bert.rank(["a", QUERY], documents) == both
+    assert bert.rank(["a", QUERY], pyarrow.array([DOCUMENTS] * 2)) == both
+
+
+def test_what_a_prompt_loses_of_which_text_is_told(golden: Path) -> None:
+    reranker = Reranker(golden / "rerank-qwen3" / "model")
+    fixed = len(reranker.tokenizer.bare_ids(["<Instruct>: x\n<Query>:\n<Document>:"])[0])
+    [of_word] = {len(ids) for ids in reranker.tokenizer.bare_ids([" b"])}
+    with pytest.warns(TruncationWarning, match="had more than 200 tokens; 0 tokens of queries"):
+        reranker.predict([("a", " b" * 300)], prompt="x", max_length=200)
+    with pytest.warns(TruncationWarning) as told:
+        reranker.predict([(" b" * 300, "a")], prompt="x", max_length=200)
+    lost = [int(number) for number in re.findall(r"; (\d+) tokens of queries and (\d+)", str(told[0].message))[0]]
+    room = 200 - reranker._scorer._format.num_fixed  # type: ignore[attr-defined]
+    assert abs(lost[0] - (fixed + 300 * of_word - room)) <= 2 and 1 <= lost[1] <= 3
+    with pytest.raises(ValueError, match="max_query_length must be None for this model"):
+        reranker.predict([("a", "b")], max_query_length=7)
+
+
+def test_queries_that_are_cut_alone_are_told(bert: Reranker) -> None:
+    with pytest.warns(TruncationWarning, match="had more than 512 tokens, or queries of more than 2; 2 tokens of quer"):
+        bert.predict([("a b c d", "x")], max_query_length=2)
+    with pytest.warns(TruncationWarning, match="1 of 1 pairs had queries of more than 20 tokens; 22 tokens of queries"):
+        bert.rank("a " * 40, ["x"], max_length=41, long_documents="windows")
+
+
+@pytest.mark.parametrize("name, positions", [("rerank-qwen3", 106), ("rerank-mxbai", 223)])
+def test_a_model_whose_prompt_fills_it(name: str, positions: int, golden: Path, tmp_path: Path) -> None:
+    source = golden / name / "model"
+    with pytest.raises(CheckpointError, match=f"at most {positions} tokens, and {positions} belong to neither"):
+        Reranker(spoilt(source, tmp_path / "full", max_position_embeddings=positions))
+    reranker = Reranker(spoilt(source, tmp_path / "room", max_position_embeddings=positions + 30))
+    assert isinstance(reranker._scorer, PairScorer)
+    rows = reranker._scorer._format.rows([("a", "b " * 99)], Cut(reranker._scorer._default_length), None)
+    assert len(rows[0].ids) == positions + 30
+
+
+def test_markers_in_markers_are_taken_out_in_one_pass() -> None:
+    """Each pass over the text takes one layer; 40,000 layers took minutes."""
+    head, tail = DOCUMENT_MARKER[:7], DOCUMENT_MARKER[7:]
+    depth = 40_000
+    text = f"before {head * depth}{tail * depth} after"
+    assert _without_markers(text) == "before  after"
+    mixed = f"{QUERY_MARKER[:3]}{head}{DOCUMENT_MARKER}{tail}{QUERY_MARKER[3:]}>a\r\n<|embed_token|"
+    assert _without_markers(mixed) == ">a\r\n<|embed_token|"
+    rng = np.random.default_rng(3)
+    pieces = [DOCUMENT_MARKER[:4], DOCUMENT_MARKER[4:], QUERY_MARKER[:9], QUERY_MARKER[9:], "x", "\r", ">"]
+    for _ in range(300):
+        clean = _without_markers("".join(rng.choice(pieces, 12)))
+        assert DOCUMENT_MARKER not in clean and QUERY_MARKER not in clean
 
 
 def set_tensor(name: str, values: object) -> Callable[[Tensors], None]:

@@ -121,8 +121,11 @@ def test_bge_m3_in_parts(golden: Path) -> None:
     assert vectors is not None and len(vectors) == 1
     with pytest.raises(ValueError, match="no output in common"):
         some.scores(encoder.encode_outputs(texts, sparse=False))
-    with pytest.raises(ValueError, match="weights must be three numbers"):
-        whole.scores(whole, (1, 1))
+    for weights in ((1, 1), (np.nan, 1, 1), (np.inf, 1, 1), ("1", 1, 1), 3):
+        with pytest.raises(ValueError, match="weights must be three numbers"):
+            whole.scores(whole, weights)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="documents must be what encode_outputs gives, got SparseVectors"):
+        whole.scores(whole.sparse)  # type: ignore[arg-type]
 
 
 def test_the_dense_output_is_the_encoder_s(golden: Path) -> None:
@@ -230,6 +233,9 @@ def test_static_queries(golden: Path) -> None:
     with pytest.raises(ValueError, match=r"texts\[0\] has .* tokens more than 1"):
         encoder.encode_query("reset a password", max_length=1, on_truncate="error")
     assert np.diff(encoder.encode_query("reset a password", max_active_dims=1).offsets) == [1]
+    for name in ("batch_size", "batch_tokens"):
+        with pytest.raises(ValueError, match=f"encode: {name} must be 1 or more, got 0"):
+            encoder.encode_query("a", **{name: 0})
 
 
 def test_truncation_is_told(golden: Path) -> None:

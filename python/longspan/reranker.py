@@ -26,7 +26,7 @@ from longspan.reranking.request import (
 )
 from longspan.text.prompts import resolve_prompt
 from longspan.text.tasks import adapter_numbers
-from longspan.text.tokenizer import Side
+from longspan.text.tokenizer import Side, checked_texts
 from longspan.vectors.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ class Reranker(RerankModel):
             max_length: tokens of a pair at most, special ones included; None for the model's own limit. Of
                 mxbai-rerank it counts query and document alone, of a listwise model the document (None: 2048).
             max_query_length: tokens that a query keeps; what is too much then comes off the document. None takes from
-                the end of the longer of the two first; of a listwise model it is 512.
+                the end of the longer of the two first; of a listwise model it is 512. Qwen3-Reranker takes none: its
+                prompt is cut at the end, the document's, which comes to the query where it has no room.
             truncation_side: which end of a text is cut, "left" or "right"; None for what the tokenizer's settings say.
                 A model with a prompt and a listwise one cut the right alone.
             on_truncate: what to do when a pair is cut: "warn" (TruncationWarning), "error" or "ignore".
@@ -299,6 +300,7 @@ class Reranker(RerankModel):
             prompt=options.get("prompt"),
             default_prompt_name=self.default_prompt_name,
         )
+        checked_texts("prompt", [prompt], caller=caller)
         overlap = checked_int(f"{caller}: overlap_tokens", options.get("overlap_tokens", OVERLAP_TOKENS))
         if overlap < 0:
             raise ValueError(f"{caller}: overlap_tokens must be 0 or more, got {overlap}")

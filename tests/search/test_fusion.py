@@ -27,7 +27,7 @@ def test_scores_by_hand() -> None:
     alone = fuse_scores([(np.array([[4, 2, -1]]), np.array([[3.0, 3.0, 9.0]]))], 3)
     assert alone.ids.tolist() == [[2, 4, -1]] and alone.scores.tolist() == [[1, 1, 0]]
     nothing = fuse_scores([(np.array([[-1]]), np.array([[0.0]])), (np.zeros((1, 0), np.int64), np.zeros((1, 0)))], 2)
-    assert nothing.ids.tolist() == [[-1, -1]]
+    assert nothing.ids.tolist() == [[-1]]
 
 
 def test_against_a_dictionary() -> None:
@@ -56,10 +56,17 @@ def test_against_a_dictionary() -> None:
         ([np.array([1, 2])], {}, r"list 0 must be \(num_queries, k\) integer ids, got \(2,\)"),
         ([np.array([[1.5]])], {}, "integer ids"),
         ([np.array([[1]])], {"k": 0}, "k must be an integer of at least 1, got 0"),
-        ([np.array([[1]])], {"weights": [0]}, r"weights must be 1 numbers of 0 or above, not all 0, got \[0\.0\]"),
+        ([np.array([[1]])], {"weights": [0]}, r"weights must be 1 numbers of 0 or above, not all 0, got \[0\]"),
         ([np.array([[1]])], {"weights": [1, 2]}, "weights must be 1 numbers"),
         ([np.array([[1]])], {"weights": [np.nan]}, "weights must be 1 numbers"),
+        ([np.array([[1]])], {"weights": [np.inf]}, "weights must be 1 numbers"),
+        ([np.array([[1]])], {"weights": [1e39]}, "weights must be 1 numbers"),  # beyond float32
+        ([np.array([[1]])], {"weights": ["1"]}, r"weights must be 1 numbers .*got \['1'\]"),
+        ([np.array([[1]])], {"weights": 3}, "weights must be 1 numbers"),
         ([np.array([[1]])], {"constant": 0}, "constant must be a finite number above 0, got 0"),
+        ([np.array([[1]])], {"constant": "60"}, "constant must be a finite number above 0, got '60'"),
+        ([np.array([[1]])], {"constant": True}, "constant must be a finite number above 0, got True"),
+        ([[[1, 2], [3]]], {}, r"list 0 must be \(num_queries, k\) integer ids"),
     ],
 )
 def test_bad_arguments(lists: list[np.ndarray], options: dict[str, object], message: str) -> None:
@@ -72,3 +79,13 @@ def test_bad_scores() -> None:
         fuse_scores([(np.array([[1, 2]]), np.array([[1.0, np.nan]]))], 3)
     with pytest.raises(ValueError, match=r"results\[0\] must have a finite score for each id"):
         fuse_scores([(np.array([[1, 2]]), np.array([[1.0]]))], 3)
+    with pytest.raises(ValueError, match=r"results\[0\] must have numbers for scores, got complex128"):
+        fuse_scores([(np.array([[1]]), np.array([[1j]]))], 3)
+    with pytest.raises(ValueError, match=r"results\[1\] must be a search's ids and its scores, got one ndarray"):
+        fuse_scores([(np.array([[1]]), np.array([[1.0]])), np.array([[1]])], 3)  # type: ignore[list-item]
+
+
+def test_more_than_there_are() -> None:
+    """k is not what is reserved."""
+    fused = fuse_ranks([np.array([[7, 3]]), np.array([[3]])], 10**12)
+    assert fused.ids.tolist() == [[3, 7, -1]]

@@ -99,3 +99,45 @@ def test_dot_products() -> None:
     assert dot(a[:0], b).shape == (0, 13) and dot(a, b[:0]).shape == (9, 0)
     with pytest.raises(ValueError, match="both must have the same dimensions, got 200 and 30"):
         dot(a, random(2, 30))
+
+
+def test_scipy_s_other_formats_are_refused() -> None:
+    """CSC has the same parts with the other meaning: a square one would be taken for its transpose."""
+    scipy = pytest.importorskip("scipy.sparse")
+    square = np.triu(np.ones((4, 4), np.float32))
+    np.testing.assert_array_equal(SparseVectors.of(scipy.csr_array(square)).to_dense(), square)
+    np.testing.assert_array_equal(SparseVectors.of(scipy.csr_matrix(square)).to_dense(), square)
+    for other in (scipy.csc_array(square), scipy.csc_matrix(square), scipy.bsr_array(square)):
+        with pytest.raises(TypeError, match=r"takes scipy's CSR, got \w+; give its .tocsr"):
+            SparseVectors.of(other)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({2.7: 1.0}, "a key of a dict must be an int, got float"),
+        ({True: 1.0}, "a key of a dict must be an int, got bool"),
+        ({"word": 1.0}, r"keys of a dict must be dimensions \(token ids\), got 'word'"),
+        ({10**30: 1.0}, "dimensions must be from 0 to 9, got 1000"),
+        ({"12": 1.0}, "dimensions must be from 0 to 9, got 12"),
+        ({1: None}, "values must be finite numbers, got NoneType"),
+        ({1: "2"}, "values must be finite numbers, got str"),
+        ({1: [1, 2]}, "values must be finite numbers, got list"),
+        ({1: 10**400}, "values must be finite numbers, in float32"),
+        ({1: 1e300}, "values must be finite numbers, in float32"),
+    ],
+)
+def test_dicts_that_are_no_vectors(row: dict[object, object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        SparseVectors.of([{1: 1.0}, row], 10)
+
+
+def test_dimensions_may_be_spelt_out() -> None:
+    """As bge-m3's lexical weights, and JSON's keys."""
+    given = [{"3": 0.5, "1": 2}, {np.int32(4): np.float32(1)}, {}]
+    assert SparseVectors.of(given, 10).to_dicts() == [{1: 2.0, 3: 0.5}, {4: 1.0}, {}]
+
+
+def test_the_largest_of_any_number() -> None:
+    vectors = random(3, 8)
+    np.testing.assert_array_equal(vectors.top(10**30).to_dense(), vectors.to_dense())

@@ -46,6 +46,10 @@ class RowFormat(Protocol):
         """Whether a row can hold an instruction."""
 
     @property
+    def cuts_queries(self) -> bool:
+        """Whether a query can be cut by itself, to `Cut.max_query_length`."""
+
+    @property
     def max_length(self) -> int | None:
         """Tokens of a row by convention; None where the model's own limit is one."""
 
@@ -62,6 +66,7 @@ class PairFormat:
     with_types: bool
     num_beside: int = 0
     takes_instruction: bool = False
+    cuts_queries: bool = True
     max_length: int | None = None
 
     @classmethod

@@ -8,9 +8,11 @@ Source: arXiv:2509.25085 and its published code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from io import SEEK_END, StringIO
 from typing import Final
 
 import numpy as np
@@ -216,10 +218,23 @@ def prompt(query: str, documents: Sequence[str], instruction: str | None) -> str
 
 
 def _without_markers(text: str) -> str:
-    """Until none is left: taking one out may join the halves of another."""
-    while DOCUMENT_MARKER in text or QUERY_MARKER in text:
-        text = text.replace(DOCUMENT_MARKER, "").replace(QUERY_MARKER, "")
-    return text
+    """Until none is left: taking one out may join the halves of another. In one pass, as they may be nested deeply."""
+    text = text.replace(DOCUMENT_MARKER, "").replace(QUERY_MARKER, "")  # as published
+    if DOCUMENT_MARKER not in text and QUERY_MARKER not in text:
+        return text
+    kept = StringIO()
+    last = DOCUMENT_MARKER[-1]
+    for part in re.split(f"(?<={re.escape(last)})", text):
+        kept.write(part)
+        for marker in (DOCUMENT_MARKER, QUERY_MARKER):
+            start = kept.tell() - len(marker)
+            if start >= 0 and part.endswith(last):
+                kept.seek(start)
+                if kept.read() == marker:
+                    kept.seek(start)
+                    kept.truncate()
+                kept.seek(0, SEEK_END)
+    return kept.getvalue()
 
 
 def _cosines(blocks: Sequence[np.ndarray]) -> np.ndarray:

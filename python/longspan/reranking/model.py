@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final, get_args
 
 from longspan.arguments import names_arguments
+from longspan.errors import CheckpointError
 from longspan.models.weights import read_adapters
 from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.options import check_choice
@@ -60,6 +62,7 @@ class RerankModel(LoadedModel):
         self.default_prompt_name: Final = checkpoint.default_prompt_name
         self.default_activation: Final[ActivationName] = scoring.activation
         self.max_length: Final = min(longest, scoring.longest or longest)
+        _check_room(scoring, self.max_length, spec.max_tokens, checkpoint.folder)
         super().__init__(
             opened,
             opened.names,
@@ -102,3 +105,15 @@ class RerankModel(LoadedModel):
     def explain(self) -> str:
         """Which kernels run, in one line."""
         return self._pipeline.explain()
+
+
+def _check_room(scoring: Scoring, max_length: int, max_tokens: int, folder: Path) -> None:
+    """CheckpointError if what a row has beside its texts leaves them nothing."""
+    if scoring.row_format is None:
+        return
+    beside, fixed = scoring.row_format.num_beside, scoring.row_format.num_fixed
+    if min(max_length + beside, max_tokens) <= beside + fixed:
+        longest = min(max_length + beside, max_tokens)
+        raise CheckpointError(
+            f"{folder}: rows have at most {longest} tokens, and {beside + fixed} belong to neither query nor document"
+        )

@@ -42,6 +42,7 @@ class YesNoFormat:
     suffix: np.ndarray
     num_beside: int = 0
     takes_instruction: bool = True
+    cuts_queries: bool = False
     max_length: int | None = CONVENTION
 
     @classmethod
@@ -56,14 +57,18 @@ class YesNoFormat:
         return len(self.prefix) + len(self.suffix)
 
     def rows(self, pairs: Pairs, cut: Cut, instruction: str | None) -> list[PairRow]:
-        """See `RowFormat`. The cut comes off the body's end, which is the document's."""
+        """See `RowFormat`. The cut comes off the body's end: the document's, and where nothing of it is left the
+        query's."""
         told = YES_NO_INSTRUCTION if instruction is None else instruction
-        bodies = [f"<Instruct>: {told}\n<Query>: {query}\n<Document>: {document}" for query, document in pairs]
+        heads = [f"<Instruct>: {told}\n<Query>: {query}\n<Document>:" for query, _ in pairs]
+        bodies = [f"{head} {document}" for head, (_, document) in zip(heads, pairs, strict=True)]
         room = cut.max_length - self.num_fixed
         rows = []
-        for text, body in zip(bodies, self.tokenizer.bare_ids(bodies, "pairs", room), strict=True):
+        for head, text, body in zip(heads, bodies, self.tokenizer.bare_ids(bodies, "pairs", room), strict=True):
             ids = np.concatenate([self.prefix, body[:room], self.suffix])
-            rows.append(PairRow(ids, None, lost_document=max(0, len(body) - room), lost_more=is_long(text)))
+            lost = max(0, len(body) - room)
+            of_query = min(lost, max(0, len(self.tokenizer.bare_ids([head], "queries", room)[0]) - room)) if lost else 0
+            rows.append(PairRow(ids, None, of_query, lost - of_query, is_long(text)))
         return rows
 
 
@@ -76,6 +81,7 @@ class MxbaiFormat:
     newline: np.ndarray
     suffix: np.ndarray
     takes_instruction: bool = True
+    cuts_queries: bool = True
     max_length: int | None = CONVENTION
 
     @classmethod

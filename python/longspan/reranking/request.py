@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
 import numpy as np
 
 from longspan.integers import checked_int
+from longspan.text.containers import listed
 from longspan.text.tokenizer import Side, checked_texts
 
 LongDocuments = Literal["cut", "windows"]
@@ -72,13 +73,11 @@ class Scorer(Protocol):
 
 def checked_pairs(pairs: Sequence[Sequence[str]] | Sequence[str]) -> tuple[list[tuple[str, str]], bool]:
     """The pairs as tuples, and whether the caller gave one alone."""
-    if isinstance(pairs, (str, bytes)) or not hasattr(pairs, "__iter__"):
-        raise TypeError(f"predict: pairs must be a list of (query, document), got one {type(pairs).__name__}")
-    items = list(pairs)
+    items = listed("predict: pairs", pairs, of="(query, document)")
     alone = len(items) == 2 and all(isinstance(item, str) for item in items)
     found: list[tuple[str, str]] = []
     for place, item in enumerate([items] if alone else items):
-        if isinstance(item, (str, bytes)) or not hasattr(item, "__len__") or len(item) != 2:
+        if isinstance(item, (str, bytes)) or not isinstance(item, Sized) or len(item) != 2:
             raise TypeError(f"predict: pairs[{place}] must be a query and a document, got {type(item).__name__}")
         query, document = checked_texts(f"pairs[{place}]", item, caller="predict")
         found.append((query, document))
@@ -93,9 +92,7 @@ def checked_lists(
         [text] = checked_texts("query", [query], caller="rank")
         return [(text, checked_texts("documents", documents, caller="rank"))]
     queries = checked_texts("query", query, caller="rank")
-    if isinstance(documents, (str, bytes)) or not hasattr(documents, "__iter__"):
-        raise TypeError(f"rank: documents must be a list, got one {type(documents).__name__}")
-    items = list(documents)
+    items = listed("rank: documents", documents, of="str, or of such lists")
     if all(isinstance(item, str) for item in items):
         shared = checked_texts("documents", items, caller="rank")
         return [(text, shared) for text in queries]

@@ -16,7 +16,7 @@ from longspan.pipeline.pooling import select_pooled
 from longspan.reranking.formats import Cut, PairFormat, Pairs, RowFormat
 from longspan.reranking.head import Head
 from longspan.reranking.request import Lists, Request, Scored
-from longspan.reranking.windows import best_windows, window_rows
+from longspan.reranking.windows import best_windows, longest_query, window_rows
 from longspan.text.pairs import PairRow
 
 PAIRS_PER_BLOCK: Final = 4096  # tokenized together: it bounds memory, and gives the packing pairs of like length
@@ -36,8 +36,8 @@ class PairScorer:
         self._pipeline = pipeline
         self._head = head
         self._format = row_format
-        self._default_length = default_length
         self._max_length = max_length - row_format.num_beside
+        self._default_length = min(default_length, self._max_length)
 
     @property
     def cuts_left(self) -> bool:
@@ -58,11 +58,16 @@ class PairScorer:
         limit = request.limit("max_length", request.max_length, self._default_length, least, self._max_length)
         query_limit = None
         if request.max_query_length is not None:
+            if not self._format.cuts_queries:
+                raise ValueError(
+                    f"{request.caller}: max_query_length must be None for this model, whose prompt is cut at its end "
+                    f"alone; pass max_length, or shorter queries"
+                )
             query_limit = request.limit("max_query_length", request.max_query_length, 0, 1, limit)
         if request.truncation_side == "left" and not self.cuts_left:
             raise ValueError(f"{request.caller}: truncation_side must be 'right' or None for a model with a prompt")
         cut = Cut(limit, query_limit, request.truncation_side)
-        losses = Losses(request.caller, len(pairs), limit)
+        losses = Losses(request.caller, len(pairs), _rule(cut, request))
         logits = np.empty((len(pairs), self.num_labels), np.float32)
         parts = [slice(start, start + PAIRS_PER_BLOCK) for start in range(0, len(pairs), PAIRS_PER_BLOCK)]
         blocks = ((part, self._rows(pairs[part], cut, request)) for part in parts)
@@ -111,11 +116,19 @@ class PairScorer:
         return logits
 
 
+def _rule(cut: Cut, request: Request) -> str:
+    """What a pair that was cut had."""
+    if request.long_documents == "windows":
+        return f"queries of more than {longest_query(cut)} tokens"
+    of_query = "" if cut.max_query_length is None else f", or queries of more than {cut.max_query_length}"
+    return f"more than {cut.max_length} tokens{of_query}"
+
+
 class Losses:
     """What was cut of how many pairs, for one sentence about it."""
 
-    def __init__(self, caller: str, total: int, limit: int) -> None:
-        self._caller, self._total, self._limit = caller, total, limit
+    def __init__(self, caller: str, total: int, rule: str) -> None:
+        self._caller, self._total, self._rule = caller, total, rule
         self._pairs = self._query = self._document = 0
         self._more = False
 
@@ -135,6 +148,6 @@ class Losses:
             return None
         least = "at least " if self._more else ""
         return (
-            f"{self._caller}: {self._pairs} of {self._total} pairs had more than {self._limit} tokens; {least}"
+            f"{self._caller}: {self._pairs} of {self._total} pairs had {self._rule}; {least}"
             f"{self._query} tokens of queries and {self._document} of documents were left out"
         )

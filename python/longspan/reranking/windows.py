@@ -28,8 +28,7 @@ def window_rows(row_format: PairFormat, pairs: Pairs, cut: Cut, overlap: int) ->
     tokenizer, template = row_format.tokenizer, row_format.template
     queries = unique_ids(tokenizer, (query for query, _ in pairs), "queries")
     documents = unique_ids(tokenizer, (document for _, document in pairs), "documents")
-    longest = min(MAX_QUERY_LENGTH, cut.max_length // 2) if cut.max_query_length is None else cut.max_query_length
-    longest = max(0, longest - tokenizer.num_special_tokens)
+    longest = max(0, longest_query(cut) - tokenizer.num_special_tokens)
     rows: list[PairRow] = []
     owners: list[int] = []
     for place, (query_text, document_text) in enumerate(pairs):
@@ -42,6 +41,11 @@ def window_rows(row_format: PairFormat, pairs: Pairs, cut: Cut, overlap: int) ->
             rows.append(replace(row, lost_query=lost) if lost else row)
             owners.append(place)
     return rows, np.array(owners, np.int64)
+
+
+def longest_query(cut: Cut) -> int:
+    """Tokens that a query keeps, the special ones of a lone text included."""
+    return min(MAX_QUERY_LENGTH, cut.max_length // 2) if cut.max_query_length is None else cut.max_query_length
 
 
 def window_starts(length: int, room: int, overlap: int) -> list[int]:

@@ -10,7 +10,8 @@ Every list is (num_queries, its own k) ids, best first, where -1 stands for no m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from longspan.arguments import names_arguments
 from longspan.vectors.tables import ScoredIds
 
 CONSTANT: Final = 60.0  # of reciprocal ranks, as published
+LARGEST_SUM: Final = 1e30  # of weights
 
 
 class FusedResult(ScoredIds):
@@ -42,15 +44,15 @@ def fuse_ranks(
 
     Args:
         rankings: (num_queries, k of the list) integer ids each; no id twice in a row.
-        k: results of a query at most.
+        k: results of a query at most; the result has fewer columns where the lists have fewer together.
         constant: above 0; the larger, the less the first ranks stand out.
         weights: one a list, 0 or above, not all 0; None for 1 each.
     Returns: order: score falling, then id rising.
     Raises: ValueError, an argument breaks a line above.
     Source: Cormack, Clarke, Buettcher, SIGIR 2009.
     """
-    if not (math.isfinite(constant) and constant > 0):
-        raise ValueError(f"fuse_ranks: constant must be a finite number above 0, got {constant}")
+    if not (isinstance(constant, Real) and math.isfinite(constant) and constant > 0) or isinstance(constant, bool):
+        raise ValueError(f"fuse_ranks: constant must be a finite number above 0, got {constant!r}")
     lists = [_checked_ids("fuse_ranks", place, ids) for place, ids in enumerate(rankings)]
 
     def points(place: int, query: int) -> np.ndarray:
@@ -74,8 +76,12 @@ def fuse_scores(
     Returns: order: score falling, then id rising.
     Raises: ValueError, an argument breaks a line above.
     """
+    for place, result in enumerate(results):
+        if not isinstance(result, Sequence) or len(result) != 2:
+            kind = type(result).__name__
+            raise ValueError(f"fuse_scores: results[{place}] must be a search's ids and its scores, got one {kind}")
     lists = [_checked_ids("fuse_scores", place, ids) for place, (ids, _) in enumerate(results)]
-    scores = [np.asarray(values, np.float64) for _, values in results]
+    scores = [_checked_scores(place, values) for place, (_, values) in enumerate(results)]
     for place, (ids, values) in enumerate(zip(lists, scores, strict=True)):
         if ids.shape != values.shape or not np.isfinite(values[ids >= 0]).all():
             raise ValueError(f"fuse_scores: results[{place}] must have a finite score for each id")
@@ -102,10 +108,8 @@ def _fused(
         raise ValueError(f"{caller}: k must be an integer of at least 1, got {k!r}")
     if not lists or len({len(ids) for ids in lists}) != 1:
         raise ValueError(f"{caller}: there must be at least one list, all of as many queries, got {[*map(len, lists)]}")
-    factors = [1.0] * len(lists) if weights is None else [float(weight) for weight in weights]
-    if len(factors) != len(lists) or not all(math.isfinite(f) and f >= 0 for f in factors) or not any(factors):
-        raise ValueError(f"{caller}: weights must be {len(lists)} numbers of 0 or above, not all 0, got {factors}")
-    num_queries = len(lists[0])
+    factors = _checked_weights(caller, len(lists), weights)
+    num_queries, k = len(lists[0]), min(k, sum(ids.shape[1] for ids in lists))
     fused = FusedResult(np.full((num_queries, k), -1, np.int64), np.zeros((num_queries, k), np.float32))
     for query in range(num_queries):
         rows = [ids[query] for ids in lists]
@@ -119,8 +123,27 @@ def _fused(
     return fused
 
 
+def _checked_scores(place: int, scores: np.ndarray) -> np.ndarray:
+    given = np.asarray(scores)
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"fuse_scores: results[{place}] must have numbers for scores, got {given.dtype}")
+    return given.astype(np.float64)
+
+
+def _checked_weights(caller: str, num_lists: int, weights: Sequence[float] | None) -> list[float]:
+    """One a list; their sum is a score that float32 holds."""
+    given = [1.0] * num_lists if weights is None else list(weights) if isinstance(weights, Iterable) else [weights]
+    are_numbers = all(isinstance(one, Real) and math.isfinite(one) and one >= 0 for one in given)
+    if len(given) != num_lists or not are_numbers or not 0 < sum(map(float, given)) <= LARGEST_SUM:
+        raise ValueError(f"{caller}: weights must be {num_lists} numbers of 0 or above, not all 0, got {given}")
+    return [float(one) for one in given]
+
+
 def _checked_ids(caller: str, place: int, ids: np.ndarray) -> np.ndarray:
-    given = np.asarray(ids)
+    try:
+        given = np.asarray(ids)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{caller}: list {place} must be (num_queries, k) integer ids: {error}") from None
     if given.ndim != 2 or (given.size and given.dtype.kind not in "iu"):
         raise ValueError(
             f"{caller}: list {place} must be (num_queries, k) integer ids, got {given.shape} {given.dtype}"

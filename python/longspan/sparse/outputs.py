@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
+from typing import Final
 
 import numpy as np
 
 from longspan.search.late_interaction import score
 from longspan.vectors.arrays import FloatArray
 from longspan.vectors.sparse import SparseVectors, dot
+
+LARGEST_WEIGHT: Final = 1e30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,9 +46,13 @@ class ModelOutputs:
             weights: of dense, sparse and multi_vector, 0 or above; the model's card uses 0.4, 0.2, 0.4.
         Raises: ValueError, weights are not three numbers of 0 or above, or no kind is left.
         """
-        if len(weights) != 3 or not all(weight >= 0 for weight in weights):
-            raise ValueError(f"scores: weights must be three numbers of 0 or above, got {list(weights)}")
-        pairs = zip(weights, _parts(self, documents), strict=True)
+        given = list(weights) if isinstance(weights, Iterable) else [weights]
+        are_numbers = all(isinstance(one, Real) and 0 <= one <= LARGEST_WEIGHT for one in given)
+        if len(given) != 3 or not are_numbers:
+            raise ValueError(f"scores: weights must be three numbers of 0 or above, got {given}")
+        if not isinstance(documents, ModelOutputs):
+            raise TypeError(f"scores: documents must be what encode_outputs gives, got {type(documents).__name__}")
+        pairs = zip(given, _parts(self, documents), strict=True)
         weighted = [(weight, part) for weight, part in pairs if part is not None and weight]
         if not weighted:
             raise ValueError("scores: queries and documents have no output in common whose weight is above 0")

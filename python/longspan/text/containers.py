@@ -13,25 +13,28 @@ class _Arrow(Protocol):
     def to_pylist(self) -> list[object]: ...
 
 
-def listed(name: str, given: object) -> list[object]:
+def listed(name: str, given: object, of: str = "str") -> list[object]:
     """The items of a list, a tuple, an array of str, a generator, an open file, a Series of pandas or polars, or an
-    array of pyarrow's; `name` begins the messages.
+    array of pyarrow's; `name` begins the messages, `of` says what is wanted.
 
     Raises: TypeError, it is one str, or it would give what nobody means: a frame its columns, a mapping its keys, a
         set its items in any order.
     """
     kind = type(given).__name__
     if isinstance(given, Mapping):
+        keys, or_one = ", ".join(map(repr, list(given)[:3])), ', or {"text": ...} as one input' if of == "str" else ""
         raise TypeError(
-            f"{name} must be a list of str, got one {kind} with the keys {', '.join(map(repr, list(given)[:3]))}; give "
-            f'a list of its values, or {{"text": ...}} as one input'
+            f"{name} must be a list of {of}, got one {kind} with the keys {keys}; give a list of its values{or_one}"
         )
     if hasattr(given, "columns") or hasattr(given, "column_names"):
-        raise TypeError(f"{name} must be a list of str, got one {kind}; give one of its columns, such as frame['text']")
+        columns = "one of its columns, such as frame['text']"
+        if not of.startswith("str"):
+            columns = "its columns side by side, such as zip(frame['query'], frame['text'])"
+        raise TypeError(f"{name} must be a list of {of}, got one {kind}; give {columns}")
     if isinstance(given, Set) and not isinstance(given, KeysView):
-        raise TypeError(f"{name} must be a list of str, got one {kind}, which has no order; give sorted(...) of it")
+        raise TypeError(f"{name} must be a list of {of}, got one {kind}, which has no order; give sorted(...) of it")
     if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
-        raise TypeError(f"{name} must be a list of str, got one {kind}")
+        raise TypeError(f"{name} must be a list of {of}, got one {kind}")
     if isinstance(given, _Arrow):
         return given.to_pylist()
     return list(given)

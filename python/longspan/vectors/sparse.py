@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -70,19 +71,22 @@ class SparseVectors:
     def of(cls, given: object, dim: int | None = None) -> SparseVectors:
         """From what others have: scipy's CSR, or for each row a dict from dimension to value (`dim` says how many).
 
-        Zeros are left out, dimensions sorted. Raises: TypeError or ValueError, it is something else, a dimension lies
-        outside or stands twice in a row, or a value is no finite number.
+        Dimensions may be spelt out, as in bge-m3's {"1234": 0.5}. Zeros are left out, dimensions sorted. Raises:
+        TypeError or ValueError, it is something else, a dimension lies outside or stands twice in a row, or a value is
+        no finite number.
         """
         if isinstance(given, SparseVectors):
             vectors = given
         elif isinstance(given, CsrLike):
+            if getattr(given, "format", "csr") != "csr":  # CSC and BSR have the same parts with other meanings
+                raise TypeError(f"SparseVectors.of: takes scipy's CSR, got {type(given).__name__}; give its .tocsr()")
             vectors = _sorted(np.asarray(given.indptr), np.asarray(given.indices), np.asarray(given.data), given.shape)
         elif isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(r, Mapping) for r in given):
             if dim is None:
                 raise ValueError("SparseVectors.of: dim must be given with dicts")
             counts = np.cumsum([0, *map(len, given)])
-            indices = np.array([int(index) for row in given for index in row], np.int64)
-            values = np.array([value for row in given for value in row.values()], np.float32)
+            indices = _dimensions([index for row in given for index in row], dim)
+            values = _values([value for row in given for value in row.values()])
             vectors = _sorted(counts, indices, values, (len(given), dim))
         else:
             raise TypeError(
@@ -121,6 +125,7 @@ class SparseVectors:
         """Of each row the k largest values, or all where there are fewer; of equal ones those of lower dimensions."""
         if checked_int("SparseVectors.top: k", k) < 1:
             raise ValueError(f"SparseVectors.top: k must be 1 or more, got {k}")
+        k = min(k, self.dim)
         rows = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         order = np.lexsort((self.indices, -self.values, rows))
         ranks = np.empty(len(order), np.int64)
@@ -172,6 +177,36 @@ def dot(a: SparseVectors, b: SparseVectors) -> np.ndarray:
     return scores
 
 
+def _dimensions(keys: list[object], dim: int) -> np.ndarray:
+    """(n,) int64 of a dict's keys; those out of bounds are `_sorted`'s to tell."""
+    whole = np.array(keys)
+    if whole.dtype.kind in "iu":
+        return whole.astype(np.int64)
+    return np.array([_dimension(key, dim) for key in keys], np.int64)
+
+
+def _dimension(key: object, dim: int) -> int:
+    if isinstance(key, str):
+        if not (key.isascii() and key.isdigit() and len(key) < 20):
+            raise ValueError(f"SparseVectors.of: the keys of a dict must be dimensions (token ids), got {key!r}")
+        key = int(key)
+    number = checked_int("SparseVectors.of: a key of a dict", key)
+    if not 0 <= number < dim:
+        raise ValueError(f"SparseVectors.of: dimensions must be from 0 to {dim - 1}, got {number}")
+    return number
+
+
+def _values(given: list[object]) -> np.ndarray:
+    """(n,) of values that are numbers."""
+    for kind in set(map(type, given)):
+        if not issubclass(kind, Real) or kind is bool:
+            raise TypeError(f"SparseVectors.of: values must be finite numbers, got {kind.__name__}")
+    try:
+        return np.array(given, np.float64)
+    except OverflowError:
+        raise ValueError("SparseVectors.of: values must be finite numbers, in float32") from None
+
+
 def _sorted(offsets: np.ndarray, indices: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> SparseVectors:
     """Checked; dimensions rising in each row, without zeros."""
     count, dim = shape
@@ -184,9 +219,10 @@ def _sorted(offsets: np.ndarray, indices: np.ndarray, values: np.ndarray, shape:
         raise ValueError(
             f"SparseVectors.of: dimensions must be from 0 to {dim - 1}, got {indices.min()} to {indices.max()}"
         )
-    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is told
+        values = values.astype(np.float32)
     if not np.isfinite(values).all():
-        raise ValueError("SparseVectors.of: values must be finite numbers")
+        raise ValueError("SparseVectors.of: values must be finite numbers, in float32")
     rows = np.repeat(np.arange(count), lengths)
     order = np.lexsort((indices, rows))
     order = order[values[order] != 0]
