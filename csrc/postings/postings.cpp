@@ -140,8 +140,9 @@ struct Search {
             bound += double{weights[i]} * postings.peaks.data[place];
             entries += list.last - list.first;
         }
-        // Each rounding adds half a unit in the last place at most.
-        if (bound * (1 + static_cast<double>(count + 1) * 0x1p-23) < best.least()) return;
+        // Each rounding adds half a unit in the last place at most, and among the smallest numbers half of their step.
+        const auto roundings = static_cast<double>(count + 1);
+        if (bound * (1 + roundings * 0x1p-23) + roundings * 0x1p-149 < best.least()) return;
         for (const auto& [list, weight] : lists) {
             const uint16_t* docs = postings.docs.data;
             const float* values = postings.values.data;
@@ -277,6 +278,7 @@ void postings_topk(const PostingsView& postings, const CsrRows& queries, const V
         reject("postings_topk: wanted and ranks must cover ", docs, " documents");
     }
     if (num_queries == 0 || k == 0) return;
+    for (int64_t block = 0; block < blocks; ++block) block_of(postings, block);  // so that none reaches beyond `docs`
     // A query is one task, or one for each thread where there are fewer queries than threads.
     const int64_t threads = num_threads();
     const int64_t parts = std::clamp<int64_t>(threads / num_queries, 1, std::max<int64_t>(1, blocks));

@@ -180,8 +180,8 @@ class SparseEncoder(LoadedModel):
             return self.encode(items, task=task, prompt=prompt, max_active_dims=max_active_dims, **options)
         kept = _checked_count("encode: max_active_dims", max_active_dims) or self.max_active_dims
         limit = _checked_count("encode: max_length", options.get("max_length")) or self._queries.max_length
-        for name in ("batch_size", "batch_tokens"):  # which mean nothing to a table, but are no less wrong
-            _checked_count(f"encode: {name}", options.get(name))
+        _checked_count("encode: batch_size", options.get("batch_size"))  # no matter to a table, and no less wrong
+        _checked_count("encode: batch_tokens", options.get("batch_tokens"))
         on_truncate = _on_truncate(options)
         prompts = [prompt] * len(items) if isinstance(prompt, str) else list(prompt)
         rows, lost = self._queries.encode(items, prompts, limit)

@@ -49,6 +49,17 @@ def test_one_query(model: str, documents: Path, capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_rows_without_a_query_are_bad_rows(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "x", "q": "a"}\n{"text": "y", "q": null}\n{"text": "z"}\n{"text": "w", "q": "a"}\n')
+    words = ["rerank", model, str(path), "--query-field", "q", "--scores"]
+    assert main(words) == 1
+    assert "2: field 'q' must be a string, a query (--skip-bad passes over bad rows)" in capsys.readouterr().err
+    assert main([*words, "--skip-bad"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 and "2 bad rows passed over; the first: " in said.err
+
+
 def test_queries_of_a_file_into_a_file(model: str, documents: Path, tmp_path: Path) -> None:
     queries, out = tmp_path / "queries.txt", tmp_path / "ranked.jsonl"
     queries.write_text(f"{QUERY}\n\nlicence\n")

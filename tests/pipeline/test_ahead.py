@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from longspan.pipeline.ahead import LeftError, ahead
+from longspan.pipeline.ahead import ahead
+from longspan.text import tokenizer
+from longspan.text.tokenizer import TextTokenizer
+from longspan.text.waiting import LeftError, check_waiting, prepared_until
 
 
 def test_items_keep_their_order_and_one_is_prepared_while_another_is_used() -> None:
@@ -44,14 +49,36 @@ def test_leaving_early_ends_the_thread() -> None:
 
 
 def test_what_is_prepared_hears_that_nobody_waits() -> None:
-    left, heard = threading.Event(), []
+    heard: list[str] = []
+    going = threading.Event()
 
     def items() -> Iterator[int]:
         yield 0
-        heard.append(left.wait(timeout=10))
-        raise LeftError
+        going.set()
+        try:
+            for _ in range(1000):
+                check_waiting()
+                time.sleep(0.01)
+        except LeftError:
+            heard.append("left")
+            raise
 
-    results = ahead(items(), left)
-    assert next(results) == 0 and not left.is_set()
+    results = ahead(items())
+    assert next(results) == 0 and going.wait(timeout=10)
     results.close()
-    assert heard == [True]
+    assert heard == ["left"]
+    check_waiting()  # of a thread that prepares nothing for anybody
+
+
+def test_a_block_of_texts_is_left_between_slices(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of a block are tokenized together, which takes seconds: who interrupts a call does not wait for all."""
+    monkeypatch.setattr(tokenizer, "SLICE_CHARS", 100)
+    own = TextTokenizer.from_file(golden / "rerank-bert" / "model" / "tokenizer.json", max_length=9, vocab_size=1 << 20)
+    left = threading.Event()
+    for call in (own.encode, own.bare_ids):
+        with prepared_until(left):
+            assert len(call(["word " * 30] * 3)) == 3
+            left.set()
+            with pytest.raises(LeftError):
+                call(["word " * 30] * 3)
+        left.clear()

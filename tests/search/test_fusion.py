@@ -62,7 +62,7 @@ def test_against_a_dictionary() -> None:
         ([np.array([[1]])], {"weights": [np.inf]}, "weights must be 1 numbers"),
         ([np.array([[1]])], {"weights": [1e39]}, "weights must be 1 numbers"),  # beyond float32
         ([np.array([[1]])], {"weights": ["1"]}, r"weights must be 1 numbers .*got \['1'\]"),
-        ([np.array([[1]])], {"weights": 3}, "weights must be 1 numbers"),
+        ([np.array([[1]])] * 2, {"weights": 3}, "weights must be 2 numbers"),
         ([np.array([[1]])], {"constant": 0}, "constant must be a finite number above 0, got 0"),
         ([np.array([[1]])], {"constant": "60"}, "constant must be a finite number above 0, got '60'"),
         ([np.array([[1]])], {"constant": True}, "constant must be a finite number above 0, got True"),

@@ -316,3 +316,12 @@ def test_an_index_is_no_store(tmp_path: Path) -> None:
         SparseIndex(DIM).save(tmp_path / "index")
     with pytest.raises(FileNotFoundError, match="holds no index"):
         SparseIndex.load(tmp_path)
+
+
+def test_a_block_is_not_left_out_where_rounding_lifts_a_score() -> None:
+    """0.7 of the smallest float rounds up to it: found, though the exact product lies below what can be found."""
+    smallest = 2.0**-149
+    index = SparseIndex(3)
+    index.add([{0: 2.0**-75}])
+    found = index.search([{0: 0.7 * 2.0**-74}], 1)
+    assert found.ids.tolist() == [[0]] and found.scores[0, 0] == np.float32(smallest)

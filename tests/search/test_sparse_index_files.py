@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 import damage
 import inputs
 from longspan import IndexFileError, SparseIndex, SparseVectors
+from longspan.search import files
+from longspan.search.segment import Segment
 
 DIM = 3000
 
@@ -99,3 +103,67 @@ def test_files_that_are_shortened_while_they_are_mapped(tmp_path: Path) -> None:
         with pytest.raises(IndexFileError, match=rf"{path.name} was shortened while it was in use"):
             mapped.search([{1: 1.0}], 5)
         path.write_bytes(whole)
+
+
+def _lies(**columns: object) -> Callable[[dict[str, np.ndarray]], None]:
+    """Sets entries of columns, given as (place, value); a list replaces the whole column."""
+
+    def change(own: dict[str, np.ndarray]) -> None:
+        for name, lie in columns.items():
+            if isinstance(lie, list):
+                own[name] = np.array(lie, own[name].dtype)
+            else:
+                place, value = lie  # type: ignore[misc]
+                own[name][place] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, fails",
+    [
+        (_lies(docends=(0, -1)), "search compact"),
+        (_lies(docends=(0, 201)), "search compact"),
+        (_lies(docends=(0, 199)), "search compact"),
+        (_lies(docends=(0, 2**63 - 1)), "search compact"),
+        (_lies(docends=(0, -(2**63))), "search compact"),
+        (_lies(docends=[], termends=[]), "search compact"),
+        (_lies(docends=[60_000, 200], termends=[0, 40]), "search compact"),  # more than all before fewer
+        (_lies(termends=(0, -1)), "search compact"),
+        (_lies(termends=(0, 10**6)), "search compact"),
+        (_lies(termends=(0, 2**63 - 1)), "search compact"),
+        (_lies(ends=(2, 10**9)), "search compact"),
+        (_lies(ends=(2, -(2**63))), "search compact"),
+        (_lies(ends=(-1, 0)), "search compact"),
+        (_lies(terms=(0, -5)), "compact"),
+        (_lies(terms=(-1, 10**9)), "compact"),
+        (_lies(docs=(0, 65_535)), "compact"),
+        (_lies(values=(0, np.nan)), "compact"),
+        (_lies(values=(0, -1)), "compact"),
+    ],
+)
+def test_columns_that_lie_with_right_checksums(
+    change: Callable[[dict[str, np.ndarray]], None], fails: str, tmp_path: Path
+) -> None:
+    """Somebody else's folder may say anything: an error that blames the files, never a read outside of them."""
+    rng, index = inputs.rng(4), SparseIndex(40)
+    dense = rng.random((200, 40), np.float32)
+    index.add(SparseVectors.from_dense(np.where(rng.random((200, 40)) < 0.3, dense, 0)))
+    [segment] = index._segments
+    columns = {name: np.array(column) for name, column in segment.rows.columns().items()}
+    change(columns)
+    index._segments = (Segment(replace(segment.rows, **columns), is_ascending=True),)
+    files.save(tmp_path / "index", index._state(), index._segments, None, overwrite=False)
+    query: list[dict[int, float]] = [dict.fromkeys(range(40), 1.0)]
+    calls: dict[str, Callable[[SparseIndex], object]] = {
+        "search": lambda lying: lying.search(query, 10),
+        "filtered": lambda lying: lying.search(query, 10, filter=np.arange(9)),
+        "compact": lambda lying: lying.compact(),
+    }
+    for name, call in calls.items():
+        lying = SparseIndex.load(tmp_path / "index", verify=True)
+        if name.replace("filtered", "search") in fails:
+            with pytest.raises(IndexFileError, match="the index's files contradict each other"):
+                call(lying)
+        else:
+            call(lying)

@@ -167,6 +167,26 @@ def test_query_weights_in_other_files(golden: Path, tmp_path: Path) -> None:
         SparseEncoder(folder)
 
 
+def test_query_weights_that_are_none(golden: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(golden / "splade-doc" / "model", folder)
+    module = folder / "query_0_SparseStaticEmbedding"
+    (module / "config.json").write_text('{"path": "own.json"}')
+    for number in ("1e39", "-1e39"):
+        (module / "own.json").write_text(f'{{"reset": {number}}}')
+        with pytest.raises(CheckpointError, match="the weight of 'reset' must be a number of float32, got -?1e.39"):
+            SparseEncoder(folder)
+    tokenizer = json.loads((module / "tokenizer.json").read_text())
+    beyond = {**tokenizer["added_tokens"][-1], "id": 5000, "content": "[beyond]"}
+    tokenizer["added_tokens"].append(beyond)
+    (module / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (module / "own.json").write_text('{"[beyond]": 2.0, "reset": 1.5}')
+    assert SparseEncoder(folder).encode_query("reset").values.tolist() in ([1.5], [])
+    (module / "tokenizer_config.json").write_text('{"model_max_length": 0}')
+    with pytest.raises(CheckpointError, match="'model_max_length' must be 1 or more, got 0"):
+        SparseEncoder(folder)
+
+
 def test_bge_m3_heads_of_other_models(golden: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(golden / "bge-m3" / "model", folder)

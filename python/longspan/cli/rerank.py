@@ -214,9 +214,13 @@ def _lists(request: RerankRequest, tally: Tally) -> list[tuple[str, list[_Row]]]
     grouped: dict[str, list[_Row]] = {}
     for row in rows:
         query = json.loads(row.record.kept).get(request.query_field)
-        if not isinstance(query, str):
-            raise CommandError(f"{row.record.place}: field {request.query_field!r} must be a string, a query")
-        grouped.setdefault(query, []).append(row)
+        if isinstance(query, str):
+            grouped.setdefault(query, []).append(row)
+            continue
+        reason = f"{row.record.place}: field {request.query_field!r} must be a string, a query"
+        if not request.skip_bad:
+            raise CommandError(f"{reason} (--skip-bad passes over bad rows)")
+        tally.skip(reason, sum(map(len, grouped.values())))
     return [*grouped.items()]
 
 

@@ -7,30 +7,29 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from longspan.text.waiting import prepared_until
+
 Item = TypeVar("Item")
 
 
-class LeftError(Exception):
-    """Nobody waits any more for what is being prepared."""
-
-
-def ahead(items: Iterable[Item], left: threading.Event | None = None) -> Iterator[Item]:
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """The same items; while the caller works on one, a thread prepares the next. What an item raises, its turn raises.
 
-    It pays where preparing leaves the interpreter free, as the tokenizer does.
-
-    Args:
-        left: set when the caller leaves, who then waits for the item that is being prepared: one that takes long looks
-            at it now and then, and raises `LeftError`.
+    It pays where preparing leaves the interpreter free, as the tokenizer does. A caller who leaves, as Ctrl-C makes it,
+    waits for the item that is being prepared no longer than to its next `check_waiting`.
     """
     source = iter(items)
-    end = object()
+    end, left = object(), threading.Event()
+
+    def prepare() -> object:
+        with prepared_until(left):
+            return next(source, end)
+
     with ThreadPoolExecutor(1, "longspan-ahead") as thread:
         try:
-            coming = thread.submit(next, source, end)
+            coming = thread.submit(prepare)
             while (item := coming.result()) is not end:
-                coming = thread.submit(next, source, end)
+                coming = thread.submit(prepare)
                 yield item  # type: ignore[misc]
         finally:
-            if left is not None:
-                left.set()
+            left.set()

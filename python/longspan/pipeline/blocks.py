@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from longspan.packing.media import Patches
-from longspan.pipeline.ahead import LeftError, ahead
+from longspan.pipeline.ahead import ahead
 from longspan.pipeline.inputs import Part
 from longspan.pipeline.sequences import MediaReader, Read, ReadInput
 from longspan.pipeline.vision import BLOCK_BYTES, Vision
+from longspan.text.waiting import check_waiting
 
 # Texts that are tokenized together: it bounds memory, and gives the packing enough texts of like length.
 TEXTS_PER_BLOCK: Final = 4096
@@ -67,7 +67,6 @@ def read_blocks(
     if media is None:
         _require_one_part(caller, items)
     slices = list(_slices(items, vision, media))
-    left = threading.Event()
 
     def read(part: slice) -> Block[Text]:
         own, before = items[part], prompts[part]
@@ -81,8 +80,7 @@ def read_blocks(
         for place, parts in enumerate(own):
             if is_text(parts):
                 continue
-            if left.is_set():  # files may take seconds each
-                raise LeftError
+            check_waiting()  # files may take seconds each
             if media is not None:
                 sequences[place] = media.read(parts, before[place], seen)
             else:
@@ -91,7 +89,7 @@ def read_blocks(
         return Block(part.start, len(own), dict(zip(texts, tokens, strict=True)), images, sequences)
 
     blocks = map(read, slices)
-    return ahead(blocks, left) if len(slices) > 1 else blocks
+    return ahead(blocks) if len(slices) > 1 else blocks
 
 
 def is_text(parts: Sequence[Part]) -> bool:

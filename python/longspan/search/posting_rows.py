@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from longspan import _core
 from longspan.checkpoint.json_object import JsonObject
+from longspan.errors import IndexFileError
 from longspan.search.header import ROWS, Column, read_dim, read_next_id, read_origin
 from longspan.search.segment import Segment, deleted_bits, is_ascending
 from longspan.vectors.origin import Origin
@@ -67,6 +69,12 @@ class PostingRows:
         base = self.base
         return Base(base.docs + len(self.ids), base.terms + len(self.terms), base.entries + len(self.docs))
 
+    def check_documents(self) -> None:
+        """ValueError if the blocks hold more documents than there are ids, or fewer."""
+        count = int(self.docends[-1]) - self.base.docs if len(self.docends) else 0
+        if count != len(self.ids):
+            raise ValueError(f"postings: blocks hold {count} documents, but there are {len(self.ids)} ids")
+
     def view(self) -> tuple[object, ...]:
         """What the kernels take."""
         base = self.base
@@ -121,10 +129,24 @@ class SparseState:
         return cls(read_dim(body), read_next_id(body), read_origin(body))
 
 
+@contextmanager
+def contradictions_told(*segments: PostingSegment) -> Iterator[None]:
+    """What the kernels refuse is the files' fault where a segment lies in files, whatever their checksums say."""
+    try:
+        yield
+    except IndexFileError:
+        raise
+    except ValueError as error:
+        if all(segment.checks is None for segment in segments):
+            raise
+        raise IndexFileError(f"the index's files contradict each other ({error}); restore them") from error
+
+
 def live_blocks(segment: PostingSegment, dim: int) -> Iterator[tuple[np.ndarray, SparseVectors]]:
     """Ids and vectors of the documents that are not deleted, a block at a time, checked."""
     for name in segment.rows.columns():
         segment.verify(name)
+    segment.rows.check_documents()
     first = 0
     for block in range(len(segment.rows.docends)):
         ids, vectors = segment.rows.vectors(block, dim)

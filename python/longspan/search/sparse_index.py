@@ -10,7 +10,6 @@ import numpy as np
 
 from longspan import _core
 from longspan.arguments import names_arguments
-from longspan.errors import IndexFileError
 from longspan.search.header import MAX_DIM
 from longspan.search.ids import Owner, check_filter, fresh_ids, wanted_bits
 from longspan.search.posting_rows import (
@@ -21,6 +20,7 @@ from longspan.search.posting_rows import (
     PostingRows,
     PostingSegment,
     SparseState,
+    contradictions_told,
     full_blocks,
     live_blocks,
     with_joined_tail,
@@ -129,7 +129,7 @@ class SparseIndex(SavedIndex[SparseState, PostingRows]):
     def compact(self) -> None:
         """Drop deleted documents for good and join blocks that are not full, in memory; the next `save` writes all of
         it anew. Worth its time after many small saves: each leaves a block of its own."""
-        with self._lock:
+        with self._lock, contradictions_told(*self._segments):
             blocks = (block for segment in self._segments for block in live_blocks(segment, self.dim))
             segments: tuple[PostingSegment, ...] = ()
             for ids, vectors in full_blocks(blocks, self.dim):
@@ -222,20 +222,17 @@ def _search_in(segment: PostingSegment, queries: SparseVectors, k: int, allowed:
     for name in TABLES:
         segment.verify(name)
     view = segment.rows.view()
-    if segment.checks is not None:
-        starts, stops = _core.posting_lists(view, np.unique(queries.indices))
-        if len(starts):
-            for name in LISTS:
-                segment.verify_spans(name, starts, stops)
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     wanted = wanted_bits(segment, allowed)
     ranks = None if segment.is_ascending else segment.id_ranks()
-    try:
+    with contradictions_told(segment):
+        segment.rows.check_documents()
+        if segment.checks is not None:
+            starts, stops = _core.posting_lists(view, np.unique(queries.indices))
+            if len(starts):
+                for name in LISTS:
+                    segment.verify_spans(name, starts, stops)
         _core.postings_topk(view, queries.offsets, queries.indices, queries.values, wanted, ranks, scores, rows)
-    except ValueError as error:
-        if segment.checks is None:
-            raise
-        raise IndexFileError(f"the index's files contradict each other ({error}); restore them") from error
     found = rows[rows >= 0]
     segment.verify("ids", found)
     return SparseResult(np.where(rows >= 0, segment.rows.ids[np.maximum(rows, 0)], -1), scores)

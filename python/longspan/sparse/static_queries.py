@@ -53,6 +53,8 @@ def load_static_queries(checkpoint: Checkpoint, vocab_size: int) -> StaticQuerie
     [module] = checkpoint.query_modules
     config = JsonObject.read_optional(module.folder / "tokenizer_config.json")
     longest = config.get_float("model_max_length", None)
+    if longest is not None and longest < 1:
+        raise CheckpointError(f"{config.source}: 'model_max_length' must be 1 or more, got {longest}")
     limit = 512 if longest is None or longest > UNLIMITED else int(longest)
     tokenizer = TextTokenizer.from_file(
         module.folder / "tokenizer.json", max_length=1 << 30, vocab_size=vocab_size, config=config
@@ -79,9 +81,13 @@ def _read_weights(checkpoint: Checkpoint, module: ModuleEntry, tokenizer: TextTo
 
 
 def _from_json(path: Path, tokenizer: TextTokenizer, vocab_size: int) -> np.ndarray:
-    """{token: weight}; tokens that the tokenizer does not know are passed over."""
+    """{token: weight}; tokens that the tokenizer does not know, or the model has no row for, are passed over."""
     table, weight = JsonObject.read(path), np.zeros(vocab_size, np.float32)
     for token in table:
-        if (number := tokenizer.token_id(token)) is not None:
-            weight[number] = table.get_float(token)
+        value = table.get_float(token)
+        if abs(value) > float(np.finfo(np.float32).max):
+            raise CheckpointError(f"{path}: the weight of {token!r} must be a number of float32, got {value}")
+        number = tokenizer.token_id(token)
+        if number is not None and number < vocab_size:
+            weight[number] = value
     return weight

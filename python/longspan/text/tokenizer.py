@@ -28,6 +28,7 @@ from longspan.text import long_texts
 from longspan.text.containers import listed
 from longspan.text.static_rules import StaticRules
 from longspan.text.tokenizer_file import blaming, read_tokenizer
+from longspan.text.waiting import check_waiting
 
 if TYPE_CHECKING:
     from longspan.checkpoint.checkpoint import Checkpoint
@@ -341,6 +342,7 @@ def _slices(lengths: Sequence[int]) -> Iterator[slice]:
     start = total = 0
     for index, length in enumerate(lengths):
         if index > start and total + length > SLICE_CHARS:
+            check_waiting()  # a slice takes a quarter of a second, a call may have thousands
             yield slice(start, index)
             start, total = index, 0
         total += length

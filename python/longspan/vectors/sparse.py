@@ -180,7 +180,7 @@ def dot(a: SparseVectors, b: SparseVectors) -> np.ndarray:
 def _dimensions(keys: list[object], dim: int) -> np.ndarray:
     """(n,) int64 of a dict's keys; those out of bounds are `_sorted`'s to tell."""
     whole = np.array(keys)
-    if whole.dtype.kind in "iu":
+    if whole.dtype.kind in "iu" and bool not in set(map(type, keys)):
         return whole.astype(np.int64)
     return np.array([_dimension(key, dim) for key in keys], np.int64)
 
@@ -199,7 +199,7 @@ def _dimension(key: object, dim: int) -> int:
 def _values(given: list[object]) -> np.ndarray:
     """(n,) of values that are numbers."""
     for kind in set(map(type, given)):
-        if not issubclass(kind, Real) or kind is bool:
+        if not issubclass(kind, Real) or issubclass(kind, bool):
             raise TypeError(f"SparseVectors.of: values must be finite numbers, got {kind.__name__}")
     try:
         return np.array(given, np.float64)
