@@ -143,6 +143,30 @@ def test_small_requests_go_first_and_bulk_is_passed_over_once(runner: Recorder) 
     scheduler.close()
 
 
+def test_a_small_request_does_not_wait_for_bulk_in_its_own_batch(runner: Recorder) -> None:
+    scheduler = Scheduler(Limits(batch_tokens=2000, queue_tokens=100_000))
+    hold(scheduler, runner)
+    bulk = scheduler.submit(runner, works(*(f"bulk{i}" for i in range(5)), tokens=900))
+    small = [scheduler.submit(runner, works(f"small{i}")) for i in range(2)]
+    runner.gate.set()
+    for job in [bulk, *small]:
+        job.future.result(20)
+    assert runner.batches[1:] == [["small0", "small1"], ["bulk0", "bulk1"], ["bulk2", "bulk3"], ["bulk4"]]
+    scheduler.close()
+
+
+def test_a_batch_of_bulk_takes_small_ones_along(runner: Recorder) -> None:
+    scheduler = Scheduler(Limits(batch_tokens=1000, queue_tokens=100_000))
+    hold(scheduler, runner)
+    bulk = scheduler.submit(runner, works("bulk0", "bulk1", tokens=900))
+    small = [scheduler.submit(runner, works(f"small{i}", tokens=tokens)) for i, tokens in enumerate((950, 90))]
+    runner.gate.set()
+    for job in [bulk, *small]:
+        job.future.result(20)
+    assert runner.batches[1:] == [["small0"], ["bulk0", "small1"], ["bulk1"]]
+    scheduler.close()
+
+
 def test_a_request_may_ask_for_the_bulk_lane(scheduler: Scheduler, runner: Recorder) -> None:
     hold(scheduler, runner)
     slow = scheduler.submit(runner, works("slow", tokens=100), lane="bulk")

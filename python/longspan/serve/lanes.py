@@ -1,7 +1,9 @@
 """Two queues by the size of a request, and what the next batch is to hold. Not for threads: the scheduler has a lock.
 
 Small requests go first, so that a search does not wait for a bulk job; the oldest bulk item is passed over at most once
-in a row, so that a bulk job goes on under any number of searches.
+in a row, so that a bulk job goes on under any number of searches. A batch of small ones is not filled up with bulk, for
+which they would wait: a search takes what is left of the batch that runs, and its own few tokens. A batch of bulk is
+filled up with small ones, which then wait no longer than they must.
 """
 
 from __future__ import annotations
@@ -73,11 +75,10 @@ class Lanes:
             return []
         if waiting is not None and (first is None or self._passed_over):
             batch = list(bulk.take(waiting.runner, budget, at_least_one=True))
-            rest, runner = interactive, waiting.runner
+            left = budget - sum(item.tokens for item in batch)
+            batch += interactive.take(waiting.runner, left, at_least_one=False)
         else:
             assert first is not None
             batch = list(interactive.take(first.runner, budget, at_least_one=True))
-            rest, runner = bulk, first.runner
-        batch += rest.take(runner, budget - sum(item.tokens for item in batch), at_least_one=False)
         self._passed_over = waiting is not None and waiting not in batch
         return batch

@@ -6,7 +6,7 @@ import os
 import re
 import resource
 import sys
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from longspan import __version__
 from longspan.serve.http import Notes
 
+M = TypeVar("M", Counter, Histogram)
 SECONDS: Final = tuple(15e-6 * 1.5**step for step in range(35))
 LENGTHS: Final = tuple(float(2**step) for step in range(18))
 SIZES: Final = tuple(float(2**step) for step in range(12))
@@ -75,21 +76,30 @@ class Metrics:
         info = Gauge("longspan_build_info", "1", ["version"], multiprocess_mode="livemax", registry=registry)
         info.labels(__version__).set(1)
         self._fields: set[str] = set()
+        self._children: dict[tuple[Counter | Histogram, tuple[str, ...]], Counter | Histogram] = {}
+
+    def _labelled(self, metric: M, *labels: str) -> M:
+        """A metric's values with these labels, found once: the library's own look-up takes a lock and checks them."""
+        found = self._children.get((metric, labels))
+        if found is None:
+            found = self._children[metric, labels] = metric.labels(*labels)
+        return cast(M, found)
 
     def answered(self, notes: Notes, seconds: float) -> None:
         """A request that asks for a computation is over; `notes.error` says what failed, if anything did."""
         model, method = notes.model, "single" if notes.items <= 1 else "batch"
-        self.request_count.labels(method, model).inc()
-        self.embed_count.labels(model).inc(notes.items)
+        labelled = self._labelled
+        labelled(self.request_count, method, model).inc()
+        labelled(self.embed_count, model).inc(notes.items)
         if notes.error:
-            self.request_failure.labels(notes.error, model).inc()
+            labelled(self.request_failure, notes.error, model).inc()
             return
-        self.request_success.labels(method, model).inc()
-        self.embed_success.labels(model).inc(notes.items)
+        labelled(self.request_success, method, model).inc()
+        labelled(self.embed_success, model).inc(notes.items)
         stages = {"": seconds, "tokenization_": notes.tokenize, "queue_": notes.queue, "inference_": notes.compute}
         for stage, value in stages.items():
-            self.durations["request", stage].labels(model).observe(value)
-            embed = self.durations["embed", stage].labels(model)
+            labelled(self.durations["request", stage], model).observe(value)
+            embed = labelled(self.durations["embed", stage], model)
             for _ in range(notes.items):
                 embed.observe(value)
         if notes.truncated:
@@ -97,7 +107,7 @@ class Metrics:
 
     def lengths(self, model: str, tokens: list[int]) -> None:
         """Of the items of a request."""
-        length = self.input_length.labels(model)
+        length = self._labelled(self.input_length, model)
         for number in tokens:
             length.observe(number)
 
