@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import logging
@@ -45,7 +46,33 @@ def test_methods_and_paths(live: Live) -> None:
     assert wrong.status == 405 and wrong.headers["allow"] == "POST, OPTIONS"
     lost = live.post("/v1/v1/embeddings", TEXT)
     assert lost.status == 404 and "/v1/embeddings" in lost.json["error"]["message"]
-    assert live.post("/v1/embeddings/", TEXT).status == 200
+    for path in ("/v1/embeddings/", "//v1//embeddings", "/v1%2Fembeddings", "/v1/embeddings?api-version=1"):
+        assert live.post(path, TEXT).status == 200, path
+    assert live.post(f"{live.url}/v1/embeddings", TEXT).status == 200  # as it is sent to a proxy
+
+
+@pytest.mark.parametrize(
+    "header, words",
+    [
+        ({"content_encoding": "gzip"}, "the body must not be compressed, got content-encoding: gzip; send it as it is"),
+        (
+            {"content_type": "multipart/form-data; boundary=x"},
+            "the body must be a JSON object, got content-type: multip",
+        ),
+    ],
+    ids=["gzip", "a form"],
+)
+def test_bodies_in_other_codings(live: Live, header: dict[str, str], words: str) -> None:
+    answer = live.post("/v1/embeddings", gzip.compress(json.dumps(TEXT).encode()), **header)
+    assert answer.status == 415 and answer.json["error"]["message"].startswith(words)
+    plain = {"content_encoding": "identity", "content_type": "text/plain"}
+    assert live.post("/v1/embeddings", TEXT, **plain).status == 200
+
+
+def test_names_of_fields_are_the_clients(live: Live) -> None:
+    for field, value in (("encoding_format", "hex"), ("embedding_type", "hex"), ("input_type", 5), ("task", [1, 2])):
+        answer = live.post("/v1/embeddings", {**TEXT, field: value})
+        assert answer.status == 422 and answer.json["error"]["param"] == field
 
 
 def test_request_ids(live: Live) -> None:
@@ -370,6 +397,15 @@ def test_bad_names() -> None:
         Models([model, ServedModel(MINILM)], {})
     with pytest.raises(ValueError, match="at least one"):
         create_app([])
+
+
+def test_models_whose_last_parts_are_the_same() -> None:
+    """Neither answers to it, and both say their full names."""
+    twins = [ServedModel(ModelSettings(f"{owner}/minilm")) for owner in "ab"]
+    found = Models([*twins, ServedModel(ModelSettings("c/other"))], {})
+    assert [model.short_name for model in found.all] == ["a/minilm", "b/minilm", "other"]
+    assert found.names == ["a/minilm", "b/minilm", "c/other", "other"]
+    assert found.find("openai/b/minilm").model is twins[1]
 
 
 def test_vectors_under_load_are_those_of_encode(live: Live) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -14,7 +15,17 @@ from longspan.serve.dialects import cohere, embeddings, ollama, operations, rera
 from longspan.serve.dialects.shared import union_error
 from longspan.serve.errors import RequestError
 from longspan.serve.fields import Fields
-from longspan.serve.http import Receive, Request, Response, Scope, Send, parse_object, read_body, send_response
+from longspan.serve.http import (
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    check_coding,
+    parse_object,
+    read_body,
+    send_response,
+)
 from longspan.serve.models import Models, ServedModel
 from longspan.serve.routing import ErrorAnswer, Route
 from longspan.serve.service import Service
@@ -35,6 +46,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *ollama.ROUTES,
 )
 POOL_BODY_BYTES: Final = 256 << 10  # from which a body is parsed in the pool
+AUTHORITY: Final = re.compile(r"^https?://[^/]*", re.IGNORECASE)  # of a request to a proxy, RFC 9112 section 3.2.2
 MOST_INDICES: Final = 32  # of cut items that a header names
 DEFAULTS: Final = Settings()
 Source: TypeAlias = "str | ModelSettings | AnyModel"
@@ -139,7 +151,7 @@ class App:
         return response
 
     def _route(self, request: Request) -> Route:
-        path = request.path.rstrip("/") or "/"
+        path = re.sub("/{2,}", "/", AUTHORITY.sub("", request.path)).rstrip("/") or "/"
         methods = self._routes.get(path)
         if methods is None:
             routes = ", ".join(sorted(self._routes))
@@ -172,6 +184,7 @@ class App:
     async def _handled(self, route: Route, request: Request, receive: Receive) -> Response:
         service, fields = self.service, Fields({})
         if route.method == "POST":
+            check_coding(request)
             limit, timeout = self.settings.max_body_bytes, self.settings.read_timeout
             await read_body(request, receive, limit=limit, timeout=timeout)
             large = len(request.body) > POOL_BODY_BYTES

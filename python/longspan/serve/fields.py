@@ -33,6 +33,10 @@ class Fields:
         """The value, whatever it is; None where there is none."""
         return self._find(names)[1]
 
+    def named(self, *names: str) -> tuple[str, Any]:
+        """The name that the client used, for messages, and the value; the first name and None where there is none."""
+        return self._find(names)
+
     def required(self, *names: str) -> Any:
         """The same; RequestError where there is none."""
         name, value = self._find(names)

@@ -93,6 +93,18 @@ class Response:
         return cls(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status)
 
 
+def check_coding(request: Request) -> None:
+    """Raises: RequestError, the body is compressed, or a form: it could only be broken JSON."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        message = f"the body must not be compressed, got content-encoding: {coding[:40]}; send it as it is"
+        raise RequestError("validation", message, status=415, field="body")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.startswith("multipart/"):
+        message = f"the body must be a JSON object, got content-type: {kind[:40]}; send files as base64 in its fields"
+        raise RequestError("validation", message, status=415, field="body")
+
+
 async def read_body(request: Request, receive: Receive, *, limit: int, timeout: float) -> None:
     """Read the body into the request. Raises: RequestError, it is too large or too slow, or the client hung up."""
     declared = request.headers.get("content-length", "")

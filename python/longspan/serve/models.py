@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal
 
 from longspan.serve.errors import RequestError
+from longspan.serve.fields import shown
 from longspan.serve.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -228,9 +230,11 @@ class Models:
             if model.name in self._names:
                 raise ValueError(f"two models are called {model.name!r}; give each once")
             self._names[model.name] = Found(model)
+        counts = Counter(model.short_name for model in models)
         for model in models:
-            if sum(other.short_name == model.short_name for other in models) == 1:
-                self._names.setdefault(model.short_name, Found(model))
+            if counts[model.short_name] > 1:  # it would stand for none of them
+                model.short_name = model.name
+            self._names.setdefault(model.short_name, Found(model))
         for alias, target in aliases.items():
             found = self._search(target)
             if found is None:
@@ -256,7 +260,7 @@ class Models:
                 return Found(self.all[0])
             raise RequestError("validation", f"model is missing; {self._served()}", field="model", status=400)
         if not isinstance(name, str):
-            raise RequestError("validation", "model must be a string", field="model", value=name)
+            raise RequestError("validation", f"model must be a string, got {shown(name)}", field="model", value=name)
         found = self._search(name)
         if found is None and self._any:
             return Found(self.all[0])

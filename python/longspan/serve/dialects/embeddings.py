@@ -95,16 +95,15 @@ def _item(value: Any, place: int | None) -> InputItem:
 
 def read_format(request: Request, fields: Fields) -> Format:
     """`embedding_type` and its aliases, `output_dtype`, and what the Accept header asks for."""
-    names = ("embedding_type", "encoding_format", "encoding_type")
-    value = fields.any(*names)
+    name, value = fields.named("embedding_type", "encoding_format", "encoding_type")
     if isinstance(value, list):
         if len(value) != 1:
             rule = "must be one type; POST /v2/embed answers several at once"
-            raise invalid(names[0], rule, value)
+            raise invalid(name, rule, value)
         value = value[0]
     known = ("float", "base64", "binary", "ubinary", "int8", "uint8", "bytes", "bytes_only")
     if value is not None and value not in known:
-        raise invalid(names[0], f"must be one of {', '.join(map(repr, known))}, got {shown(value)}", value)
+        raise invalid(name, f"must be one of {', '.join(map(repr, known))}, got {shown(value)}", value)
     numbers: Numbers = fields.choice(["output_dtype"], NUMBERS, "float")
     if value in ("int8", "uint8", "binary", "ubinary"):
         numbers = value
@@ -120,15 +119,15 @@ def read_call(
     service: Service, request: Request, fields: Fields, found: Found, items: Sequence[InputItem]
 ) -> EmbedCall:
     """Which vectors of the items."""
-    tasks = fields.any(*TASK_NAMES)
+    name, tasks = fields.named(*TASK_NAMES)
     if isinstance(tasks, list):
         if len(tasks) != len(items):
-            raise invalid("task", f"must be one string or {len(items)}, one an item of input; got {len(tasks)}", None)
+            raise invalid(name, f"must be one string or {len(items)}, one an item of input; got {len(tasks)}", None)
     else:
         tasks = [tasks]
     for task in tasks:
         if task is not None and not isinstance(task, str):
-            raise invalid("task", f"must be a string, got {shown(task)}", task)
+            raise invalid(name, f"must be a string, got {shown(task)}", task)
     return EmbedCall(
         found=found,
         items=items,
