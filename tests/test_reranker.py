@@ -122,6 +122,31 @@ def test_prompts_go_before_the_query(golden: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(reranker.predict(PAIRS, activation_fn="identity", prompt=""), plain.predict(PAIRS))
 
 
+@pytest.mark.parametrize(
+    "settings, makes_types",
+    [
+        ({"tokenizer_class": "BertTokenizer"}, True),
+        ({"tokenizer_class": "RobertaTokenizerFast"}, False),
+        ({"model_input_names": ["input_ids", "attention_mask"]}, False),
+        ({"model_input_names": ["input_ids", "token_type_ids"], "tokenizer_class": "RobertaTokenizer"}, True),
+    ],
+)
+def test_token_types_are_for_the_tokenizer_to_make(
+    settings: dict[str, object], makes_types: bool, bert: Reranker, golden: Path, tmp_path: Path
+) -> None:
+    """By its class and its inputs, though the template knows types and the model has rows for two of them."""
+    shutil.copytree(golden / "rerank-bert" / "model", tmp_path / "model")
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(settings))
+    reranker = Reranker(tmp_path / "model")
+    assert isinstance(reranker._scorer, PairScorer)
+    [row] = reranker._scorer._format.rows([PAIRS[0]], Cut(512), None)
+    if makes_types:
+        assert row.types is not None and set(row.types.tolist()) == {0, 1}
+    else:
+        assert row.types is None
+        assert reranker.predict(PAIRS[0]) != bert.predict(PAIRS[0])
+
+
 def test_what_is_cut_is_told(bert: Reranker) -> None:
     long = [("a " * 40, "a " * 60)]
     with pytest.warns(TruncationWarning, match="1 of 1 pairs had more than 43 tokens; 20 tokens of queries and 40 of"):
