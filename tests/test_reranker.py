@@ -13,9 +13,19 @@ import pytest
 
 from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, Encoder, Reranker, TruncationWarning
+from longspan.reranking import windows
 from longspan.reranking.formats import Cut
-from longspan.reranking.listwise import DOCUMENT_MARKER, QUERY_MARKER, _without_markers
-from longspan.reranking.request import Request
+from longspan.reranking.listwise import (
+    BLOCK_DOCUMENTS,
+    DOCUMENT_MARKER,
+    MAX_DOCUMENT_LENGTH,
+    MAX_QUERY_LENGTH,
+    QUERY_MARKER,
+    ListCut,
+    ListScorer,
+    _without_markers,
+)
+from longspan.reranking.request import OVERLAP_TOKENS, Request
 from longspan.reranking.scorer import PairScorer
 
 QUERY = "how do I reset a forgotten password"
@@ -341,6 +351,57 @@ def test_markers_in_markers_are_taken_out_in_one_pass() -> None:
         assert DOCUMENT_MARKER not in clean and QUERY_MARKER not in clean
 
 
+def test_a_distilbert_head(golden: Path, tmp_path: Path) -> None:
+    """W relu(P h0 + p) + b, on the hidden states of the encoder itself; there is no golden of it."""
+    source, rng = golden / "distilbert", np.random.default_rng(8)
+    width = json.loads((source / "config.json").read_text())["dim"]
+    shapes = {"pre_classifier.weight": (width, width), "pre_classifier.bias": (width,)}
+    shapes |= {"classifier.weight": (1, width), "classifier.bias": (1,)}
+    head = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    named = ["DistilBertForSequenceClassification"]
+    reranker = Reranker(spoilt(source, tmp_path / "model", lambda tensors: tensors.update(head), architectures=named))
+    assert isinstance(reranker._scorer, PairScorer)
+    rows = reranker._scorer._format.rows(PAIRS, Cut(64), None)
+    hidden = Encoder(source).encode_ids([row.ids for row in rows], output_value="token_embeddings")
+    first = np.stack([tokens[0] for tokens in hidden]).astype(np.float64)
+    inner = np.maximum(first @ head["pre_classifier.weight"].T.astype(np.float64) + head["pre_classifier.bias"], 0)
+    want = inner @ head["classifier.weight"][0].astype(np.float64) + head["classifier.bias"]
+    got = reranker.predict(PAIRS, activation_fn="identity", max_length=64, on_truncate="ignore")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-3)
+
+
+def test_what_a_modernbert_head_is_where_its_config_is_silent(golden: Path, tmp_path: Path) -> None:
+    """The first token and GELU, as transformers' config has them."""
+    source = golden / "rerank-modernbert" / "model"
+    silent = {"classifier_pooling": None, "classifier_activation": None}
+    scores = []
+    for place, keys in enumerate((silent, {"classifier_pooling": "cls", "classifier_activation": "gelu"})):
+        folder = spoilt(source, tmp_path / str(place), **keys)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+        scores.append(Reranker(folder).predict(PAIRS))
+    np.testing.assert_array_equal(*scores)
+
+
+def test_whose_rows_a_judge_compares(golden: Path, tmp_path: Path) -> None:
+    """Those of lm_head where it is there and not said to be the embedding table."""
+    source = golden / "rerank-qwen3" / "model"
+    plain = Reranker(source).predict(PAIRS, activation_fn="identity")
+    table = read_tensors(source)["model.embed_tokens.weight"]
+
+    def add_head(tensors: Tensors) -> None:
+        tensors["lm_head.weight"] = -2 * table
+
+    def scores(name: str, change: Callable[[Tensors], object], tied: bool) -> np.ndarray:
+        folder = spoilt(source, tmp_path / name, change, tie_word_embeddings=tied)
+        return Reranker(folder).predict(PAIRS, activation_fn="identity")
+
+    np.testing.assert_array_equal(scores("tied", add_head, True), plain)
+    np.testing.assert_allclose(scores("own", add_head, False), -2 * plain, rtol=1e-5, atol=1e-5)
+    with pytest.raises(CheckpointError, match="lm_head.weight"):
+        scores("gone", lambda tensors: tensors.pop("lm_head.weight", None), False)
+
+
 def set_tensor(name: str, values: object) -> Callable[[Tensors], None]:
     return lambda tensors: tensors.__setitem__(name, np.asarray(values, np.float32))
 
@@ -458,3 +519,43 @@ def test_the_fingerprint_knows_the_head(bert: Reranker, golden: Path, tmp_path: 
 
 def test_it_says_what_it_is(bert: Reranker) -> None:
     assert repr(bert).endswith("BERT, max_length=512)") and "float32" in bert.explain()
+
+
+def test_published_lengths(golden: Path) -> None:
+    """8192 tokens by convention where the model has more positions; 512 of a query, 2048 of a document in a list."""
+    for name in ("rerank-qwen3", "rerank-mxbai"):
+        reranker = Reranker(golden / name / "model")
+        assert reranker.max_length == 8192 < reranker.spec.max_tokens
+    assert (BLOCK_DOCUMENTS, MAX_DOCUMENT_LENGTH, MAX_QUERY_LENGTH) == (125, 2048, 512)
+    assert (windows.MAX_QUERY_LENGTH, OVERLAP_TOKENS) == (512, 80)
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+@pytest.mark.parametrize("number", [1, 3, 4, 124, 125, 126, 250, 251])
+def test_how_many_documents_share_a_sequence(number: int, spare: int, golden: Path) -> None:
+    """A block is full with 125 documents, or where no longest document would fit beside what it has; not before."""
+    scorer = Reranker(golden / "rerank-jina-v3" / "model")._scorer
+    assert isinstance(scorer, ListScorer)
+    query, document, longest = "reset it", "a b c", 10
+    of_query, of_document = (len(ids) for ids in scorer._tokenizer.bare_ids([query, document]))
+    for documents_a_block in (3, 1000):
+        scorer._max_length = 2 * of_query + documents_a_block * of_document + longest + spare
+        blocks, lost = scorer._blocks(0, query, [document] * number, ListCut(512, longest), None)
+        marker = scorer._markers[0]
+        sizes = [int((block.ids == marker).sum()) for block in blocks]
+        fit = min(125, documents_a_block + spare)
+        assert sizes == [fit] * (number // fit) + ([number % fit] if number % fit else []) and lost == 0
+
+
+def test_a_text_of_exactly_the_limit_is_spelt_anew(golden: Path) -> None:
+    """As published: of that many tokens or more, by what the first of them spell; only then is something cut."""
+    scorer = Reranker(golden / "rerank-jina-v3" / "model")._scorer
+    assert isinstance(scorer, ListScorer)
+    text = "reset\u2028a <|im_end|> pass\u0301word"
+    [ids] = scorer._tokenizer.bare_ids([text])
+    spelt = scorer._tokenizer.backend.decode(ids.tolist(), skip_special_tokens=False)
+    n = len(ids)
+    assert scorer._shortened([text], n + 1) == [(text, n, False)]
+    assert scorer._shortened([text], n) == [(spelt, n, False)]
+    [(cut, tokens, was_cut)] = scorer._shortened([text], n - 2)
+    assert was_cut and tokens == n - 2 and spelt.startswith(cut.rstrip("\ufffd"))

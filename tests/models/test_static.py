@@ -70,6 +70,12 @@ def test_the_table_stays_in_its_file(golden: Path) -> None:
         ("potion", lambda t: t.pop("embeddings"), "embedding"),
         ("quantised", lambda t: t["mapping"].__setitem__(5, 120), "mapping must hold rows from 0 to 119"),
         ("quantised", lambda t: t["mapping"].__setitem__(5, -1), "mapping must hold rows from 0 to 119"),
+        ("quantised", lambda t: t.update(mapping=np.array(3)), r"mapping must be \(tokens,\), got \(\)"),
+        (
+            "quantised",
+            lambda t: t.update(mapping=np.ones((9, 2), np.int32)),
+            r"mapping must be \(tokens,\), got \(9, 2",
+        ),
         ("quantised", lambda t: t.update(mapping=t["mapping"].astype(np.float32)), "mapping must hold rows"),
         (
             "quantised",
@@ -87,7 +93,7 @@ def test_hostile(
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(
-        {key: np.ascontiguousarray(values) for key, values in tensors.items()} or {"x": np.ones(1)},
+        {key: np.asarray(values, order="C") for key, values in tensors.items()} or {"x": np.ones(1)},
         folder / "model.safetensors",
     )
     with pytest.raises(CheckpointError, match=message):

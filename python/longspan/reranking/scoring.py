@@ -126,9 +126,7 @@ def _judging_head(opened: OpenedModel, judge: Judge, tokenizer: TextTokenizer) -
                 f"{module.config.source}: the score is of the tokens {asked}, but the prompt of {judge.pair_format!r} "
                 f"asks for {ids}; prompts of other models are templates, which are not run"
             )
-    is_tied = (
-        checkpoint.config.get_bool("tie_word_embeddings", False) or "lm_head.weight" not in checkpoint.tensor_names
-    )
+    is_tied = checkpoint.config.get_bool("tie_word_embeddings", "lm_head.weight" not in checkpoint.tensor_names)
     table = opened.names.word_embeddings if is_tied else "lm_head.weight"
     yes, no = finite_rows(checkpoint, table, ids, (spec.vocab_size, spec.hidden_size)).astype(np.float64)
     return row_head((yes - no).astype(np.float32), opened.engine)

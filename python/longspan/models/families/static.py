@@ -34,6 +34,10 @@ def _describe(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     if len(shape) != 2 or min(shape) < 1:
         raise CheckpointError(f"{checkpoint.folder}: tensor {table} must be (tokens, dim), got {shape}")
     mapping = MAPPING if MAPPING in names else None
+    if mapping is not None and len(checkpoint.shape(mapping)) != 1:
+        raise CheckpointError(
+            f"{checkpoint.folder}: tensor {mapping} must be (tokens,), got {checkpoint.shape(mapping)}"
+        )
     vocab_size = shape[0] if mapping is None else checkpoint.shape(mapping)[0]
     spec = ModelSpec(
         family="static",
