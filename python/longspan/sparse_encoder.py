@@ -15,7 +15,7 @@ from longspan.models.weights import read_adapters
 from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, OpenedModel, open_model
 from longspan.pipeline.options import OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
-from longspan.sparse.open_head import digest, open_head
+from longspan.sparse.open_head import digest, has_first_token_vectors, open_head
 from longspan.sparse.outputs import ModelOutputs
 from longspan.sparse.running import SparseJob, SparseTail, run_ids, run_texts, say_cut
 from longspan.sparse.static_queries import load_static_queries
@@ -78,6 +78,7 @@ class SparseEncoder(LoadedModel):
         super().__init__(opened, names, read_adapters(names), facts)
         self._again["max_active_dims"] = max_active_dims
         self._tail: Final[SparseTail] = head
+        self._has_dense: Final = has_first_token_vectors(checkpoint)
         self._pipeline: Final = Pipeline(self._encoder, (), "cls", self.num_threads)
 
     @property
@@ -211,6 +212,11 @@ class SparseEncoder(LoadedModel):
             raise ValueError("encode_outputs: this model has sparse vectors alone; encode gives them")
         if multi_vector and not tail.heads.vector_dim:
             raise ValueError(f"encode_outputs: the model has no {COLBERT}; pass multi_vector=False")
+        if dense and not self._has_dense:
+            raise ValueError(
+                "encode_outputs: the model's files make its dense vector of more than the first token; pass "
+                "dense=False, and take longspan.Encoder for it"
+            )
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
         job = self._job(items, task, None, prompt, options)
         wanted = replace(tail, with_hidden=dense)

@@ -187,6 +187,46 @@ def test_query_weights_that_are_none(golden: Path, tmp_path: Path) -> None:
         SparseEncoder(folder)
 
 
+def _with_modules(source: Path, folder: Path, *modules: str) -> Path:
+    shutil.copytree(source, folder)
+    entries = [{"type": f"st.{kind}", "path": f"{at}_{kind}" if at else ""} for at, kind in enumerate(modules)]
+    (folder / "modules.json").write_text(json.dumps(entries))
+    for entry in entries[1:]:
+        (folder / entry["path"]).mkdir(exist_ok=True)
+        (folder / entry["path"] / "config.json").write_text('{"pooling_mode": "mean"}')
+    return folder
+
+
+def test_modules_that_splade_does_not_run(golden: Path, tmp_path: Path) -> None:
+    """What would change the vectors is never passed over."""
+    source = golden / "splade-bert" / "model"
+    for place, more in enumerate((["SpladePooling"], ["Normalize"], ["Dense"], ["SparseStaticEmbedding"])):
+        folder = _with_modules(source, tmp_path / str(place), "Transformer", "SpladePooling", *more)
+        with pytest.raises(CheckpointError, match=f"may list a Transformer and a SpladePooling, .* {more[0]}"):
+            SparseEncoder(folder)
+    with pytest.raises(CheckpointError, match=r"has Transformer, Pooling; open it with longspan\.Encoder"):
+        SparseEncoder(_with_modules(source, tmp_path / "dense", "Transformer", "Pooling"))
+    SparseEncoder(_with_modules(source, tmp_path / "alone", "Transformer"))
+
+
+def test_dense_vectors_that_are_not_the_first_token_s(golden: Path, tmp_path: Path) -> None:
+    mean = SparseEncoder(_with_modules(golden / "bge-m3" / "model", tmp_path / "mean", "Transformer", "Pooling"))
+    with pytest.raises(ValueError, match="pass dense=False, and take longspan.Encoder"):
+        mean.encode_outputs(["a"])
+    got = mean.encode_outputs(["a"], dense=False).sparse
+    want = SparseEncoder(golden / "bge-m3" / "model").encode(["a"])
+    assert got is not None
+    np.testing.assert_array_equal(got.values, want.values)
+
+
+@pytest.mark.parametrize("kind", [SparseEncoder, Encoder])
+def test_files_that_leave_no_room_for_text(kind: type, golden: Path, tmp_path: Path) -> None:
+    shutil.copytree(golden / "bge-m3" / "model", tmp_path / "model")
+    (tmp_path / "model" / "sentence_bert_config.json").write_text('{"max_seq_length": 2}')
+    with pytest.raises(CheckpointError, match="the longest input is too short: max_length must be at least 3 "):
+        kind(tmp_path / "model")
+
+
 def test_bge_m3_heads_of_other_models(golden: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(golden / "bge-m3" / "model", folder)

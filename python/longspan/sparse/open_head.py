@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.pipeline.loaded_model import OpenedModel
 from longspan.pipeline.purpose import PURPOSES, purpose_of
@@ -39,17 +40,36 @@ def open_head(
         raise CheckpointError(
             f"{checkpoint.folder} is no sparse model: it needs a masked-language-model head (SPLADE), "
             f"{SPARSE}.safetensors or {SPARSE}.pt (bge-m3), or a token classifier of one label "
-            f"(gte-multilingual-base), and has none of them; open it with {PURPOSES[purpose_of(checkpoint)][1]}"
+            f"(gte-multilingual-base), and has none of them{_open_with(checkpoint)}"
         )
     if checkpoint.similarity_fn_name not in (None, "dot"):
         raise CheckpointError(
             f"{checkpoint.folder}: similarity_fn_name must be 'dot' for SPLADE, got {checkpoint.similarity_fn_name!r}"
+        )
+    kinds = [module.kind for module in checkpoint.modules]
+    if kinds and kinds not in (["Transformer"], ["Transformer", "SpladePooling"]):
+        raise CheckpointError(
+            f"{checkpoint.folder} is no sparse model: modules.json of one may list a Transformer and a SpladePooling, "
+            f"and this one has {', '.join(kinds)}{_open_with(checkpoint)}"
         )
     pooling, saturation = read_pooling(checkpoint)
     tensors = head_tensors(checkpoint, layout, opened.names)
     head = load_head(checkpoint, spec, layout, tensors, engine)
     opened = replace(opened, unused=counted(opened.unused, tensors))
     return opened, PooledLogits(head, pooling, saturation), {"pooling": [pooling, saturation]}
+
+
+def _open_with(checkpoint: Checkpoint) -> str:
+    """Which class runs the checkpoint, where it is another one."""
+    purpose = purpose_of(checkpoint)
+    return "" if purpose == "sparse" else f"; open it with {PURPOSES[purpose][1]}"
+
+
+def has_first_token_vectors(checkpoint: Checkpoint) -> bool:
+    """Whether the model's dense vector of a text is its first token's, of unit length, as bge-m3's is: what
+    `TokenOutputs` makes."""
+    kinds = {module.kind for module in checkpoint.modules}
+    return not kinds or (kinds <= {"Transformer", "Pooling", "Normalize"} and checkpoint.pooling_modes == ("cls",))
 
 
 def digest(values: np.ndarray) -> str:

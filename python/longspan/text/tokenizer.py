@@ -132,15 +132,23 @@ class TextTokenizer:
     def load(
         cls, checkpoint: Checkpoint, *, max_length: int, vocab_size: int, static: StaticSpec | None = None
     ) -> TextTokenizer:
-        """The tokenizer of `checkpoint`; see `from_file`."""
-        return cls.from_file(
-            checkpoint.tokenizer_file,
-            max_length=max_length,
-            vocab_size=vocab_size,
-            do_lower_case=checkpoint.do_lower_case,
-            config=checkpoint.tokenizer_config,
-            static=static,
-        )
+        """The tokenizer of `checkpoint`, whose files say `max_length`; see `from_file`.
+
+        Raises: CheckpointError, also where they leave no room for text.
+        """
+        try:
+            return cls.from_file(
+                checkpoint.tokenizer_file,
+                max_length=max_length,
+                vocab_size=vocab_size,
+                do_lower_case=checkpoint.do_lower_case,
+                config=checkpoint.tokenizer_config,
+                static=static,
+            )
+        except CheckpointError:
+            raise
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint.folder}: the longest input is too short: {error}") from None
 
     @classmethod
     def from_file(

@@ -121,10 +121,10 @@ def _with_tasks(checkpoint: Checkpoint, spec: ModelSpec, weights: WeightMap) -> 
         )
     rows = tuple(f"task_token_embeddings.{task_key(task)}" for task in names)
     for name in rows:
-        if name in checkpoint.tensor_names and checkpoint.shape(name)[0] != len(ids):
+        if name in checkpoint.tensor_names and checkpoint.shape(name)[:1] != (len(ids),):
             raise CheckpointError(
-                f"{config.source}: 'special_token_ids' has {len(ids)} ids, but the tensor {name} "
-                f"{checkpoint.shape(name)[0]} rows, one for each"
+                f"{config.source}: 'special_token_ids' has {len(ids)} ids, but the tensor {name} has the shape "
+                f"{checkpoint.shape(name)}, and needs a row for each"
             )
     return replace(spec, task_tokens=tuple(ids)), replace(weights, task_tokens=rows)
 
