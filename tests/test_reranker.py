@@ -58,6 +58,19 @@ def test_a_pair_alone_is_the_pair_in_any_batch(name: str, dtype: str, golden: Pa
     np.testing.assert_array_equal(whole, reranker.predict(pairs, batch_tokens=70, on_truncate="ignore"))
 
 
+@pytest.mark.parametrize("name", ["rerank-bert", "rerank-modernbert"])
+def test_the_same_bits_in_every_instruction_set(isa: str, name: str, golden: Path) -> None:
+    pairs = [(QUERY, document) for document in (*DOCUMENTS[:3], "a [SEP] <|im_end|> b", "word " * 40)]
+    order = [3, 0, 4, 2, 1]
+    for dtype in ("float32", "bfloat16", "int8"):
+        reranker = Reranker(golden / name / "model", dtype=dtype, num_threads=2)
+        whole = reranker.predict(pairs)
+        shuffled = reranker.predict([pairs[place] for place in order], batch_tokens=90)
+        np.testing.assert_array_equal(shuffled, whole[order], err_msg=f"{isa} {dtype}")
+        alone = Reranker(golden / name / "model", dtype=dtype, num_threads=1).predict(pairs[4])
+        np.testing.assert_array_equal(alone, whole[4], err_msg=f"{isa} {dtype}")
+
+
 def test_many_queries_at_once_are_each_by_itself(bert: Reranker) -> None:
     queries = [QUERY, "licence", ""]
     together = bert.rank(queries, DOCUMENTS)
