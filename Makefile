@@ -174,14 +174,15 @@ check-deploy: $(BIN)/python  ## the server's Dockerfile and Kubernetes example: 
 
 # On a machine with a GPU: its own python3, torch, triton, nvcc, CMake and ninja; nothing is fetched or installed.
 GPU_PYTHON ?= python3
-GPU_BUILD := build/gpu
+GPU_BUILD ?= build/gpu
+GPU_CUDA ?= ON
 GPU_TESTS ?= tests/gpu tests/kernels
 GPU_ENV := env -u TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 
-# Both modules into python/longspan, the CUDA one for the GPU that is here.
+# Both modules into python/longspan, the CUDA one for the GPU that is here; GPU_CUDA=OFF without that one.
 build-gpu:
 	$(GPU_PYTHON) -c 'import torch, triton; assert torch.cuda.is_available(), "no CUDA device"'
-	cmake -S . -B $(GPU_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON -DLONGSPAN_CUDA=ON \
+	cmake -S . -B $(GPU_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON -DLONGSPAN_CUDA=$(GPU_CUDA) \
 	  -DLONGSPAN_CUDA_ARCHITECTURES=$$($(GPU_PYTHON) -c 'import torch; c = torch.cuda.get_device_capability(); \
 	    print("%d%d%s" % (*c, "a" if c[0] >= 9 else ""))') \
 	  -DPython_EXECUTABLE=$$($(GPU_PYTHON) -c 'import sys; print(sys.executable)') \
@@ -211,19 +212,19 @@ gpu-profile:  ## third: profilers, compute-sanitizer over what failed
 # Without a GPU: both modules for the Python PACK_PYTHON, which has torch, Triton, pybind11, CMake and ninja, for sm_90a;
 # Triton's kernels as that Triton compiles them; wheels of peers. The other machine's Python and Triton must be the same.
 PACK_PYTHON ?= python3.12
-PACK := build/take-along
+PACK := build/pack
 PACK_WHEELS := late-interaction-kernels flash-maxsim peft
-gpu-pack:  ## what a rented GPU need not build: modules, compiled kernels, wheels, into build/take-along
-	mkdir -p $(PACK)/modules $(PACK)/wheels
-	cmake -S . -B build/pack -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON -DLONGSPAN_CUDA=ON \
+gpu-pack:  ## what a rented GPU need not build: modules, compiled kernels, wheels, into build/take-along/pack.zip
+	mkdir -p $(PACK)/wheels
+	cmake -S . -B $(PACK)/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON -DLONGSPAN_CUDA=ON \
 	  -DLONGSPAN_CUDA_ARCHITECTURES=90a -DPython_EXECUTABLE=$$($(PACK_PYTHON) -c 'import sys; print(sys.executable)') \
 	  -Dpybind11_DIR=$$($(PACK_PYTHON) -m pybind11 --cmakedir)
-	cmake --build build/pack
-	cp python/longspan/_*$$($(PACK_PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))') \
-	  $(PACK)/modules
-	PYTHONPATH=python TRITON_CACHE_DIR=$(PACK)/triton-cache $(PACK_PYTHON) .ci/fill_triton_cache.py $(ARGS)
-	-$(PACK_PYTHON) -m pip download --quiet --no-deps --dest $(PACK)/wheels $(PACK_WHEELS)
-	du -sh $(PACK)/*
+	cmake --build $(PACK)/build
+	PYTHONPATH=python TRITON_CACHE_DIR=$(CURDIR)/$(PACK)/triton-cache TRITON_STORE_BINARY_ONLY=1 \
+	  $(PACK_PYTHON) .ci/fill_triton_cache.py $(ARGS)
+	@for wheel in $(PACK_WHEELS); do $(PACK_PYTHON) -m pip download --quiet --no-deps --only-binary :all: \
+	  --dest $(PACK)/wheels $$wheel || echo "gpu-pack: no wheel of $$wheel is to be had"; done
+	$(PACK_PYTHON) -m bench.gpu.take_along --cache $(PACK)/triton-cache --wheels $(PACK)/wheels
 
 check-gpu-memory: build-gpu  ## a short list of them under compute-sanitizer
 	$(GPU_ENV) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 \

@@ -56,7 +56,7 @@ def _weights_and_slopes(
 #   grad_k, grad_v (total_k, heads / GROUP, head_dim) T, contiguous; q and k already rotated
 # Grid (tiles of BLOCK keys, key heads); one program sums all that a key receives: no atomics, the same bits each time.
 # FLOPs = 8 * heads * head_dim * pairs. Limit: tensor cores.
-@triton.jit
+@triton.jit(do_not_specialize=["num_sequences", "stride_lse_h"])
 def _attention_varlen_keys_kernel(
     q_ptr,
     k_ptr,
@@ -154,7 +154,7 @@ def _attention_varlen_keys_kernel(
 
 # Gradients of a tile of queries: dq = softmax_scale * dS k. Shapes as above; grad_q (total_q, heads, head_dim) T.
 # Grid (tiles of BLOCK queries, heads). FLOPs = 6 * heads * head_dim * pairs. Limit: tensor cores.
-@triton.jit
+@triton.jit(do_not_specialize=["num_sequences", "stride_lse_h"])
 def _attention_varlen_queries_kernel(
     q_ptr,
     k_ptr,

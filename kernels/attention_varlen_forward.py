@@ -164,13 +164,14 @@ def prepared_attention(
     count = num_tiles(total_q, num_sequences, config.block_m) if tiles is None else tiles.list.shape[0]
     listed = (None, None) if tiles is None else (tiles.list, tiles.spans)
     tensors = (q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, options.slopes, table, cos, options.sin, *listed)
-    reach, max_position = 0 if table is None else table.shape[1] // 2, 0 if cos is None else cos.shape[0]
-    numbers = (options.softmax_scale * LOG2_E, left, right, reach, max_position, *q.stride()[:2], *k.stride()[:2])
-    numbers += (*v.stride()[:2], *out.stride()[:2], 0 if lse is None else lse.stride(0))
+    varying = (num_sequences, 0 if cos is None else cos.shape[0], 0 if lse is None else lse.stride(0))
+    reach = 0 if table is None else table.shape[1] // 2
+    numbers = (options.softmax_scale * LOG2_E, left, right, reach, *q.stride()[:2], *k.stride()[:2])
+    numbers += (*v.stride()[:2], *out.stride()[:2])
     numbers += (0 if table is None else table.stride(0), 0 if cos is None else cos.stride(0))
     half, block_d = 0 if cos is None else cos.shape[1], power_of_2(head_dim, 16)
     tile = (head_dim, block_d, config.block_m, config.block_n, edge_stages)
     turns = (half, options.interleaved, options.rotary_by_key, rotates_on_load)
     constants = (num_heads // k.shape[1], *turns, right == 0, *tile)
     stages = {"num_warps": config.warps, "num_stages": config.stages}
-    return ATTENTION.prepared((count, num_heads), tensors, (num_sequences,), numbers, constants, **stages)
+    return ATTENTION.prepared((count, num_heads), tensors, varying, numbers, constants, **stages)

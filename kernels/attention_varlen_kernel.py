@@ -74,7 +74,7 @@ def edge_scores(scores, i, j, lowest, limit, slope, table_ptr, reach, window_lef
 # the row's maximum: one multiply-add a score instead of three operations.
 # FLOPs = 4 * heads * head_dim * (pairs seen). Bytes = sizeof(T) * (2 q + (k + v) * tiles a sequence, from L2).
 # Limit: tensor cores, and beside them exp2 (16 a cycle an SM): at head_dim 64 both take the same time.
-@triton.jit(do_not_specialize=["num_sequences"])
+@triton.jit(do_not_specialize=["num_sequences", "max_position", "stride_lse_h"])
 def attention_varlen_kernel(
     q_ptr,
     k_ptr,
@@ -90,11 +90,12 @@ def attention_varlen_kernel(
     tiles_ptr,
     spans_ptr,
     num_sequences,
+    max_position,
+    stride_lse_h,
     scale,  # softmax_scale * log2(e)
     window_left,
     window_right,
     reach,  # the table's max_distance; 0 without one
-    max_position,
     stride_q_t,
     stride_q_h,
     stride_k_t,
@@ -103,7 +104,6 @@ def attention_varlen_kernel(
     stride_v_h,
     stride_out_t,
     stride_out_h,
-    stride_lse_h,
     stride_table_h,
     stride_cos,
     GROUP: tl.constexpr,
@@ -277,8 +277,12 @@ def attention_varlen_kernel(
         v = tl.load(
             v_ptr + j.to(tl.int64)[:, None] * stride_v_t + d[None, :], mask=(j < len_k)[:, None] & in_head, other=0.0
         )
-        products = tl.dot(q, tl.trans(k), input_precision="ieee")
-        scores = edge_scores(products * scale, i, j, lowest, limit, slope, table_ptr, reach, window_left, window_right)
+        products = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        if spans_ptr is not None:  # no weight takes a neighbour's value away that is not finite: its scores tell of it
+            spoilt = tl.sum(v.to(tl.float32) * 0.0, axis=1)
+            v = tl.where((spoilt == 0.0)[:, None], v, 0.0)
+            products += spoilt[None, :]
+        scores = edge_scores(products, i, j, lowest, limit, slope, table_ptr, reach, window_left, window_right)
         best_now = tl.maximum(best, tl.max(scores, axis=1))
         shift = tl.where(best_now == float("-inf"), 0.0, best_now)  # no key seen so far: all weights are 0
         weights = tl.exp2(scores - shift[:, None])

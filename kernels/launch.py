@@ -111,18 +111,30 @@ class Launcher:
         constants: tuple[Hashable, ...],
         num_warps: int,
         num_stages: int = 3,
-    ) -> Callable[[], object]:
-        """The launch, to be made as often as wanted while the tensors live; arguments as there."""
+        free: tuple[int, ...] = (),
+    ) -> Callable[..., object]:
+        """The launch, to be made as often as wanted; it keeps the tensors alive. Arguments as there, and
+
+        free: the places of tensors, not None, that each call gives anew, like these: another layer's.
+        """
         first = tensors[0]
         assert first is not None
         if not launches_fast(first):
             options = {"num_warps": num_warps, "num_stages": num_stages, **LAUNCH}
-            return lambda: self.kernel[grid](*tensors, *varying, *fixed, *constants, **options)
-        addresses = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+            def plain(*given: torch.Tensor) -> None:
+                self.kernel[grid](*_with(tensors, free, given), *varying, *fixed, *constants, **options)
+
+            return plain
+        addresses: list[int | None] = []
         low = 0
-        for address in addresses:
-            if address is not None:
-                low |= address
+        for tensor in tensors:
+            if tensor is None:
+                addresses.append(None)
+                continue
+            address = tensor.data_ptr()
+            low |= address
+            addresses.append(address)
         aligned = True if low & 15 == 0 else tuple([address is None or address & 15 == 0 for address in addresses])
         device = first.get_device()
         kinds = tuple([None if tensor is None else tensor.dtype for tensor in tensors])
@@ -137,12 +149,31 @@ class Launcher:
         run, function, metadata = found
         width, height, depth = grid if len(grid) == 3 else (*grid, 1, 1)[:3]
 
-        arguments = *addresses, *varying, *fixed, *constants
+        arguments = [*addresses, *varying, *fixed, *constants]
 
-        def launch(_keep: object = tensors) -> None:
-            run(width, height, depth, stream_of(device), function, metadata, None, None, None, *arguments)
+        def launch(*given: torch.Tensor) -> None:
+            values, low = arguments, 0
+            if given:
+                values = arguments.copy()  # threads may launch at once
+                for place, tensor in zip(free, given):
+                    values[place] = address = tensor.data_ptr()
+                    low |= address
+            if low & 15:  # this one may not be like the first
+                self(grid, _with(tensors, free, given), varying, fixed, constants, num_warps, num_stages)
+                return
+            run(width, height, depth, stream_of(device), function, metadata, None, None, None, *values)
 
         return launch
+
+
+def _with(
+    tensors: tuple[torch.Tensor | None, ...], free: tuple[int, ...], given: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor | None, ...]:
+    """The tensors with those given in their places."""
+    found = [*tensors]
+    for place, tensor in zip(free, given):
+        found[place] = tensor
+    return (*found,)
 
 
 INT32_MAX = 2**31 - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 import triton
@@ -104,12 +105,28 @@ def launch_norm(
     centred: bool,
 ) -> None:
     """On the current device, into `out`; all last axes are contiguous."""
+    prepared_norm(x, weight, bias, eps, residual, out, centred=centred)()
+
+
+def prepared_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    eps: float,
+    residual: torch.Tensor | None,
+    out: torch.Tensor,
+    *,
+    centred: bool,
+) -> Callable[..., object]:
+    """`launch_norm`, to be launched by a call: of nothing, or with another layer's weight, and bias where there is
+    one."""
     num_rows, groups, dim = x.shape if x.ndim == 3 else (x.shape[0], 1, x.shape[1])
     num_rows *= groups
     rows, block, warps = tile_of(dim)
     numbers = (groups, dim, eps, *_strides(x), *((0, 0) if residual is None else _strides(residual)), *_strides(out))
     grid, tensors = (divided_up(num_rows, rows),), (x, residual, weight, bias, out)
-    NORM(grid, tensors, (num_rows,), numbers, (centred, rows, block), warps)
+    free = (2,) if bias is None else (2, 3)
+    return NORM.prepared(grid, tensors, (num_rows,), numbers, (centred, rows, block), warps, free=free)
 
 
 def _strides(array: torch.Tensor) -> tuple[int, int]:

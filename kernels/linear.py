@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import torch
 
 from longspan.kernels.gated import launch_gated
-from longspan.kernels.multi_lora import launch_multi_lora, launch_shrink
+from longspan.kernels.multi_lora import launch_multi_lora, prepared_shrink
 from longspan.kernels.product import is_fused, launch_product
 from longspan.ops.activations import Activation, Gate
 
@@ -105,6 +106,7 @@ def dense_linear(
     lora_ids: torch.Tensor | None,
     out: torch.Tensor,
     wide: tuple[torch.Tensor, torch.Tensor] | None = None,
+    kept: dict[Hashable, Callable[..., object]] | None = None,
 ) -> None:
     """As `longspan.ops.linear`, into `out`, of tensors in the layer's compute type, on the current device.
 
@@ -115,13 +117,20 @@ def dense_linear(
     Args:
         wide: x with the `DenseLora.added` columns behind its rows, which are of the same memory and may be written to,
             and these columns; they let the adapters be part of the product.
+        kept: launches of earlier layers on the same tensors, and room for those of this one.
     """
     if out.numel() == 0:
         return
     turned = layer.turned
     if wide is not None and lora is not None and lora_ids is not None and lora.shrink is not None:
         assert lora.turned is not None
-        launch_shrink(x, lora.shrink, lora.rank, lora_ids, wide[1])
+        key = id(wide[1]), id(lora_ids), lora.rank
+        shrink = None if kept is None else kept.get(key)
+        if shrink is None:
+            shrink = prepared_shrink(x, lora.shrink, lora.rank, lora_ids, wide[1])
+            if kept is not None:
+                kept[key] = shrink
+        shrink(lora.shrink)
         x, turned, lora = wide[0], lora.turned, None
     if activation is None and layer.gate is None:
         if residual is None:

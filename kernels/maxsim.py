@@ -23,7 +23,7 @@ MANY = 4  # blocks for each of the k best, from which on they are worth it
 #   scores (num_queries, num_docs) f32   out (num_queries, num_blocks) int64; `keys_of` says what a key is
 # Grid (num_queries, ceil(num_blocks / BLOCKS)). Bytes = 4 * num_queries * num_docs, and 8 for each block.
 # Limit: memory. On an H200 16 M scores take 64 MB, 16 us expected; keys of all of them moved 1 GB, 0.3 ms.
-@triton.jit(do_not_specialize=["num_docs", "num_blocks"])
+@triton.jit(do_not_specialize=["num_docs", "num_blocks", "stride_scores", "stride_out"])
 def _block_keys_kernel(
     scores_ptr,
     out_ptr,
@@ -31,9 +31,12 @@ def _block_keys_kernel(
     num_blocks,
     stride_scores,
     stride_out,
+    IS_ALIGNED: tl.constexpr,  # a row of scores begins at a multiple of 16
     BLOCKS: tl.constexpr,
     BLOCK_DOCS: tl.constexpr,
 ):
+    if IS_ALIGNED:
+        stride_scores = tl.multiple_of(stride_scores, 16)
     block = tl.program_id(1) * BLOCKS + tl.arange(0, BLOCKS)
     query = tl.program_id(0).to(tl.int64)
     doc = block[:, None].to(tl.int64) * BLOCK_DOCS + tl.arange(0, BLOCK_DOCS)[None, :]
@@ -221,9 +224,10 @@ def block_keys(scores: torch.Tensor) -> torch.Tensor:
     num_queries, num_docs = scores.shape
     blocks = triton.cdiv(num_docs, BLOCK_DOCS)
     leading = torch.empty((num_queries, blocks), dtype=torch.int64, device=scores.device)
-    grid, strides = (num_queries, triton.cdiv(blocks, BLOCKS)), (scores.stride(0), leading.stride(0))
+    grid, constants = (num_queries, triton.cdiv(blocks, BLOCKS)), (scores.stride(0) % 16 == 0, BLOCKS, BLOCK_DOCS)
+    varying = (num_docs, blocks, scores.stride(0), leading.stride(0))
     with on_device(scores):
-        BLOCK_KEYS(grid, (scores, leading), (num_docs, blocks), strides, (BLOCKS, BLOCK_DOCS), num_warps=4)
+        BLOCK_KEYS(grid, (scores, leading), varying, (), constants, num_warps=4)
     return leading
 
 

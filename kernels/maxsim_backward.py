@@ -15,7 +15,7 @@ BLOCK = 32
 # The number of the document token that is each query token's maximum, the first of equal ones.
 #   best (num_docs, total_q) int32, rows of d
 # Grid (num_docs, ceil(total_q / BLOCK)). FLOPs and bytes as maxsim.
-@triton.jit
+@triton.jit(do_not_specialize=["total_q", "stride_best"])
 def _maxsim_best_kernel(
     q_ptr,
     d_ptr,
@@ -52,7 +52,7 @@ def _maxsim_best_kernel(
 
 # grad_q[i] = sum over documents b of grad[query of i, b] * d[best[b, i]].
 # Grid (ceil(total_q / BLOCK), ceil(dim / BLOCK_DIM)). Bytes = sizeof(T) * total_q * num_docs * dim, gathered.
-@triton.jit
+@triton.jit(do_not_specialize=["total_q", "num_docs", "stride_grad_q", "stride_best"])
 def _maxsim_queries_kernel(
     grad_ptr,
     d_ptr,
@@ -76,7 +76,8 @@ def _maxsim_queries_kernel(
     first = tl.program_id(1) * BLOCK_DIM
     query = tl.load(query_of_ptr + row, mask=row_ok, other=0).to(tl.int64)
     sums = tl.zeros((BLOCK, BLOCK_DIM), tl.float32)
-    for doc in range(0, num_docs):
+    for number in range(0, num_docs):
+        doc = tl.cast(number, tl.int64)
         at = tl.load(best_ptr + doc * stride_best + row, mask=row_ok, other=0)
         grad = tl.load(grad_ptr + query * stride_grad_q + doc * stride_grad_d, mask=row_ok, other=0.0)
         if scales_ptr is not None:
@@ -89,7 +90,7 @@ def _maxsim_queries_kernel(
 
 # grad_d[j] = sum over the query tokens i whose best in j's document b is j, of grad[query of i, b] * q[i].
 # Grid (tiles of BLOCK document tokens, ceil(dim / BLOCK_DIM)). FLOPs = 2 * total_d * total_q * dim.
-@triton.jit
+@triton.jit(do_not_specialize=["total_q", "num_docs", "stride_grad_q", "stride_best"])
 def _maxsim_docs_kernel(
     grad_ptr,
     q_ptr,
@@ -111,6 +112,7 @@ def _maxsim_docs_kernel(
     doc, tile = find_sequence(cu_seqlens_d_ptr, num_docs, tl.program_id(0), BLOCK)
     j = tl.load(cu_seqlens_d_ptr + doc) + tile * BLOCK + tl.arange(0, BLOCK)
     j_ok = j < tl.load(cu_seqlens_d_ptr + doc + 1)
+    doc = doc.to(tl.int64)
     first = tl.program_id(1) * BLOCK_DIM
     sums = tl.zeros((BLOCK, BLOCK_DIM), tl.float32)
     for block in range(0, tl.cdiv(total_q, BLOCK)):

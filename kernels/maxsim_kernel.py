@@ -62,7 +62,7 @@ def products_of(
 # once a document.
 # FLOPs = 2 * dim * (document tokens) * (query slots). Bytes = sizeof(T) * dim * (document tokens) once, and again from
 # L2 for each further group. Limit: memory for one query of up to some hundred tokens, tensor cores beyond.
-@triton.jit
+@triton.jit(do_not_specialize=["num_queries", "num_groups", "stride_out_q"])
 def _maxsim_kernel(
     q_ptr,
     d_ptr,

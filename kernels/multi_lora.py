@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import triton
@@ -162,12 +162,19 @@ SHRINK = Launcher(_shrink_kernel)
 
 def launch_shrink(x: torch.Tensor, a: torch.Tensor, rank: int, lora_ids: torch.Tensor, out: torch.Tensor) -> None:
     """`out` (rows, columns), on the current device; columns past the last adapter's are those of a's rows of zeros."""
+    if out.shape[0] > 0:
+        prepared_shrink(x, a, rank, lora_ids, out)()
+
+
+def prepared_shrink(
+    x: torch.Tensor, a: torch.Tensor, rank: int, lora_ids: torch.Tensor, out: torch.Tensor
+) -> Callable[..., object]:
+    """`launch_shrink` of some rows, to be launched by a call: of nothing, or with another layer's `a`."""
     rows, columns = out.shape
-    if rows == 0:
-        return
     block_rows, constants = _shrink_tile(columns, x.dtype)
     numbers = (x.shape[1], rank, x.stride(0), a.stride(0), out.stride(0))
-    SHRINK((divided_up(rows, block_rows),), (x, a, lora_ids, out), (rows,), numbers, constants, 4)
+    grid, tensors = (divided_up(rows, block_rows),), (x, a, lora_ids, out)
+    return SHRINK.prepared(grid, tensors, (rows,), numbers, constants, 4, free=(1,))
 
 
 @functools.cache

@@ -113,7 +113,7 @@ POOL_LOGITS = Launcher(_pool_logits_kernel)
 
 # pool_logits, at the end: f of the largest logits, in place; +infinity, the mark of what is not finite, becomes NaN.
 #   out (n,) f32. Grid (ceil(n / BLOCK),). Bytes = 8 * n. Limit: memory.
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def _finish_kernel(out_ptr, n, SATURATION: tl.constexpr, BLOCK: tl.constexpr):
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(out_ptr + place, mask=place < n, other=0.0)
@@ -157,7 +157,7 @@ def launch_pool_logits(
             num_stages=stages,
         )
     n = out.numel()
-    FINISH((divided_up(n, BLOCK),), (out,), (), (n,), (0 if is_sum else saturation, BLOCK), num_warps=4)
+    FINISH((divided_up(n, BLOCK),), (out,), (n,), (), (0 if is_sum else saturation, BLOCK), num_warps=4)
 
 
 def _run(

@@ -40,7 +40,7 @@ def _gathered(
 #   squares (column blocks, rows) f32: the sum of the squares of what each program wrote
 # Grid (rows, ceil(dim / BLOCK_DIM)). Bytes = 4 * dim * (non-zeros + corrections + 2 * rows) + 8 * non-zeros,
 # FLOPs = 2 * dim * (non-zeros + corrections): 0.5 a byte. Limit: memory, by how many rows are in flight.
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _retrofit_step_kernel(
     vectors_ptr, indptr_ptr, indices_ptr, weights_ptr, base_ptr, anchor_ptr, sums_ptr, sum_indptr_ptr, sum_indices_ptr,
     sum_weights_ptr, scale_ptr, divisor_ptr, squares_ptr, out_ptr, dim, num_rows, stride_vectors, stride_base,

@@ -62,7 +62,7 @@ def load_rows(
 #   x, out (total, heads, head_dim) T   cos, sin (max_position, HALF)
 # Grid (tiles of BLOCK rows, heads). Rows of x end where `cu_seqlens_end` says that the positions end.
 # Bytes = 2 * sizeof(T) * total * heads * head_dim, and the tables from cache; FLOPs 3 a value. Limit: memory.
-@triton.jit(do_not_specialize=["num_sequences"])
+@triton.jit(do_not_specialize=["num_sequences", "max_position"])
 def _rope_kernel(
     x_ptr,
     out_ptr,
@@ -175,15 +175,15 @@ def rope(
 # it was written; the tables' values are read once for HEADS heads.
 # Bytes = 4 * sizeof(T) * total * heads * HALF, and the tables from cache; FLOPs 6 a pair: under 1 a byte.
 # Limit: memory. On an H200 (4 TB/s of copies), 16384 tokens of 12 + 12 heads of 64 values: 100 MB, 25 us expected.
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_rows", "max_position"])
 def _rotate_kernel(
     x_ptr,
     positions_ptr,
     cos_ptr,
     sin_ptr,
     num_rows,
-    num_heads,
     max_position,
+    num_heads,
     stride_x_t,
     stride_x_h,
     stride_cos,
@@ -236,7 +236,8 @@ def prepared_rotation(
     block = power_of_2(half, 8)
     group = min(4, power_of_2(heads))
     rows = max(1, IN_PLACE // (block * group))
-    numbers = (heads, cos.shape[0], x.stride(0), x.stride(1), cos.stride(0))
+    numbers = (heads, x.stride(0), x.stride(1), cos.stride(0))
     grid = (divided_up(total, rows), divided_up(heads, group))
     constants = (half, interleaved, block, rows, group)
-    return ROTATE.prepared(grid, (x, positions, cos, sin), (total,), numbers, constants, num_warps=4)
+    varying = (total, cos.shape[0])  # tables may have a row for each row of the batch
+    return ROTATE.prepared(grid, (x, positions, cos, sin), varying, numbers, constants, num_warps=4)

@@ -53,7 +53,7 @@ def _span_mean_kernel(
 # span_mean, second step: the parts' sum, brought to unit length if asked for.
 #   parts (num_parts, num_spans, width) f32   out (num_spans, width) f32
 # Grid (num_spans,). Bytes = 4 * num_spans * width * (num_parts + 1). Limit: memory.
-@triton.jit
+@triton.jit(do_not_specialize=["num_parts"])
 def _join_parts_kernel(
     parts_ptr,
     out_ptr,
@@ -82,7 +82,7 @@ def _join_parts_kernel(
 # Grid (ceil(total_tokens / BLOCK_ROWS), ceil(dim / BLOCK_DIM)). All spans are looked at, BLOCK_SPANS at a time, and
 # added in their order: no atomics, the same bits each time.
 # Bytes = sizeof(T) * total_tokens * dim, grad from cache as often as spans cover a tile. Limit: memory.
-@triton.jit
+@triton.jit(do_not_specialize=["num_spans", "total_tokens"])
 def _span_mean_backward_kernel(
     grad_ptr,
     spans_ptr,

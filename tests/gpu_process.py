@@ -42,8 +42,12 @@ def write_line(report: pytest.TestReport) -> None:
     if report.outcome != "passed" and line["outcome"] != "failed":
         line |= {"outcome": report.outcome, "when": report.when, "why": _reason(report)}
     if report.when not in {"setup", "call"}:  # the last one, or a worker's that died in it
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(_LINES.pop(report.nodeid)) + "\n")
+        text = json.dumps(_LINES.pop(report.nodeid))
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:  # a full disk is no test's failure
+            print(f"not written to {path}: {error.strerror}: {text}", file=sys.stderr)
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -79,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry", action="store_true", help="tiny sizes in Triton's interpreter, no figures")
     parser.add_argument("--slower", type=float, default=1.0, metavar="X", help="X times the time for each part (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--lines", type=Path, metavar="FILE", help="add a line of JSON a case there, as it comes")
     options = parser.parse_args(argv)
     if options.dry:
         os.environ["TRITON_INTERPRET"] = "1"
@@ -165,6 +166,7 @@ def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, o
     from bench.gpu.ceilings import gpu_meter
     from bench.gpu.clock import OutOfTimeError
     from bench.gpu.contest import Row
+    from bench.gpu.steps import add_line
 
     modules = (encode, streams, products, codes, late_interaction, sparse, adapters, attention, attention_sm90)
     parts = {module.__name__.rpartition(".")[2]: module for module in modules}
@@ -190,8 +192,11 @@ def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, o
             warnings=(*frame_report.warnings, *meter.warnings(), *(f"failed: {each}" for each in failed)),
             command=f"python -m bench.gpu {given}".rstrip(),
         )
-        if options.json is not None:
-            write_report(options.json, report)
+        try:
+            if options.json is not None:
+                write_report(options.json, report)
+        except OSError as error:  # a full disk costs the file, not what is still to be measured
+            print(f"not written to {options.json}: {error}", file=sys.stderr)
         return report
 
     meter.take() if options.dry else meter.settle()
@@ -202,6 +207,7 @@ def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, o
             for row in parts[name].rows(replace(setting, until=until)):
                 rows.append(row)
                 print(result_text(with_shares(row, meter.ceilings)), flush=True)
+                add_line(options.lines, asdict(with_shares(row, meter.ceilings)))
                 record()
             meter.take()
         except OutOfTimeError as case:

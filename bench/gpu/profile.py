@@ -8,7 +8,6 @@ Prints the kernels by their time; FILE gets a line of JSON a kernel: model, kern
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -32,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     from bench.gpu.contest import Setting
     from bench.gpu.encode import DRY, MODELS, SETS, opened
+    from bench.gpu.steps import add_line
     from bench.models.texts import draw_texts
     from longspan.pipeline.options import FloatOptions
 
@@ -52,10 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for event in rows:
             spent = getattr(event, name)
             print(f"{spent:12.0f} {event.count:6d}  {event.key[:100]}")
-            if options.json is not None:
-                line = {"model": model.name, "kernel": event.key, "calls": event.count, "microseconds": spent}
-                with options.json.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+            line = {"model": model.name, "kernel": event.key, "calls": event.count, "microseconds": spent}
+            add_line(options.json, line)
     return 0
 
 

@@ -1,19 +1,19 @@
 """The commands for a GPU that is rented by the minute: each some steps in order, what decides first, at most 9 minutes.
 
-    python -m bench.gpu.rented prove|test|profile [--out DIR] [--dry] [--only STEP] [--minutes 9]
+    python -m bench.gpu.rented prove|test|profile [--out DIR] [--dry] [--only STEP] [--minutes 9] [--failed FILE]
 
 prove     what the machine is; modules, built if they are not there; each kernel at a real shape; whole models against
           their goldens; figures of models, then of kernels
 test      every GPU test, then those of the kernel for sm_90a, then its contests
 profile   one batch under torch's profiler and Nsight Compute; compute-sanitizer over what failed, or a short list
 
-Each step is a process group of its own with a time limit: a trap or a hang costs its step, and what is over its time
-is ended with its children. DIR keeps all as it comes: steps.jsonl (one line a step), smoke.jsonl (a kernel),
-tests.jsonl (a test), gpu-*.json (figures), STEP.log. --dry runs such steps without a GPU, in Triton's interpreter and
-at tiny sizes.
+Each step has processes of its own and a time limit: a trap or a hang costs its step, and all that a step has started
+ends with it. DIR, or OUT in the environment, keeps all as it comes, in few files: steps.jsonl (a line a step), log.txt
+(what they printed), smoke.jsonl (a kernel), tests.jsonl (a test), rows.jsonl (a case of a bench), gpu-PLAN.json
+(figures, joined after each part), profile.jsonl, ncu.csv. --dry runs such steps without a GPU, in Triton's interpreter
+and at tiny sizes.
 
-What `make gpu-pack` has made in build/take-along on another machine is used where it fits: compiled modules, a cache of
-Triton's kernels, peers' wheels.
+What `make gpu-pack` has made on another machine is used where it fits: `take_along.py`.
 """
 
 from __future__ import annotations
@@ -22,65 +22,57 @@ import argparse
 import json
 import os
 import shlex
-import shutil
-import signal
-import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-PACK: Final = ROOT / "build" / "take-along"
+from bench.gpu.steps import Step, add_line, run_step
+from bench.gpu.take_along import ROOT, Taken, unpack
+from bench.results import joined_reports, write_report
+
 MINUTES: Final = 9.0
-TAIL: Final = 1500  # characters of a step's output in its line
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A shell command and its limit in seconds. `dry` is what stands for it without a GPU; None leaves it out. `unless`
-    is a step that makes it needless where it succeeds."""
-
-    name: str
-    command: str
-    limit: float
-    dry: str | None = None
-    unless: str = ""
-
+PARTS: Final = ROOT / "build" / "rented-parts"  # each bench's own figures, before they are joined
 
 PYTEST: Final = (
-    '{python} -m pytest -q -W default -m "not emulator" -o timeout_method=thread --timeout 120 --durations=20 {workers}'
+    "{python} -m pytest -q -p no:cacheprovider -W default -m 'not emulator' --durations=20 {timeout} {workers}"
 )
 GOLDENS: Final = (
     "tests/kernels/test_torch_engine.py tests/kernels/test_torch_graphs.py tests/gpu/test_engine_on_device.py"
 )
 SM90_TESTS: Final = "tests/gpu/test_cuda_attention.py tests/kernels/test_attention_varlen_sm90.py"
+PROFILED: Final = "attention_alibi attention_groups gated linear_adapters product"  # smoke's names
 
 
 def bench(part: str, limit: float) -> Step:
     """A part of `bench.gpu`, its figures in a file of its own."""
-    command = f"{{python}} -m bench.gpu --only {part} --json {{out}}/gpu-{part}.json"
+    files = f"--json {{parts}}/gpu-{part}.json --lines {{out}}/rows.jsonl"
+    command = f"{{python}} -m bench.gpu --only {part} {files}"
     return Step(part, command, limit, f"{command} --dry" if part in {"streams", "products", "adapters"} else None)
 
 
-MODULES: Final = (
-    Step("modules", "{python} -c 'from longspan import _core, _cuda'", 15, "{python} -c 'from longspan import _core'"),
-    Step("build", "make build-gpu GPU_PYTHON={python}", 220, "true", unless="modules"),
+# A first import of torch on a cold disk takes half a minute. Without nvcc there is no _cuda, but all else.
+READY: Final = (
+    Step("modules", "{python} -c 'from longspan import _core, _cuda'", 60, "{python} -c 'from longspan import _core'"),
+    Step("build", "make build-gpu GPU_PYTHON={python}", 220, "true", unless=("modules",)),
+    Step(
+        "build without CUDA",
+        "{python} -c 'from longspan import _core' || "
+        "make build-gpu GPU_PYTHON={python} GPU_CUDA=OFF GPU_BUILD=build/gpu-core",
+        150,
+        unless=("modules", "build"),
+    ),
 )
 PLANS: Final[Mapping[str, tuple[Step, ...]]] = {
     "prove": (
-        Step("facts", "{python} -m bench.gpu.facts", 20, "{python} -m bench.gpu.facts"),
-        Step(
-            "modules", "{python} -c 'from longspan import _core, _cuda'", 15, "{python} -c 'from longspan import _core'"
-        ),
-        Step("build", "make build-gpu GPU_PYTHON={python}", 220, "true", unless="modules"),
+        Step("facts", "{python} -m bench.gpu.facts", 60, "{python} -m bench.gpu.facts"),
+        *READY,
         Step(
             "smoke",
             "{python} -m bench.gpu.smoke --json {out}/smoke.jsonl",
-            100,
+            120,
             "{python} -m bench.gpu.smoke --json {out}/smoke.jsonl --dry --jobs 2 --only norm",
         ),
         Step(
@@ -99,25 +91,19 @@ PLANS: Final[Mapping[str, tuple[Step, ...]]] = {
         bench("sparse", 25),
     ),
     "test": (
-        Step(
-            "modules", "{python} -c 'from longspan import _core, _cuda'", 15, "{python} -c 'from longspan import _core'"
-        ),
-        Step("build", "make build-gpu GPU_PYTHON={python}", 220, "true", unless="modules"),
+        *READY,
         Step(
             "tests",
             f"{PYTEST} tests/gpu tests/kernels --ignore tests/kernels/test_attention_varlen_sm90.py "
             "--ignore tests/gpu/test_cuda_attention.py",
-            400,
+            340,
             f"{PYTEST} tests/gpu/test_machine_code.py",
         ),
         Step("sm90 tests", f"{PYTEST} {SM90_TESTS}", 100),
         bench("attention_sm90", 70),
     ),
     "profile": (
-        Step(
-            "modules", "{python} -c 'from longspan import _core, _cuda'", 15, "{python} -c 'from longspan import _core'"
-        ),
-        Step("build", "make build-gpu GPU_PYTHON={python}", 220, "true", unless="modules"),
+        *READY,
         Step(
             "torch profiler",
             "{python} -m bench.gpu.profile --json {out}/profile.jsonl",
@@ -126,27 +112,27 @@ PLANS: Final[Mapping[str, tuple[Step, ...]]] = {
         ),
         Step(
             "ncu",
-            "ncu --clock-control none --target-processes all --set base --launch-count 12 --csv "
-            "--log-file {out}/ncu.csv {python} -m bench.gpu.smoke --here attention_alibi",
-            90,
+            f"for kernel in {PROFILED}; do ncu --clock-control none --target-processes all --set base --csv "
+            "--kernel-name 'regex:attention|gated|shrink|product' --launch-count 2 "
+            "{python} -m bench.gpu.smoke --here $kernel >> {out}/ncu.csv || exit; done",
+            120,
         ),
         Step(
             "sanitizer",
-            "PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 {python} -m pytest -q -W default "
-            "-m 'not emulator' {failed}",
+            "PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1 {python} -m pytest -q "
+            "-p no:cacheprovider -W default -m 'not emulator' {timeout} {failed}",
             280,
         ),
     ),
 }
 
 
-def environment(out: Path, dry: bool) -> dict[str, str]:
+def environment(out: Path, dry: bool, taken: Taken) -> dict[str, str]:
     """What the steps run in; what was taken along comes first."""
-    paths = [str(ROOT / "python"), str(ROOT), *map(str, unpacked_wheels())]
+    paths = [str(ROOT / "python"), str(ROOT), *map(str, taken.paths)]
     if os.environ.get("PYTHONPATH"):
         paths.append(os.environ["PYTHONPATH"])
     kept = {name: value for name, value in os.environ.items() if name != "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"}
-    cache = PACK / "triton-cache"
     more = {
         "PYTHONPATH": os.pathsep.join(paths),
         "PYTHONUNBUFFERED": "1",
@@ -154,42 +140,15 @@ def environment(out: Path, dry: bool) -> dict[str, str]:
         "LONGSPAN_TEST_LINES": str(out / "tests.jsonl"),
         "LONGSPAN_TEST_THREADS": "2",
     }
-    if cache.is_dir() and not dry:
-        more["TRITON_CACHE_DIR"] = str(cache)
+    if taken.cache is not None and not dry:
+        more["TRITON_CACHE_DIR"] = str(taken.cache)
     if dry:
         more["TRITON_INTERPRET"] = "1"
     return {**kept, **more}
 
 
-def unpacked_wheels() -> list[Path]:
-    """Folders of the peers' wheels, which are plain Python."""
-    folders = []
-    for wheel in sorted((PACK / "wheels").glob("*.whl")):
-        folder = PACK / "wheels" / wheel.stem
-        if not folder.is_dir():
-            with zipfile.ZipFile(wheel) as file:
-                file.extractall(folder)
-        folders.append(folder)
-    return folders
-
-
-def place_modules() -> list[str]:
-    """Copy modules of this Python that were taken along to where they are imported from. Returns: their names."""
-    import sysconfig
-
-    suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
-    placed = []
-    for module in sorted((PACK / "modules").glob(f"*{suffix}")):
-        target = ROOT / "python" / "longspan" / module.name
-        if not target.exists() or target.stat().st_size != module.stat().st_size:
-            shutil.copy2(module, target)
-        placed.append(module.name)
-    return placed
-
-
-def failed_tests(out: Path) -> str:
+def failed_tests(file: Path) -> str:
     """Those of an earlier command, for compute-sanitizer; a short list if there are none."""
-    file = out / "tests.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     failed = [str(line["test"]) for line in lines if line["outcome"] == "failed"][:20]
     if not failed:
@@ -197,30 +156,22 @@ def failed_tests(out: Path) -> str:
     return " ".join(map(shlex.quote, failed))
 
 
-def run_step(step: Step, command: str, limit: float, out: Path, env: Mapping[str, str]) -> dict[str, object]:
-    """Run it, with its output in a file. Returns: its line."""
-    log, started = out / f"{step.name.replace(' ', '-')}.log", time.monotonic()
-    with log.open("w", encoding="utf-8") as file:
-        how = {"cwd": ROOT, "env": dict(env), "stdout": file, "stderr": subprocess.STDOUT, "start_new_session": True}
-        process = subprocess.Popen(["bash", "-c", command], **how)  # type: ignore[call-overload]
-        timed_out = False
-        try:
-            process.wait(limit)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return {
-        "step": step.name,
-        "status": process.returncode,
-        "timed_out": timed_out,
-        "seconds": round(time.monotonic() - started, 1),
-        "limit": round(limit, 1),
-        "tail": log.read_text(encoding="utf-8", errors="replace")[-TAIL:],
-    }
+def words(out: Path, dry: bool) -> dict[str, str]:
+    """What the commands' words in braces stand for. Plugins of pytest are asked for where they are installed."""
+    timeout = "-o timeout_method=thread --timeout 120" if find_spec("pytest_timeout") else ""
+    workers = "-n 12" if not dry and find_spec("xdist") else ""
+    files = {"out": shlex.quote(str(out)), "parts": shlex.quote(str(PARTS))}
+    return {"python": shlex.quote(sys.executable), **files, "timeout": timeout, "workers": workers}
+
+
+def join_parts(to: Path) -> None:
+    """The figures that there are by now, as one file."""
+    files = sorted(PARTS.glob("gpu-*.json"))
+    try:
+        if files:
+            write_report(to, joined_reports(files))
+    except (OSError, ValueError) as error:
+        print(f"not written to {to}: {error}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -230,47 +181,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ROOT / "build" / "rented")))
     parser.add_argument("--only", metavar="STEP", help="steps whose name holds this")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it (9)")
+    parser.add_argument("--failed", type=Path, metavar="FILE", help="tests.jsonl of an earlier command (DIR's)")
     parser.add_argument("--dry", action="store_true", help="without a GPU")
     options = parser.parse_args(argv)
+    until = time.monotonic() + 60 * options.minutes
     options.out.mkdir(parents=True, exist_ok=True)
-    out, until = options.out.resolve(), time.monotonic() + 60 * options.minutes
-    if placed := place_modules():
-        print(f"taken along: {', '.join(placed)}", flush=True)
-    env = environment(out, options.dry)
-    workers = "-n 12" if not options.dry and has_xdist() else ""
-    words = {"python": shlex.quote(sys.executable), "out": shlex.quote(str(out)), "workers": workers}
+    out = options.out.resolve()
+    taken = unpack()
+    if taken.modules or taken.notes:
+        told = {"taken": taken.modules, "kernels": taken.kernels, "wheels": len(taken.paths), "notes": taken.notes}
+        print(json.dumps(told), flush=True)
+    env, asked = environment(out, options.dry, taken), words(out, options.dry)
+    asked["failed"] = failed_tests(options.failed or out / "tests.jsonl")
+    for old in PARTS.glob("gpu-*.json"):
+        old.unlink()
+    PARTS.mkdir(parents=True, exist_ok=True)
     succeeded: set[str] = set()
     worst = 0
     for step in PLANS[options.plan]:
         command = step.dry if options.dry else step.command
         left = until - time.monotonic()
-        if command is None or step.unless in succeeded or (options.only or "") not in step.name:
+        if command is None or succeeded & {*step.unless} or (options.only or "") not in step.name:
             continue
         if left < 5:
             line: dict[str, object] = {"step": step.name, "status": None, "why": "no time was left"}
         else:
-            command = command.replace("{failed}", failed_tests(out))
-            for name, word in words.items():
+            for name, word in asked.items():
                 command = command.replace(f"{{{name}}}", word)
-            line = run_step(step, command, min(10 * step.limit if options.dry else step.limit, left), out, env)
+            limit = min(10 * step.limit if options.dry else step.limit, left)
+            line = run_step(step, command, limit, out / "log.txt", env, ROOT)
+            join_parts(out / f"gpu-{options.plan}.json")
             if line["status"] == 0:
                 succeeded.add(step.name)
             elif step.name != "modules":  # which are built then
                 worst = 1
-        with (out / "steps.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"plan": options.plan, **line}) + "\n")
-        shown = {name: value for name, value in line.items() if name != "tail"}
-        print(json.dumps(shown), flush=True)
+        add_line(out / "steps.jsonl", {"plan": options.plan, **line})
+        print(json.dumps({name: value for name, value in line.items() if name != "tail"}), flush=True)
         if line.get("status") not in (0, None):
             print("    " + "\n    ".join(str(line["tail"]).splitlines()[-8:]), flush=True)
     return worst
-
-
-def has_xdist() -> bool:
-    """Whether pytest can run in several processes."""
-    import importlib.util
-
-    return importlib.util.find_spec("xdist") is not None
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Final
+
+from bench.gpu.steps import add_line
 
 REPEATS: Final = 50
 LIMIT: Final = 60  # seconds for a kernel, compiling included
@@ -124,14 +126,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         nonlocal bad
         bad += line["outcome"] != "right"
         print(json.dumps(line), flush=True)
-        if options.json is not None:
-            with options.json.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        add_line(options.json, line)
 
     together = [name for name in chosen if name not in LAST]
     with ThreadPoolExecutor(options.jobs) as pool:
-        for line in pool.map(lambda name: run_apart(name, options.dry), together):
-            tell(line)
+        for done in as_completed([pool.submit(run_apart, name, options.dry) for name in together]):
+            tell(done.result())
     for name in chosen:
         if name in LAST:
             tell(run_apart(name, options.dry))

@@ -23,6 +23,7 @@ from longspan.kernels.multi_lora import launch_multi_lora, launch_shrink
 from longspan.kernels.pool_logits import pool_logits
 from longspan.kernels.pool_mean import pool_mean
 from longspan.kernels.product import launch_product
+from longspan.kernels.retrofit_step import group_sums, retrofit_step
 from longspan.kernels.rope import rotate
 from longspan.kernels.span_mean import span_mean
 from longspan.packing.tiles import list_tiles
@@ -61,6 +62,8 @@ def cases(setting: Setting) -> dict[str, Callable[[], Case]]:
         "pool_mean": partial(means, setting, False),
         "span_mean": partial(means, setting, True),
         "pool_logits": partial(words, setting),
+        "retrofit_step": partial(retrofit, setting, False),
+        "group_sums": partial(retrofit, setting, True),
         "maxsim": partial(scores, setting, "half"),
         "maxsim_int8": partial(scores, setting, "int8"),
         "maxsim_topk": partial(scores, setting, "topk"),
@@ -349,6 +352,21 @@ def words(setting: Setting) -> Case:
     rows = [part.amax(0) if len(part) else logits.new_zeros(len(weight)) for part in logits.split(lengths)]
     truth = torch.log1p(torch.stack(rows).clamp(min=0))
     return lambda: pool_logits(x, weight, offsets, bias, saturation="log1p"), truth, LIMIT
+
+
+def retrofit(setting: Setting, of_groups: bool) -> Case:
+    rows, dim, terms = setting.size(20_000, 6), setting.size(384, 40), 8
+    vectors = setting.normal(rows, dim, dtype=torch.float32)
+    indices = torch.randint(0, rows, (rows * terms,), device=setting.device, dtype=torch.int32)
+    if of_groups:
+        indptr = torch.tensor([0, 3, 3, len(indices)], device=setting.device)
+        parts = [vectors[indices[a:b].long()].double().sum(0) for a, b in ((0, 3), (3, 3), (3, len(indices)))]
+        return lambda: group_sums(vectors, indptr, indices, scale=None, out=None), torch.stack(parts), EXACT
+    indptr = torch.arange(0, rows * terms + 1, terms, device=setting.device)
+    weights = setting.normal(rows * terms, dtype=torch.float32)
+    truth = (vectors[indices.long()].double() * weights[:, None]).unflatten(0, (rows, terms)).sum(1)
+    names = ("base", "anchor", "sums", "sum_indptr", "sum_indices", "sum_weights", "scale", "divisor", "squares", "out")
+    return lambda: retrofit_step(vectors, indptr, indices, weights, **dict.fromkeys(names)), truth, EXACT
 
 
 def scores(setting: Setting, kind: str) -> Case:

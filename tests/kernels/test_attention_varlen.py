@@ -229,6 +229,28 @@ def test_nan_stays_in_its_sequence() -> None:
         assert torch.equal(got[:20], expected[:20]) and torch.equal(got[84:], expected[84:])
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf])
+def test_nan_stays_in_its_sequence_of_a_tile_of_several(spoilt: float) -> None:
+    batch = case((20, 24, 20), 32, "alibi", torch.float16)
+    listed = list_tiles(batch.offsets[0].cpu().numpy(), 64)
+    assert len(listed.tiles) == 1
+    tiles = forward.Tiles(tensor(listed.tiles), tensor(listed.spans), 64)
+
+    def run(rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        got = torch.empty_like(rows[0])
+        forward.attend(*rows, *batch.offsets, forward.Options(32**-0.5, SLOPES), got, tiles=tiles)
+        return got
+
+    expected = run(batch.rows)
+    for number in range(3):
+        rows = tuple(x.clone() for x in batch.rows)
+        rows[number][20:44] = spoilt
+        got = run(rows)
+        assert not got[20:44].isfinite().any()
+        assert torch.equal(got[:20], expected[:20]) and torch.equal(got[44:], expected[44:])
+
+
 def test_laws() -> None:
     batch = case(RAGGED, 32, "plain", torch.float16)
     expected = batch.run()

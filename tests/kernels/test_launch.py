@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +100,80 @@ def test_a_prepared_launch_keeps_its_tensors(kernel: Kernel) -> None:
     run()
     assert len(kernel.ran) == 2 and all(args[9] == address for args in kernel.ran)
     assert address not in [each.data_ptr() for each in taken]
+
+
+# Each kernel twice: by Triton's own launch and by ours. What arrives is the grid, the threads, and each parameter.
+ARRIVING = """
+import ctypes, json, sys
+from pathlib import Path
+import torch
+from bench.gpu import no_device
+from longspan.kernels import embed, layer_norm, launch, pool_logits, rope
+
+driver, library = no_device.own_driver(Path(sys.argv[1]))
+no_device.fake_device(driver)
+
+
+class Launch(ctypes.Structure):
+    names = ("width", "height", "depth", "threads", "shared")
+    _fields_ = [*((name, ctypes.c_uint64) for name in names), ("parameters", ctypes.c_uint64 * 64)]
+
+
+library.launch_at.restype = ctypes.POINTER(Launch)
+half, x = torch.float16, torch.zeros(40, 64, dtype=torch.float16)
+ids, vector = torch.zeros(40, dtype=torch.int32), torch.zeros(64)
+calls = {  # and how many bytes each parameter has: addresses, what varies, other numbers but those that are 1 or None
+    "norm": (lambda: layer_norm.launch_norm(x, vector, None, 1e-5, None, x, centred=True), [8] * 3 + [4] * 4),
+    "embed": (
+        lambda: embed.embed(ids, x, x, positions=ids, places=x, offset=1, norm=(vector, vector), eps=1e-5),
+        [8] * 7 + [4] * 11,
+    ),
+    "rotate": (lambda: rope.rotate(x.view(40, 2, 32), None, x[:, :16], x[:, :16], interleaved=True), [8] * 3 + [4] * 6),
+    "finish": (lambda: pool_logits.FINISH((3,), (vector,), (64,), (), (1, 1024), 4), [8, 4]),
+}
+found = {}
+for name, (call, sizes) in calls.items():
+    library.expect_parameters(len(sizes))
+    for fast in (False, True):
+        launch.launches_fast = lambda tensor: fast
+        call()
+        made = library.launch_at(library.launches_made() - 1).contents
+        masked = [value & (2 ** (8 * size) - 1) for value, size in zip(made.parameters, sizes)]
+        found.setdefault(name, []).append([*(getattr(made, each) for each in Launch.names), *masked])
+print(json.dumps({"found": found, "launches": library.launches_made(), "x": x.data_ptr()}))
+"""
+
+
+def test_another_layers_weights(kernel: Kernel) -> None:
+    first, second, odd = torch.zeros(64), torch.zeros(64), torch.zeros(65)[1:]
+    run = Launcher(kernel).prepared((2,), (X, first, None, X), (3,), (), ("a",), 4, free=(1,))
+    for tensor in (first, second):
+        run(tensor)
+        assert kernel.ran[-1][9:] == (X.data_ptr(), tensor.data_ptr(), None, X.data_ptr(), 3, "a")
+    run()
+    assert kernel.ran[-1][10] == first.data_ptr(), "what it was prepared with"
+    assert len(kernel.compiled) == 1
+    run(odd)
+    assert len(kernel.compiled) == 2 and kernel.compiled[-1][1] is odd, "no multiple of 16: another kernel"
+    assert kernel.ran[-1][10] == odd.data_ptr()
+
+
+@pytest.mark.skipif(ON_GPU, reason="a process with a GPU has a driver")
+def test_what_arrives_at_the_driver(tmp_path: Path) -> None:
+    """Of Triton's own way to a launch, its compiled part too, on a library in the driver's place."""
+    if not any(shutil.which(name) for name in ("gcc", "cc", "clang")):
+        pytest.skip("no C compiler to build Triton's way to a launch with")
+    kept = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment = {**kept, "PYTHONPATH": f"{ROOT / 'python'}:{ROOT}", "TRITON_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", ARRIVING, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["launches"] == 2 * len(told["found"]) == 8
+    for name, (by_triton, by_us) in told["found"].items():
+        assert by_triton == by_us, name
+        assert by_us[0] >= 1 and by_us[3] == 128
+    assert told["found"]["norm"][0][5] == told["x"] and told["found"]["norm"][0][8] == 40
 
 
 @pytest.mark.skipif(ON_GPU, reason="measured without a GPU")

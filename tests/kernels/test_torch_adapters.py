@@ -83,19 +83,22 @@ def test_a_published_models_tasks(golden: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_one_launch_for_each_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products are torch's; of ours, a layer launches rotation, attention, activation and two norms."""
+    """Products are torch's; of ours, a layer launches rotation, attention, activation and two norms. What all layers
+    have in common is prepared once a pass, and nothing of it is kept behind it."""
     from longspan.kernels import launch
 
     counts: dict[str, int] = {}
+    made: dict[str, int] = {}
     plain = launch.Launcher.prepared
 
     def counted(self: launch.Launcher, *args: object, **named: object) -> object:
         run = plain(self, *args, **named)
+        name = self.kernel.fn.__name__ if hasattr(self.kernel, "fn") else str(self.kernel)
+        made[name] = made.get(name, 0) + 1
 
-        def launched() -> object:
-            name = self.kernel.fn.__name__ if hasattr(self.kernel, "fn") else str(self.kernel)
+        def launched(*given: object) -> object:
             counts[name] = counts.get(name, 0) + 1
-            return run()
+            return run(*given)
 
         return launched
 
@@ -103,9 +106,13 @@ def test_one_launch_for_each_step(folder: Path, monkeypatch: pytest.MonkeyPatch)
     encoder = opened(folder, monkeypatch, TorchEngine(DEVICE, "float32", cuda_graphs=False))
     for numbers, shrinks in (([0] * 4, 0), ([0, 1, -1, 2], 8)):
         counts.clear()
+        made.clear()
         run(encoder, numbers)
         expected = {"_embed_kernel": 1, "_rotate_kernel": 2, "attention_varlen_kernel": 2, "_gated_kernel": 2}
         assert counts == {**expected, "_layer_norm_kernel": 4, **({"_shrink_kernel": shrinks} if shrinks else {})}
+        assert made["attention_varlen_kernel"] == made["_rotate_kernel"] == 1 and made["_layer_norm_kernel"] <= 2
+        # Of x, which the first product of both halves reads, of the attended rows, and of the inner ones.
+        assert made.get("_shrink_kernel", 0) == (3 if shrinks else 0) and encoder._encoder.engine._kept == {}
 
 
 def test_workspaces_rows_have_room(monkeypatch: pytest.MonkeyPatch) -> None:

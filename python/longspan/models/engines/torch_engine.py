@@ -18,7 +18,7 @@ import torch
 from longspan.kernels.attention_varlen_forward import Options, Tiles, prepared_attention, tile_config
 from longspan.kernels.embed import TableLora, embed
 from longspan.kernels.launch import architecture
-from longspan.kernels.layer_norm import launch_norm
+from longspan.kernels.layer_norm import prepared_norm
 from longspan.kernels.linear import DenseLinear, DenseLora, dense_linear, widened
 from longspan.kernels.pool_logits import pool_logits
 from longspan.kernels.rope import prepared_rotation
@@ -64,8 +64,9 @@ class TorchEngine(OpsEngine):
         self._type: Final[torch.dtype] = getattr(torch, dtype)
         self._copies: Final = copies_for(self.device)
         self._merged: Final = merged_weights(self.device)
-        # Of the pass that a thread has begun last: what its launches are of, and they themselves.
-        self._last_pass: tuple[tuple[object, ...] | None, dict[Hashable, list[Callable[[], object]]]] = (None, {})
+        # Layers have their rows in the same memory, so most launches are prepared once a pass and made for each layer,
+        # with its own weights. Keys are of tensors' ids; what a key names lives as long as its launch.
+        self._kept: dict[Hashable, Callable[..., object]] = {}
         self._room = 0  # columns behind each row of activations that products read, for their adapters
         if recorder is None and self.device.type == "cuda":
             recorder = CudaRecorder(self.device)
@@ -141,7 +142,7 @@ class TorchEngine(OpsEngine):
             result: torch.Tensor = work.run(batch, selection, workspace)
             return result
         finally:
-            self._last_pass = None, {}
+            self._kept = {}
 
     def _replay(self, graphs: Graphs, work: Pass, batch: PackedBatch, selection: Selection) -> Fetch | None:
         """`start` of a batch that was filled up, as a graph."""
@@ -266,6 +267,7 @@ class TorchEngine(OpsEngine):
             lora_ids=lora_ids,
             out=out,
             wide=wide,
+            kept=self._kept,
         )
 
     def _widened(self, x: torch.Tensor, added: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -292,7 +294,13 @@ class TorchEngine(OpsEngine):
         residual: torch.Tensor | None = None,
     ) -> None:
         is_centred = kind == "layer_norm"
-        launch_norm(x, norm.weight, norm.bias if is_centred else None, eps, residual, out, centred=is_centred)
+        weights = (norm.weight,) if not is_centred or norm.bias is None else (norm.weight, norm.bias)
+        key = id(x), id(out), id(residual), len(weights), is_centred, eps
+        launch = self._kept.get(key)
+        if launch is None:
+            bias = weights[1] if len(weights) > 1 else None
+            launch = self._kept[key] = prepared_norm(x, norm.weight, bias, eps, residual, out, centred=is_centred)
+        launch(*weights)
 
     def attend(
         self,
@@ -306,20 +314,20 @@ class TorchEngine(OpsEngine):
         out: torch.Tensor,
         batch: PackedBatch | None = None,
     ) -> None:
-        """As `OpsEngine.attend`; q and k of a batch are rotated in place before, which the next layer does not see.
+        """As `OpsEngine.attend`; q and k of a batch are rotated in place before, which the next layer does not see."""
+        named = q, out, batch, options.cos, cu_seqlens_q
+        key = *map(id, named), options.causal, options.window, options.softmax_scale
+        attend = self._kept.get(key)
+        if attend is None:
+            launches = [*self._launches(q, k, v, cu_seqlens_q, cu_seqlens_k, options, out, batch)]
 
-        Layers have their rows in the same memory, so that a pass prepares its launches once, and each kind of layer its
-        own: what differs between layers is in the key."""
-        rows, prepared = self._last_pass
-        if batch is None or rows is None or rows[0] is not q or rows[1] is not out or rows[2] is not batch:
-            prepared = {}
-            self._last_pass = (q, out, batch), prepared
-        key = id(options.cos), id(cu_seqlens_q), options.causal, options.window, options.softmax_scale
-        launches = prepared.get(key)
-        if launches is None:
-            prepared[key] = launches = [*self._launches(q, k, v, cu_seqlens_q, cu_seqlens_k, options, out, batch)]
-        for launch in launches:
-            launch()
+            def attend(_named: object = named) -> None:
+                for launch in launches:
+                    launch()
+
+            if batch is not None:
+                self._kept[key] = attend
+        attend()
 
     def _launches(
         self,
