@@ -572,3 +572,14 @@ def test_a_text_of_exactly_the_limit_is_spelt_anew(golden: Path) -> None:
     assert scorer._shortened([text], n) == [(spelt, n, False)]
     [(cut, tokens, was_cut)] = scorer._shortened([text], n - 2)
     assert was_cut and tokens == n - 2 and spelt.startswith(cut.rstrip("\ufffd"))
+
+
+def test_equal_documents_keep_the_callers_order(bert: Reranker) -> None:
+    ranking = bert.rank(QUERY, [DOCUMENTS[0], *["the same"] * 40, DOCUMENTS[1]])
+    places = [entry["corpus_id"] for entry in ranking]
+    assert [place for place in places if 1 <= place <= 40] == list(range(1, 41))
+
+
+def test_a_softmax_of_one_label_is_none(bert: Reranker) -> None:
+    """It would make every score 1."""
+    np.testing.assert_array_equal(bert.predict(PAIRS, apply_softmax=True), bert.predict(PAIRS))

@@ -48,6 +48,14 @@ def test_without_modules_it_is_splade_by_default(golden: Path, tmp_path: Path) -
     np.testing.assert_array_equal(got.values, SparseEncoder(golden / "splade-bert" / "model").encode(texts).values)
 
 
+def test_a_silent_pooling_module_is_splade_s(golden: Path, tmp_path: Path) -> None:
+    """The largest, log(1 + relu): the activation came to the files later than the module."""
+    folder = spoilt(golden / "splade-bert" / "model", tmp_path / "model")
+    (folder / "1_SpladePooling" / "config.json").write_text("{}")
+    got, want = (SparseEncoder(place).encode("one text") for place in (folder, golden / "splade-bert" / "model"))
+    np.testing.assert_array_equal(got.values, want.values)
+
+
 def test_a_sparse_model_is_no_dense_one(golden: Path) -> None:
     for name in MODELS:
         with pytest.raises(CheckpointError, match=r"is made for sparse .*; open it with longspan\.SparseEncoder"):
