@@ -534,6 +534,18 @@ def test_it_says_what_it_is(bert: Reranker) -> None:
     assert repr(bert).endswith("BERT, max_length=512)") and "float32" in bert.explain()
 
 
+@pytest.mark.parametrize("name", ["rerank-bert", "rerank-xlmr", "rerank-qwen3", "rerank-mxbai"])
+def test_tokens_beside_a_document(name: str, golden: Path) -> None:
+    """One more is room for one of the document's."""
+    reranker = Reranker(golden / name / "model")
+    assert isinstance(reranker._scorer, PairScorer)
+    beside = reranker.beside_document(QUERY)
+    row_format = reranker._scorer._format
+    [row] = row_format.rows([(QUERY, "word " * 99)], Cut(beside + 30, len(QUERY)), None)
+    assert len(row.ids) == beside + row_format.num_beside + 30
+    assert not row.lost_query and Reranker(golden / "rerank-jina-v3" / "model").beside_document(QUERY) == 0
+
+
 def test_published_lengths(golden: Path) -> None:
     """8192 tokens by convention where the model has more positions; 512 of a query, 2048 of a document in a list."""
     for name in ("rerank-qwen3", "rerank-mxbai"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -21,6 +22,7 @@ MODELS = {
     "colbert": "jina-colbert-v2",
     "cross": "rerank-bert",
     "listwise": "rerank-jina-v3",
+    "judge": "rerank-qwen3",
     "clip": "jina-clip-v2",
     "omni": "jina-v5-omni-nano",
     "splade": "splade-bert",
@@ -28,9 +30,13 @@ MODELS = {
 }
 
 
+def _kind(name: str) -> Literal["auto", "reranker"]:
+    return "reranker" if name == "judge" else "auto"  # its files look like any decoder's
+
+
 @pytest.fixture(scope="session")
 def live() -> Iterator[Live]:
-    models = [ModelSettings(golden(family), served_name=name) for name, family in MODELS.items()]
+    models = [ModelSettings(golden(family), served_name=name, kind=_kind(name)) for name, family in MODELS.items()]
     aliases = {"v3-query": "v3:retrieval.query", "text-embedding-3-small": "minilm"}
     with serving(create_app(models, Settings(aliases=aliases, warm_up=False, log="none"))) as running:
         yield running

@@ -27,7 +27,7 @@ TEXT = {"model": "minilm", "input": "a text"}
 def test_models_are_listed(live: Live) -> None:
     listed = {model["id"]: model for model in live.get("/v1/models").json["data"]}
     of_text, of_media = {"minilm", "v3", "v5", "code", "v2"}, {"clip", "omni"}
-    assert set(listed) == of_text | of_media | {"colbert", "cross", "listwise", "splade", "doc"}
+    assert set(listed) == of_text | of_media | {"colbert", "cross", "listwise", "judge", "splade", "doc"}
     assert listed["minilm"]["object"] == "model" and listed["minilm"]["owned_by"] == "longspan"
     assert listed["minilm"]["created"] == live.get("/v1/models").json["data"][0]["created"] > 0
     assert "retrieval.query" in listed["v3"]["tasks"] and "retrieval.passage" in listed["v5"]["tasks"]

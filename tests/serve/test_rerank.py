@@ -70,6 +70,21 @@ def test_cross_encoders(live: Live, name: str, family: str) -> None:
     assert live.post("/v1/embeddings", {"model": name, "input": "x"}).status == 400
 
 
+@pytest.mark.parametrize("name, family", [("cross", "rerank-bert"), ("judge", "rerank-qwen3")])
+def test_a_document_keeps_as_many_tokens_as_asked_for(live: Live, name: str, family: str) -> None:
+    """Beside the query, and the prompt of a model that has one, which takes more tokens than most limits leave."""
+    reranker = Reranker(golden(family))
+    long, limit = "word " * 99, 20
+    kept = limit + (name == "judge")  # the blank that ends its prompt becomes the first word's
+    ids = reranker.tokenizer.bare_ids([" " + long if name == "judge" else long])[0][:kept]
+    cut = reranker.tokenizer.backend.decode(ids.tolist()).strip()
+    answer = live.post("/v1/rerank", {"model": name, "query": QUERY, "documents": [long], "max_doc_length": limit})
+    assert answer.status == 200 and answer.headers["x-longspan-truncated"] == "1; first=0"
+    [result], [entry] = answer.json["results"], reranker.rank(QUERY, [cut])
+    assert result["relevance_score"] == pytest.approx(entry["score"], abs=1e-6)
+    assert answer.json["usage"]["total_tokens"] == reranker.beside_document(QUERY) + limit
+
+
 def test_the_vectors_that_documents_were_scored_by(live: Live) -> None:
     body = {"query": QUERY, "documents": DOCUMENTS, "return_embeddings": True}
     truth = Reranker(golden("rerank-jina-v3")).rank(QUERY, DOCUMENTS, return_embeddings=True)

@@ -289,3 +289,27 @@ def test_token_classifiers_that_are_no_heads(golden: Path, tmp_path: Path) -> No
     other = SparseEncoder(spoilt(model, tmp_path / "changed", lambda tensors: tensors.update(changed)))
     assert other.fingerprint != SparseEncoder(spoilt(model, tmp_path / "same")).fingerprint
     assert Encoder(tmp_path / "changed").fingerprint == Encoder(tmp_path / "same").fingerprint
+
+
+def test_the_head_s_own_epsilon(golden: Path, tmp_path: Path) -> None:
+    """The config's; of DistilBERT, whose config has none, 1e-12 whatever it says."""
+    bert = spoilt(golden / "splade-bert" / "model", tmp_path / "bert", layer_norm_eps=1e-3)
+    distilbert = spoilt(golden / "splade-doc" / "model", tmp_path / "distilbert", layer_norm_eps=1e-3)
+    epsilons = [SparseEncoder(folder)._tail.head.norm_eps for folder in (bert, distilbert)]  # type: ignore[union-attr]
+    assert epsilons == [1e-3, 1e-12]
+
+
+def test_a_query_is_cut_at_512_tokens_where_its_files_set_no_limit(golden: Path, tmp_path: Path) -> None:
+    shutil.copytree(golden / "splade-doc" / "model", tmp_path / "model")
+    (tmp_path / "model" / "query_0_SparseStaticEmbedding" / "tokenizer_config.json").unlink()
+    encoder = SparseEncoder(tmp_path / "model")
+    assert encoder._queries is not None and encoder._queries.max_length == 512
+    with pytest.raises(ValueError, match="has 8 tokens more than 512"):
+        encoder.encode_query("a " * 520, on_truncate="error")
+
+
+@pytest.mark.parametrize("name", [*MODELS, "bge-m3"])
+def test_entries_are_above_zero(name: str, golden: Path) -> None:
+    vectors = SparseEncoder(golden / name / "model").encode(["one text", "reset a password"])
+    assert (vectors.values > 0).all() and 0 < len(vectors.values) < 2 * vectors.dim
+    assert all((np.diff(row.indices) > 0).all() for row in vectors)

@@ -18,6 +18,7 @@ from longspan.reranking.listwise import ListScorer, MarkerHead
 from longspan.reranking.request import Scorer
 from longspan.reranking.scorer import PairScorer
 from longspan.reranking.scoring import PairFormatName, Scoring, read_scoring
+from longspan.text.prompts import resolve_prompt
 from longspan.text.tokenizer import TextTokenizer
 
 
@@ -96,6 +97,16 @@ class RerankModel(LoadedModel):
     def cuts_left(self) -> bool:
         """Whether `truncation_side="left"` is taken: models whose tokenizer has a template for pairs cut either end."""
         return isinstance(self._scorer, PairScorer) and self._scorer.cuts_left
+
+    def beside_document(self, query: str) -> int:
+        """Tokens of a pair that are not its document's, with the model's default prompt, as `max_length` counts them;
+        of a listwise model 0, as its limit is the document's own."""
+        if not isinstance(self._scorer, PairScorer):
+            return 0
+        prompt = resolve_prompt(
+            self.prompts, prompt_name=None, prompt=None, default_prompt_name=self.default_prompt_name
+        )
+        return self._scorer.beside_document(query, prompt)
 
     @property
     def num_labels(self) -> int:

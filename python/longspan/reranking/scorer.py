@@ -18,6 +18,7 @@ from longspan.reranking.head import Head
 from longspan.reranking.request import Lists, Request, Scored
 from longspan.reranking.windows import best_windows, longest_query, window_rows
 from longspan.text.pairs import PairRow
+from longspan.text.tokenizer import UNCUT
 
 PAIRS_PER_BLOCK: Final = 4096  # tokenized together: it bounds memory, and gives the packing pairs of like length
 
@@ -49,10 +50,18 @@ class PairScorer:
         """Numbers that the model gives for a pair."""
         return self._head.num_labels
 
+    def beside_document(self, query: str, instruction: str) -> int:
+        """Tokens of a row that are not the document's, as `max_length` counts them."""
+        [row] = self._format.rows([(self._before(instruction) + query, "")], Cut(UNCUT), instruction or None)
+        return len(row.ids) - self._format.num_beside
+
+    def _before(self, instruction: str) -> str:
+        """What goes before a query, of a format that has no place of its own for it."""
+        return "" if self._format.takes_instruction else instruction
+
     def score(self, lists: Lists, request: Request) -> Scored:
         """See `Scorer`."""
-        told = request.instruction or None
-        before = "" if told is None or self._format.takes_instruction else told
+        before = self._before(request.instruction)
         pairs = [(before + query, document) for query, documents in lists for document in documents]
         least = self._format.num_fixed + 1
         limit = request.limit("max_length", request.max_length, self._default_length, least, self._max_length)

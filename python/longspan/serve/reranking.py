@@ -97,11 +97,12 @@ async def _by_pairs(service: Service, request: Request, model: ServedModel, call
     backend = reranker.tokenizer.backend
     texts = [call.query, *call.documents]
 
-    def count() -> list[int]:
-        return [len(text.ids) for text in backend.encode_batch(texts, add_special_tokens=False)]
+    def count() -> tuple[int, list[int]]:
+        own = [len(text.ids) for text in backend.encode_batch(texts, add_special_tokens=False)]
+        return reranker.beside_document(call.query), own
 
     started = time.monotonic()
-    of_query, *counts = await service.in_pool(count, is_large=sum(map(len, texts)) > INLINE_CHARACTERS)
+    around, (of_query, *counts) = await service.in_pool(count, is_large=sum(map(len, texts)) > INLINE_CHARACTERS)
     request.notes.tokenize = time.monotonic() - started
     request.notes.characters += sum(map(len, texts))
     if call.direction == "left" and not reranker.cuts_left:
@@ -110,9 +111,8 @@ async def _by_pairs(service: Service, request: Request, model: ServedModel, call
         raise _no_vectors(model, "reads a query and a document at once and makes no vector of a document")
     if reranker.is_listwise:
         limit = min(call.max_length or LISTWISE_TOKENS, reranker.max_length)
-        around, max_length = 0, limit
+        max_length = limit
     else:
-        around = of_query + backend.num_special_tokens_to_add(True)
         max_length = reranker.max_length
         if call.max_length is not None:
             max_length = min(max_length, around + call.max_length)
