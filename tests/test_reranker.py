@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import longspan.reranker
 from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, Encoder, Reranker, TruncationWarning
 from longspan.reranking import windows
@@ -218,6 +221,16 @@ def test_windows_find_what_a_cut_loses(golden: Path) -> None:
     assert short == reranker.rank(QUERY, ["x"], **options)
     with pytest.raises(ValueError, match="max_length must be at least twice max_query_length"):
         reranker.rank(QUERY, ["x"], long_documents="windows", max_length=90, max_query_length=46)
+
+
+@pytest.mark.parametrize("options", [{}, {"long_documents": "windows", "max_length": 40}])
+def test_progress_counts_documents(options: dict[str, Any], bert: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the windows of each."""
+    told: list[int] = []
+    monkeypatch.setattr(longspan.reranker, "progress_bar", lambda *_: nullcontext(told.append))
+    documents = ["word " * 200, "x", "word " * 90, "y", "z"]
+    bert.rank(QUERY, documents, batch_tokens=100, on_truncate="ignore", **options)
+    assert sum(told) == 5 and len(told) > 1 and min(told) >= 0
 
 
 def test_an_adapter_changes_the_scores_of_its_task(bert: Reranker, golden: Path, tmp_path: Path) -> None:

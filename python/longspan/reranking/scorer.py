@@ -82,7 +82,7 @@ class PairScorer:
         blocks = ((part, self._rows(pairs[part], cut, request)) for part in parts)
         for part, (rows, owners) in ahead(blocks) if len(parts) > 1 else blocks:
             losses.count(rows, owners)
-            of_rows = self._row_logits(rows, request)
+            of_rows = self._row_logits(rows, request, len(pairs[part]))
             logits[part] = of_rows if owners is None else best_windows(of_rows, owners)
         ends = np.cumsum([len(documents) for _, documents in lists])
         return Scored(np.split(logits, ends[:-1]) if lists else [], losses.text)
@@ -102,8 +102,8 @@ class PairScorer:
             )
         return window_rows(self._format, pairs, cut, request.overlap_tokens)
 
-    def _row_logits(self, rows: Sequence[PairRow], request: Request) -> np.ndarray:
-        """(rows, labels) f32, packed and run in one pass."""
+    def _row_logits(self, rows: Sequence[PairRow], request: Request, num_pairs: int | None = None) -> np.ndarray:
+        """(rows, labels) f32, packed and run in one pass. Progress counts pairs, which have several windows each."""
 
         def select(batch: PackedBatch) -> Selection:
             return select_pooled(batch, self._head.pooling, None)
@@ -118,10 +118,14 @@ class PairScorer:
             batch_tokens=request.batch_tokens,
             types=types or None,
         )
+        done = told = 0
         with closing(results):
             for batch, values in results:
                 logits[batch.indices] = values
-                request.progress(len(batch.indices))
+                done += len(batch.indices)
+                now = done if num_pairs is None else done * num_pairs // len(rows)
+                request.progress(now - told)
+                told = now
         return logits
 
 
