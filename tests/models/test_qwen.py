@@ -36,6 +36,13 @@ V4 = "jina-v4/model"
         (
             CODE,
             None,
+            {"layer_types": ["full_attention", "sliding_attention"]},
+            "'layer_types' must be 'full_attention'",
+        ),
+        (SMALL, None, {"layer_types": ["sliding_attention"] * 2}, "'layer_types' must be 'full_attention' throughout"),
+        (
+            CODE,
+            None,
             {"rope_scaling": {"type": "longrope", "factor": 4.0}},
             "rope_scaling: 'type' must be one of default",
         ),

@@ -5,7 +5,7 @@ names. Pre-norm layers with RMS norms, RoPE, grouped heads, an MLP gated with Si
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Final, Literal
 
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
@@ -20,6 +20,8 @@ from longspan.models.families.family import (
 )
 from longspan.models.families.rope import PLAIN, read_rotary, scaled_tokens
 from longspan.models.spec import LayerMap, LayerSpec, ModelSpec, PoolingMode, WeightMap
+
+FULL: Final = "full_attention"
 
 
 def llama_spec(
@@ -48,6 +50,11 @@ def llama_spec(
     if kv_heads < 1 or num_heads % kv_heads:
         raise CheckpointError(
             f"{config.source}: 'num_attention_heads' {num_heads} is no multiple of 'num_key_value_heads' {kv_heads}"
+        )
+    if any(kind != FULL for kind in config.get_list("layer_types", None) or []):
+        raise CheckpointError(
+            f"{config.source}: 'layer_types' must be {FULL!r} throughout; {family} with windows (as jina-reranker-v3.5 "
+            f"has) is not supported"
         )
     positions = read_size(config, "max_position_embeddings")
     rotary = read_rotary(config, head_dim, head_dim, plain=rope_kinds, positions=positions)
