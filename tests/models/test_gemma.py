@@ -71,3 +71,13 @@ def test_the_embedding_s_scale_has_the_table_s_dtype(dtype: str, scale: float) -
         tensors = Tensors()
 
     assert _embedding_scale(Checkpoint(), "embed_tokens.weight", 768) == scale  # type: ignore[arg-type]
+
+
+def test_silent_configs_have_the_published_bases(golden: Path, tmp_path: Path) -> None:
+    """Gemma 3's: 1e6 where all is seen, 1e4 in windows."""
+    source = golden / "embeddinggemma" / "model"
+    shutil.copytree(source, tmp_path / "model")
+    config = {key: value for key, value in read_config(source).items() if not key.startswith("rope_")}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    silent = Encoder(tmp_path / "model").spec.layers
+    assert silent == Encoder(source).spec.layers and len(set(silent)) == 2
