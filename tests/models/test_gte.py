@@ -56,3 +56,12 @@ def test_q_k_and_v_apart_and_transformers_own_config(golden: Path, tmp_path: Pat
         source, tmp_path / "apart", tensors, {**config, "model_type": "gte", "rope_parameters": rope}
     )
     np.testing.assert_array_equal(Encoder(folder).encode(["a text"]), Encoder(source).encode(["a text"]))
+
+
+def test_a_folder_without_modules_pools_the_first_token(golden: Path, tmp_path: Path) -> None:
+    encoder = Encoder(spoilt(golden / "gte-new" / "model", tmp_path / "model"))
+    (tmp_path / "model" / "modules.json").unlink()
+    alone = Encoder(tmp_path / "model")
+    np.testing.assert_array_equal(alone.encode("one text"), encoder.encode("one text"))
+    first = alone.encode("one text", output_value="token_embeddings")[0]
+    np.testing.assert_allclose(alone.encode("one text"), first / np.linalg.norm(first), rtol=1e-5, atol=1e-6)

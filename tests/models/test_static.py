@@ -98,3 +98,18 @@ def test_hostile(
     )
     with pytest.raises(CheckpointError, match=message):
         Encoder(folder)
+
+
+@pytest.mark.parametrize("name", ["potion", "sentence-transformers"])
+def test_characters_are_cut_before_tokens(name: str, golden: Path) -> None:
+    """model2vec cuts a text at max_length times the median length of its vocabulary's strings, then the tokens."""
+    encoder = Encoder(golden / "static" / name)
+    backend, limit = encoder.tokenizer.backend, 4
+    words = backend.get_vocab(with_added_tokens=True)
+    text = 9 * (max((word for word in words if word.isalpha() and word.islower()), key=lambda w: (len(w), w)) + " ")
+    characters = limit * int(np.median([*map(len, words)]))
+    kept = text[:characters] if name == "potion" else text
+    want = backend.encode(kept, add_special_tokens=False).ids[:limit]
+    [tokens] = encoder.tokenizer.encode([text], max_length=limit)
+    assert tokens.ids.tolist() == want
+    assert name != "potion" or want != backend.encode(text, add_special_tokens=False).ids[:limit]

@@ -325,3 +325,29 @@ def test_a_block_is_not_left_out_where_rounding_lifts_a_score() -> None:
     index.add([{0: 2.0**-75}])
     found = index.search([{0: 0.7 * 2.0**-74}], 1)
     assert found.ids.tolist() == [[0]] and found.scores[0, 0] == np.float32(smallest)
+
+
+def test_deleted_documents_stay_deleted_when_blocks_are_joined(small_blocks: None) -> None:
+    index = SparseIndex(5)
+    for first in range(0, 40, 4):
+        index.add([{1: 1.0}] * 4)
+        index.delete(np.array([first + 1]))
+    assert len(index) == 30 and index.info().blocks < 10  # some were joined
+    found = index.search([{1: 1.0}], 40).ids[0]
+    assert found.tolist() == [place for place in range(40) if place % 4 != 1]
+
+
+def test_blocks_are_joined_up_to_their_room(small_blocks: None) -> None:
+    index = SparseIndex(5)
+    for _ in range(5):
+        index.add([{1: 1.0}] * 40)
+    assert index.info().blocks == 5 and index.search([{1: 1.0}], 300).ids.shape == (1, 200)
+
+
+def test_zeros_that_are_written_out_are_no_entries() -> None:
+    written = SparseVectors(np.array([0, 2, 3]), np.array([1, 3, 1], np.int32), np.array([0, 2, 0], np.float32), 5)
+    index = SparseIndex(5)
+    index.add(written)
+    assert index.info().entries == 1 and len(index) == 2
+    assert index.search([{1: 1.0, 3: 1.0}], 2).ids.tolist() == [[0, -1]]
+    assert index.search(written, 2).ids.tolist() == [[0, -1], [-1, -1]]
