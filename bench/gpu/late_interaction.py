@@ -14,8 +14,8 @@ from bench.gpu.contest import OURS, Call, Row, Setting, contest
 from longspan.kernels.maxsim import maxsim, maxsim_topk
 
 PEERS = (
-    ("late-interaction-kernels", "late_interaction_kernels", "maxsim", False),
-    ("flash-maxsim", "flash_maxsim", "flash_maxsim", True),
+    ("late-interaction-kernels", "late_interaction_kernels", "maxsim"),
+    ("flash-maxsim", "flash_maxsim", "flash_maxsim_batched"),
 )
 DIM = 128
 QUERY = 32  # tokens
@@ -23,13 +23,15 @@ DOC = 300
 
 
 def rows(setting: Setting) -> Iterator[Row]:
-    """Documents in half precision and int8; the ten best as well."""
+    """Documents in half precision and int8; the ten best as well. Peers with kernels of their own come last: they try
+    many before they answer, which may take what time is left."""
     num_docs, doc = setting.size(10000, 5), setting.size(DOC, 40)
     d = F.normalize(setting.normal(num_docs * doc, DIM, dtype=torch.float32), dim=1)
     offsets_d = torch.arange(0, len(d) + 1, doc, dtype=torch.int32, device=setting.device)
     halves = d.to(setting.half)
     scales = d.abs().amax(1) / 127
     whole = (d / scales[:, None]).round().to(torch.int8)
+    beside: list[tuple[str, dict[str, Call], torch.Tensor, dict[str, Any]]] = []
     for num_queries in (1, setting.size(32, 2)):
         q = F.normalize(setting.normal(num_queries * QUERY, DIM, dtype=torch.float32), dim=1).to(setting.half)
         offsets_q = torch.arange(0, len(q) + 1, QUERY, dtype=torch.int32, device=setting.device)
@@ -48,18 +50,17 @@ def rows(setting: Setting) -> Iterator[Row]:
             ]
         ).T
 
-        def by_peer(run: Callable[..., torch.Tensor], alone: bool, q=q) -> Call:
+        def by_peer(run: Callable[..., torch.Tensor], q=q) -> Call:
             asked, docs = q.unflatten(0, (-1, QUERY)), halves.unflatten(0, (-1, doc))
-            if alone:  # it takes one query at a time
-                return lambda: torch.stack([run(one, docs) for one in asked]).float()
             return lambda: run(asked, docs).float()
 
-        peers = {name: by_peer(run, alone) for name, (run, alone) in installed(setting).items()}
         flops = 2.0 * len(q) * len(d) * DIM
         how: dict[str, Any] = {"work": Work(flops, 2.0 * d.numel()), "limit": 1e-2}
         calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, halves, at, offsets_d), "torch, 1000 at once": by_torch}
-        calls |= peers
         yield from contest(setting, f"maxsim {num_queries} x {QUERY} half", calls, truth, **how)
+        for name, run in installed(setting).items():
+            case = f"maxsim {num_queries} x {QUERY} half beside {name}"
+            beside.append((case, {OURS: calls[OURS], name: by_peer(run)}, truth, how))
         calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, Quantized(whole, scales), at, offsets_d)}
         narrow = Work(flops, d.numel() + 4.0 * len(d))
         yield from contest(setting, f"maxsim {num_queries} x {QUERY} int8", calls, truth, **{**how, "work": narrow})
@@ -71,16 +72,19 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield from contest(
             setting, f"maxsim_topk {k}, {num_queries} x {QUERY} half", calls, truth.topk(k, dim=1).values, **how
         )
+    for case, calls, truth, how in beside:
+        yield from contest(setting, case, calls, truth, **how)
 
 
-def installed(setting: Setting) -> dict[str, tuple[Callable[..., torch.Tensor], bool]]:
-    """Peers' scoring functions, and whether they take one query at a time; nothing without a GPU, which they need."""
-    found: dict[str, tuple[Callable[..., torch.Tensor], bool]] = {}
+def installed(setting: Setting) -> dict[str, Callable[..., torch.Tensor]]:
+    """Peers' scoring functions, of (queries, tokens, dim) and (documents, tokens, dim); nothing without a GPU, which
+    they need."""
+    found: dict[str, Callable[..., torch.Tensor]] = {}
     if setting.dry:
         return found
-    for name, module, function, alone in PEERS:
+    for name, module, function in PEERS:
         try:
-            found[name] = getattr(importlib.import_module(module), function), alone
+            found[name] = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             print(f"late_interaction: {name} left out, {error}")
     return found

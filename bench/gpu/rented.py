@@ -87,8 +87,8 @@ PLANS: Final[Mapping[str, tuple[Step, ...]]] = {
         bench("adapters", 40),
         bench("attention", 90),
         bench("codes", 50),
-        bench("late_interaction", 40),
         bench("sparse", 25),
+        bench("late_interaction", 60),  # whose peers try many kernels before they answer
     ),
     "test": (
         *READY,

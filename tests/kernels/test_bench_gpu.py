@@ -10,6 +10,7 @@ import pytest
 from kernel_cases import ON_GPU, torch  # isort: skip  # skips where torch or triton is not installed
 from bench.command import failures
 from bench.compare import compare, comparison_text
+from bench.gpu import late_interaction
 from bench.gpu.__main__ import main
 from bench.gpu.contest import OURS, Setting, contest
 from bench.html import html_text
@@ -52,6 +53,23 @@ def test_the_suites_commands_read_its_file(tmp_path: Path) -> None:
 def test_without_a_device(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2 and main(["--only", "codes"]) == 2
     assert "error: no CUDA device; --dry tries the plumbing without one" in capsys.readouterr().err
+
+
+def test_peers_that_compile_for_long_cost_no_row_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is ours is measured before the first of them is called."""
+
+    def peer(q: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("qid,njd->qnij", q.float(), d.float()).amax(3).sum(2)
+
+    def never(*_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no kernel of 43 fits")
+
+    monkeypatch.setattr(late_interaction, "installed", lambda setting: {"peer": peer, "other": never})
+    found = [*late_interaction.rows(Setting("cpu", dry=True))]
+    has_peers = ["beside" in result.case for result in found]
+    assert has_peers == [False] * 6 + [True] * 4 and not failures(Report({}, tuple(found)))
+    said = {entry.contestant: entry.refused for result in found[6:] for entry in result.entries}
+    assert said == {OURS: None, "peer": None, "other": "it failed: RuntimeError: no kernel of 43 fits"}
 
 
 def test_whoever_is_wrong_or_fails_has_no_time() -> None:
