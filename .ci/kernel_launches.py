@@ -14,6 +14,7 @@ from longspan.kernels import (
     gated,
     layer_norm,
     maxsim,
+    maxsim_kernel,
     multi_lora,
     pool_logits,
     pool_mean,
@@ -190,6 +191,9 @@ def scores(name: str, dim: int, q_dtype: torch.dtype, d_dtype: torch.dtype, num_
         maxsim._run(q, d, scales, *offsets, rows(64, 2, dtype=torch.int32))
         if name == "":
             maxsim.block_keys(rows(num_queries, 100_000, dtype=F32))
+        if name == "wide":
+            out = rows(num_queries, 16, dtype=F32)
+            maxsim_kernel.launch_maxsim(q, d, scales, *offsets, None, out, maxsim_kernel.WIDE_DOC)
         if name == "backward":
             maxsim.launch_backward(rows(num_queries, 16, dtype=F32), q, d, scales, *offsets)
 
@@ -285,6 +289,7 @@ CASES: list[Case] = [
     ),
     scores("", 96, F16, F16, 32),
     scores("", 768, F16, F16, 32),
+    scores("wide", 128, BF16, BF16, 32),
     scores("backward", 128, F16, F16, 32),
     scores("", 128, F32, F16, 32),
     *(pooled_logits(dtype) for dtype in (F16, BF16, F32)),

@@ -9,6 +9,7 @@ import triton.language as tl
 from longspan.kernels.launch import LAUNCH, on_device, power_of_2
 
 BLOCK_DOC = 64  # document tokens of a tile
+WIDE_DOC = 128  # the same, of a tile that reads the queries half as often and has half the programs; for benches
 COLUMNS = 128  # query tokens that a program scores at once, of one query or of several short ones
 RESIDENT_DIM = 256  # up to that the queries' tile stays on the chip; wider ones are read again for each tile
 BLOCK_DIM = 128  # of wider ones
@@ -148,8 +149,9 @@ def launch_maxsim(
     cu_seqlens_d: torch.Tensor,
     pairs: torch.Tensor | None,
     out: torch.Tensor,
+    block_doc: int = BLOCK_DOC,
 ) -> None:
-    """Fill `out`: (num_queries, num_docs), or (num_pairs,) if pairs are given."""
+    """Fill `out`: (num_queries, num_docs), or (num_pairs,) if pairs are given; `block_doc` document tokens a tile."""
     num_queries, num_docs = cu_seqlens_q.shape[0] - 1, cu_seqlens_d.shape[0] - 1
     if out.numel() == 0:
         return
@@ -159,7 +161,7 @@ def launch_maxsim(
     groups = triton.cdiv(num_queries, queries)
     block_dim, resident = block_dim_of(q.shape[1])
     multiplied = type_of(q, d)
-    block_doc = 32 if multiplied == torch.float32 else BLOCK_DOC
+    block_doc = 32 if multiplied == torch.float32 else block_doc
     with on_device(q):
         _maxsim_kernel[(num_docs * groups if pairs is None else out.shape[0],)](
             q,

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from bench.case import Work
 from bench.gpu.contest import OURS, Call, Row, Setting, contest
 from longspan.kernels.maxsim import maxsim, maxsim_topk
+from longspan.kernels.maxsim_kernel import WIDE_DOC, launch_maxsim
 
 PEERS = (
     ("late-interaction-kernels", "late_interaction_kernels", "maxsim"),
@@ -56,7 +57,14 @@ def rows(setting: Setting) -> Iterator[Row]:
 
         flops = 2.0 * len(q) * len(d) * DIM
         how: dict[str, Any] = {"work": Work(flops, 2.0 * d.numel()), "limit": 1e-2}
+
+        def wide(q=q, at=offsets_q, count=num_queries) -> torch.Tensor:
+            out = torch.empty((count, num_docs), dtype=torch.float32, device=setting.device)
+            launch_maxsim(q, halves, None, at, offsets_d, None, out, WIDE_DOC)
+            return out
+
         calls = {OURS: lambda q=q, at=offsets_q: maxsim(q, halves, at, offsets_d), "torch, 1000 at once": by_torch}
+        calls[f"{WIDE_DOC} tokens a tile"] = wide
         yield from contest(setting, f"maxsim {num_queries} x {QUERY} half", calls, truth, **how)
         for name, run in installed(setting).items():
             case = f"maxsim {num_queries} x {QUERY} half beside {name}"

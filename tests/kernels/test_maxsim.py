@@ -7,9 +7,10 @@ import pytest
 
 import inputs
 from gpu_errors import matrix_sum
-from kernel_cases import FLOATS, HALVES, assert_rounded_once, cu_seqlens, normal, plain, tensor, torch
+from kernel_cases import FLOATS, HALVES, ON_GPU, assert_rounded_once, cu_seqlens, normal, plain, tensor, torch
 from longspan import ops, reference
 from longspan.kernels import maxsim as kernels
+from longspan.kernels.maxsim_kernel import WIDE_DOC, launch_maxsim
 
 LENS_Q = ((1,), (32, 5), (3, 0, 70, 1), (130, 2))
 LENS_D = ((1,), (63, 64, 65), (1, 200, 7, 1, 33))
@@ -60,6 +61,19 @@ def test_int8_documents(dtype: torch.dtype) -> None:
     )
     native = reference.maxsim(plain(q, np.float32), rounded.to_float32(), *map(plain, offsets))
     assert_rounded_once(got, truth, native, 32 * matrix_sum(128))
+
+
+def test_tiles_of_other_sizes_give_the_same_scores() -> None:
+    """The largest of the same products, each of which is summed alike."""
+    lens_d = (1, 63, 64, 65, 128, 129, 300)
+    q, d = unit_rows(70, 32, 1, torch.float16), unit_rows(sum(lens_d), 32, 2, torch.float16)
+    offsets = cu_seqlens((1, 32, 37)), cu_seqlens(lens_d)
+    expected = kernels.maxsim(q, d, *offsets)
+    for block_doc in (16, WIDE_DOC):
+        out = torch.full_like(expected, torch.nan)
+        launch_maxsim(q, d, None, *offsets, None, out, block_doc)
+        # Matrix units may sum in an order that depends on the tile.
+        assert (out - expected).abs().max() <= (70 * 2.0**-20 if ON_GPU else 0)
 
 
 def test_mixed_dtypes() -> None:
