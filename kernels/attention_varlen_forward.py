@@ -101,7 +101,7 @@ def tile_config(
         if block_d > 64 and arch != 90:
             config = replace(config, block_n=32)
     if rotates_on_load:  # four loads for each tile of keys: a pipeline of them does not fit in shared memory
-        config = Config(64, 32, 4, 1, 1)
+        config = Config(64, 32, 8 if arch < 90 and block_d == 128 else 4, 1, 1)
     return config
 
 

@@ -139,6 +139,7 @@ def test_a_full_disk_costs_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_every_kernel_has_its_smoke() -> None:
     assert set(smoke_cases.cases(Setting("cpu", dry=True))) == set(NAMES) and NAMES[-1] == "attention_sm90"
+    assert {*rented.PROFILED.split()} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", ["embed", "attention_groups", "linear_adapters"])
