@@ -80,8 +80,8 @@ def rows(setting: Setting) -> Iterator[Row]:
         yield from contest(
             setting, f"maxsim_topk {k}, {num_queries} x {QUERY} half", calls, truth.topk(k, dim=1).values, **how
         )
-    for case, calls, truth, how in beside:
-        yield from contest(setting, case, calls, truth, **how)
+    for case, others, truth, how in beside:
+        yield from contest(setting, case, others, truth, **how)
 
 
 def installed(setting: Setting) -> dict[str, Callable[..., torch.Tensor]]:
