@@ -12,7 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ISAS = ("avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon", "neon_dotprod", "neon_i8mm")
+ISAS = (
+    *("avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx"),
+    *("neon", "neon_dotprod", "neon_i8mm"),
+)
 WEAK = set("WVu")
 
 

@@ -95,9 +95,21 @@ def mpnet_path() -> Path:
     return Path(named)
 
 
-@pytest.fixture(params=_core.available_isas())
+# What these add is attention of long texts in int8: elsewhere they run the functions of other levels.
+LONG_INT8 = frozenset({"avx512_fp16", "amx_avx512_fp16"})
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The levels of `isa`: all that this machine has, or without those that add nothing to what the test looks at."""
+    if "isa" in metafunc.fixturenames:
+        is_every = metafunc.definition.get_closest_marker("every_isa") is not None
+        levels = [isa for isa in _core.available_isas() if is_every or isa not in LONG_INT8]
+        metafunc.parametrize("isa", levels, indirect=True)
+
+
+@pytest.fixture
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test once for each instruction set that this machine has."""
+    """Runs the test once for each instruction set that this machine has and that may change what it looks at."""
     before = _core.isa()
     _core.set_isa(request.param)
     yield request.param

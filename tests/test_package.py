@@ -221,5 +221,6 @@ def test_a_room_imports_only_what_lies_below_it() -> None:
     assert set(absent) <= {"serve", "_cuda"}, absent
 
 
+@pytest.mark.every_isa
 def test_bf16_products_belong_to_a_level(isa: str) -> None:
-    assert _core.multiplies_bf16() == (isa in {"avx512_bf16", "amx", "neon_i8mm"})
+    assert _core.multiplies_bf16() == (isa in {"avx512_bf16", "amx", "amx_avx512_fp16", "neon_i8mm"})

@@ -34,8 +34,8 @@ struct AttentionArgs {
     HeadsView<float> out;
     bool rounds_to_bf16;  // both products take operands rounded to bf16
     // Sequences of kKeysWorthBytes keys and more: the first product takes q and k as whole numbers of eight bits
-    // (whole.h), the second one f32, or bf16 where the level multiplies it. Shorter ones: both products f32, or bf16
-    // there.
+    // (whole.h), the second one f32, or bf16 or f16 where the level multiplies it. Shorter ones: both products f32, or
+    // bf16 where the level multiplies that.
     bool takes_bytes;
     // q, k and v are bf16 as it is: a "float" of theirs is two neighbours, and their head_dim half of out's, which is a
     // multiple of 32. Without RoPE; rounds_to_bf16 or takes_bytes as well.
@@ -61,6 +61,9 @@ inline constexpr int64_t kAttentionRows = 48;
 // depend on which other queries are there.
 inline constexpr int64_t kKeysWorthBytes = 256;
 
+// A whole number has at most seven bits and a sign, and floats hold sums of so many products of two.
+inline constexpr int64_t kMostBytes = 1024;
+
 using AttentionFn = void(const AttentionArgs&, const AttentionPart&);
 
 namespace portable {
@@ -80,6 +83,10 @@ AttentionFn attention_varlen_i8;
 }
 namespace avx512_bf16 {
 AttentionFn attention_varlen_bf16, attention_varlen_stored_bf16, attention_varlen_i8, attention_varlen_stored_bf16_i8;
+}
+
+namespace avx512_fp16 {
+AttentionFn attention_varlen_i8, attention_varlen_stored_bf16_i8;
 }
 
 namespace neon {

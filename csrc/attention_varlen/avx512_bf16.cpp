@@ -15,6 +15,8 @@ struct Pairs {
     using Lanes = F32;
     static constexpr bool kIsWhole = false;
     static constexpr bool kIsPlain = false;
+    static constexpr int kWeightOfTop = 1;
+    static constexpr int64_t kTogether = 1;
     static constexpr int64_t kPerUnit = 2;
     static constexpr int64_t kBlockKeys = 128;
     static constexpr float kLogUnit = 1.44269504f;  // weight(x) = 2^x
@@ -73,12 +75,7 @@ struct StoredPairs : Pairs {
     static constexpr bool kIsPlain = true;
     static int64_t row_floats(int64_t dim) { return units(dim); }
 
-    static void unpack_row(const float* row, int64_t dim, float* out) {
-        for (int64_t d = 0; d < dim; d += F32::kLanes) {
-            const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + d / 2));
-            _mm512_storeu_si512(out + d, _mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-        }
-    }
+    static void unpack_row(const float* row, int64_t dim, float* out) { widen_row(row, dim, out); }
 
     static void pack_row(const float* row, int64_t dim, float* out) {
         for (int64_t d = 0; d < units(dim); d += F32::kLanes) F32::load(row + d).store(out + d);

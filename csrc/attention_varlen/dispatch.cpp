@@ -46,6 +46,9 @@ constexpr Variant<AttentionFn> kStoredBf16Variants[] = {
 // What takes q and k as whole numbers.
 constexpr Variant<AttentionFn> kBytesVariants[] = {
 #if LONGSPAN_X86
+#if LONGSPAN_AVX512_FP16
+    {Isa::avx512_fp16, avx512_fp16::attention_varlen_i8},
+#endif
     {Isa::avx512_bf16, avx512_bf16::attention_varlen_i8},
     {Isa::avx512_vnni, avx512_vnni::attention_varlen_i8},
     {Isa::avx512, avx512::attention_varlen_i8},
@@ -62,15 +65,15 @@ constexpr Variant<AttentionFn> kBytesVariants[] = {
 // The same of bf16 as it is.
 constexpr Variant<AttentionFn> kStoredBytesVariants[] = {
 #if LONGSPAN_X86
+#if LONGSPAN_AVX512_FP16
+    {Isa::avx512_fp16, avx512_fp16::attention_varlen_stored_bf16_i8},
+#endif
     {Isa::avx512_bf16, avx512_bf16::attention_varlen_stored_bf16_i8},
 #endif
 #if LONGSPAN_ARM64
     {Isa::neon_i8mm, neon_i8mm::attention_varlen_stored_bf16_i8},
 #endif
     {Isa::portable, nullptr}};
-
-// A whole number has at most seven bits and a sign, and floats hold sums of so many products of two.
-constexpr int64_t kMostBytes = 1024;
 
 void check_offsets(const char* name, const VectorView<const int32_t>& offsets, int64_t total) {
     if (offsets.size < 1 || offsets.data[0] != 0 || offsets.data[offsets.size - 1] != total) {

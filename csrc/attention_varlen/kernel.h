@@ -27,7 +27,8 @@ namespace {
 constexpr int64_t kTileVectors = F32::kLanes == 4 ? 2 : 3;
 constexpr int64_t kTileRows = kTileVectors * F32::kLanes;
 static_assert(kAttentionRows % kTileRows == 0);
-// The tiles that go through the keys together: their state stays within the L2 cache of a server's core.
+// The tiles that go through the keys one after the other: their state stays within the L2 cache of a server's core
+// (twice as much where tiles go in pairs: cores that have f16 have 2 MB).
 constexpr int64_t kStateBytes = 640 * 1024;
 // Sequences with fewer keys are not worth asking how far a query reaches (reach_of).
 constexpr int64_t kKeysWorthAReach = 256;
@@ -47,10 +48,11 @@ struct Tile {
     int64_t position;             // of the first row
     int64_t first_key, last_key;  // [first_key, last_key): keys that any of its rows sees, from the start of a unit on
     float* queries;               // (units of head_dim, vectors * lanes), rotated
-    float* outputs;               // (head_dim, vectors * lanes): the weighted sum so far
+    float* outputs;               // (head_dim, output_stride): the weighted sum so far
     float *top, *sum;             // (vectors * lanes,)
     float *floats, *scales;       // of whole numbers: the queries (head_dim, vectors * lanes), and their scales
     bool is_bounded;              // its softmax needs no maximum (bounded.h): `top` holds origins
+    int64_t output_stride;        // vectors * lanes; of tiles together, whose outputs are one matrix, all their rows
 
     int64_t vectors() const { return (num_rows + F32::kLanes - 1) / F32::kLanes; }
 };
@@ -73,6 +75,8 @@ template <class Kind>
 class PartRunner {
     static constexpr int64_t kBlockKeys = Kind::kBlockKeys;
     static_assert(kBlockKeys % 2 == 0);
+    static constexpr int64_t kTogether = Kind::kTogether;
+    static constexpr bool kMixesTogether = kTogether > 1;
 
 public:
     PartRunner(const AttentionArgs& args, const AttentionPart& part) : args_(args), part_(part) {
@@ -86,9 +90,9 @@ public:
         const int64_t row_tiles = (part.last_row - part.first_row + kTileRows - 1) / kTileRows;
         num_tiles_ = row_tiles * args.group();
         tile_floats_ = kTileRows * (units_ + dim_ + 2 + (Kind::kIsWhole ? dim_ + 1 : 0));
-        max_tiles_ = least(num_tiles_, most(1, kStateBytes / (4 * tile_floats_)));
+        max_tiles_ = whole_groups(least(num_tiles_, most(1, kTogether * kStateBytes / (4 * tile_floats_))));
         stages_keys_ = Kind::kIsWhole || !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy || args.cos.data != nullptr;
-        stages_values_ = Kind::kPerUnit > 1 || !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy;
+        stages_values_ = kMixesTogether || Kind::kPerUnit > 1 || !Kind::kIsPlain || max_tiles_ >= kTilesWorthACopy;
         stages_queries_ = Kind::kIsWhole || !Kind::kIsPlain || args.cos.data != nullptr;
         has_reach_ =
             args.slopes && args.bias_table.data == nullptr && args.cos.data == nullptr && num_keys_ > kKeysWorthAReach;
@@ -104,11 +108,15 @@ public:
         fetch_next();
         const int64_t rounds = (num_tiles_ + max_tiles_ - 1) / max_tiles_;
         for (int64_t round = 0; round < rounds; ++round) {
-            run_tiles(num_tiles_ * round / rounds, num_tiles_ * (round + 1) / rounds);
+            run_tiles(least(num_tiles_, whole_groups(num_tiles_ * round / rounds)),
+                      least(num_tiles_, whole_groups(num_tiles_ * (round + 1) / rounds)));
         }
     }
 
 private:
+    // The tiles, rounded up to whole groups of those that go together.
+    static int64_t whole_groups(int64_t tiles) { return (tiles + kTogether - 1) / kTogether * kTogether; }
+
     // Asks for the rows of the part that comes next if the sequences are short: the next key head, else the next
     // sequence. Such parts are done sooner than the memory answers, and their strided rows defeat its own look-ahead.
     // Inlined by force: GCC takes a function that only prefetches for one without effect, and drops its calls.
@@ -135,7 +143,7 @@ private:
         const int64_t rows = most(stages_keys_ ? kBlockKeys : 0, stages_queries_ ? F32::kLanes : 0);
         const auto rounded = [](int64_t floats) { return (floats + 15) / 16 * 16; };  // whole cache lines
         const int64_t sizes[] = {rounded(kBlockKeys * kTileRows),
-                                 rounded(kTileRows),
+                                 rounded(kTogether * kTileRows),
                                  rounded(kBlockKeys + 2 * kTileRows),
                                  rounded(rows * (units_ + (Kind::kIsWhole ? 2 : 0))),
                                  rounded(stages_values_ ? Kind::units(kBlockKeys) * dim_ : 0),
@@ -145,13 +153,16 @@ private:
                                  rounded(Kind::kIsWhole ? dim_ : 0),
                                  rounded(Kind::kIsWhole ? (dim_ + 3) * F32::kLanes : 0),
                                  rounded(Kind::kIsWhole ? (units_ + 2) * F32::kLanes : 0),
-                                 rounded(Kind::kIsWhole ? kTileRows : 0)};
+                                 rounded(Kind::kIsWhole ? kTileRows : 0),
+                                 rounded(kMixesTogether ? kBlockKeys * kTileRows : 0),
+                                 rounded(kMixesTogether ? dim_ : 0)};
         int64_t floats = max_tiles_ * tile_floats_;
         for (const int64_t size : sizes) floats += size;
         float* next = static_cast<float*>(thread_scratch(floats * 4));
         float* notes = nullptr;
-        float** const places[] = {&scores_, &shrink_,     &strip_,      &rows_,        &value_rows_,    &turned_,
-                                  &notes,   &whole_.rows, &whole_.mean, &whole_.lanes, &whole_.columns, &shifts_};
+        float** const places[] = {&scores_,        &shrink_, &strip_,      &rows_,       &value_rows_,
+                                  &turned_,        &notes,   &whole_.rows, &whole_.mean, &whole_.lanes,
+                                  &whole_.columns, &shifts_, &weights_,    &value_units_};
         static_assert(std::size(places) == std::size(sizes));
         for (size_t i = 0; i < std::size(sizes); ++i) {
             *places[i] = next;
@@ -163,7 +174,8 @@ private:
 
     // Tile number `index` of the part, whose state is at `place`; those that share rows follow each other.
     Tile tile_at(int64_t index, int64_t place) const {
-        float* const state = state_ + place * tile_floats_;
+        float* const group = state_ + place / kTogether * kTogether * tile_floats_;
+        const int64_t member = place % kTogether, output_floats = dim_ * kTileRows;
         Tile tile;
         tile.head = part_.kv_head * args_.group() + index % args_.group();
         tile.first_row = part_.first_row + index / args_.group() * kTileRows;
@@ -178,9 +190,10 @@ private:
             tile.first_key = most(tile.first_key, first);
             tile.last_key = most(tile.first_key, least(tile.last_key, last));
         }
-        tile.queries = state;
-        tile.outputs = tile.queries + units_ * kTileRows;
-        tile.top = tile.outputs + dim_ * kTileRows;
+        tile.outputs = group + member * kTileRows;
+        tile.output_stride = kMixesTogether ? kTogether * kTileRows : tile.vectors() * F32::kLanes;
+        tile.queries = group + kTogether * output_floats + member * (tile_floats_ - output_floats);
+        tile.top = tile.queries + units_ * kTileRows;
         tile.sum = tile.top + kTileRows;
         tile.scales = tile.sum + kTileRows;
         tile.floats = tile.scales + kTileRows;
@@ -249,7 +262,13 @@ private:
         for (int64_t block = first_key / kBlockKeys * kBlockKeys; block < last_key; block += kBlockKeys) {
             const KeyRun run = Kind::kIsWhole ? read_keys(block, least(block + kBlockKeys, num_keys_))
                                               : read_keys(most(block, first_key), least(block + kBlockKeys, last_key));
-            for (int64_t i = first; i < last; ++i) step(tile_at(i, i - first), run);
+            for (int64_t i = first; i < last; i += kTogether) {
+                if constexpr (kMixesTogether) {
+                    step_together(i, least(i + kTogether, last), i - first, run);
+                } else {
+                    step(tile_at(i, i - first), run);
+                }
+            }
         }
         for (int64_t i = first; i < last; ++i) finish(tile_at(i, i - first));
     }
@@ -274,6 +293,9 @@ private:
                     row_stride = units_;
                 }
                 rows_to_lanes(rows, row_stride, count, units_, tile.queries + lane, stride);
+            }
+            if constexpr (kMixesTogether) {
+                for (int64_t d = 0; d < dim_; ++d) F32::zero().store(tile.outputs + d * tile.output_stride + lane);
             }
             F32::all(kHidden).store(tile.top + lane);
             F32::zero().store(tile.sum + lane);
@@ -315,7 +337,12 @@ private:
             run.key_stride = units_;
         }
         if (stages_values_) {
-            stage_values<Kind>({run.values, run.value_stride, count, following}, dim_, value_rows_);
+            const Rows some{run.values, run.value_stride, count, following};
+            if constexpr (kMixesTogether) {
+                Kind::stage_values(some, dim_, whole_.rows, value_rows_, value_units_);
+            } else {
+                stage_values<Kind>(some, dim_, value_rows_);
+            }
             run.values = value_rows_;
             run.value_stride = dim_;
         }
@@ -323,26 +350,78 @@ private:
     }
 
     void step(const Tile& tile, const KeyRun& run) {
-        const int64_t first = most(run.first, tile.first_key), last = least(run.last, tile.last_key);
-        if (first >= last) return;
-        const KeyRun seen{first,
-                          last,
-                          run.keys + (first - run.first) * run.key_stride,
-                          run.values + (first - run.first) / Kind::kPerUnit * run.value_stride,
-                          run.mean,
-                          run.key_stride,
-                          run.value_stride};
-        const Bias bias = bias_of(tile, seen);
-        const int64_t last_position = tile.position + tile.num_rows - 1;
-        const bool is_masked = last - 1 > tile.position + args_.right || first < last_position - args_.left;
-        switch (tile.vectors()) {
-            case 1:
-                return attend<1>(tile, seen, bias, is_masked);
-            case 2:
-                return attend<2>(tile, seen, bias, is_masked);
-            default:
-                return attend<kTileVectors>(tile, seen, bias, is_masked);
+        const KeyRun seen = seen_by(tile, run);
+        if (seen.first >= seen.last) return;
+        with_vectors(tile.vectors(), [&]<int kVectors>() {
+            weigh_keys<kVectors>(tile, seen, shrink_, nullptr);
+            const float* shrink = seen.first == tile.first_key ? nullptr : shrink_;
+            mix_values<Kind, kVectors>(scores_, seen.values, seen.value_stride, Kind::units(seen.last - seen.first),
+                                       dim_, shrink, tile.outputs);
+        });
+    }
+
+    // The same for tiles [first, last), whose weights lie side by side. Their sums are cut at the same keys whichever
+    // of them are seen: a weight of 0 changes no sum.
+    void step_together(int64_t first, int64_t last, int64_t place, const KeyRun& run) {
+        KeyRun seen[kTogether];
+        int64_t first_key = run.last, last_key = run.first, lanes = 0;
+        for (int64_t i = first; i < last; ++i) {
+            const Tile tile = tile_at(i, place + i - first);
+            seen[i - first] = seen_by(tile, run);
+            first_key = least(first_key, seen[i - first].first);
+            last_key = most(last_key, seen[i - first].last);
+            lanes = (i - first) * kTileRows + tile.vectors() * F32::kLanes;
         }
+        if (first_key >= last_key) return;
+        first_key = run.first + (first_key - run.first) / Kind::kChain * Kind::kChain;
+        for (int64_t i = first; i < last; ++i) {
+            const Tile tile = tile_at(i, place + i - first);
+            const KeyRun& own = seen[i - first];
+            float* const weights = weights_ + (i - first) * kTileRows / kTogether;
+            float* const shrink = shrink_ + (i - first) * kTileRows;
+            with_vectors(tile.vectors(), [&]<int kVectors>() {
+                const auto hide = [&](int64_t from, int64_t to) {
+                    Kind::template hide<kVectors>(weights, from - first_key, to - first_key);
+                };
+                if (own.first >= own.last) {
+                    for (int v = 0; v < kVectors; ++v) F32::all(1.0f).store(shrink + v * F32::kLanes);
+                    return hide(first_key, last_key);
+                }
+                hide(first_key, own.first);
+                weigh_keys<kVectors>(tile, own, shrink, weights + (own.first - first_key) * kTileRows);
+                hide(own.last, last_key);
+            });
+        }
+        const float* values = run.values + (first_key - run.first) * run.value_stride;
+        with_vectors((lanes + Kind::kLanes - 1) / Kind::kLanes, [&]<int kVectors>() {
+            Kind::template mix<kVectors>(weights_, values, last_key - first_key, dim_, shrink_, value_units_,
+                                         tile_at(first, place).outputs);
+        });
+    }
+
+    // body.template operator()<vectors>()
+    template <class Body>
+    static void with_vectors(int64_t vectors, Body&& body) {
+        switch (vectors) {
+            case 1:
+                return body.template operator()<1>();
+            case 2:
+                return body.template operator()<2>();
+            default:
+                return body.template operator()<kTileVectors>();
+        }
+    }
+
+    // What the tile sees of a run of keys; if nothing, an empty run.
+    KeyRun seen_by(const Tile& tile, const KeyRun& run) const {
+        const int64_t first = most(run.first, tile.first_key), last = least(run.last, tile.last_key);
+        return {first,
+                last,
+                run.keys + (first - run.first) * run.key_stride,
+                run.values + (first - run.first) / Kind::kPerUnit * run.value_stride,
+                run.mean,
+                run.key_stride,
+                run.value_stride};
     }
 
     Bias bias_of(const Tile& tile, const KeyRun& run) {
@@ -368,20 +447,20 @@ private:
         return bias;
     }
 
+    // Weights of the keys, in scores_ or `weights` (exponentiate), and what sums so far shrink by.
     template <int kVectors>
-    void attend(const Tile& tile, const KeyRun& run, const Bias& bias, bool is_masked) {
-        const int64_t keys = run.last - run.first;
+    void weigh_keys(const Tile& tile, const KeyRun& run, float* shrink, float* weights) {
+        const int64_t keys = run.last - run.first, last_position = tile.position + tile.num_rows - 1;
+        const bool is_masked = run.last - 1 > tile.position + args_.right || run.first < last_position - args_.left;
+        const Bias bias = bias_of(tile, run);
         if constexpr (Kind::kIsWhole) score_mean<kVectors>(tile, run.mean);
         score_keys<Kind, kVectors>(tile.queries, run.keys, run.key_stride, keys, units_, scores_);
         if (tile.is_bounded) {
             if constexpr (kHasBounds<Kind>) weigh_bounded<Kind, kVectors>(scores_, keys, bias, tile.top, tile.sum);
-            for (int64_t i = 0; i < kVectors * F32::kLanes; ++i) shrink_[i] = 1.0f;
+            for (int64_t i = 0; i < kVectors * F32::kLanes; ++i) shrink[i] = 1.0f;
         } else {
-            weigh<Kind, kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink_);
+            weigh<Kind, kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink, weights);
         }
-        const float* shrink = run.first == tile.first_key ? nullptr : shrink_;
-        mix_values<Kind, kVectors>(scores_, run.values, run.value_stride, Kind::units(keys), dim_, shrink,
-                                   tile.outputs);
     }
 
     // What whole numbers leave to floats: scores of the mean of a block's keys.
@@ -406,9 +485,9 @@ private:
             const int64_t count = least(F32::kLanes, tile.num_rows - lane);
             float* rows = args_.out.at(q_start_ + tile.first_row + lane, tile.head);
             if (!is_blind) {
-                const F32 scale = F32::all(1.0f) / F32::load(tile.sum + lane);
+                const F32 scale = F32::all(Kind::kWeightOfTop) / F32::load(tile.sum + lane);
                 lanes_to_rows(
-                    tile.outputs + lane, stride, [&](F32 sum) { return sum * scale; }, count, dim_, rows,
+                    tile.outputs + lane, tile.output_stride, [&](F32 sum) { return sum * scale; }, count, dim_, rows,
                     args_.out.row_stride);
             }
             for (int64_t row = 0; row < count; ++row) {
@@ -431,7 +510,8 @@ private:
     TileNotes* notes_;  // of the tiles whose state is in memory
     float *scores_, *shrink_, *strip_, *rows_, *value_rows_, *turned_, *state_;
     WholeScratch<Kind> whole_;
-    float* shifts_;  // of whole numbers: what a tile's queries gain in this run of keys
+    float* shifts_;                  // of whole numbers: what a tile's queries gain in this run of keys
+    float *weights_, *value_units_;  // of tiles together: their weights; what scales of values multiply sums by
 };
 
 }  // namespace

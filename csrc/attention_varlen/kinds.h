@@ -20,12 +20,14 @@ constexpr float kPowerOrigin = 12582912.0f;  // 1.5 * 2^23: a sum with it has no
 
 // Units are floats as they are given.
 struct Floats {
-    using Scores = Floats;                                                 // what the first product multiplies
-    using Lanes = F32;                                                     // of its units and sums
-    static constexpr bool kIsWhole = false;                                // q and k become whole numbers
-    static constexpr bool kIsPlain = true;                                 // rows can be read where they lie
-    static constexpr int64_t kPerUnit = 1;                                 // values of a row in one unit
-    static constexpr int64_t kBlockKeys = 64;                              // keys that go through the softmax together
+    using Scores = Floats;                     // what the first product multiplies
+    using Lanes = F32;                         // of its units and sums
+    static constexpr bool kIsWhole = false;    // q and k become whole numbers
+    static constexpr int kWeightOfTop = 1;     // of the largest score
+    static constexpr int64_t kTogether = 1;    // tiles whose values are mixed in one product
+    static constexpr bool kIsPlain = true;     // rows can be read where they lie
+    static constexpr int64_t kPerUnit = 1;     // values of a row in one unit
+    static constexpr int64_t kBlockKeys = 64;  // keys that go through the softmax together
     static constexpr float kLogUnit = kCountsInLog2 ? 1.44269504f : 1.0f;  // weight() gets x * kLogUnit for e^x
     static int64_t units(int64_t values) { return values; }
     static int64_t row_floats(int64_t dim) { return dim; }  // of a row as it is given

@@ -15,6 +15,8 @@ struct Pairs {
     using Lanes = F32;
     static constexpr bool kIsWhole = false;
     static constexpr bool kIsPlain = false;
+    static constexpr int kWeightOfTop = 1;
+    static constexpr int64_t kTogether = 1;
     static constexpr int64_t kPerUnit = 2;
     static constexpr int64_t kBlockKeys = 128;
     static constexpr float kLogUnit = 1.44269504f;  // weight(x) = 2^x

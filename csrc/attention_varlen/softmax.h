@@ -103,11 +103,11 @@ inline F32 weigh_score(const float* place, const Scaling<Kind, kVectors>& scaled
     return Kind::weight((kScaled ? scaled(score, i) : score) - top);
 }
 
-// scores -> weights in place, added up in total; kScaled: they want their scale yet. The sum is made of short sums,
-// which round less.
+// scores -> weights in place, or where tiles go together into `weights`, their common matrix; added up in total;
+// kScaled: scores want their scale yet. The sum is made of short sums, which round less.
 template <class Kind, int kVectors, bool kScaled>
 inline void exponentiate(float* scores, int64_t keys, const Scaling<Kind, kVectors>& scaled, const F32 (&top)[kVectors],
-                         F32 (&total)[kVectors]) {
+                         F32 (&total)[kVectors], [[maybe_unused]] float* weights) {
     constexpr int64_t kShortSum = 16;
     for (int64_t key = 0; key < keys;) {
         const int64_t end = key + kShortSum < keys ? key + kShortSum : keys;
@@ -117,7 +117,11 @@ inline void exponentiate(float* scores, int64_t keys, const Scaling<Kind, kVecto
             for (int i = 0; i < kVectors; ++i) {
                 float* place = scores + (key * kVectors + i) * F32::kLanes;
                 const F32 weight = weigh_score<Kind, kVectors, kScaled>(place, scaled, i, top[i]);
-                weight.store(place);
+                if constexpr (Kind::kTogether > 1) {
+                    Kind::store_weight(weight, weights, key, i);
+                } else {
+                    weight.store(place);
+                }
                 part[i] = part[i] + weight;
             }
         }
@@ -148,9 +152,10 @@ inline void exponentiate_pairs(float* scores, int64_t keys, const Scaling<Kind, 
 }
 
 // Turns a run of keys' products <q, k> into weights. Updates top and sum (kVectors * lanes each); shrink is what
-// earlier weights, relative to the old top, must be multiplied by.
+// earlier weights, relative to the old top, must be multiplied by. `weights`: as exponentiate().
 template <class Kind, int kVectors, bool kAlibi, bool kTable, bool kMasked>
-void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, float* sum, float* shrink) {
+void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, float* sum, float* shrink,
+                float* weights) {
     constexpr bool kPlain = !kAlibi && !kTable && !kMasked;
     const Scaling<Kind, kVectors> scaled(bias);
     F32 new_top[kVectors], finite_top[kVectors], total[kVectors];
@@ -166,7 +171,7 @@ void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, flo
         total[i] = F32::zero();
     }
     if constexpr (Kind::kPerUnit == 1) {
-        exponentiate<Kind, kVectors, kPlain>(products, keys, scaled, finite_top, total);
+        exponentiate<Kind, kVectors, kPlain>(products, keys, scaled, finite_top, total, weights);
     } else {
         exponentiate_pairs<Kind, kVectors, kPlain>(products, keys, scaled, finite_top, total);
     }
@@ -183,8 +188,8 @@ void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, flo
 // or -1): -slope * |i - j| is a term of the key plus one of the query, so that a score costs one multiply-add, and the
 // query's term joins the maximum. Keys and distances count from the run's first key.
 template <class Kind, int kVectors>
-void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side, float* top, float* sum,
-                    float* shrink) {
+void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side, float* top, float* sum, float* shrink,
+                    float* weights) {
     const Scaling<Kind, kVectors> scaled(bias);
     const float slope = side * bias.slope;
     F32 largest[kVectors], total[kVectors];
@@ -208,7 +213,7 @@ void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side,
         shifted_top[i] = finite_top[i] - shift;
         total[i] = F32::zero();
     }
-    exponentiate<Kind, kVectors, false>(products, keys, scaled, shifted_top, total);
+    exponentiate<Kind, kVectors, false>(products, keys, scaled, shifted_top, total, weights);
     for (int i = 0; i < kVectors; ++i) {
         const int64_t lane = i * F32::kLanes;
         const F32 factor = exp((F32::load(top + lane) - finite_top[i]) * F32::all(1.0f / Kind::kLogUnit));
@@ -219,12 +224,13 @@ void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side,
 }
 
 template <class Kind, int kVectors>
-void weigh(float* products, int64_t keys, const Bias& bias, bool is_masked, float* top, float* sum, float* shrink) {
+void weigh(float* products, int64_t keys, const Bias& bias, bool is_masked, float* top, float* sum, float* shrink,
+           float* weights = nullptr) {
     const auto run = [&]<bool kAlibi, bool kTable>() {
         if (is_masked) {
-            weigh_kind<Kind, kVectors, kAlibi, kTable, true>(products, keys, bias, top, sum, shrink);
+            weigh_kind<Kind, kVectors, kAlibi, kTable, true>(products, keys, bias, top, sum, shrink, weights);
         } else {
-            weigh_kind<Kind, kVectors, kAlibi, kTable, false>(products, keys, bias, top, sum, shrink);
+            weigh_kind<Kind, kVectors, kAlibi, kTable, false>(products, keys, bias, top, sum, shrink, weights);
         }
     };
     const bool has_slope = bias.slope != 0.0f, has_table = bias.strip != nullptr;
@@ -233,7 +239,7 @@ void weigh(float* products, int64_t keys, const Bias& bias, bool is_masked, floa
         const bool is_behind = bias.distance + kVectors * F32::kLanes <= 1;
         if (has_slope && !has_table && !is_masked && (is_before || is_behind)) {
             const float side = is_before ? 1.0f : -1.0f;
-            return weigh_one_side<Kind, kVectors>(products, keys, bias, side, top, sum, shrink);
+            return weigh_one_side<Kind, kVectors>(products, keys, bias, side, top, sum, shrink, weights);
         }
     }
     if (has_slope && has_table) return run.template operator()<true, true>();

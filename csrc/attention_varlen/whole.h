@@ -37,6 +37,26 @@ struct Whole : Values {
     static constexpr int64_t kBlockKeys = 64;  // those that share a mean: part of the result's definition
 };
 
+// kSize values `step` apart: sums and differences of neighbours, then of neighbours of those, and so on.
+template <int kSize>
+[[gnu::always_inline]] inline void add_and_subtract(float* x, int64_t step) {
+    F32 values[kSize];
+#pragma GCC unroll 8
+    for (int i = 0; i < kSize; ++i) values[i] = F32::load(x + i * step * F32::kLanes);
+#pragma GCC unroll 8
+    for (int half = 1; half < kSize; half *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kSize; ++i) {
+            if ((i & half) != 0) continue;
+            const F32 low = values[i], high = values[i + half];
+            values[i] = low + high;
+            values[i + half] = low - high;
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < kSize; ++i) values[i].store(x + i * step * F32::kLanes);
+}
+
 // (x - mean) rotated, in place; x (dim, lanes). mean null: zeros.
 inline void rotate_lanes(float* x, const float* mean, int64_t dim) {
     constexpr float kShare[] = {1.0f, 0.707106781f, 0.5f, 0.353553391f, 0.25f, 0.176776695f, 0.125f};  // 1 / sqrt(n)
@@ -51,15 +71,18 @@ inline void rotate_lanes(float* x, const float* mean, int64_t dim) {
             if (mean != nullptr) value = value - F32::all(mean[first + i]);
             (value * share).store(block + i * F32::kLanes);
         }
-        for (int64_t step = 1; step < size; step *= 2) {
-            for (int64_t i = 0; i < size; i += 2 * step) {
+        for (int64_t step = 1; step < size;) {
+            const int64_t radix = size / step < 8 ? 2 : 8;
+            for (int64_t i = 0; i < size; i += radix * step) {
                 for (int64_t j = i; j < i + step; ++j) {
-                    float *const a = block + j * F32::kLanes, *const b = a + step * F32::kLanes;
-                    const F32 low = F32::load(a), high = F32::load(b);
-                    (low + high).store(a);
-                    (low - high).store(b);
+                    if (radix == 8) {
+                        add_and_subtract<8>(block + j * F32::kLanes, step);
+                    } else {
+                        add_and_subtract<2>(block + j * F32::kLanes, step);
+                    }
                 }
             }
+            step *= radix;
         }
         first += size;
     }

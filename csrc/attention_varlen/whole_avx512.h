@@ -4,13 +4,14 @@ namespace longspan::LONGSPAN_ISA {
 namespace {
 
 // 2^x = 2^floor(x) * 2^r, error 2^-13.5 (README.md); scalef takes the floor itself. A hidden score, -inf, has r = 0 and
-// comes out as 0.
+// comes out as 0. Times kTimes, a power of 2.
+template <int kTimes = 1>
 inline F32 rough_power_of_2(F32 x) {
     const __m512 r = _mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    F32 p = F32::all(0.077067042f);
-    p = fma(p, F32{r}, F32::all(0.227644991f));
-    p = fma(p, F32{r}, F32::all(0.695116786f));
-    p = fma(p, F32{r}, F32::all(1.0f));
+    F32 p = F32::all(kTimes * 0.077067042f);
+    p = fma(p, F32{r}, F32::all(kTimes * 0.227644991f));
+    p = fma(p, F32{r}, F32::all(kTimes * 0.695116786f));
+    p = fma(p, F32{r}, F32::all(kTimes));
     return {_mm512_scalef_ps(p.v, x.v)};
 }
 
@@ -22,6 +23,14 @@ struct RoughFloats : Floats {
         return {_mm512_maskz_mov_ps(counts, rough_power_of_2(x).v)};
     }
 };
+
+// A row of bf16, pairs in a float each, as floats.
+inline void widen_row(const float* row, int64_t dim, float* out) {
+    for (int64_t d = 0; d < dim; d += F32::kLanes) {
+        const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + d / 2));
+        _mm512_storeu_si512(out + d, _mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+    }
+}
 
 #ifdef __AVX512VNNI__
 // Not __m512i, which is of 64-bit numbers: GCC would keep arrays of these in memory.

@@ -76,7 +76,7 @@ CpuFeatures machine_features() {
     constexpr uint32_t kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28, kF16c = 1u << 29;         // leaf 1, ecx
     constexpr uint32_t kAvx2 = 1u << 5, kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31;  // leaf 7, ebx
     constexpr uint32_t kVnni = 1u << 11, kBitalg = 1u << 12, kVpopcntdq = 1u << 14;                     // leaf 7, ecx
-    constexpr uint32_t kTileBf16 = 1u << 22, kTile = 1u << 24, kTileInt8 = 1u << 25;                    // leaf 7, edx
+    constexpr uint32_t kTileBf16 = 1u << 22, kFp16 = 1u << 23, kTile = 1u << 24, kTileInt8 = 1u << 25;  // leaf 7, edx
     constexpr uint32_t kAvxVnni = 1u << 4, kBf16 = 1u << 5;                                             // leaf 7.1, eax
     constexpr uint64_t kYmmState = 0x6, kZmmState = 0xe6, kTileState = 0x60000;
     if (!has_bits(basic.ecx, kOsxsave)) return found;
@@ -87,6 +87,7 @@ CpuFeatures machine_features() {
     found.avx512 = has_zmm && has_bits(extended.ebx, kF | kDq | kBw | kVl);
     found.avx512_vnni = has_zmm && has_bits(extended.ecx, kVnni | kBitalg | kVpopcntdq);
     found.avx512_bf16 = has_zmm && has_bits(more.eax, kBf16);
+    found.avx512_fp16 = has_zmm && has_bits(extended.edx, kFp16);
     // Intel's cores before AMX's tiles are used: half as many FLOPs as with floats (bench/ops/dpbf16_ceiling.cpp beside
     // fma_ceiling.cpp on Emerald Rapids: 90 and 187 GFLOP/s). AMD's make twice as many.
     constexpr uint32_t kGenu = 0x756e6547;  // "GenuineIntel" begins so

@@ -5,7 +5,8 @@
 namespace longspan {
 
 struct CpuFeatures {
-    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false, avx512_bf16 = false, amx = false;
+    bool avx2 = false, avx_vnni = false, avx512 = false, avx512_vnni = false, avx512_bf16 = false, avx512_fp16 = false;
+    bool amx = false;
     bool has_slow_bf16 = false;  // dpbf16 makes fewer products a second than a multiply-add of floats
     bool neon = false, neon_dotprod = false, neon_i8mm = false;
 };

@@ -31,6 +31,8 @@ bool has(Isa isa) {
             return features.avx512_vnni;
         case Isa::avx512_bf16:
             return features.avx512_bf16;
+        case Isa::avx512_fp16:
+            return LONGSPAN_AVX512_FP16 && features.avx512_fp16;
         case Isa::amx:
             return features.amx;
         case Isa::neon:
@@ -39,6 +41,7 @@ bool has(Isa isa) {
             return features.neon_dotprod;
         case Isa::neon_i8mm:
             return features.neon_i8mm;
+        case Isa::amx_avx512_fp16:
         case Isa::amx_emulated:
             return true;
     }
@@ -47,8 +50,7 @@ bool has(Isa isa) {
 
 // It and all levels that it adds to.
 bool is_available(Isa isa) {
-    while (isa != Isa::portable && has(isa)) isa = level_of(isa).base;
-    return isa == Isa::portable;
+    return isa == Isa::portable || (has(isa) && is_available(level_of(isa).base) && is_available(level_of(isa).also));
 }
 
 std::string list(const std::vector<Isa>& isas) {
@@ -58,7 +60,7 @@ std::string list(const std::vector<Isa>& isas) {
 }
 
 Isa parse(std::string_view name, std::string_view origin) {
-    for (size_t i = 0; i < kIsaLevels.size(); ++i) {
+    for (size_t i = 0; i < std::size(kIsaLevels); ++i) {
         if (kIsaLevels[i].name != name) continue;
         if (is_available(static_cast<Isa>(i))) return static_cast<Isa>(i);
         reject(origin, " asks for ", name, ", which this machine lacks; it has ", list(available_isas()));
@@ -69,10 +71,12 @@ Isa parse(std::string_view name, std::string_view origin) {
 constexpr int kUnset = -1;
 std::atomic<int> forced_isa{kUnset};
 
-// The best level, but one that adds nothing but slow products.
+// The best level, but where it is a choice between BF16 and FP16: the first one, if its products are not slow.
 Isa preferred_isa() {
     const Isa best = available_isas().back();
-    return best == Isa::avx512_bf16 && machine().has_slow_bf16 ? Isa::avx512_vnni : best;
+    if (best == Isa::avx512_bf16 && machine().has_slow_bf16) return Isa::avx512_vnni;
+    const bool has_fast_bf16 = is_available(Isa::avx512_bf16) && !machine().has_slow_bf16;
+    return best == Isa::avx512_fp16 && has_fast_bf16 ? Isa::avx512_bf16 : best;
 }
 
 Isa from_environment() {
@@ -84,7 +88,7 @@ Isa from_environment() {
 
 std::vector<Isa> available_isas() {
     std::vector<Isa> isas;
-    for (size_t i = 0; i < kIsaLevels.size(); ++i) {
+    for (size_t i = 0; i < std::size(kIsaLevels); ++i) {
         const Isa isa = static_cast<Isa>(i);
         if (is_available(isa) && isa != Isa::amx_emulated) isas.push_back(isa);
     }

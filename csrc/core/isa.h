@@ -1,7 +1,6 @@
 // The instruction sets that kernels are compiled for, and the one that this process uses.
 #pragma once
 
-#include <array>
 #include <iterator>
 #include <string_view>
 #include <vector>
@@ -17,6 +16,10 @@
 #else
 #define LONGSPAN_ARM64 0
 #endif
+// GCC 11 has no AVX512-FP16: CMakeLists.txt asks the compiler, and leaves the level out where it has none.
+#ifndef LONGSPAN_AVX512_FP16
+#define LONGSPAN_AVX512_FP16 0
+#endif
 
 namespace longspan {
 
@@ -26,7 +29,9 @@ namespace longspan {
 //   avx512        avx2 and F, BW, DQ, VL (Skylake-X)
 //   avx512_vnni   and VNNI, VPOPCNTDQ, BITALG (Ice Lake)
 //   avx512_bf16   and BF16 (Sapphire Rapids, Zen 4)
-//   amx           and AMX's tiles, their int8 and bf16 products (Sapphire Rapids)
+//   avx512_fp16   avx512_vnni and FP16 (Sapphire Rapids): not BF16, whose products are slow where these are there
+//   amx           avx512_bf16 and AMX's tiles, their int8 and bf16 products (Sapphire Rapids)
+//   amx_avx512_fp16  amx and avx512_fp16 (not AMX-FP16, products of tiles of halves)
 //   neon          what every 64-bit Arm has
 //   neon_dotprod  and SDOT, UDOT (Neoverse N1, Apple M1)
 //   neon_i8mm     and I8MM and BF16 (Neoverse V1 and N2, Apple M2)
@@ -39,7 +44,9 @@ enum class Isa {
     avx512,
     avx512_vnni,
     avx512_bf16,
+    avx512_fp16,
     amx,
+    amx_avx512_fp16,
     neon,
     neon_dotprod,
     neon_i8mm,
@@ -48,20 +55,23 @@ enum class Isa {
 
 struct IsaLevel {
     std::string_view name;
-    Isa base;  // the level that it adds to
+    Isa base;                  // the level that it adds to
+    Isa also = Isa::portable;  // and another one
 };
 
-inline constexpr std::array<IsaLevel, 11> kIsaLevels = {{{"portable", Isa::portable},
-                                                         {"avx2", Isa::portable},
-                                                         {"avx_vnni", Isa::avx2},
-                                                         {"avx512", Isa::avx2},
-                                                         {"avx512_vnni", Isa::avx512},
-                                                         {"avx512_bf16", Isa::avx512_vnni},
-                                                         {"amx", Isa::avx512_bf16},
-                                                         {"neon", Isa::portable},
-                                                         {"neon_dotprod", Isa::neon},
-                                                         {"neon_i8mm", Isa::neon_dotprod},
-                                                         {"amx_emulated", Isa::portable}}};
+inline constexpr IsaLevel kIsaLevels[] = {{"portable", Isa::portable},
+                                          {"avx2", Isa::portable},
+                                          {"avx_vnni", Isa::avx2},
+                                          {"avx512", Isa::avx2},
+                                          {"avx512_vnni", Isa::avx512},
+                                          {"avx512_bf16", Isa::avx512_vnni},
+                                          {"avx512_fp16", Isa::avx512_vnni},
+                                          {"amx", Isa::avx512_bf16},
+                                          {"amx_avx512_fp16", Isa::amx, Isa::avx512_fp16},
+                                          {"neon", Isa::portable},
+                                          {"neon_dotprod", Isa::neon},
+                                          {"neon_i8mm", Isa::neon_dotprod},
+                                          {"amx_emulated", Isa::portable}};
 
 constexpr const IsaLevel& level_of(Isa isa) {
     return kIsaLevels[static_cast<size_t>(isa)];
@@ -72,8 +82,8 @@ constexpr std::string_view name_of(Isa isa) {
 
 // Whether a machine at this level runs kernels of the other one.
 constexpr bool includes(Isa isa, Isa other) {
-    while (isa != other && isa != Isa::portable) isa = level_of(isa).base;
-    return isa == other;
+    if (isa == other) return true;
+    return isa != Isa::portable && (includes(level_of(isa).base, other) || includes(level_of(isa).also, other));
 }
 
 // What this machine can run, worst first; never empty.

@@ -65,7 +65,7 @@ bool tiles_agree();
 
 inline const LinearVariant& variant_for(Dtype dtype, Isa isa) {
 #if LONGSPAN_X86
-    if (isa == Isa::amx && dtype != Dtype::f32 && !tiles_agree()) isa = Isa::avx512_bf16;
+    if (includes(isa, Isa::amx) && dtype != Dtype::f32 && !tiles_agree()) isa = Isa::avx512_bf16;
 #endif
     std::span<const LinearVariant> variants = kF32Variants;
     if (dtype == Dtype::bf16) variants = kBf16Variants;

@@ -87,6 +87,7 @@ def long_text(path: Path) -> tuple[np.ndarray, str | None, np.ndarray]:
     return ids, task, np.asarray(encoder.encode_ids([ids], task=task))
 
 
+@pytest.mark.every_isa
 @pytest.mark.parametrize("family", [*ENCODERS[1:], *DECODERS])  # the first one takes 64 tokens
 def test_long_texts_in_int8(isa: str, family: str, golden: Path) -> None:
     """The goldens' own texts are shorter than what attention makes whole numbers of."""
@@ -114,6 +115,7 @@ def test_real_minilm(isa: str, dtype: str, minilm_path: Path, golden: Path) -> N
     assert cosines(found, expected["emb_f64"]).min() >= ON_MINILM[dtype]
 
 
+@pytest.mark.every_isa
 def test_long_texts_of_real_weights_in_int8(isa: str, minilm_path: Path, golden: Path) -> None:
     """Attention's whole numbers, on a model that was trained."""
     if isa == "portable":
