@@ -155,10 +155,10 @@ class Encoder(TextModel):
             texts: any number of inputs, or one: a str; an image as (height, width, 3) uint8 or as one of Pillow's; a
                 sound as (samples,) floats at the model's rate, {"array": ..., "sampling_rate": ...} or (samples, rate);
                 a video as (frames, height, width, 3) uint8 or {"array": ..., "video_metadata": ...}; or, by `modality`,
-                the path or the bytes of a file. {"text": ..., "image": [...], "audio": ..., "video": ...} is one input
-                of those parts in the dict's order, one or several under a key, and so is a tuple of any of these within
-                the list; a str under "image", "audio" or "video" is a path, and `PdfPages(path)` all pages of a file.
-                `modalities` says what the model reads.
+                the path or the bytes of a file, an open one, or {"bytes": ..., "path": ...}. {"text": ..., "image":
+                [...], "audio": ..., "video": ...} is one input of those parts in the dict's order, one or several under
+                a key, and so is a tuple of any of these within the list; a str under "image", "audio" or "video" is a
+                path, and `PdfPages(path)` all pages of a file. `modalities` says what the model reads.
             task: one of `tasks`, the adapter to run; "base" for none; None for what the model does by default, which
                 for some is an error; or a list, one a text: texts of different tasks run in one pass. The hosted API's
                 names hold for every model: "retrieval.query" is adapter and prompt for queries, "nl2code.passage" a
@@ -179,8 +179,8 @@ class Encoder(TextModel):
             max_length: tokens of a text at most, special tokens included; None for the model's own limit.
             on_truncate: what to do when a text is cut: "warn" (TruncationWarning), "error" or "ignore".
             convert_to_tensor: return torch tensors.
-            modality: what a str, a path or bytes are: "text", or "image", "audio" or "video" for files; None takes a
-                str for a text.
+            modality: what a str, a path, bytes, an open file or {"bytes": ..., "path": ...} are: "text", or "image",
+                "audio" or "video" for files; None takes a str for a text.
             media: how media are put to a model that reads them in one sequence with texts; None for the encoder's own.
         Returns: (n, dim) f32, or in the precision asked for; (dim,) for one str. With token_embeddings a list of
             (tokens, dim) f32, or one such array for one str.

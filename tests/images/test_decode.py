@@ -39,9 +39,39 @@ def test_lossless_files_give_their_pixels(pixels: np.ndarray, tmp_path: Path) ->
     for kind in ("PNG", "BMP", "TIFF", "PPM"):
         data = saved(image, kind)
         (tmp_path / "file").write_bytes(data)
-        for given_as in (data, tmp_path / "file", str(tmp_path / "file"), image, pixels):
+        forms = [data, tmp_path / "file", str(tmp_path / "file"), image, pixels]
+        forms += [{"bytes": data, "path": "gone.png"}, {"bytes": None, "path": str(tmp_path / "file")}]
+        for given_as in forms:
             np.testing.assert_array_equal(read_image(given_as), pixels)
+        with open(tmp_path / "file", "rb") as file:
+            for opened in (file, io.BytesIO(data)):
+                for _ in range(2):  # it is read from its start, and stays open
+                    np.testing.assert_array_equal(read_image(opened), pixels)
     np.testing.assert_array_equal(read_image(saved(image, "WEBP", lossless=True)), pixels)
+
+
+@pytest.mark.parametrize(
+    "given, error, said",
+    [
+        ({"bytes": None, "path": None}, ValueError, r"""photo must have "bytes" or "path", .*, got \['bytes', 'path'\]"""),
+        ({"url": "x"}, ValueError, r"""photo must have "bytes" or "path", .*, got \['url'\]"""),
+        ({"bytes": {"bytes": b""}}, ValueError, """photo must have "bytes" or "path\""""),
+        ({"path": "gone.png"}, FileNotFoundError, "photo: gone.png is missing, or is not a file"),
+        (io.StringIO("words"), TypeError, "photo must be a file of bytes, opened with mode 'rb', got StringIO"),
+        (io.BytesIO(b"words"), ValueError, "photo cannot be decoded as one of PNG.*: cannot identify image file$"),
+        (io.BytesIO(), ValueError, "photo cannot be decoded"),
+    ],
+)
+def test_files_that_are_no_images(given: object, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        read_image(given, "photo")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    closed = io.BytesIO(b"words")
+    closed.close()
+    with pytest.raises(ValueError, match="photo must be a file that can be read from its start: I/O operation on clos"):
+        read_image(closed, "photo")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -6,12 +6,12 @@ Python, in formats and by codecs that are named below, and opens nothing else.
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from longspan.given_files import as_file, said
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -37,7 +37,6 @@ SOUND_CODECS: Final = frozenset(
 )
 MAX_FRAME_PIXELS: Final = 36_000_000  # 8192 x 4320
 MAX_STREAMS: Final = 100
-MAX_NAME: Final = 300  # characters of what was no name of a file, in a message
 NEEDS_AV: Final = "{what} needs PyAV ({error}); pip install 'longspan[video]'"
 
 
@@ -68,15 +67,6 @@ def opened(source: Path | bytes | BinaryIO, name: str, what: str) -> Iterator[In
             raise ValueError(f"{name} cannot be decoded as a sound or video file: {said(error)}") from error
 
 
-def stored(value: Mapping[Any, Any]) -> object | None:
-    """The file in {"bytes": contents or None, "path": ...}, as data sets of Hugging Face give what they do not decode;
-    None if it is no such dict."""
-    if "array" in value or not {"bytes", "path"} & value.keys():
-        return None
-    contents = value.get("bytes")
-    return value.get("path") if contents is None else contents
-
-
 def codec_name(stream: Stream) -> str:
     """Of what reads a stream; "unknown" where nothing does."""
     return str(getattr(stream.codec_context, "name", "unknown"))
@@ -86,34 +76,3 @@ def stream_seconds(stream: Stream) -> float | None:
     """How long it says that it is; None if it does not."""
     duration, base = stream.duration, stream.time_base
     return None if duration is None or base is None or duration < 0 else float(duration * base)
-
-
-@contextmanager
-def as_file(source: Path | bytes | BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """It as a file to read, with no name that tells a format. Raises: FileNotFoundError; ValueError, an open file is
-    closed or cannot be read from its start; TypeError, it gives no bytes."""
-    if isinstance(source, Path):
-        if not os.path.isfile(source):  # Path.is_file raises for names that are too long
-            at = name if name.endswith(str(source)) else f"{name}: {source}"
-            raise FileNotFoundError(f"{at[:MAX_NAME]} is missing, or is not a file")
-        # By number: decoders would take formats from a name's ending, and names need not be UTF-8.
-        with open(os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb") as file:
-            yield file
-    elif isinstance(source, bytes):
-        yield io.BytesIO(source)
-    else:
-        try:
-            source.seek(0, os.SEEK_SET)
-            gives_bytes = isinstance(source.read(0), bytes)
-        except (OSError, ValueError) as error:  # it is a pipe, or closed
-            raise ValueError(f"{name} must be a file that can be read from its start: {said(error)}") from error
-        if not gives_bytes:
-            raise TypeError(f"{name} must be a file of bytes, opened with mode 'rb', got {type(source).__name__}")
-        yield source
-
-
-def said(error: BaseException) -> str:
-    """A decoder's message, in a line: libsndfile's and FFmpeg's own words, without Python's around them."""
-    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    lines = str(text).splitlines()
-    return lines[0][:200] if lines and lines[0] else type(error).__name__

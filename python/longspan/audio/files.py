@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 
-from longspan.audio.containers import as_file, said
 from longspan.audio.recording import Recording, check_rate
 from longspan.audio.samples import MAX_CHANNELS, mono
 from longspan.audio.tracks import sound_track
+from longspan.given_files import as_file, said
 
 if TYPE_CHECKING:
     from soundfile import SoundFile

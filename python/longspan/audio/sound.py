@@ -12,11 +12,11 @@ from typing import Any, BinaryIO, Literal, Protocol, cast, runtime_checkable
 import numpy as np
 
 from longspan.audio.allowance import Allowance
-from longspan.audio.containers import stored
 from longspan.audio.files import opened_sound
 from longspan.audio.mel import log_mel
 from longspan.audio.recording import Recording, check_rate, heard
 from longspan.audio.samples import check_samples, mono
+from longspan.given_files import is_open_file, stored
 from longspan.models.audio_spec import MelSpec
 from longspan.packing.media import Mel
 
@@ -122,7 +122,7 @@ def opened_input(sound: object, rate: int, name: str) -> Iterator[Recording]:
     elif isinstance(sound, Decoder):
         samples = sound.get_all_samples()
         yield _in_memory(samples.data, samples.sample_rate, name)
-    elif hasattr(sound, "read") and hasattr(sound, "seek"):
+    elif is_open_file(sound):
         with opened_sound(cast(BinaryIO, sound), name) as recording:
             yield recording
     elif hasattr(sound, "__array__") or isinstance(sound, list):

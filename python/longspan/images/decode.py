@@ -8,24 +8,25 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
 
 import numpy as np
 
+from longspan.given_files import MAX_NAME, as_file, is_open_file, stored
 from longspan.images.pages import PdfPage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What an image may be given as: pixels, an image of Pillow's, a page, a file, or a file's contents.
-ImageInput: TypeAlias = "np.ndarray | Image | PdfPage | str | os.PathLike[str] | bytes"
+# What an image may be given as: pixels, an image of Pillow's, a page, a file, a file's contents, an open file, or what a
+# data set of Hugging Face has of one.
+ImageInput: TypeAlias = "np.ndarray | Image | PdfPage | str | os.PathLike[str] | bytes | BinaryIO | Mapping[str, object]"
 
 # What Pillow reads for us: formats of pixels alone. Others call programs (EPS), or draw (WMF).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-MAX_NAME: Final = 300  # characters of what was no name of a file, in a message
 MAX_PIXELS: Final = 89_000_000  # of one image: 267 MB as bytes. Pillow itself begins to warn just above
 WIDE_MODES: Final = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits; "I" has 32, of which files use 16
 ALPHA_MODES: Final = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -40,7 +41,8 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
 
     Args:
         image: (height, width, 3) uint8, or (height, width) for grey, or with a fourth channel of opacity; an image of
-            Pillow's; a page of a PDF; the path of a file; the contents of one.
+            Pillow's; a page of a PDF; the path of a file; the contents of one; {"bytes": contents, "path": path}, one
+            of them None; or an open binary file.
         name: what the caller calls it, for messages.
     Raises: TypeError, it is nothing of that; ValueError, naming it, it is damaged, of another format or shape, empty or
         too large; FileNotFoundError; ImportError, Pillow is needed and not installed.
@@ -49,6 +51,12 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
         return _from_array(image, name)
     if isinstance(image, PdfPage):
         return image.read(name)
+    if isinstance(image, Mapping):
+        file = stored(image)
+        if file is None or isinstance(file, Mapping):
+            keys = [*map(str, image)][:8]
+            raise ValueError(f'{name} must have "bytes" or "path", the contents or the place of a file, got {keys}')
+        return read_image(cast("ImageInput", file), name)
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
         if not os.path.isfile(path):  # Path.is_file raises for names that are too long
@@ -57,6 +65,9 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
         return _decode(path, name if name == str(image) else f"{name}: {path}")
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(image), name)
+    if is_open_file(image):
+        with as_file(cast(BinaryIO, image), name) as opened:
+            return _decode(opened, name)
     if hasattr(image, "getexif") and hasattr(image, "convert"):  # without an import of Pillow
         try:
             return _from_pillow(image, name)  # which may read its file only now
@@ -65,7 +76,8 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
                 raise
             raise ValueError(f"{name} cannot be decoded: {_said(error)}") from error
     raise TypeError(
-        f"{name} must be an image: an array, an image of Pillow's, a path or a file's bytes, got {type(image).__name__}"
+        f"{name} must be an image: an array, an image of Pillow's, a path, a file's bytes or an open file, got "
+        f"{type(image).__name__}"
     )
 
 
@@ -100,13 +112,13 @@ def _from_array(image: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def _decode(source: Path | io.BytesIO, name: str) -> np.ndarray:
+def _decode(source: Path | BinaryIO, name: str) -> np.ndarray:
     with _opened(source, name) as image:
         return _from_pillow(image, name)
 
 
 @contextmanager
-def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image]:
+def _opened(source: Path | BinaryIO, name: str) -> Iterator[Image]:
     """The file with its header read. Raises: as `read_image`, also inside."""
     try:
         from PIL import Image as Pillow

@@ -15,6 +15,7 @@ import numpy as np
 
 from longspan.audio.sound import Decoder as SoundDecoder
 from longspan.audio.sound import is_sound
+from longspan.given_files import is_stored
 from longspan.images.pages import PdfPage, PdfPages
 from longspan.text.containers import listed
 from longspan.text.tokenizer import checked_texts
@@ -195,9 +196,9 @@ class _Reader:
             typed = "audio"
         if typed is not None:
             return (Part(typed, item, name),)
-        if isinstance(item, Mapping):
+        if isinstance(item, Mapping) and not is_stored(item):
             return self._of_mapping(item, name)
-        if isinstance(item, (str, bytes, os.PathLike)) or hasattr(item, "read"):
+        if isinstance(item, (str, bytes, os.PathLike, Mapping)) or hasattr(item, "read"):
             if modality is None:
                 raise TypeError(
                     f"{self._caller}: {name} is {type(item).__name__}; give modality= to say what the file holds"

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 import numpy as np
 
 from longspan.audio.allowance import Allowance
-from longspan.audio.containers import stored
 from longspan.audio.sound import SoundReader
 from longspan.audio.tracks import sound_track
+from longspan.given_files import is_open_file, stored
 from longspan.images.decode import check_size, read_image
 from longspan.images.patches import ImageReader
 from longspan.images.resize import to_size
@@ -100,7 +100,7 @@ class VideoReader:
             return self._of_file(path, name if name == str(video) else f"{name}: {path}")
         if isinstance(video, (bytes, bytearray, memoryview)):
             return self._of_file(bytes(video), name)
-        if hasattr(video, "read") and hasattr(video, "seek"):
+        if is_open_file(video):
             return self._of_file(cast(BinaryIO, video), name)
         return self._of_frames(_frames_of(video, self.clip.most_frames, name), name)
 
