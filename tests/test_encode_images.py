@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -74,6 +76,23 @@ def test_goldens_from_stored_pixels(
     images = goldens[name]
     feed_stored_pixels(images, monkeypatch)
     check(opened(images.model), images, numbered(images.cases), LIMITS[name])
+
+
+def test_files_in_all_forms(goldens: dict[str, Golden], tmp_path: Path) -> None:
+    images = goldens["jina-clip-v2"]
+    encoder, path = opened(images.model), tmp_path / "photo.png"
+    pixels = images.image(0)
+    Image.fromarray(pixels).save(path)
+    stored = {"bytes": path.read_bytes(), "path": None}
+    truth = encoder.encode(pixels)
+    for given in ([stored], [{"bytes": None, "path": str(path)}], [io.BytesIO(stored["bytes"])], [path]):
+        np.testing.assert_array_equal(encoder.encode(given, modality="image"), truth[None])
+    np.testing.assert_array_equal(encoder.encode(stored, modality="image"), truth)
+    np.testing.assert_array_equal(encoder.encode([{"image": stored}, {"image": io.BytesIO(stored["bytes"])}])[1], truth)
+    with open(path, "rb") as file:
+        np.testing.assert_array_equal(encoder.encode(file, modality="image"), truth)
+    with pytest.raises(TypeError, match=r"inputs\[0\] is dict; give modality= to say what the file holds"):
+        encoder.encode([stored])
 
 
 @models
@@ -209,6 +228,21 @@ def test_pages_are_ranked(goldens: dict[str, Golden]) -> None:
     assert [one.document for one in ranked] == np.argsort(-by_hand, kind="stable")[:3].tolist()
     again = multi.rank(images.images[0], images.images, top_k=1)
     assert again[0].document == 0
+
+
+@models
+def test_pixels_that_are_not_the_usual_ones_count(name: str, goldens: dict[str, Golden], tmp_path: Path) -> None:
+    """What a preprocessor's file changes in every image's vector, but not what it says as the published one does."""
+    copy = shutil.copytree(goldens[name].model, tmp_path / "model")
+    file = copy / "preprocessor_config.json"
+    found = []
+    for changes in ({}, {"image_mean": [0.5] * 3, "mean": [0.5] * 3}):
+        usual = {"max_pixels": 602112} if name == "jina-v4" else {}
+        file.write_text(json.dumps({**json.loads(file.read_text()), **usual, **changes}))
+        found.append(Encoder(copy).fingerprint)
+    assert Encoder(copy, modalities=("text",)).fingerprint == found[1]
+    file.unlink()
+    assert Encoder(copy).fingerprint == found[0] != found[1]
 
 
 @models

@@ -184,6 +184,9 @@ class VisionSpec:
     tower: ModelSpec
     pixels: PixelSpec
     text: ImageText | None = None  # what stands around the tower's features, in models of images beside texts alone
+    # What published files say of the pixels; other settings count to the fingerprint. Of models whose settings always
+    # do (`SequenceSpec`) there are none.
+    usual: tuple[PixelSpec, ...] = ()
     clip: ClipSpec | None = None  # None: it reads no videos
 
 

@@ -46,9 +46,12 @@ def with_modalities(spec: ModelSpec, names: WeightMap, chosen: Sequence[Modality
 
 
 def media_settings(spec: ModelSpec) -> dict[str, object]:
-    """What shapes the vectors of media beside the weights, of models that read them in one sequence with texts."""
+    """What shapes the vectors of media beside the weights: of models that read them in one sequence with texts all of
+    it; of others the pixels' settings where they are not the usual ones, so that indexes which were made before these
+    counted stay good."""
     if spec.sequence is None:
-        return {}
+        vision = spec.vision
+        return {} if vision is None or vision.pixels in vision.usual else {"pixels": asdict(vision.pixels)}
     parts: dict[str, object] = {"sequence": asdict(spec.sequence)}
     if spec.vision is not None:
         parts |= {"pixels": asdict(spec.vision.pixels)}

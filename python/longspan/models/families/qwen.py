@@ -28,7 +28,7 @@ from longspan.models.families.family import (
 from longspan.models.families.llama import llama_spec, llama_weight_map
 from longspan.models.families.vision import area_pixels, qwen_tower_spec, qwen_tower_weight_map
 from longspan.models.spec import ModelSpec, PeftSource, TaskSpec, VisionSpec, WeightMap
-from longspan.models.vision_spec import ImageText
+from longspan.models.vision_spec import MOST_PIXELS, ImageText, PixelSpec
 
 JINA_V5: Final = "jina_embeddings_v5"  # the model_type of both sizes: small is a Qwen3, nano a EuroBERT
 V4_MAX_TOKENS: Final = 32768  # jina-embeddings-v4's own limit; its positions go to 128000
@@ -41,6 +41,7 @@ VISION_PREFIXES: Final = ("model.", "model.language_model.", "")
 TOWER_PREFIXES: Final = ("visual.", "model.visual.")
 # What jina-embeddings-v4's code puts around an image, and the ids of its three tokens where the config is silent.
 V4_IMAGE_TEXT: Final = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Describe the image.<|im_end|>\n"
+V4_MOST_PIXELS: Final = (MOST_PIXELS, 602112)  # the processor's own limit, and what v4's file is remembered to say
 TOKEN_IDS: Final = {"image_token_id": 151655, "vision_start_token_id": 151652, "vision_end_token_id": 151653}
 
 
@@ -174,7 +175,8 @@ def _seeing(checkpoint: Checkpoint, spec: ModelSpec, weights: WeightMap) -> tupl
     ids = [config.get_int(key, default) for key, default in TOKEN_IDS.items()]
     if not all(0 <= token < spec.vocab_size for token in ids):
         raise CheckpointError(f"{config.source}: {', '.join(TOKEN_IDS)} must be below 'vocab_size', got {ids}")
-    vision = VisionSpec(tower, area_pixels(checkpoint, tower), ImageText(V4_IMAGE_TEXT, *ids))
+    text, usual = ImageText(V4_IMAGE_TEXT, *ids), tuple(PixelSpec("area", most_pixels=most) for most in V4_MOST_PIXELS)
+    vision = VisionSpec(tower, area_pixels(checkpoint, tower), text, usual=usual)
     return replace(spec, vision=vision), replace(weights, tower=qwen_tower_weight_map(tower, prefix))
 
 

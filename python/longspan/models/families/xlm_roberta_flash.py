@@ -47,6 +47,7 @@ from longspan.models.spec import (
     VisionSpec,
     WeightMap,
 )
+from longspan.models.vision_spec import PixelSpec
 
 ORIGINAL: Final = ".parametrizations.weight.original"
 LORA_A: Final = ".parametrizations.weight.0.lora_A"
@@ -121,9 +122,10 @@ def _describe_clip(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
             f"{checkpoint.config.source}: both towers must have vectors of one size, got {tower.hidden_size} for "
             f"images and {spec.hidden_size} for texts"
         )
+    pixels = clip_pixels(checkpoint, tower)
     unused = (*weights.unused, *(CLIP_TOWER + pattern for pattern in EVA_UNUSED))
     return (
-        replace(spec, vision=VisionSpec(tower, clip_pixels(checkpoint, tower))),
+        replace(spec, vision=VisionSpec(tower, pixels, usual=(PixelSpec("shortest", pixels.size),))),
         replace(weights, tower=eva_weight_map(tower, CLIP_TOWER), unused=unused),
     )
 
