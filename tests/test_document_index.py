@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from longspan import Changes, DocumentIndex, Encoder, MultiVectorEncoder, SparseEncoder
@@ -41,6 +42,10 @@ def test_found_again(encoder: Encoder, tmp_path: Path) -> None:
     for key, text in DOCUMENTS.items():
         best = index.search(text, 2)
         assert best[0].key == key and best[0].text == text and best[0].score > best[1].score and len(best) == 2
+    with pytest.raises(ValueError, match="is an image, but this model reads text alone"):
+        index.search({"image": "a.png"})
+    with pytest.raises((TypeError, ValueError)):
+        index.search(3)  # type: ignore[arg-type]
     [hit] = index.search("with a field", 1)
     assert hit.fields == {"year": 1990} and hit.source == "f" and (hit.start, hit.end) == (0, 12)
     with pytest.raises(ValueError, match="the question is empty"):
@@ -131,6 +136,21 @@ def test_bad_documents(encoder: Encoder, tmp_path: Path) -> None:
         ([("a.md", "x"), ("a.md", "y")], ValueError, "the key 'a.md' comes twice"),
         ({"k": 3}, TypeError, "the document 'k' must be a str, or .* got int"),
         ({"k": {"body": "x"}}, TypeError, "the document 'k' must be a str, or .* got NoneType"),
+        (
+            {"k": Path("a.png")},
+            TypeError,
+            "the document 'k' must be a str, .* got PosixPath; images, .* `longspan search",
+        ),
+        (
+            {"k": {"image": "a.png", "year": 3}},
+            TypeError,
+            "the document 'k' must be a str, .* got NoneType; images, soun",
+        ),
+        (
+            {"k": np.zeros((2, 2, 3), np.uint8)},
+            TypeError,
+            "the document 'k' must be a str, .* got ndarray; images, soun",
+        ),
         ([(3, "x")], TypeError, "a key must be a str, got int"),
         ({"k": {"text": "x", "year": float("nan")}}, ValueError, "the document 'k' cannot be written as JSON"),
         ({"k": "half \ud800"}, ValueError, "the document 'k' cannot be written as JSON"),

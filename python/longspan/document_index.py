@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from longspan.documents.ledger import Changes, Ledger, hash_of, how_made, key_of
 from longspan.documents.sparse import follow, load_sparse
 from longspan.integers import checked_int
 from longspan.late_chunking.chunking import split_document
+from longspan.pipeline.inputs import Input
 from longspan.progress import progress_bar
 from longspan.vectors.origin import check_added, check_asked
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 # A text; or {"text": ...} with whatever else is to be kept with it, as JSON.
 DocumentText: TypeAlias = "str | Mapping[str, object]"
 _AT_A_TIME: Final = 256  # passages
+_MEDIA: Final = frozenset(("image", "audio", "video"))
 Passage: TypeAlias = tuple[str, str]  # its text, and its line
 
 
@@ -75,6 +77,9 @@ class DocumentIndex:
     `sync` brings the folder in step with a set of documents: what is new is added, what has changed is replaced, what
     is gone is deleted, and nothing else is embedded. It saves every few seconds: a process that dies loses nothing of
     that, and the next call goes on with what is missing. One process writes at a time; any number may search.
+
+    Documents are texts. Images, pages, sounds and videos come into such a folder by `longspan search build`; a question
+    may be any of them.
     """
 
     def __init__(
@@ -163,12 +168,17 @@ class DocumentIndex:
                 delete_documents(self.folder, self._index, [id for ids in found.values() for id in ids])
         return sorted(found)
 
-    def search(self, query: str, k: int = 10) -> list[DocumentHit]:
+    def search(self, query: Input, k: int = 10) -> list[DocumentHit]:
         """The k best passages for a question, best first; of one document there may be several.
 
-        Raises: ValueError, the question is empty, or k is below 1; IndexFileError, the folder was altered.
+        Args:
+            query: words; or, of a model that reads them, an image, a sound or a video as `Encoder.encode` takes one
+                ({"image": path}), which a sparse model beside it does not see.
+            k: how many, at least 1.
+        Raises: TypeError or ValueError, the question is empty or none that the model reads, or k is below 1;
+            IndexFileError, the folder was altered.
         """
-        if not query.strip():
+        if isinstance(query, str) and not query.strip():
             raise ValueError("DocumentIndex.search: the question is empty")
         if self._index is None or not len(self._index):
             return []
@@ -180,14 +190,14 @@ class DocumentIndex:
             for found, score in hits
         ]
 
-    def _found(self, query: str, k: int) -> tuple[list[int], list[float]]:
+    def _found(self, query: Input, k: int) -> tuple[list[int], list[float]]:
         """Ids and scores."""
         from longspan.search.fusion import fuse_ranks
 
         index = self._index
         assert index is not None
         check_asked("DocumentIndex.search", index.origin, self.encoder.origin)
-        sparse = None if self.sparse_encoder is None else load_sparse(self.folder)
+        sparse = None if self.sparse_encoder is None or not isinstance(query, str) else load_sparse(self.folder)
         wide = k if sparse is None else max(k, 100)
         vectors = self._encode([query], is_query=True)
         if isinstance(vectors, list):
@@ -197,7 +207,7 @@ class DocumentIndex:
             result = cast("BinaryIndex", index).search(vectors, wide)
             assert result.scores is not None
             ids, scores = result.ids, result.scores
-        if sparse is not None and self.sparse_encoder is not None:
+        if sparse is not None and self.sparse_encoder is not None and isinstance(query, str):
             asked = self.sparse_encoder.encode_query([query], on_truncate="ignore", show_progress_bar=False)
             beside = sparse.search(asked, wide, filter=index.ids, origin=self.sparse_encoder.origin)
             joined = fuse_ranks([ids, beside.ids], k)
@@ -274,7 +284,7 @@ class DocumentIndex:
                 line = json.dumps({"text": text[start:end], "source": key, **place, **fields}, ensure_ascii=False)
                 yield text[start:end], stamped(line, key, hash, part, len(spans))
 
-    def _encode(self, texts: list[str], *, is_query: bool) -> np.ndarray | list[np.ndarray]:
+    def _encode(self, texts: Sequence[Input], *, is_query: bool) -> np.ndarray | list[np.ndarray]:
         from longspan.multi_vector import MultiVectorEncoder
 
         encoder = self.encoder
@@ -317,7 +327,11 @@ def _checked(key: str, given: DocumentText) -> tuple[str, str]:
         text = given.get("text")
     if not isinstance(text, str):
         what = 'a str, or {"text": a str} with what is to be kept'
-        raise TypeError(f"DocumentIndex: the document {key!r} must be {what}, got {type(text).__name__}")
+        is_medium = (
+            _MEDIA & given.keys() if isinstance(given, Mapping) else not isinstance(given, (int, float, type(None)))
+        )
+        more = "; images, sounds and videos come into the same folder by `longspan search build`" if is_medium else ""
+        raise TypeError(f"DocumentIndex: the document {key!r} must be {what}, got {type(text).__name__}{more}")
     try:
         kept = json.dumps(fields, ensure_ascii=False, allow_nan=False)
         (key + text + kept).encode()

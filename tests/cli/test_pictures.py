@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longspan import Encoder, MultiVectorEncoder
+from longspan import DocumentIndex, Encoder, MultiVectorEncoder
 from longspan.cli import main
 from longspan.images.pages import PdfPage
 
@@ -74,6 +74,41 @@ def test_what_reads_texts_refuses_pictures(folder: Path, capsys: pytest.CaptureF
         (["search", "build", "i", "a.png", "--model", CLIP, "--token-vectors"], "this one makes one vector a text"),
     ):
         assert main(words) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", [CLIP, V4])
+def test_a_picture_asks(model: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A picture finds itself first, by one vector and by token vectors; pages of a PDF are a question each."""
+    extra = ["--token-vectors"] if model == V4 else []
+    assert main(["search", "build", "i", "a.png", "b.jpg", "doc.pdf", "--model", model, *extra]) == 0
+    capsys.readouterr()
+    for name, places in (("b.jpg", ["b.jpg"]), ("doc.pdf", ["doc.pdf: page 1", "doc.pdf: page 2"])):
+        assert main(["search", "query", "i", "--file", name, "--json", "-k", "2"]) == 0
+        answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [answer["query"] for answer in answers] == places
+        assert [answer["hits"][0]["source"] for answer in answers] == places
+    encoder = MultiVectorEncoder(V4) if model == V4 else Encoder(CLIP)
+    assert DocumentIndex("i", encoder).search({"image": "b.jpg"}, 1)[0].source == "b.jpg"
+    assert main(["search", "query", "i", "--file", "b.jpg", "--show", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert '<img alt="b.jpg" src="data:image/jpeg' in page and 'class="chips"' not in page
+
+
+def test_pictures_that_cannot_ask(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.txt").write_text("squares\n")
+    Path("hum.wav").write_bytes(b"RIFF")
+    texts = str(GOLDEN / "bert-minilm")
+    assert main(["search", "build", "texts", "t.txt", "--model", texts]) == 0
+    assert main(["search", "build", "i", "a.png", "--model", CLIP]) == 0
+    capsys.readouterr()
+    for words, message in (
+        (["texts", "--file", "a.png"], "a.png is an image, but the model of texts reads texts\n"),
+        (["i", "--file", "hum.wav"], "hum.wav is a sound, but the model of i reads texts and images\n"),
+        (["i", "--file", "bad.png"], "bad.png cannot be decoded as one of"),
+        (["i", "--file", "b.jpg", "--fusion", "ranks"], "i has no sparse model beside it"),
+    ):
+        assert main(["search", "query", *words]) == 1
         assert message in capsys.readouterr().err
 
 

@@ -20,7 +20,7 @@ from longspan.cli.embedding.options import (
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
-from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with, media_read
+from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with, fit_for, media_read
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
 from longspan.pipeline.options import OnTruncate
@@ -145,6 +145,7 @@ def _work(encoder: Encoder, request: EmbedRequest) -> Work[None]:
         fingerprint=lambda: encoder.fingerprint,
         about=lambda: provenance(encoder, request, request.role),
         reads=media_read(encoder),
+        fit=fit_for(encoder),
     )
 
 

@@ -24,7 +24,7 @@ from longspan.cli.embedding.options import ModelOptions, from_args, model_and_in
 from longspan.cli.embedding.plan import Layout, Plan, RowsRequest, make_plan
 from longspan.cli.embedding.precision import calibration_ranges, needs_ranges, ranges_of
 from longspan.cli.embedding.stream import Made, Tally, embedded, good_records
-from longspan.cli.files.readers import BadRow, Record, Selection, read_records
+from longspan.cli.files.readers import BadRow, Fit, Record, Selection, read_records
 from longspan.cli.files.stage import Stage, Vectors, stage_folder
 from longspan.cli.files.writers import STDOUT, publish, write_jsonl
 from longspan.vectors.quantize import FEW_EMBEDDINGS, Precision, quantize_embeddings
@@ -53,6 +53,7 @@ class Work(Generic[Made]):
         fingerprint: the model's, which a resumed run holds against the one before.
         about: what makes the rows, as `provenance` says it.
         reads: what the model reads beside texts.
+        fit: of a model that reads images, as of `Selection`.
     """
 
     make: Callable[[Sequence[Record]], tuple[Vectors, list[Made]]]
@@ -63,6 +64,7 @@ class Work(Generic[Made]):
     fingerprint: Callable[[], str]
     about: Callable[[], dict[str, object]]
     reads: frozenset[str] = frozenset()
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def _made(
 ) -> Iterator[tuple[Vectors, list[str], int]]:
     """Vectors, kept fields and number of records of all blocks behind the first `done` records."""
     request = plan.request
-    good = good_records(_records(plan, work.reads), tally, keep=request.keep, skip_bad=request.skip_bad)
+    good = good_records(_records(plan, work), tally, keep=request.keep, skip_bad=request.skip_bad)
 
     def make(block: Sequence[Record]) -> tuple[Vectors, list[Made]]:
         vectors, made = work.make(block)
@@ -203,9 +205,9 @@ def _made(
         yield vectors, [row for number, (one, gave) in numbered for row in work.kept(number, one, gave)], len(block)
 
 
-def _records(plan: Plan, reads: frozenset[str]) -> Iterator[Record | BadRow]:
+def _records(plan: Plan, work: Work[Made]) -> Iterator[Record | BadRow]:
     for source in plan.inputs:
-        selection = Selection(plan.request.field, plan.keep, whole_file=plan.reads_whole(source), reads=reads)
+        selection = Selection(plan.request.field, plan.keep, plan.reads_whole(source), work.reads, work.fit)
         yield from read_records([source], selection)
 
 

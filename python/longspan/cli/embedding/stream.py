@@ -18,7 +18,7 @@ from longspan.cli.console.pace import Pace
 from longspan.cli.console.terminal import count
 from longspan.cli.files.inputs import Input
 from longspan.cli.files.passed_over import PassedOver
-from longspan.cli.files.readers import BadRow, Record
+from longspan.cli.files.readers import BadRow, Fit, Record
 from longspan.cli.files.stage import Vectors
 from longspan.errors import TruncationWarning
 from longspan.progress import BYTES, progress_bar
@@ -36,6 +36,14 @@ Given = str | dict[str, object]  # what an encoder takes: a text, or {"image": .
 def media_read(encoder: object) -> frozenset[str]:
     """What the model reads beside texts."""
     return frozenset(getattr(encoder, "modalities", ())) - {"text"}
+
+
+def fit_for(encoder: object) -> Fit | None:
+    """What makes of an image file what the model reads of it; None for a model that reads none."""
+    fit_image = getattr(encoder, "fit_image", None)
+    if fit_image is None or "image" not in media_read(encoder):
+        return None
+    return lambda path, name: fit_image(path, name)[0]
 
 
 class Meaning(Protocol):

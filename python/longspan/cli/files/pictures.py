@@ -1,30 +1,20 @@
-"""Image files and pages of PDF files, each looked at when its turn comes, so that a damaged one is a bad row."""
+"""Pages of PDF files, each looked at when its turn comes, so that a damaged one is a bad row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from longspan.cli.files.inputs import Input
-from longspan.images.decode import read_image
 from longspan.images.pages import PdfPage, count_pages
 
 
-def read_pictures(source: Input) -> Iterator[tuple[dict[str, object], Path | PdfPage | None, str, int]]:
-    """For an image file, or each page of a PDF: the row of its fields, what is to be embedded, its place, its bytes.
+def read_pages_to_see(source: Input) -> Iterator[tuple[dict[str, object], PdfPage | None, str, int]]:
+    """For each page of a PDF: the row of its fields, what is to be embedded, its place, its bytes.
 
     Of what is damaged there is nothing to embed, and the place is a sentence that says why.
     """
     assert source.path is not None  # `find_inputs` sees to it
     size = source.size or 0
-    if source.format == "image":
-        try:
-            read_image(source.path, source.name)
-        except ValueError as error:
-            yield {}, None, str(error), size
-            return
-        yield {"text": None, "file": source.name}, source.path, source.name, size
-        return
     try:
         pages = count_pages(source.path)
     except ValueError as error:

@@ -11,11 +11,13 @@ import decimal
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count
@@ -23,15 +25,17 @@ from longspan.cli.files.inputs import PLACE, Input, check_column, named, of_file
 from longspan.cli.files.json_values import json_values
 from longspan.cli.files.lines import read_bytes, read_lines, read_whole
 from longspan.cli.files.parquet import read_rows
-from longspan.cli.files.pictures import read_pages, read_pictures
+from longspan.cli.files.pictures import read_pages, read_pages_to_see
 from longspan.cli.files.recordings import read_recording
 from longspan.cli.files.tsv import tsv_rows
 from longspan.documents.kinds import MEDIA, PLURALS, PROSE, ROWS, Format
+from longspan.images.decode import read_image
 
 if TYPE_CHECKING:
     from longspan.images.pages import PdfPage
 
 _MOST_BAD = 1000  # rows of a file before the first good one that are held
+Fit = Callable[[Path, str], np.ndarray]
 _MAX_CSV_FIELD = 2**31 - 1  # the most that the csv module takes everywhere; its own default is 128 kB
 
 
@@ -45,12 +49,15 @@ class Selection:
         whole_file: whether a file of plain text, or a PDF file, is one text.
         reads: what the model reads beside texts: "image", "audio", "video"; a PDF file is its pages' images or, for a
             model that reads none, its text.
+        fit: what makes of an image file, and its name for messages, the pixels that the model reads; None where images
+            are looked at, and decoded again when their turn comes.
     """
 
     field: str = "text"
     keep: tuple[str, ...] = ()
     whole_file: bool = False
     reads: frozenset[str] = frozenset()
+    fit: Fit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,14 @@ class Record:
     key: str | None = None  # of the document, where it goes into an index; see `documents.ledger`
     hash: str = ""
     is_held: bool = False  # the index has it already
+    pixels: np.ndarray | None = None  # of an image, as small as the model reads it
 
     @property
     def input(self) -> str | dict[str, object]:
         """What an encoder takes."""
         if self.medium is None:
             return self.text
-        return {"image" if self.form == "pdf" else self.form: self.medium}
+        return {"image" if self.form == "pdf" else self.form: self.medium if self.pixels is None else self.pixels}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +168,33 @@ def _records_of(source: Input, selection: Selection) -> Iterator[Record | BadRow
 
 def _media(source: Input, selection: Selection) -> Iterator[Record | BadRow]:
     """The image, sound or video, or the pages."""
-    read = read_recording if source.format in ("audio", "video") else read_pictures
+    if source.format == "image":
+        yield _image(source, selection)
+        return
+    read = read_recording if source.format in ("audio", "video") else read_pages_to_see
     for row, medium, place, size in read(source):
         if medium is None:
             yield BadRow(place, size)
             continue
-        kept = {name: row[name] for name in selection.keep if name in row}
         text = row.get("text")
-        kept_json = json.dumps(kept, ensure_ascii=False)
-        yield Record(text if isinstance(text, str) else "", kept_json, place, size, medium, source.format)
+        text = text if isinstance(text, str) else ""
+        yield Record(text, _kept_of_medium(row, selection), place, size, medium, source.format)
+
+
+def _image(source: Input, selection: Selection) -> Record | BadRow:
+    """The image, decoded once where the model says what is left of it."""
+    assert source.path is not None  # `find_inputs` sees to it
+    fit, size = selection.fit or (lambda path, name: read_image(path, name)[:0]), source.size or 0
+    try:
+        pixels = fit(source.path, source.name)
+    except ValueError as error:
+        return BadRow(str(error), size)
+    kept = _kept_of_medium({"text": None, "file": source.name}, selection)
+    return Record("", kept, source.name, size, source.path, "image", pixels=pixels if pixels.size else None)
+
+
+def _kept_of_medium(row: Mapping[str, object], selection: Selection) -> str:
+    return json.dumps({name: row[name] for name in selection.keep if name in row}, ensure_ascii=False)
 
 
 def _pdf_texts(source: Input, selection: Selection) -> Iterator[Record | BadRow]:

@@ -17,7 +17,7 @@ import numpy as np
 from longspan.cli.console.failures import CommandError, end_with
 from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import ModelOptions
-from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records, media_read
+from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records
 from longspan.cli.files.inputs import Input, find_inputs
 from longspan.cli.files.passed_over import PassedOver
 from longspan.cli.files.readers import Record, Selection, read_records
@@ -202,7 +202,7 @@ def _text_blocks(
     def encode(block: Sequence[Record]) -> Vectors | TokenRows:
         return encode_inputs([record.input for record in block])
 
-    records = text_records(request, inputs, split, tally, reads=media_read(encoder), keys=keys)
+    records = text_records(request, inputs, split, tally, encoder=encoder, keys=keys)
     for vectors, block in embedded(records, encode, tally, inputs=inputs, limit=request.limit):
         yield vectors, [record.kept for record in block]
 

@@ -85,8 +85,8 @@ examples:
   longspan search build big.index vectors.npy --vectors --texts texts.jsonl --model BAAI/bge-small-en-v1.5
 """
 QUERY_DESCRIPTION = """\
-Ask an index: by words; by --file, a question a line or row; by --vectors; or, without any, by what is typed or piped
-into standard input, a question a line.
+Ask an index: by words; by --file, a question a line or row, or a picture, a sound, a video or pages, where the model
+reads them; by --vectors; or, without any, by what is typed or piped into standard input, a question a line.
 """
 QUERY_EPILOG = """\
 examples:
@@ -94,8 +94,7 @@ examples:
   longspan search query notes.index --file questions.txt --top-k 5 --json > answers.jsonl
   longspan search query notes.index opening hours --rerank BAAI/bge-reranker-base --candidates 100
   longspan search query papers.index which curve falls first --show answers.html
-  longspan embed MODEL hum.wav --query -o hum.npy  # then ask by a sound or picture
-  longspan search query calls.index --vectors hum.npy
+  longspan search query photos.index --file chair.jpg --show alike.html
   echo "opening hours" | longspan search query notes.index
 """
 
@@ -300,7 +299,7 @@ def _configure_query(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", metavar="INDEX", help="the folder of the index")
     parser.add_argument("words", metavar="WORD", nargs="*", help="the question")
     asking = parser.add_argument_group("asking")
-    asking.add_argument("--file", metavar="FILE", help="questions: a line each, or rows of .jsonl, .csv, ...")
+    asking.add_argument("--file", metavar="FILE", help="questions: lines, rows of .jsonl, .csv, ..., or a picture")
     asking.add_argument("--vectors", metavar="FILE.npy", help="vectors of questions, floats or uint8 codes")
     asking.add_argument("--format", choices=FORMATS, metavar="KIND", help="what --file is (default: by suffix)")
     asking.add_argument(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, cast
@@ -18,9 +18,9 @@ from longspan.cli.console.failures import CommandError
 from longspan.cli.console.streams import standard_input
 from longspan.cli.console.terminal import excerpt, is_terminal, json_line, style
 from longspan.cli.embedding.options import ModelOptions
-from longspan.cli.embedding.stream import Tally, good_records
+from longspan.cli.embedding.stream import Tally, good_records, media_read
 from longspan.cli.files.inputs import find_inputs
-from longspan.cli.files.readers import Selection, read_records
+from longspan.cli.files.readers import Record, Selection, read_records
 from longspan.cli.files.stage import Vectors
 from longspan.cli.search.best import Encode, with_best
 from longspan.cli.search.hybrid import CANDIDATES, Fusion, fused
@@ -35,13 +35,14 @@ from longspan.cli.search.tokens import (
     is_late_interaction,
 )
 from longspan.documents.folder import Document, Documents, Settings, load_index, read_settings
-from longspan.documents.kinds import Format
+from longspan.documents.kinds import MEDIA, NOUNS, PLURALS, Format
 from longspan.documents.sparse import load_sparse
 from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:
     from longspan.cli.search.tokens import AnyEncoder
     from longspan.documents.folder import SearchIndex
+    from longspan.images.pages import PdfPage
     from longspan.reranker import Reranker
     from longspan.search import BinaryIndex, MultiVectorStore, SparseIndex
     from longspan.sparse_encoder import SparseEncoder
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 _AT_A_TIME = 256  # questions of a file
 _SHOWN_LINES = 3  # of a document
 _FIELDS_WIDTH = 60  # characters
-Questions = tuple[list[str], Vectors | TokenRows]  # and their vectors
 _PROMPT = "? "
 
 
@@ -94,9 +94,25 @@ class Hit:
 class Answer:
     """A question and what it found, best first."""
 
-    query: str
+    query: str  # its words; of a picture, a sound or a video where it lies
     hits: list[Hit]
     vectors: np.ndarray | None = None  # the question's: (dim,), or (tokens, dim)
+    medium: Path | PdfPage | None = None  # that was asked with
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Some questions of one kind: in words, by media, or by vectors that nothing is known of.
+
+    Attributes:
+        texts: the words, or what the questions are called.
+        vectors: their own.
+        media: what was asked with in place of words.
+    """
+
+    texts: list[str]
+    vectors: Vectors | TokenRows
+    media: list[Path | PdfPage | None] | None = None
 
 
 class Sources:
@@ -131,11 +147,11 @@ def query(request: QueryRequest, options: ModelOptions, sources: Sources | None 
     sources.sparse = _sparse(request, options, settings, folder)
     blocks = _given_vectors(request.vectors) if request.vectors else _asked(request, options, settings, sources)
     with closing(Documents(folder)) as documents:
-        for texts, vectors in blocks:
+        for questions in blocks:
             wide = request
             if reranker is not None:
                 wide = replace(request, top_k=max(request.top_k, request.candidates))
-            answers = list(_found(wide, sources, documents, texts, vectors))
+            answers = list(_found(wide, sources, documents, questions))
             if reranker is not None:
                 answers = list(_reranked(request, reranker, answers))
             if request.best and sources.encoder is not None:
@@ -193,8 +209,16 @@ def _asked(request: QueryRequest, options: ModelOptions, settings: Settings, sou
     if is_late_interaction(encoder):
         check_prompts(request.prompt_name, request.prompt)
     encode = encode_either(encoder, encoding)
-    for texts in _questions(request):
-        yield texts, encode(texts)
+    if request.words or not request.file:
+        for texts in _in_words(request):
+            yield Questions(texts, encode(texts))
+        return
+    for records in _of_file(request, request.file, media_read(encoder)):
+        vectors = encode([record.input for record in records])
+        if records[0].medium is None:
+            yield Questions([record.text for record in records], vectors)
+        else:
+            yield Questions([record.place for record in records], vectors, [record.medium for record in records])
 
 
 def _sentence_encoder(encoder: AnyEncoder, settings: Settings) -> Encode:
@@ -204,17 +228,33 @@ def _sentence_encoder(encoder: AnyEncoder, settings: Settings) -> Encode:
     return lambda sentences: encode([*sentences])
 
 
-def _questions(request: QueryRequest) -> Iterator[list[str]]:
+def _in_words(request: QueryRequest) -> Iterator[list[str]]:
     if request.words:
         yield [" ".join(request.words)]
-    elif request.file:
-        sources = find_inputs([request.file], format=request.format)
-        records = good_records(read_records(sources, Selection(request.field)), Tally(), keep=(), skip_bad=False)
-        texts = (record.text for record in records if record.text.strip())
-        while block := list(islice(texts, _AT_A_TIME)):
-            yield block
     else:
         yield from ([line] for line in _typed())
+
+
+def _of_file(request: QueryRequest, file: str, reads: frozenset[str]) -> Iterator[list[Record]]:
+    """The questions in a file, or the picture, the sound, the video or the pages that it is, some at a time."""
+    sources = find_inputs([file], format=request.format, takes_media=True)
+    for source in sources:
+        kind = "image" if source.format == "pdf" else source.format
+        if source.format in MEDIA and source.format != "pdf" and kind not in reads:
+            others = " and ".join(["texts", *(PLURALS[each] for each in sorted(MEDIA) if each in reads)])
+            raise CommandError(
+                f"{source.name} is {NOUNS[source.format]}, but the model of {request.index} reads {others}"
+            )
+    rows = read_records(sources, Selection(request.field, reads=reads))
+    records = good_records(rows, Tally(), keep=(), skip_bad=False)
+    for is_text, some in groupby(records, lambda record: record.medium is None):
+        if not is_text and request.rerank:
+            raise CommandError(f"--rerank reads questions in words, and {file} is none")
+        if not is_text and request.fusion not in (None, "dense"):
+            raise CommandError(f"--fusion {request.fusion} reads questions in words, and {file} is none")
+        asked = (record for record in some if record.medium is not None or record.text.strip())
+        while block := list(islice(asked, _AT_A_TIME)):
+            yield block
 
 
 def _typed() -> Iterator[str]:
@@ -236,7 +276,7 @@ def _given_vectors(name: str) -> Iterator[Questions]:
     vectors = open_vectors(name)
     for first in range(0, len(vectors), _AT_A_TIME):
         block = np.ascontiguousarray(vectors[first : first + _AT_A_TIME])
-        yield [f"{name}: row {number}" for number in range(first + 1, first + 1 + len(block))], block
+        yield Questions([f"{name}: row {number}" for number in range(first + 1, first + 1 + len(block))], block)
 
 
 def _sparse(
@@ -255,16 +295,15 @@ def _sparse(
     return index, options.open_sparse(settings.sparse)
 
 
-def _found(
-    request: QueryRequest, sources: Sources, documents: Documents, texts: list[str], vectors: Vectors | TokenRows
-) -> Iterator[Answer]:
-    index = sources.index
+def _found(request: QueryRequest, sources: Sources, documents: Documents, questions: Questions) -> Iterator[Answer]:
+    index, texts, vectors = sources.index, questions.texts, questions.vectors
+    has_words = questions.media is None
     check_kind(request.index, index, isinstance(vectors, list))
     wide = request
-    if sources.sparse is not None:
+    if sources.sparse is not None and has_words:
         wide = replace(request, top_k=max(request.top_k, CANDIDATES))
     ids, scores = _by_tokens(wide, index, vectors) if isinstance(vectors, list) else _by_vectors(wide, index, vectors)
-    if sources.sparse is not None:
+    if sources.sparse is not None and has_words:
         sparse_index, encoder = sources.sparse
         asked = encoder.encode_query(texts, on_truncate="ignore", show_progress_bar=False)
         # A run that was stopped may have left what the dense index holds no longer.
@@ -276,7 +315,7 @@ def _found(
     for number, (text, row, values) in enumerate(zip(texts, ids.tolist(), scores.tolist(), strict=True)):
         pairs = ((id, score) for id, score in zip(row, values) if id >= 0)
         hits = [Hit(rank, float(score), documents.get(id)) for rank, (id, score) in enumerate(pairs, 1)]
-        yield Answer(text, hits, vectors[number])
+        yield Answer(text, hits, vectors[number], questions.media[number] if questions.media else None)
 
 
 def _reranked(request: QueryRequest, reranker: Reranker, answers: list[Answer]) -> Iterator[Answer]:

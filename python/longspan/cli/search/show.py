@@ -52,8 +52,10 @@ def page_of(shown: Shown) -> str:
 
 def _section(number: int, answer: Answer, shown: Shown) -> str:
     """An answer: the question's tokens, then its hits."""
-    encoder, places = _heated(shown), None
+    encoder, places = None if answer.medium is not None else _heated(shown), None  # a picture has hundreds of tokens
     chips = ""
+    if answer.medium is not None and (asked := _as_uri(_read(answer.medium, answer.query))) is not None:
+        chips = f'<div class="page"><img alt="{html.escape(answer.query)}" src="{asked}"></div>'
     if encoder is not None and answer.vectors is not None:
         [places] = encoder.token_places([answer.query], "query")
         chips = _chips(answer.query, places, encoder)
@@ -109,7 +111,10 @@ def _body(document: Document) -> str:
 
 def _thumbnail(document: Document) -> str | None:
     """A data URI; None where there is no picture any more."""
-    image = _picture(document)
+    return _as_uri(_picture(document))
+
+
+def _as_uri(image: np.ndarray | None) -> str | None:
     if image is None:
         return None
     from PIL import Image
@@ -132,17 +137,23 @@ def _input(document: Document) -> str | dict[str, Path | PdfPage]:
 
 
 def _picture(document: Document) -> np.ndarray | None:
-    from longspan.images.decode import read_image
     from longspan.images.pages import PdfPage
-    from longspan.video.files import first_frame
 
     if document.file is None:
         return None
     path = Path(document.file)
+    return _read(path if document.page is None else PdfPage(path, document.page), document.source)
+
+
+def _read(medium: Path | PdfPage, name: str) -> np.ndarray | None:
+    """What can be seen of it, if anything."""
+    from longspan.images.decode import read_image
+    from longspan.video.files import first_frame
+
     try:
-        if kind_of(document.file) == "video":
-            return first_frame(path, document.source)
-        return read_image(path if document.page is None else PdfPage(path, document.page), document.source)
+        if isinstance(medium, Path) and kind_of(str(medium)) == "video":
+            return first_frame(medium, name)
+        return read_image(medium, name)
     except (ValueError, FileNotFoundError):  # a sound; or moved or changed since: the hit is shown without it
         return None
 

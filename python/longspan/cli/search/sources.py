@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.embedding.stream import Tally, good_records
+from longspan.cli.embedding.stream import Tally, fit_for, good_records, media_read
 from longspan.cli.files.inputs import Input
 from longspan.cli.files.parquet import read_vectors
 from longspan.cli.files.readers import BadRow, Record, Selection, read_records
@@ -103,7 +103,7 @@ def _file_hash(path: Path | None) -> str:
 
 
 def text_records(
-    request: BuildRequest, inputs: Sequence[Input], split: Split, tally: Tally, *, reads: frozenset[str], keys: Keys
+    request: BuildRequest, inputs: Sequence[Input], split: Split, tally: Tally, *, encoder: object, keys: Keys
 ) -> Iterator[Record]:
     """A record a passage, blank ones left out; `kept` is its line in the index's documents, but for the id.
 
@@ -111,6 +111,7 @@ def text_records(
     whole unless a size is given. What the index holds already is marked so.
     """
 
+    reads, fit = media_read(encoder), fit_for(encoder)
     most: int | None = None  # tokens, of the source that is being read
     keep = request.keep if request.key is None else tuple(dict.fromkeys((*request.keep, request.key)))
 
@@ -122,7 +123,7 @@ def text_records(
             most = request.chunk_tokens or (FILE_CHUNK_TOKENS if is_cut else None)
             is_one = is_file or request.whole_file
             own = keep if source.format in ROWS else request.keep
-            for row in read_records([source], Selection(request.field, own, whole_file=is_one, reads=reads)):
+            for row in read_records([source], Selection(request.field, own, is_one, reads, fit)):
                 told = keys.met(row, source, most) if isinstance(row, Record) else row
                 if isinstance(told, BadRow) and told.file is not None:
                     keys.unread(source)
