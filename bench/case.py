@@ -76,7 +76,11 @@ class Setting:
 
     def wants(self, case: Case) -> bool:
         """Whether the case is among those asked for."""
-        return re.search(self.only, case.name) is not None
+        return self.names(case.labels)
+
+    def names(self, labels: Mapping[str, str | int]) -> bool:
+        """Whether a case of these labels is."""
+        return re.search(self.only, name_of(labels)) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,12 @@ class Case:
     @property
     def name(self) -> str:
         """Such as `model=MiniLM rows=8`."""
-        return " ".join(f"{label}={value}" for label, value in self.labels.items())
+        return name_of(self.labels)
+
+
+def name_of(labels: Mapping[str, str | int]) -> str:
+    """A case's name."""
+    return " ".join(f"{label}={value}" for label, value in labels.items())
 
 
 Cases = Callable[[Setting], Iterable[Case]]

@@ -7,10 +7,11 @@ bfloat16 or int8 they say how large the rounding of those numerics is by itself,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from longspan.models.spec import NormKind
 from longspan.models.weights import load_weights
 from longspan.packing.batch import pack
 
+from .cache import kept
 from .case import Numerics
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 # Half a unit in the last place of a result that is kept in the numerics, as torch's are, relative to it.
 KEPT_IN: Final[Mapping[Numerics, float]] = {"bfloat16": 2.0**-9, "float16": 2.0**-12}
 FACTOR: Final = 2.0  # a runtime's order of sums may be unluckier than ours
+COARSER: Final[tuple[Numerics, ...]] = ("bfloat16", "int8")
+Truth: TypeAlias = tuple[np.ndarray, dict[Numerics, float]]  # float64, and the largest error of each numerics
 FLOAT32_LIMIT: Final = 1e-5  # of unit vectors; two float32 runtimes are within 1e-6, the rest is room for other models
 
 
@@ -156,6 +160,37 @@ def limits_of(
         kept = KEPT_IN.get(numerics, 0.0) * float(np.abs(truth).max())
         limits[numerics] = FACTOR * float(np.abs(values - truth).max()) + float32 + kept
     return limits
+
+
+def kept_truth(name: str, parts: tuple[str, ...], compute: Callable[[Numerics], np.ndarray]) -> Truth:
+    """What `compute` finds in float64, and how far contestants may be from it; kept for the next run, as float64 takes
+    longer than all that is measured.
+
+    Args:
+        name: what the kept folder's name begins with.
+        parts: all that it depends on beside the code of the forward pass, of the references and of random models.
+        compute: the same maths in float64, on inputs rounded to the numerics it is given.
+    """
+
+    def make(folder: Path) -> None:
+        for numerics in ("float32", *COARSER):
+            np.save(folder / f"{numerics}.npy", compute(numerics))
+
+    folder = kept(f"truth-{name}", (*parts, _own_code()), make)
+    truth, *coarser = (np.load(folder / f"{numerics}.npy") for numerics in ("float32", *COARSER))
+    return truth, limits_of(truth, dict(zip(COARSER, coarser, strict=True)))
+
+
+def _own_code() -> str:
+    """A digest of what computes a truth."""
+    import longspan
+
+    package, here = Path(longspan.__file__).parent, Path(__file__).parent
+    files = [*package.glob("reference/*.py"), *package.glob("models/**/*.py"), *package.glob("packing/*.py")]
+    digest = hashlib.sha256()
+    for path in sorted([*files, *here.glob("models/random_*.py"), Path(__file__)], key=lambda path: path.name):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def truth_encoder(folder: Path, numerics: Numerics = "float32") -> TextEncoder:

@@ -13,6 +13,7 @@ only.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -138,6 +139,15 @@ def memory(field: str) -> int:
     """Bytes: "VmRSS", what the process holds; "VmHWM", the most that it held since `forget_peak`."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def free_memory() -> float:
+    """Bytes that a process may still take; infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:")), math.inf)
 
 
 def growth(peaks: Sequence[Peak]) -> list[float]:

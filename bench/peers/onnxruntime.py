@@ -48,11 +48,30 @@ def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]])
 
 
 def look(setting: Setting, name: str, layers: int, pixels: np.ndarray) -> list[Contestant]:
-    """A tower's graph on pixels (images, patches, numbers of a patch), as it was traced."""
-    from .towers import onnx_tower
+    """A tower's graph, or a language side's, on what it reads, as it was traced, and with its products in int8."""
+    from .media_modules import is_large, onnx_of
 
-    forward = _forward(onnx_tower(name, layers), setting.threads)
-    return [Contestant("onnxruntime", lambda: forward(pixels), "float32", first)]
+    traced, contestants = onnx_of(name, layers), []
+
+    def make(folder: Path) -> None:
+        quantize_dynamic(
+            traced,
+            folder / "model.onnx",
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            use_external_data_format=is_large(traced),
+            extra_options={"DefaultTensorType": FLOAT},
+        )
+
+    for own, numerics, suffix in KINDS:
+        if numerics not in setting.dtypes:
+            continue
+        path = traced
+        if suffix:
+            path = kept("onnxruntime-towers", (str(traced), onnxruntime.__version__), make) / "model.onnx"
+        forward = _forward(path, setting.threads)
+        contestants.append(Contestant(own, lambda forward=forward: forward(pixels), numerics, first))  # type: ignore[misc]
+    return contestants
 
 
 @cache

@@ -22,6 +22,7 @@ KINDS: Final[tuple[tuple[str, Numerics, str], ...]] = (
     ("openvino int8", "int8", "f32"),
 )
 CALIBRATION: Final = Lengths(128, 8, 200, 60)  # texts to find the activations' ranges with
+CALIBRATED: Final = 8  # images that do so for a tower
 
 
 def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contestant]:
@@ -63,21 +64,35 @@ def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]])
 
 
 def look(setting: Setting, name: str, layers: int, pixels: np.ndarray) -> list[Contestant]:
-    """A tower's graph in float32 and bfloat16 on pixels (images, patches, numbers of a patch)."""
-    from .towers import onnx_tower
+    """A tower's graph, or a language side's, on what it reads: in float32, in bfloat16, in int8 by NNCF."""
+    from .media_modules import INPUT, onnx_of
 
-    path, contestants = onnx_tower(name, layers), []
+    contestants = []
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for own, numerics, precision in KINDS:
-        if numerics == "int8" or (precision == "bf16" and "BF16" not in capabilities):
-            continue  # int8 by calibration is `encode`'s
+        if numerics not in setting.dtypes or (precision == "bf16" and "BF16" not in capabilities):
+            continue
+        try:
+            path = _quantized_tower(name, layers) if numerics == "int8" else onnx_of(name, layers)
+        except ImportError as error:  # NNCF is an extra of its own
+            contestants.append(_missing(own, numerics, error))
+            continue
         request = _compiled(path, precision, setting.threads, 1).create_infer_request()
 
         def run(request: Any = request) -> np.ndarray:
-            return request.infer({"pixels": pixels})[0].copy()
+            return request.infer({INPUT: pixels})[0].copy()
 
         contestants.append(Contestant(own, run, numerics, first))
     return contestants
+
+
+def _missing(name: str, numerics: Numerics, error: ImportError) -> Contestant:
+    """One that cannot run, and tells why in its row."""
+
+    def run() -> np.ndarray:
+        raise ImportError(f"{error.name or error} is not installed: pip install nncf")
+
+    return Contestant(name, run, numerics, first)
 
 
 @cache
@@ -155,3 +170,22 @@ def _quantized(subject: Subject) -> Path:
 
     parts = (str(traced), openvino.__version__, nncf.__version__, Path(__file__).read_text("utf-8"))
     return kept("openvino", parts, make) / "model.xml"
+
+
+def _quantized_tower(name: str, layers: int) -> Path:
+    """Calibrated on inputs that nothing is measured on."""
+    from .media_modules import INPUT, example_of, onnx_of
+
+    traced = onnx_of(name, layers)
+    import nncf
+
+    def make(folder: Path) -> None:
+        inputs = [{INPUT: example_of(name, seed)} for seed in range(1000, 1000 + CALIBRATED)]
+        model = openvino.Core().read_model(traced)
+        quantized = nncf.quantize(
+            model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=CALIBRATED
+        )
+        openvino.save_model(quantized, folder / "model.xml", compress_to_fp16=False)
+
+    parts = (str(traced), openvino.__version__, nncf.__version__, str(CALIBRATED))
+    return kept("openvino-towers", parts, make) / "model.xml"

@@ -35,13 +35,15 @@ def linear(setting: Setting, x: np.ndarray, weight: np.ndarray, bias: np.ndarray
 
 
 def look(setting: Setting, name: str, layers: int, pixels: np.ndarray) -> list[Contestant]:
-    """A tower on pixels (images, patches, numbers of a patch), all in one batch."""
-    from .towers import tower
+    """A tower, or a language side, on what it reads (images, rows, numbers of a row), all in one batch."""
+    from .media_modules import module_in
 
     torch.set_num_threads(setting.threads)
     contestants = []
-    for own, numerics, dtype in DTYPES:
-        module, given = tower(name, layers, str(dtype).removeprefix("torch.")), torch.from_numpy(pixels).to(dtype)
+    for own, numerics, dtype in (*DTYPES, ("torch int8", "int8", torch.float32)):
+        if numerics not in setting.dtypes:
+            continue
+        module, given = module_in(name, layers, numerics), torch.from_numpy(pixels).to(dtype)
 
         def run(module: torch.nn.Module = module, given: torch.Tensor = given) -> torch.Tensor:
             with torch.inference_mode():

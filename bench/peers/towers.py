@@ -1,15 +1,10 @@
-"""A tower of random weights as a torch module, written as torch's users write one, and as an ONNX graph of it.
+"""Towers of random weights as torch modules, written as torch's users write them.
 
-It does the sums that ours does, with the same weights, on images of one size: windows are a batch of their own, as all
-of them are whole there. What differs from a published module: nothing that is multiplied.
+They do the sums that ours do, with the same weights, on images of one size: windows are a batch of their own, as all of
+them are whole there. What differs from a published module: nothing that is multiplied.
 """
 
 from __future__ import annotations
-
-import hashlib
-import warnings
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,11 +13,8 @@ from torch.nn import functional
 from longspan.models.audio_tower import sinusoids
 from longspan.models.tower import places_of
 
-from ..cache import kept
-from ..models.random_sound_tower import SOUND, SOUND_NAME, PlainSound, chunks_of, random_sound
-from ..models.random_towers import SHAPES, Plain, TowerShape, random_patches
-
-OPSET = 17
+from ..models.random_sound_tower import PlainSound
+from ..models.random_towers import Plain
 
 
 class Tower(nn.Module):  # torch is not looked into
@@ -156,40 +148,3 @@ class SoundTower(nn.Module):  # torch is not looked into
             x = x + layer["down"](functional.gelu(layer["up"](self._norm(x))))
         pooled = self._norm(x.reshape(1, -1, 2, spec.hidden_size).mean(2))
         return self.connector(pooled)
-
-
-@cache
-def tower(name: str, layers: int, dtype: str) -> nn.Module:
-    """The module in that dtype, for inference."""
-    module = _of_sound(layers) if name == SOUND_NAME else Tower(Plain(SHAPES[name].with_layers(layers)))
-    return module.eval().to(getattr(torch, dtype))
-
-
-def _of_sound(layers: int) -> SoundTower:
-    return SoundTower(PlainSound(SOUND.with_layers(layers)))
-
-
-def onnx_tower(name: str, layers: int) -> Path:
-    """The graph in float32, traced once and kept."""
-
-    def make(folder: Path) -> None:
-        if name == SOUND_NAME:
-            pixels = torch.from_numpy(chunks_of(random_sound(SOUND.spec, 400), SOUND.spec))
-        else:
-            shape: TowerShape = SHAPES[name].with_layers(layers)
-            pixels = torch.from_numpy(random_patches(shape).values)[None]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's remarks on shapes
-            torch.onnx.export(
-                tower(name, layers, "float32"),
-                (pixels,),
-                str(folder / "model.onnx"),
-                input_names=["pixels"],
-                output_names=["found"],
-                dynamic_axes={"pixels": {0: "images"}, "found": {0: "images"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-
-    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    return kept("onnx-towers", (name, str(layers), torch.__version__, str(OPSET), own), make) / "model.onnx"
