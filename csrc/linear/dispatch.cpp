@@ -85,8 +85,9 @@ struct Plan {
 };
 
 Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const PanelShape& shape) {
-    // Columns whose sums, between K blocks, fit in a core's L2 cache beside the staged rows.
-    constexpr int64_t kColumns = 512;
+    // Columns whose sums, between K blocks, stay in a core's L2 cache beside the staged rows and the weights that pass
+    // through; twice as many for few rows.
+    const int64_t columns_at_once = rows > kBlockRows / 2 ? 256 : 512;
     // About 10 us of work; below 8 rows, reading the weights takes as long as multiplying by 8 rows.
     constexpr int64_t kWorkPerTask = 512 * 1024, kMemoryBoundRows = 8, kTasksPerThread = 2;
     const int64_t threads = num_threads();
@@ -96,7 +97,7 @@ Plan plan(int64_t rows, const PackedView& weights, int64_t lora_words, const Pan
     const int64_t work = std::max(rows, kMemoryBoundRows) * depth * weights.num_panels * shape.columns;
     int64_t tasks = std::clamp<int64_t>(work / kWorkPerTask, 1, kTasksPerThread * threads);
     if (tasks > threads) tasks -= tasks % threads;
-    const int64_t blocks_for_cache = divide_up(weights.num_panels * shape.columns, kColumns);
+    const int64_t blocks_for_cache = divide_up(weights.num_panels * shape.columns, columns_at_once);
     const int64_t panel_blocks = std::min(std::max(blocks_for_cache, divide_up(tasks, row_blocks)), weights.num_panels);
     // As many tasks for each thread.
     if (row_blocks > 1 && row_blocks * panel_blocks % threads != 0) {
