@@ -433,6 +433,8 @@ def test_files_of_sound_and_video(opened: Opened, tmp_path: Path) -> None:
     np.testing.assert_array_equal(encode(str(wav), modality="audio"), encode(samples))
     np.testing.assert_array_equal(encode({"audio": str(wav)}), encode(samples))
     np.testing.assert_array_equal(encode([wav.read_bytes()], modality="audio")[0], encode(samples))
+    stored = {"bytes": None, "path": str(wav)}
+    np.testing.assert_array_equal(encode([stored], modality="audio")[0], encode(samples))
     silent = encode([clip], modality="video")[0]
     np.testing.assert_array_equal(encode([{"video": film}], media=MediaOptions(video_sound=False))[0], silent)
     heard = encode([film, clip], modality="video")
