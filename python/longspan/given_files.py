@@ -1,4 +1,4 @@
-"""A file as a caller has it: a path, its contents, an open file, or what a data set of Hugging Face has in its place."""
+"""A file as a caller has it: a path, its contents, an open file, or what data sets of Hugging Face have instead."""
 
 from __future__ import annotations
 

@@ -53,7 +53,11 @@ def test_lossless_files_give_their_pixels(pixels: np.ndarray, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "given, error, said",
     [
-        ({"bytes": None, "path": None}, ValueError, r"""photo must have "bytes" or "path", .*, got \['bytes', 'path'\]"""),
+        (
+            {"bytes": None, "path": None},
+            ValueError,
+            r"""photo must have "bytes" or "path", .*, got \['bytes', 'path'\]""",
+        ),
         ({"url": "x"}, ValueError, r"""photo must have "bytes" or "path", .*, got \['url'\]"""),
         ({"bytes": {"bytes": b""}}, ValueError, """photo must have "bytes" or "path\""""),
         ({"path": "gone.png"}, FileNotFoundError, "photo: gone.png is missing, or is not a file"),

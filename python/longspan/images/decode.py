@@ -21,9 +21,11 @@ from longspan.images.pages import PdfPage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# What an image may be given as: pixels, an image of Pillow's, a page, a file, a file's contents, an open file, or what a
-# data set of Hugging Face has of one.
-ImageInput: TypeAlias = "np.ndarray | Image | PdfPage | str | os.PathLike[str] | bytes | BinaryIO | Mapping[str, object]"
+# What an image may be given as: pixels, an image of Pillow's, a page, a file, a file's contents, an open file, or what
+# data sets of Hugging Face have of one.
+ImageInput: TypeAlias = (
+    "np.ndarray | Image | PdfPage | str | os.PathLike[str] | bytes | BinaryIO | Mapping[str, object]"
+)
 
 # What Pillow reads for us: formats of pixels alone. Others call programs (EPS), or draw (WMF).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -51,23 +53,8 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
         return _from_array(image, name)
     if isinstance(image, PdfPage):
         return image.read(name)
-    if isinstance(image, Mapping):
-        file = stored(image)
-        if file is None or isinstance(file, Mapping):
-            keys = [*map(str, image)][:8]
-            raise ValueError(f'{name} must have "bytes" or "path", the contents or the place of a file, got {keys}')
-        return read_image(cast("ImageInput", file), name)
-    if isinstance(image, (str, os.PathLike)):
-        path = Path(image)
-        if not os.path.isfile(path):  # Path.is_file raises for names that are too long
-            at = name if name == str(image) else f"{name}: {path}"
-            raise FileNotFoundError(f"{at[:MAX_NAME]} is missing, or is not a file")
-        return _decode(path, name if name == str(image) else f"{name}: {path}")
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(image), name)
-    if is_open_file(image):
-        with as_file(cast(BinaryIO, image), name) as opened:
-            return _decode(opened, name)
+    if isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview, Mapping)) or is_open_file(image):
+        return _read_file(image, name)
     if hasattr(image, "getexif") and hasattr(image, "convert"):  # without an import of Pillow
         try:
             return _from_pillow(image, name)  # which may read its file only now
@@ -79,6 +66,26 @@ def read_image(image: ImageInput, name: str = "image") -> np.ndarray:
         f"{name} must be an image: an array, an image of Pillow's, a path, a file's bytes or an open file, got "
         f"{type(image).__name__}"
     )
+
+
+def _read_file(file: object, name: str) -> np.ndarray:
+    """The image in a file, whatever stands for that."""
+    if isinstance(file, Mapping):
+        contents = stored(file)
+        if contents is None or isinstance(contents, Mapping):
+            keys = [*map(str, file)][:8]
+            raise ValueError(f'{name} must have "bytes" or "path", the contents or the place of a file, got {keys}')
+        return read_image(cast("ImageInput", contents), name)
+    if isinstance(file, (str, os.PathLike)):
+        path = Path(file)
+        if not os.path.isfile(path):  # Path.is_file raises for names that are too long
+            at = name if name == str(file) else f"{name}: {path}"
+            raise FileNotFoundError(f"{at[:MAX_NAME]} is missing, or is not a file")
+        return _decode(path, name if name == str(file) else f"{name}: {path}")
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return _decode(io.BytesIO(file), name)
+    with as_file(cast(BinaryIO, file), name) as opened:
+        return _decode(opened, name)
 
 
 def image_pixels(file: bytes, name: str = "image") -> int:
