@@ -167,3 +167,14 @@ def test_columns_that_lie_with_right_checksums(
                 call(lying)
         else:
             call(lying)
+
+
+def test_a_query_that_is_none_is_not_the_files_fault(tmp_path: Path) -> None:
+    index = SparseIndex(40)
+    index.add([{3: 1.0}])
+    index.save(tmp_path / "index")
+    query = SparseVectors(np.array([0, 2]), np.array([3, 1], np.int32), np.ones(2, np.float32), 40)
+    for searched in (SparseIndex.load(tmp_path / "index"), index):
+        with pytest.raises(ValueError, match="rise") as told:
+            searched.search(query, 1)
+        assert not isinstance(told.value, IndexFileError)

@@ -141,3 +141,32 @@ def test_dimensions_may_be_spelt_out() -> None:
 def test_the_largest_of_any_number() -> None:
     vectors = random(3, 8)
     np.testing.assert_array_equal(vectors.top(10**30).to_dense(), vectors.to_dense())
+
+
+@pytest.mark.parametrize(
+    "offsets, indices, values, message",
+    [
+        ([0, 5], [1], [1.0], "contradict each other"),
+        ([1, 1], [1], [1.0], "contradict each other"),
+        ([0, 2, 1], [1, 2], [1.0, 2.0], "contradict each other"),
+        ([0, 1], [1], [1.0, 2.0], "contradict each other"),
+        ([], [], [], "offsets integers"),
+        ([0.0, 1.0], [1], [1.0], "offsets integers"),
+        ([0, 1], [[1]], [1.0], "must be one-dimensional"),
+        ([0, 1], [10], [1.0], "indices must be integers from 0 to 9"),
+        ([0, 1], [-1], [1.0], "indices must be integers from 0 to 9"),
+        ([0, 1], [1.5], [1.0], "indices must be integers from 0 to 9"),
+        ([0, 1, 1, 3], [4, 3, 3], [1.0, 1.0, 1.0], "must rise within a row, and do not in row 2"),
+    ],
+)
+def test_parts_of_the_caller_s_own(offsets: list, indices: list, values: list, message: str) -> None:
+    made = SparseVectors(*map(np.array, (offsets, indices, values)), 10)
+    with pytest.raises(ValueError, match=message):
+        SparseVectors.of(made)
+
+
+def test_rows_may_begin_anywhere() -> None:
+    for vectors in (random(7, 30), random(1, 3), SparseVectors.joined([], 5), random(5, 30)[2:2]):
+        assert SparseVectors.of(vectors).to_dense().tolist() == vectors.to_dense().tolist()
+    listed = SparseVectors([0, 0, 2, 2, 3, 3], [1, 4, 0], [1.0, 2.0, 3.0], 5)  # type: ignore[arg-type]
+    assert SparseVectors.of(listed).to_dicts() == [{}, {1: 1.0, 4: 2.0}, {}, {0: 3.0}, {}]

@@ -10,6 +10,7 @@ import numpy as np
 
 from longspan import _core
 from longspan.arguments import names_arguments
+from longspan.errors import IndexFileError
 from longspan.search.header import MAX_DIM
 from longspan.search.ids import Owner, check_filter, fresh_ids, wanted_bits
 from longspan.search.posting_rows import (
@@ -198,7 +199,10 @@ class SparseIndex(SavedIndex[SparseState, PostingRows]):
 
     def _checked(self, method: str, name: str, given: SparseInput) -> SparseVectors:
         """As the kernels take it, without zeros."""
-        vectors = SparseVectors.of(given, None if isinstance(given, (SparseVectors, CsrLike)) else self.dim)
+        if isinstance(given, SparseVectors):
+            vectors = given  # the kernels check its rows
+        else:
+            vectors = SparseVectors.of(given, None if isinstance(given, CsrLike) else self.dim)
         if vectors.dim != self.dim:
             raise ValueError(f"SparseIndex.{method}: {name} must have {self.dim} dimensions, got {vectors.dim}")
         offsets, indices = np.asarray(vectors.offsets, np.int64), np.asarray(vectors.indices, np.int32)
@@ -225,14 +229,18 @@ def _search_in(segment: PostingSegment, queries: SparseVectors, k: int, allowed:
     scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     wanted = wanted_bits(segment, allowed)
     ranks = None if segment.is_ascending else segment.id_ranks()
-    with contradictions_told(segment):
-        segment.rows.check_documents()
-        if segment.checks is not None:
-            starts, stops = _core.posting_lists(view, np.unique(queries.indices))
-            if len(starts):
-                for name in LISTS:
-                    segment.verify_spans(name, starts, stops)
-        _core.postings_topk(view, queries.offsets, queries.indices, queries.values, wanted, ranks, scores, rows)
+    try:
+        with contradictions_told(segment):
+            segment.rows.check_documents()
+            if segment.checks is not None:
+                starts, stops = _core.posting_lists(view, np.unique(queries.indices))
+                if len(starts):
+                    for name in LISTS:
+                        segment.verify_spans(name, starts, stops)
+            _core.postings_topk(view, queries.offsets, queries.indices, queries.values, wanted, ranks, scores, rows)
+    except IndexFileError:
+        SparseVectors.of(queries)  # what the caller made wrong is not the files' fault
+        raise
     found = rows[rows >= 0]
     segment.verify("ids", found)
     return SparseResult(np.where(rows >= 0, segment.rows.ids[np.maximum(rows, 0)], -1), scores)

@@ -76,7 +76,7 @@ class SparseVectors:
         no finite number.
         """
         if isinstance(given, SparseVectors):
-            vectors = given
+            vectors = _verified(given)
         elif isinstance(given, CsrLike):
             if getattr(given, "format", "csr") != "csr":  # CSC and BSR have the same parts with other meanings
                 raise TypeError(f"SparseVectors.of: takes scipy's CSR, got {type(given).__name__}; give its .tocsr()")
@@ -175,6 +175,26 @@ def dot(a: SparseVectors, b: SparseVectors) -> np.ndarray:
         scores[place] = np.bincount(rows, spread[b.indices] * b.values, len(b))
         spread[a.indices[part]] = 0
     return scores
+
+
+def _verified(given: SparseVectors) -> SparseVectors:
+    """The same, whose parts the caller may have made: ValueError if they are not as the class says."""
+    offsets, indices, values = (np.asarray(part) for part in (given.offsets, given.indices, given.values))
+    if any(part.ndim != 1 for part in (offsets, indices, values)) or not (offsets.dtype.kind in "iu" and len(offsets)):
+        raise ValueError("SparseVectors: offsets, indices and values must be one-dimensional, offsets integers")
+    if len(indices) != len(values) or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
+        raise ValueError("SparseVectors: offsets, indices and values contradict each other")
+    if len(indices) == 0:
+        return SparseVectors(offsets, indices.astype(np.int32), values.astype(np.float32), given.dim)
+    if indices.dtype.kind not in "iu" or indices.min() < 0 or indices.max() >= given.dim:
+        raise ValueError(f"SparseVectors: indices must be integers from 0 to {given.dim - 1}")
+    falls = np.diff(indices.astype(np.int64)) <= 0
+    starts = offsets[1:-1]
+    falls[starts[(starts > 0) & (starts < len(indices))] - 1] = False  # from one row to the next
+    if falls.any():
+        row = int(np.searchsorted(offsets, np.argmax(falls) + 1, side="right")) - 1
+        raise ValueError(f"SparseVectors: indices must rise within a row, and do not in row {row}")
+    return given if type(given.values) is np.ndarray else SparseVectors(offsets, indices, values, given.dim)
 
 
 def _dimensions(keys: list[object], dim: int) -> np.ndarray:
