@@ -132,6 +132,21 @@ def test_search_query_with_a_reranker(
     assert all(1 <= hit["found_at"] <= len(indexed) for hit in answer["hits"])
 
 
+def test_what_a_reranker_cuts_is_told(
+    model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = FakeEncoder.stand_in(monkeypatch)
+    monkeypatch.setattr(encoder, "encode_query", encoder.encode)
+    monkeypatch.setattr(encoder, "encode_document", encoder.encode)
+    index, path = str(tmp_path / "index"), tmp_path / "in.txt"
+    path.write_text("word " * 600 + "\nshort\n")
+    assert main(["search", "build", index, str(path), "--lines", "--model", MODEL]) == 0
+    capsys.readouterr()
+    assert main(["search", "query", index, "--json", "--rerank", model, "a question"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 1 and "1 of 2 pairs had more than 512 tokens" in said.err
+
+
 @pytest.mark.parametrize(
     "name, says", [("rerank-bert", "each pair by itself"), ("rerank-jina-v3", "the documents of a")]
 )

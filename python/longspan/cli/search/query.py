@@ -325,7 +325,7 @@ def _reranked(request: QueryRequest, reranker: Reranker, answers: list[Answer]) 
         texts.append([hit.document.text for hit in answer.hits if hit.document.text is not None])
         if len(texts[-1]) < len(answer.hits):
             raise CommandError(f"{request.index} holds vectors without texts, and --rerank reads texts")
-    rankings = reranker.rank([answer.query for answer in answers], texts, request.top_k, on_truncate="ignore")
+    rankings = reranker.rank([answer.query for answer in answers], texts, request.top_k)
     for answer, ranking in zip(answers, rankings, strict=True):
         hits = [
             Hit(rank, entry["score"], answer.hits[entry["corpus_id"]].document, entry["corpus_id"] + 1)
