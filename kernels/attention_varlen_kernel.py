@@ -277,12 +277,10 @@ def attention_varlen_kernel(
         v = tl.load(
             v_ptr + j.to(tl.int64)[:, None] * stride_v_t + d[None, :], mask=(j < len_k)[:, None] & in_head, other=0.0
         )
-        spoilt = tl.zeros((BLOCK_N,), tl.float32)
+        products = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         if spans_ptr is not None:  # no weight takes a neighbour's value away that is not finite: its scores tell of it
             spoilt = tl.sum(v.to(tl.float32) * 0.0, axis=1)
             v = tl.where((spoilt == 0.0)[:, None], v, 0.0)
-        products = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
-        if spans_ptr is not None:
             products += spoilt[None, :]
         scores = edge_scores(products, i, j, lowest, limit, slope, table_ptr, reach, window_left, window_right)
         best_now = tl.maximum(best, tl.max(scores, axis=1))
