@@ -197,7 +197,7 @@ def scores(name: str, dim: int, q_dtype: torch.dtype, d_dtype: torch.dtype, num_
         if name == "backward":
             maxsim.launch_backward(rows(num_queries, 16, dtype=F32), q, d, scales, *offsets)
 
-    hot = name != "backward" and q_dtype != F32 and dim <= 256
+    hot = name not in ("backward", "wide") and q_dtype != F32 and dim <= 256
     return Case(f"maxsim {dim} {num_queries} {name} {str(q_dtype)[6:]} {str(d_dtype)[6:]}", call, hot)
 
 
