@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from live_server import Live, golden
 from longspan import Encoder
 from longspan.images.pages import PdfPages
+from longspan.serve import media
 
 Image = pytest.importorskip("PIL.Image", reason="pip install 'longspan[images]'")
 pytest.importorskip("pypdfium2", reason="pip install 'longspan[images]'")
@@ -209,6 +212,29 @@ def test_other_base64_is_refused(live: Live, wrong: str) -> None:
     assert answer.json["error"]["message"] == (
         "input[0] is no base64 of A to Z, a to z, 0 to 9, + and /, filled up with ="
     )
+
+
+def test_no_text_waits_for_media(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts are tokenized while all threads for media are at work."""
+    gate, at_work = threading.Event(), threading.Semaphore(0)
+
+    def slow(file: bytes, name: str) -> int:
+        at_work.release()
+        assert gate.wait(20)
+        return 1
+
+    monkeypatch.setattr(media, "image_pixels", slow)
+    body = {**TASK, "input": {"image": coded(png())}}
+    with ThreadPoolExecutor(3) as clients:
+        asked = [clients.submit(live.post, "/v1/embeddings", body) for _ in range(3)]
+        try:
+            for _ in range(live.app.settings.tokenizer_threads):
+                assert at_work.acquire(timeout=20)
+            text = live.post("/v1/embeddings", {"model": "minilm", "input": "word " * 5000, "truncate": True})
+            assert text.status == 200 and not any(each.done() for each in asked)
+        finally:
+            gate.set()
+        assert {each.result().status for each in asked} == {200}
 
 
 def test_what_other_models_say(live: Live) -> None:

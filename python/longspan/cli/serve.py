@@ -118,7 +118,7 @@ def _add_batching(parser: argparse.ArgumentParser, default: Settings) -> None:
         type=positive,
         default=default.tokenizer_threads,
         metavar="N",
-        help="beside the computing thread (default: %(default)s)",
+        help="for texts, and as many for media, beside the computing thread (default: %(default)s)",
     )
 
 

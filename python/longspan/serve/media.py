@@ -1,4 +1,4 @@
-"""From what a client sends to what a model reads: base64 or a data URI, decoded and made small in the tokenizer's pool.
+"""From what a client sends to what a model reads: base64 or a data URI, decoded and made small in a pool of threads.
 
 No URL is fetched.
 """

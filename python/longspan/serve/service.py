@@ -1,4 +1,4 @@
-"""What all dialects ask for: texts to vectors, through the tokenizer's pool and the scheduler. It knows no dialect."""
+"""What all dialects ask for: texts to vectors, through pools of threads and the scheduler. It knows no dialect."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ class Service:
         self.failure = ""  # why the models that were to be loaded at the start are not there
         self.when_failed: Callable[[], object] = lambda: None  # told of it
         self.pool = ThreadPoolExecutor(settings.tokenizer_threads, "longspan-tokenize")
+        self._media_pool = ThreadPoolExecutor(settings.tokenizer_threads, "longspan-decode")
         self._loader = ThreadPoolExecutor(1, "longspan-load")
         self.limits = Limits(
             batch_tokens=settings.batch_tokens or 2048,
@@ -129,6 +130,7 @@ class Service:
         await loop.run_in_executor(None, self.scheduler.drain, self.settings.drain_timeout)
         self.scheduler.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
+        self._media_pool.shutdown(wait=False, cancel_futures=True)
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
@@ -161,6 +163,10 @@ class Service:
         if not is_large:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+
+    async def decoded(self, work: Callable[[], T]) -> T:
+        """Do it in the pool for media, so that no text waits while a video is decoded."""
+        return await asyncio.get_running_loop().run_in_executor(self._media_pool, work)
 
     def check_items(self, count: int, field: str) -> None:
         """Raises: RequestError, there are too many items in a request."""

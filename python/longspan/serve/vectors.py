@@ -119,7 +119,7 @@ async def load_media(
         }
 
     started = time.monotonic()
-    media = await service.in_pool(work, is_large=True)
+    media = await service.decoded(work)
     request.notes.tokenize += time.monotonic() - started
     cut = [place for place, loaded in media.items() if any(one.is_cut for one in loaded)]
     if cut and not call.truncate:
