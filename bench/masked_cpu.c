@@ -4,6 +4,7 @@
 // handler asks the processor itself and takes bits out of the answer. What asked before, the C library, keeps what it
 // chose; it copies memory and multiplies nothing.
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,8 +15,30 @@
 
 enum { ARCH_CPUID_SET = 0x1012 };
 
-static int has_avx_vnni;
-static struct sigaction before;
+static int has_avx_vnni, is_masked;
+static struct sigaction theirs;  // what the process wants done with a fault of its own
+
+typedef int SigactionFn(int, const struct sigaction*, struct sigaction*);
+
+static int real_sigaction(int number, const struct sigaction* wanted, struct sigaction* before) {
+    return ((SigactionFn*)dlsym(RTLD_NEXT, "sigaction"))(number, wanted, before);
+}
+
+// Programs that catch faults, such as compilers, get theirs behind this file's.
+int sigaction(int number, const struct sigaction* wanted, struct sigaction* before) {
+    if (number != SIGSEGV || !is_masked) return real_sigaction(number, wanted, before);
+    if (before != NULL) *before = theirs;
+    if (wanted != NULL) theirs = *wanted;
+    return 0;
+}
+
+__sighandler_t signal(int number, __sighandler_t handler) {
+    struct sigaction action, before;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART;
+    return sigaction(number, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
+}
 
 static long let_cpuid(int works) {
     return syscall(SYS_arch_prctl, ARCH_CPUID_SET, works);
@@ -44,7 +67,7 @@ static void answer(int signal, siginfo_t* info, void* context) {
     greg_t* const registers = ((ucontext_t*)context)->uc_mcontext.gregs;
     const uint8_t* const code = (const uint8_t*)registers[REG_RIP];
     if (code[0] != 0x0f || code[1] != 0xa2) {  // no CPUID: the fault is somebody's own
-        sigaction(SIGSEGV, &before, NULL);
+        real_sigaction(SIGSEGV, &theirs, NULL);
         return;
     }
     const uint32_t leaf = (uint32_t)registers[REG_RAX], part = (uint32_t)registers[REG_RCX];
@@ -68,7 +91,8 @@ __attribute__((constructor)) static void mask(void) {
     memset(&action, 0, sizeof action);
     action.sa_sigaction = answer;
     action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-    sigaction(SIGSEGV, &action, &before);
+    real_sigaction(SIGSEGV, &action, &theirs);
+    is_masked = 1;
     if (let_cpuid(0) == 0) return;
     static const char text[] = "masked: this kernel or processor lets no process trap CPUID\n";
     (void)!write(2, text, sizeof text - 1);
