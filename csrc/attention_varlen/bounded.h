@@ -1,9 +1,7 @@
 // The softmax of a query tile without a running maximum, for instruction sets whose weights are powers of 2 (kinds.h).
 // |<q, k>| * scale is at most |q| times the norm of the sequence's longest key. Where that bound is small, weights are
-// taken relative to it: 2^(score - bound) neither overflows nor vanishes for the largest score, which is at least
-// -bound. No score is then looked at before its weight is made, and no earlier sum shrinks.
-//
-// What is taken off is a whole number, which changes the exponent of a weight and none of its other bits.
+// 2^score as it is, which neither overflows nor vanishes: no score is looked at before its weight is made, and no
+// earlier sum shrinks.
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
@@ -11,28 +9,25 @@ namespace {
 template <class Kind>
 constexpr bool kHasBounds = kCountsInLog2 && Kind::kPerUnit == 1 && !Kind::kIsWhole;
 
-// Scores are within +-kMostBound, and the whole number taken off is kRoom below the bound, so that a weight lies
-// between 2^-41 and 2^40: sums of values have room on both sides.
-constexpr float kMostBound = 40.0f, kRoom = 40.0f;
-// The least weight that ALiBi may leave: nothing beside 2^-41, and far enough above f32's smallest numbers for products
-// with values, which would be slow there. And how far ALiBi may take a score down without asking for it.
-constexpr float kLowestPower = -100.0f, kNearBias = -kLowestPower - 2.0f * kMostBound + kRoom - 2.0f;
+// Scores are within +-kMostBound: sums of values have room on both sides.
+constexpr float kMostBound = 60.0f;
+// The least score that ALiBi may leave: nothing beside a weight of 2^-60, and far enough above f32's smallest numbers
+// for products with values, which would be slow there. And how far ALiBi may take a score down without asking for it.
+constexpr float kLowestScore = -100.0f, kNearBias = -kLowestScore - kMostBound - 1.0f;
 
 // Where a run of keys lies for ALiBi: all of it before (or all behind) the tile's queries, or around them.
 enum class Alibi { none, one_side, both_sides };
 
-// products -> weights in place, added up in sum (kVectors * lanes); `origins` as power_of_2_over() takes them. kIsFar:
-// ALiBi takes scores below kNearBias.
+// products -> weights in place, added up in sum (kVectors * lanes). kIsFar: ALiBi takes more than kNearBias off.
 template <class Kind, int kVectors, Alibi kAlibi, bool kIsFar>
-void weigh_bounded_side(float* products, int64_t keys, const Bias& bias, float side, const float* origins, float* sum) {
+void weigh_bounded_side(float* products, int64_t keys, const Bias& bias, float side, float* sum) {
     using Lanes = typename Kind::Lanes;
     constexpr int64_t kShortSum = 16;  // as exponentiate()
     const Lanes scale = Lanes::all(bias.scale), slope = Lanes::all(side * bias.slope), one = Lanes::all(1.0f);
     const Lanes falling = Lanes::all(-bias.slope);
-    Lanes origin[kVectors], lowest[kVectors], distance[kVectors], shift[kVectors], total[kVectors];
+    const Lanes lowest = Lanes::all(kLowestScore);
+    Lanes distance[kVectors], shift[kVectors], total[kVectors];
     for (int i = 0; i < kVectors; ++i) {
-        origin[i] = Lanes::load(origins + i * Lanes::kLanes);
-        lowest[i] = Lanes::all(kPowerOrigin + kLowestPower) - origin[i];
         distance[i] = Lanes::all(static_cast<float>(bias.distance + i * Lanes::kLanes)) + lane_numbers();
         shift[i] = Lanes::zero() - slope * distance[i];
         total[i] = Lanes::zero();
@@ -53,8 +48,8 @@ void weigh_bounded_side(float* products, int64_t keys, const Bias& bias, float s
                     score = fma(falling, abs(distance[i]), score * scale);
                     distance[i] = distance[i] - one;
                 }
-                if constexpr (kIsFar) score = max(lowest[i], score);
-                const Lanes weight = Kind::as_multiplied(power_of_2_over(score, origin[i]));
+                if constexpr (kIsFar) score = max(lowest, score);
+                const Lanes weight = Kind::as_multiplied(normal_power_of_2(score));
                 weight.store(place);
                 part[i] = part[i] + weight;
             }
@@ -68,9 +63,9 @@ void weigh_bounded_side(float* products, int64_t keys, const Bias& bias, float s
 }
 
 template <class Kind, int kVectors>
-void weigh_bounded(float* products, int64_t keys, const Bias& bias, const float* origins, float* sum) {
+void weigh_bounded(float* products, int64_t keys, const Bias& bias, float* sum) {
     if (bias.slope == 0.0f) {
-        return weigh_bounded_side<Kind, kVectors, Alibi::none, false>(products, keys, bias, 0.0f, origins, sum);
+        return weigh_bounded_side<Kind, kVectors, Alibi::none, false>(products, keys, bias, 0.0f, sum);
     }
     const int64_t least = bias.distance - bias.last_key, most = bias.distance + kVectors * F32::kLanes - 1;
     const bool is_before = least >= 0, is_behind = most <= 0;
@@ -80,17 +75,15 @@ void weigh_bounded(float* products, int64_t keys, const Bias& bias, const float*
     const auto run = [&]<Alibi kAlibi>() {
         const auto weigh = is_far ? weigh_bounded_side<Kind, kVectors, kAlibi, true>
                                   : weigh_bounded_side<Kind, kVectors, kAlibi, false>;
-        weigh(products, keys, bias, side, origins, sum);
+        weigh(products, keys, bias, side, sum);
     };
     if (is_before || is_behind) return run.template operator()<Alibi::one_side>();
     run.template operator()<Alibi::both_sides>();
 }
 
-// The origins of a tile's queries, (units, stride), given what the norm of a query is to be multiplied by for the bound
-// of its scores. Returns whether all bounds are small enough; one that is not a number is not.
-template <class Kind>
-bool find_origins(const float* queries, int64_t units, int64_t stride, float norm_to_bound, float* origins) {
-    bool is_bounded = true;
+// Whether all scores of a tile's queries, (units, stride), are within kMostBound, given what the norm of a query is to
+// be multiplied by for the bound of its scores; one that is not a number is not.
+inline bool are_bounded(const float* queries, int64_t units, int64_t stride, float norm_to_bound) {
     for (int64_t lane = 0; lane < stride; lane += F32::kLanes) {
         F32 squares = F32::zero();
         for (int64_t unit = 0; unit < units; ++unit) {
@@ -98,12 +91,10 @@ bool find_origins(const float* queries, int64_t units, int64_t stride, float nor
             squares = fma(x, x, squares);
         }
         const F32 bound = sqrt(squares) * F32::all(norm_to_bound);
-        // max() passes over a NaN that comes first.
-        is_bounded = is_bounded && sum(bound) < std::numeric_limits<float>::infinity() && max_lane(bound) <= kMostBound;
-        const F32 above = round(bound + F32::all(0.5f));
-        (F32::all(kPowerOrigin + kRoom) - above).store(origins + lane);
+        // max_lane() passes over a NaN; the sum does not.
+        if (!(sum(bound) < std::numeric_limits<float>::infinity() && max_lane(bound) <= kMostBound)) return false;
     }
-    return is_bounded;
+    return true;
 }
 
 }  // namespace

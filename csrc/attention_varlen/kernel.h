@@ -51,7 +51,7 @@ struct Tile {
     float* outputs;               // (head_dim, output_stride): the weighted sum so far
     float *top, *sum;             // (vectors * lanes,)
     float *floats, *scales;       // of whole numbers: the queries (head_dim, vectors * lanes), and their scales
-    bool is_bounded;              // its softmax needs no maximum (bounded.h): `top` holds origins
+    bool is_bounded;              // its softmax needs no maximum (bounded.h)
     int64_t output_stride;        // vectors * lanes; of tiles together, whose outputs are one matrix, all their rows
 
     int64_t vectors() const { return (num_rows + F32::kLanes - 1) / F32::kLanes; }
@@ -302,17 +302,13 @@ private:
         }
     }
 
-    // Whether the scores of a tile that has begun have bounds; if so, its `top` becomes their origins.
+    // Whether the scores of a tile that has begun are within bounds.
     bool is_bounded(const Tile& tile) const {
         if (!has_bounds_ || (args_.slopes && !(args_.slopes.data[tile.head] >= 0.0f))) return false;
         constexpr float kRounding = Kind::kIsPlain ? 1.001f : 1.02f;
         const float scale = args_.scale < 0.0f ? -args_.scale : args_.scale;
         const float norm_to_bound = kRounding * largest_key_ * largest_turn_ * scale * Kind::kLogUnit;
-        float origins[kTileRows];
-        const int64_t stride = tile.vectors() * F32::kLanes;
-        if (!find_origins<Kind>(tile.queries, units_, stride, norm_to_bound, origins)) return false;
-        for (int64_t lane = 0; lane < stride; ++lane) tile.top[lane] = origins[lane];
-        return true;
+        return are_bounded(tile.queries, units_, tile.vectors() * F32::kLanes, norm_to_bound);
     }
 
     KeyRun read_keys(int64_t first, int64_t last) {
@@ -456,7 +452,7 @@ private:
         if constexpr (Kind::kIsWhole) score_mean<kVectors>(tile, run.mean);
         score_keys<Kind, kVectors>(tile.queries, run.keys, run.key_stride, keys, units_, scores_);
         if (tile.is_bounded) {
-            if constexpr (kHasBounds<Kind>) weigh_bounded<Kind, kVectors>(scores_, keys, bias, tile.top, tile.sum);
+            if constexpr (kHasBounds<Kind>) weigh_bounded<Kind, kVectors>(scores_, keys, bias, tile.sum);
             for (int64_t i = 0; i < kVectors * F32::kLanes; ++i) shrink[i] = 1.0f;
         } else {
             weigh<Kind, kVectors>(scores_, keys, bias, is_masked, tile.top, tile.sum, shrink, weights);

@@ -16,7 +16,6 @@ template <class Each>
 // With eight lanes (AVX2), where an exponential costs as much as twenty multiply-adds, scores are counted in units of
 // log 2 and weights are powers of 2: power_of_2(), that file's own.
 constexpr bool kCountsInLog2 = F32::kLanes == 8;
-constexpr float kPowerOrigin = 12582912.0f;  // 1.5 * 2^23: a sum with it has no room for fractions
 
 // Units are floats as they are given.
 struct Floats {

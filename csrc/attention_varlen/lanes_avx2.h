@@ -37,11 +37,11 @@ inline F32 power_of_2(F32 x) {
     return {_mm256_and_ps(result.v, _mm256_cmp_ps(x.v, lowest.v, _CMP_NLT_UQ))};
 }
 
-// 2^(x - n) for a whole number n, as origin = kPowerOrigin - n; x - n from -125 to 127. As power_of_2(), but that n is
-// taken off within the sum, and the exponent added to that of 2^r.
-inline F32 power_of_2_over(F32 x, F32 origin) {
-    const F32 shifted = x + origin;
-    const F32 r = x - (shifted - origin);
+// 2^x for x from -125 to 127. As power_of_2(), but that n is added to the exponent of 2^r.
+inline F32 normal_power_of_2(F32 x) {
+    const F32 magic = F32::all(12582912.0f);
+    const F32 shifted = x + magic;
+    const F32 r = x - (shifted - magic);
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted.v), 23);
     const __m256i power = _mm256_castps_si256(fma(exp2_slope(r), r, F32::all(1.0f)).v);
     return {_mm256_castsi256_ps(_mm256_add_epi32(power, exponent))};
