@@ -17,16 +17,15 @@
 #include "attention_varlen/load.h"
 #include "attention_varlen/products.h"
 #include "attention_varlen/softmax.h"
+#include "attention_varlen/tile.h"
 
 #include "attention_varlen/bounded.h"
+#include "attention_varlen/norms.h"
 #include "attention_varlen/whole.h"
 
 namespace longspan::LONGSPAN_ISA {
 namespace {
 
-constexpr int64_t kTileVectors = F32::kLanes == 4 ? 2 : 3;
-constexpr int64_t kTileRows = kTileVectors * F32::kLanes;
-static_assert(kAttentionRows % kTileRows == 0);
 // The tiles that go through the keys one after the other: their state stays within the L2 cache of a server's core
 // (twice as much where tiles go in pairs: cores that have f16 have 2 MB).
 constexpr int64_t kStateBytes = 640 * 1024;
@@ -34,42 +33,6 @@ constexpr int64_t kStateBytes = 640 * 1024;
 constexpr int64_t kKeysWorthAReach = 256;
 // With fewer tiles than this, keys and values are read where they lie.
 constexpr int64_t kTilesWorthACopy = 3;
-
-constexpr int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-constexpr int64_t most(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
-struct Tile {
-    int64_t head;                 // query head
-    int64_t first_row, num_rows;  // in the sequence
-    int64_t position;             // of the first row
-    int64_t first_key, last_key;  // [first_key, last_key): keys that any of its rows sees, from the start of a unit on
-    float* queries;               // (units of head_dim, vectors * lanes), rotated
-    float* outputs;               // (head_dim, output_stride): the weighted sum so far
-    float *top, *sum;             // (vectors * lanes,)
-    float *floats, *scales;       // of whole numbers: the queries (head_dim, vectors * lanes), and their scales
-    bool is_bounded;              // its softmax needs no maximum (bounded.h)
-    int64_t output_stride;        // vectors * lanes; of tiles together, whose outputs are one matrix, all their rows
-
-    int64_t vectors() const { return (num_rows + F32::kLanes - 1) / F32::kLanes; }
-};
-
-// What is kept of a tile beside its state.
-struct TileNotes {
-    int64_t reach;  // reach_of()
-    bool is_bounded;
-};
-
-// A run of key rows and value rows, where they lie or staged.
-struct KeyRun {
-    int64_t first, last;         // keys of the sequence
-    const float *keys, *values;  // (keys, units of head_dim), (units of keys, head_dim)
-    const float* mean;           // of whole numbers: (head_dim,)
-    int64_t key_stride, value_stride;
-};
 
 template <class Kind>
 class PartRunner {
@@ -99,8 +62,8 @@ public:
         const bool sees_all =
             part_.last_row + offset_ <= num_keys_ && offset_ >= 0 && args.left >= num_keys_ && args.right >= num_keys_;
         has_bounds_ = kHasBounds<Kind> && sees_all && args.bias_table.data == nullptr && num_keys_ > kKeysWorthAReach;
-        if (has_reach_ || has_bounds_) largest_key_ = largest_norm(args.k, k_start_, num_keys_, part.kv_head);
-        if (has_bounds_ && args.cos.data != nullptr) largest_turn_ = largest_turn();
+        if (has_reach_ || has_bounds_) largest_key_ = largest_norm<Kind>(args.k, k_start_, num_keys_, part.kv_head);
+        if (has_bounds_ && args.cos.data != nullptr) largest_turn_ = largest_turn(args, table_start_, num_keys_);
         take_scratch();
     }
 
@@ -209,43 +172,10 @@ private:
         const float rounding = Kind::kIsWhole ? whole_rounding(dim_) : 1.02f;  // of bf16 too
         const float slope = has_reach_ ? args_.slopes.data[tile.head] : 0.0f;
         if (!(slope > 0.0f) || tile.position < 0) return num_keys_;
-        const float query = largest_norm(args_.q, q_start_ + tile.first_row, tile.num_rows, tile.head);
+        const float query = largest_norm<Kind>(args_.q, q_start_ + tile.first_row, tile.num_rows, tile.head);
         const float bound = rounding * query * largest_key_ * (args_.scale < 0.0f ? -args_.scale : args_.scale);
         const float reach = (kNothing + 2.0f * bound) / slope;
         return reach < static_cast<float>(num_keys_) ? static_cast<int64_t>(reach) + 1 : num_keys_;
-    }
-
-    // The largest norm of `count` rows of one head; NaN or infinite if a value is.
-    float largest_norm(const HeadsView<const float>& view, int64_t first, int64_t count, int64_t head) const {
-        float largest = 0.0f;
-        for (int64_t row = first; row < first + count; ++row) {
-            const float* values = view.at(row, head);
-            F32 squares = F32::zero();
-            for (int64_t d = 0; d < view.head_dim; d += F32::kLanes) {
-                const F32 x = F32::load_first(values + d, least(F32::kLanes, view.head_dim - d));
-                if constexpr (Kind::kIsPlain) squares = Kind::multiply_add(x, x, squares);  // in its units
-                if constexpr (!Kind::kIsPlain) squares = fma(x, x, squares);
-            }
-            const float square = sum(squares);
-            largest = square > largest || square != square ? square : largest;
-        }
-        return max_lane(sqrt(F32::all(largest)));
-    }
-
-    // By how much RoPE may lengthen a key: tables need not be of angles alone. At least 1; NaN if a value is.
-    float largest_turn() const {
-        F32 largest = F32::all(1.0f), poison = F32::zero();
-        for (int64_t row = table_start_; row < table_start_ + num_keys_; ++row) {
-            for (int64_t p = 0; p < args_.cos.cols; p += F32::kLanes) {
-                const int64_t count = least(F32::kLanes, args_.cos.cols - p);
-                const F32 c = F32::load_first(args_.cos.row(row) + p, count);
-                const F32 s = F32::load_first(args_.sin.row(row) + p, count);
-                const F32 square = fma(c, c, s * s);
-                largest = max(square, largest);
-                poison = fma(square, F32::zero(), poison);
-            }
-        }
-        return max_lane(sqrt(largest)) + sum(poison);
     }
 
     void run_tiles(int64_t first, int64_t last) {
