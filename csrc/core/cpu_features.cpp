@@ -73,7 +73,8 @@ CpuFeatures machine_features() {
     if (cpuid(0, 0).eax < 7) return found;
     const CpuidWords basic = cpuid(1, 0), extended = cpuid(7, 0);
     const CpuidWords more = extended.eax >= 1 ? cpuid(7, 1) : CpuidWords{};
-    constexpr uint32_t kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28, kF16c = 1u << 29;         // leaf 1, ecx
+    constexpr uint32_t kFma = 1u << 12, kPopcnt = 1u << 23, kOsxsave = 1u << 27, kAvx = 1u << 28,
+                       kF16c = 1u << 29;                                                                // leaf 1, ecx
     constexpr uint32_t kAvx2 = 1u << 5, kF = 1u << 16, kDq = 1u << 17, kBw = 1u << 30, kVl = 1u << 31;  // leaf 7, ebx
     constexpr uint32_t kVnni = 1u << 11, kBitalg = 1u << 12, kVpopcntdq = 1u << 14;                     // leaf 7, ecx
     constexpr uint32_t kTileBf16 = 1u << 22, kFp16 = 1u << 23, kTile = 1u << 24, kTileInt8 = 1u << 25;  // leaf 7, edx
@@ -82,7 +83,7 @@ CpuFeatures machine_features() {
     if (!has_bits(basic.ecx, kOsxsave)) return found;
     const uint64_t states = saved_states();
     const bool has_ymm = has_bits(states, kYmmState), has_zmm = has_bits(states, kZmmState);
-    found.avx2 = has_ymm && has_bits(basic.ecx, kFma | kAvx | kF16c) && has_bits(extended.ebx, kAvx2);
+    found.avx2 = has_ymm && has_bits(basic.ecx, kFma | kPopcnt | kAvx | kF16c) && has_bits(extended.ebx, kAvx2);
     found.avx_vnni = has_ymm && has_bits(more.eax, kAvxVnni);
     found.avx512 = has_zmm && has_bits(extended.ebx, kF | kDq | kBw | kVl);
     found.avx512_vnni = has_zmm && has_bits(extended.ecx, kVnni | kBitalg | kVpopcntdq);
