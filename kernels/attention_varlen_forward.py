@@ -96,7 +96,7 @@ def tile_config(
     if arch >= 100 and head_dim != 80:  # whose masks take registers too: with stages for them it spills
         config = replace(config, edge_stages=config.stages)
     if is_short and block_d <= 128:  # without wgmma the masks of several sequences in a tile want more registers
-        has_room = arch == 90 or block_d == 32 or (block_d == 64 and arch > 90)
+        has_room = block_d == 32 or (block_d == 64 and arch >= 90)
         config = replace(config, block_m=64, warps=4 if has_room else 8)
         if block_d > 64 and arch != 90:
             config = replace(config, block_n=32)
