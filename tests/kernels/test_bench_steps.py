@@ -47,13 +47,16 @@ def test_what_a_step_has_started_ends_with_it(last: str, tmp_path: Path) -> None
 
 def test_what_is_printed_is_in_the_log_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log.txt"
-    seen = run(f"echo first; sleep 0.3; cat {log}", 20, log)
-    assert "first" in str(seen["tail"]) and log.read_text().startswith("== a step: ")
+    # Read whole before it is printed: what is printed goes into that log, and `cat` would follow it.
+    seen = run(f'echo first; sleep 0.3; seen=$(cat {log}); echo "seen: $seen"', 20, log)
+    assert "seen: == a step: echo first" in str(seen["tail"]) and str(seen["tail"]).endswith("\nfirst\n")
+    assert log.read_text().startswith("== a step: ")
     assert run("kill -SEGV $$", 5, log)["status"] == -11
     monkeypatch.setattr(steps, "MOST_LOG", 1000)
-    line = run("for i in $(seq 5000); do echo $i; done; echo the end", 20, log)
+    long = tmp_path / "long.txt"
+    line = run("for i in $(seq 5000); do echo $i; done; echo the end", 20, long)
     assert str(line["tail"]).endswith("5000\nthe end\n") and len(str(line["tail"])) == steps.TAIL
-    assert log.read_text().endswith("the end\n") and log.stat().st_size < 10_000
+    assert long.read_text().endswith("the end\n") and long.stat().st_size < 10_000
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
