@@ -179,7 +179,7 @@ def test_idle_connections_are_closed() -> None:
             time.sleep(pause)
         idle = time.monotonic()
         assert connection.sock is first and first.recv(1) == b""  # closed by the server
-        assert 0.4 < time.monotonic() - idle < 5
+        assert 0.4 < time.monotonic() - idle < 15
         connection.close()
 
 
