@@ -1,0 +1,160 @@
+"""Rerankers' heads: what each computes, whose rows a judge compares, and heads that are damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
+from longspan import CheckpointError, Encoder, Reranker
+from longspan.reranking.formats import Cut
+from longspan.reranking.scorer import PairScorer
+from rerank_pairs import PAIRS
+
+
+def test_a_distilbert_head(golden: Path, tmp_path: Path) -> None:
+    """W relu(P h0 + p) + b, on the hidden states of the encoder itself; there is no golden of it."""
+    source, rng = golden / "distilbert", np.random.default_rng(8)
+    width = json.loads((source / "config.json").read_text())["dim"]
+    shapes = {"pre_classifier.weight": (width, width), "pre_classifier.bias": (width,)}
+    shapes |= {"classifier.weight": (1, width), "classifier.bias": (1,)}
+    head = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    named = ["DistilBertForSequenceClassification"]
+    reranker = Reranker(spoilt(source, tmp_path / "model", lambda tensors: tensors.update(head), architectures=named))
+    assert isinstance(reranker._scorer, PairScorer)
+    rows = reranker._scorer._format.rows(PAIRS, Cut(64), None)
+    hidden = Encoder(source).encode_ids([row.ids for row in rows], output_value="token_embeddings")
+    first = np.stack([tokens[0] for tokens in hidden]).astype(np.float64)
+    inner = np.maximum(first @ head["pre_classifier.weight"].T.astype(np.float64) + head["pre_classifier.bias"], 0)
+    want = inner @ head["classifier.weight"][0].astype(np.float64) + head["classifier.bias"]
+    got = reranker.predict(PAIRS, activation_fn="identity", max_length=64, on_truncate="ignore")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-3)
+
+
+def test_what_a_modernbert_head_is_where_its_config_is_silent(golden: Path, tmp_path: Path) -> None:
+    """The first token and GELU, as transformers' config has them."""
+    source = golden / "rerank-modernbert" / "model"
+    silent = {"classifier_pooling": None, "classifier_activation": None}
+    scores = []
+    for place, keys in enumerate((silent, {"classifier_pooling": "cls", "classifier_activation": "gelu"})):
+        folder = spoilt(source, tmp_path / str(place), **keys)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+        scores.append(Reranker(folder).predict(PAIRS))
+    np.testing.assert_array_equal(*scores)
+
+
+def test_whose_rows_a_judge_compares(golden: Path, tmp_path: Path) -> None:
+    """Those of lm_head where it is there and not said to be the embedding table."""
+    source = golden / "rerank-qwen3" / "model"
+    plain = Reranker(source).predict(PAIRS, activation_fn="identity")
+    table = read_tensors(source)["model.embed_tokens.weight"]
+
+    def add_head(tensors: Tensors) -> None:
+        tensors["lm_head.weight"] = -2 * table
+
+    def scores(name: str, change: Callable[[Tensors], object], tied: bool) -> np.ndarray:
+        folder = spoilt(source, tmp_path / name, change, tie_word_embeddings=tied)
+        return Reranker(folder).predict(PAIRS, activation_fn="identity")
+
+    np.testing.assert_array_equal(scores("tied", add_head, True), plain)
+    np.testing.assert_allclose(scores("own", add_head, False), -2 * plain, rtol=1e-5, atol=1e-5)
+    with pytest.raises(CheckpointError, match="lm_head.weight"):
+        scores("gone", lambda tensors: tensors.pop("lm_head.weight", None), False)
+
+
+def set_tensor(name: str, values: object) -> Callable[[Tensors], None]:
+    return lambda tensors: tensors.__setitem__(name, np.asarray(values, np.float32))
+
+
+@pytest.mark.parametrize(
+    "name, change, config, message",
+    [
+        ("bert", set_tensor("classifier.weight", np.ones((1, 63))), {}, r"classifier.weight must be \(any, 64\)"),
+        (
+            "bert",
+            set_tensor("classifier.weight", np.ones(64)),
+            {},
+            r"classifier.weight must be \(any, 64\), got \(64,\)",
+        ),
+        ("bert", set_tensor("classifier.weight", np.ones((0, 64))), {}, r"must be \(any, 64\), got \(0, 64\)"),
+        ("bert", set_tensor("classifier.bias", np.ones(2)), {}, r"classifier.bias must be \(1,\), got \(2,\)"),
+        ("bert", set_tensor("classifier.weight", np.full((1, 64), np.nan)), {}, "'classifier.weight' holds nan"),
+        (
+            "bert",
+            set_tensor("bert.pooler.dense.weight", np.ones((64, 60))),
+            {},
+            r"pooler.dense.weight must be \(any, 64",
+        ),
+        ("bert", lambda t: t.pop("bert.pooler.dense.weight"), {}, "needs one pooler.dense.weight .* got 0"),
+        ("bert", lambda t: t.pop("classifier.weight"), {}, "is no reranker: it has neither"),
+        (
+            "bert",
+            set_tensor("classifier.weight", np.ones((2, 64))),
+            {},
+            "must be|says 1 labels, but the head's .* have 2",
+        ),
+        ("bert", None, {"num_labels": 4}, "says 4 labels, but the head's weights have 1"),
+        (
+            "bert",
+            None,
+            {"sbert_ce_default_activation_function": "os.system"},
+            "must be one of torch.nn.Identity.*'os.s",
+        ),
+        ("bert", None, {"sbert_ce_default_activation_function": "torch.nn.Tanh"}, "must be one of torch.nn.Identity"),
+        ("xlmr", lambda t: t.pop("classifier.dense.weight"), {}, "classifier.dense.weight"),
+        ("modernbert", None, {"classifier_pooling": "max"}, "'classifier_pooling' must be one of cls, mean, got 'max'"),
+        ("modernbert", set_tensor("head.norm.weight", np.ones(3)), {}, r"head.norm.weight must be \(64,\), got \(3,\)"),
+        ("jina-v3", set_tensor("projector.0.weight", np.ones((32, 60))), {}, r"projector.0.weight must be \(any, 64\)"),
+        ("jina-v3", set_tensor("projector.2.weight", np.ones((32, 60))), {}, r"projector.2.weight must be \(any, 32\)"),
+        ("jina-v3", lambda t: t.pop("projector.2.weight"), {}, "projector.2.weight"),
+        ("qwen3", None, {"architectures": ["Qwen3Model"]}, "is no reranker"),
+        ("qwen3", None, {"vocab_size": 3}, "different models|must be"),
+    ],
+)
+def test_hostile_heads(
+    name: str,
+    change: Callable[[Tensors], object] | None,
+    config: dict[str, object],
+    message: str,
+    golden: Path,
+    tmp_path: Path,
+) -> None:
+    folder = spoilt(golden / f"rerank-{name}" / "model", tmp_path / "model", change or (lambda _: None), **config)
+    with pytest.raises(CheckpointError, match=message):
+        Reranker(folder)
+
+
+def test_a_logit_score_of_other_tokens_needs_a_template(golden: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(golden / "rerank-qwen3" / "model", folder)
+    kinds = "sentence_transformers.models.Transformer", "sentence_transformers.cross_encoder.modules.LogitScore"
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": kind}
+        for i, (path, kind) in enumerate(zip(("", "1_LogitScore"), kinds))
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_LogitScore").mkdir()
+    score = folder / "1_LogitScore" / "config.json"
+    score.write_text(json.dumps({"true_token_id": 9454, "false_token_id": None}))
+    with pytest.raises(CheckpointError, match=r"the score is of the tokens \[9454, None\], but the prompt of 'qwen3'"):
+        Reranker(folder)
+    plain = Reranker(golden / "rerank-qwen3" / "model")
+    ids = {f"{key}_token_id": plain.tokenizer.token_id(token) for key, token in (("true", "yes"), ("false", "no"))}
+    score.write_text(json.dumps(ids))
+    np.testing.assert_array_equal(Reranker(folder).predict(PAIRS), plain.predict(PAIRS))
+
+
+def test_an_untied_output_table_is_used(golden: Path, tmp_path: Path) -> None:
+    source = golden / "rerank-qwen3" / "model"
+    tensors = read_tensors(source)
+    tensors["lm_head.weight"] = -tensors["model.embed_tokens.weight"]
+    config = json.loads((source / "config.json").read_text())
+    folder = write_checkpoint(source, tmp_path / "untied", tensors, {**config, "tie_word_embeddings": False})
+    plain = Reranker(source).predict(PAIRS, activation_fn="identity")
+    np.testing.assert_allclose(Reranker(folder).predict(PAIRS, activation_fn="identity"), -plain, atol=1e-5)
