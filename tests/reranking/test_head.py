@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import pytest
 from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, Encoder, Reranker
 from longspan.reranking.formats import Cut
+from longspan.reranking.request import Request
 from longspan.reranking.scorer import PairScorer
+from longspan.text.pairs import PairRow
 from rerank_pairs import PAIRS
 
 
@@ -158,3 +162,74 @@ def test_an_untied_output_table_is_used(golden: Path, tmp_path: Path) -> None:
     folder = write_checkpoint(source, tmp_path / "untied", tensors, {**config, "tie_word_embeddings": False})
     plain = Reranker(source).predict(PAIRS, activation_fn="identity")
     np.testing.assert_allclose(Reranker(folder).predict(PAIRS, activation_fn="identity"), -plain, atol=1e-5)
+
+
+def rows_of(reranker: Reranker) -> list[np.ndarray]:
+    """The token ids of PAIRS."""
+    assert isinstance(reranker._scorer, PairScorer)
+    return [row.ids for row in reranker._scorer._format.rows(PAIRS, Cut(64), None)]
+
+
+def dense_head(rng: np.random.Generator, first: str, last: str, width: int = 64) -> Tensors:
+    """A head of two products, by the names of its layers."""
+    shapes = {f"{first}.weight": (width, width), f"{first}.bias": (width,)}
+    shapes |= {f"{last}.weight": (1, width), f"{last}.bias": (1,)}
+    return {tensor: rng.standard_normal(shape).astype(np.float32) for tensor, shape in shapes.items()}
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+
+
+def test_an_electra(golden: Path, tmp_path: Path) -> None:
+    """BERT's layers under another prefix; a head like RoBERTa's, but for its GELU."""
+    source, head = (
+        golden / "bert-minilm",
+        dense_head(np.random.default_rng(3), "classifier.dense", "classifier.out_proj"),
+    )
+
+    def rename(tensors: Tensors) -> None:
+        plain = {f"electra.{name}": tensors.pop(name) for name in [*tensors]}
+        tensors |= {name: values for name, values in plain.items() if "pooler" not in name}
+        tensors |= head
+
+    own = {"model_type": "electra", "embedding_size": 64, "architectures": ["ElectraForSequenceClassification"]}
+    folder = spoilt(source, tmp_path / "electra", rename, **own, num_labels=1)
+    (folder / "modules.json").unlink()
+    reranker = Reranker(folder)
+    ids = rows_of(reranker)
+    hidden = Encoder(source).encode_ids(ids, output_value="token_embeddings")
+    first = np.stack([tokens[0] for tokens in hidden]).astype(np.float64)
+    want = gelu(first @ head["classifier.dense.weight"].T + head["classifier.dense.bias"])
+    want = want @ head["classifier.out_proj.weight"][0] + head["classifier.out_proj.bias"]
+    assert isinstance(reranker._scorer, PairScorer)
+    rows = [PairRow(row, None, 0, 0, False) for row in ids]  # without types, as `encode_ids` has none
+    plain = Request("test", "", -1, None, None)
+    np.testing.assert_allclose(reranker._scorer._row_logits(rows, plain)[:, 0], want, rtol=1e-5, atol=1e-4)
+    with pytest.raises(CheckpointError, match="'embedding_size' must be 64, got 32; ELECTRA is supported so only"):
+        Reranker(spoilt(folder, tmp_path / "small", embedding_size=32))
+    with pytest.raises(CheckpointError, match="'embedding_size' is missing and 128 by default"):
+        Reranker(spoilt(folder, tmp_path / "silent", embedding_size=None))
+
+
+@pytest.mark.parametrize("pooling", ["bos", "mean", "late", None])
+def test_a_eurobert_head(pooling: str | None, golden: Path, tmp_path: Path) -> None:
+    """C gelu(D pool(h) + d) + c; late, where the config is silent too, the mean of what each token's state makes."""
+    source = golden / "jina-v5-text-nano" / "model-merged-retrieval"
+    head = dense_head(np.random.default_rng(4), "dense", "classifier")
+    named = {"architectures": ["EuroBertForSequenceClassification"], "model_type": "eurobert", "num_labels": 1}
+    folder = spoilt(source, tmp_path / "model", lambda t: t.update(head), **named, classifier_pooling=pooling)
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink(missing_ok=True)
+    reranker = Reranker(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the head that an Encoder leaves out
+        encoder = Encoder(spoilt(folder, tmp_path / "trunk", architectures=["EuroBertModel"]))
+    states = encoder.encode_ids(rows_of(reranker), output_value="token_embeddings")
+    want = []
+    for tokens in (state.astype(np.float64) for state in states):
+        pooled = {"bos": tokens[0], "mean": tokens.mean(0)}.get(pooling or "late", tokens)
+        inner = gelu(pooled @ head["dense.weight"].T + head["dense.bias"])
+        want.append(np.mean(inner @ head["classifier.weight"][0] + head["classifier.bias"]))
+    got = reranker.predict(PAIRS, activation_fn="identity", max_length=64, on_truncate="ignore")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)

@@ -6,7 +6,7 @@ from typing import Final
 
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
-from longspan.models.families.bert import BERT, ROBERTA
+from longspan.models.families.bert import BERT, ELECTRA, ROBERTA
 from longspan.models.families.distilbert import DISTILBERT
 from longspan.models.families.eurobert import EUROBERT
 from longspan.models.families.family import Family, check_numbers
@@ -24,6 +24,7 @@ from longspan.models.families.xlm_roberta_flash import JINA_CLIP, XLM_ROBERTA_FL
 
 FAMILIES: Final[tuple[Family, ...]] = (
     BERT,
+    ELECTRA,
     JINA_BERT,
     XLM_ROBERTA_FLASH,
     JINA_CLIP,
@@ -52,8 +53,12 @@ def detect_family(checkpoint: Checkpoint) -> Family:
             check_numbers(checkpoint.config)
             return family
     config = checkpoint.config
+    named = [name for name in config.get_list("architectures", None) or [] if isinstance(name, str)]
+    classes = f" ({', '.join(named)})" if named else ""
+    positions = config.get("position_embedding_type")
+    beside = "" if positions is None else f" with position_embedding_type {positions!r}"
     supported = "; ".join(family.supports for family in FAMILIES)
     raise CheckpointError(
-        f"{config.source}: model_type {config.get('model_type')!r} with position_embedding_type "
-        f"{config.get('position_embedding_type')!r} is not supported; supported are: {supported}"
+        f"{config.source}: model_type {config.get('model_type')!r}{classes}{beside} is not supported; supported are: "
+        f"{supported}"
     )

@@ -29,6 +29,7 @@ class Head:
     norm: Norm | None
     norm_eps: float
     engine: OpsEngine
+    pools_late: bool = False  # behind `dense`
 
     @property
     def num_labels(self) -> int:
@@ -37,10 +38,14 @@ class Head:
 
     def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
         """See the class."""
-        engine, x = self.engine, pool(hidden, batch, selection, self.pooling, self.engine)
+        engine, x = self.engine, hidden
+        if not self.pools_late:
+            x = pool(x, batch, selection, self.pooling, engine)
         if self.dense is not None:
             source, x = x, engine.empty(len(x), self.dense.weight.out_features)
             engine.multiply(source, self.dense, None, activation=self.activation, out=x)
+        if self.pools_late:  # `out` has no activation, so that it may follow
+            x = pool(x, batch, selection, self.pooling, engine)
         if self.norm is not None:
             source, x = x, engine.empty(*x.shape)
             engine.norm(source, self.norm, "layer_norm", self.norm_eps, out=x)
@@ -63,7 +68,7 @@ def load_head(checkpoint: Checkpoint, names: HeadMap, hidden_size: int, engine: 
         bias = None if names.norm.bias is None else engine.vector(_vector(checkpoint, names.norm.bias, width))
         norm = Norm(engine.vector(_vector(checkpoint, names.norm.weight, width)), bias)
     out = _product(checkpoint, names.out, width, engine)
-    return Head(names.pooling, out, dense, names.activation, norm, names.norm_eps, engine)
+    return Head(names.pooling, out, dense, names.activation, norm, names.norm_eps, engine, names.pools_late)
 
 
 def row_head(row: np.ndarray, engine: OpsEngine) -> Head:

@@ -1,8 +1,9 @@
 """BERT and RoBERTa encoders with absolute positions.
 
-BERT: MiniLM, BGE, GTE, English E5, and others of model_type "bert". RoBERTa: XLM-RoBERTa (multilingual E5, the dense
-vectors of BGE-M3), RoBERTa and CamemBERT, whose positions start after the padding id. Both have post-norm layers with
-biases everywhere. Source: arXiv:1810.04805, arXiv:1911.02116.
+BERT: MiniLM, BGE, GTE, English E5, and others of model_type "bert"; ELECTRA is one under another name. RoBERTa:
+XLM-RoBERTa (multilingual E5, the dense vectors of BGE-M3), RoBERTa and CamemBERT, whose positions start after the
+padding id. All have post-norm layers with biases everywhere. Source: arXiv:1810.04805, arXiv:1911.02116,
+arXiv:2003.10555.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from longspan.models.families.family import (
     read_head_dim,
     read_num_layers,
     read_size,
+    require,
 )
 from longspan.models.spec import LayerMap, LayerSpec, LinearMap, ModelSpec, NormMap, WeightMap
 
 ROBERTA_TYPES: Final = ("xlm-roberta", "roberta", "camembert")
 # Heads that published files carry beside the encoder, and a table of 0, 1, 2, … that old versions saved.
-UNUSED: Final = ("pooler.*", "embeddings.position_ids", "cls.*", "lm_head.*")
+UNUSED: Final = ("pooler.*", "embeddings.position_ids", "cls.*", "lm_head.*", "discriminator_*", "generator_*")
 
 
 def _is_plain(checkpoint: Checkpoint) -> bool:
@@ -45,6 +47,22 @@ def _matches_roberta(checkpoint: Checkpoint) -> bool:
 def _describe_bert(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     spec = _spec(checkpoint, family="BERT", position_offset=0)
     return spec, _weight_map(checkpoint.tensor_names, spec, ("", "bert."))
+
+
+def _matches_electra(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config.get_str("model_type", "") == "electra" and _is_plain(checkpoint)
+
+
+def _describe_electra(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
+    config = checkpoint.config
+    require(config, "ELECTRA", embedding_size=read_size(config, "hidden_size"))
+    if config.get_int("embedding_size", 128) != config.get_int("hidden_size"):  # absent, it is the class's own
+        raise CheckpointError(
+            f"{config.source}: 'embedding_size' is missing and 128 by default; ELECTRA is supported with one of "
+            f"'hidden_size' only"
+        )
+    spec = _spec(checkpoint, family="ELECTRA", position_offset=0)
+    return spec, _weight_map(checkpoint.tensor_names, spec, ("", "electra."))
 
 
 def _describe_roberta(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
@@ -113,6 +131,7 @@ def _weight_map(names: tuple[str, ...], spec: ModelSpec, prefixes: tuple[str, ..
 
 
 BERT: Final = Family("BERT", "BERT with absolute positions (MiniLM, BGE, GTE, E5)", _matches_bert, _describe_bert)
+ELECTRA: Final = Family("ELECTRA", "ELECTRA with embeddings of the layers' width", _matches_electra, _describe_electra)
 ROBERTA: Final = Family(
     "RoBERTa", "XLM-RoBERTa, RoBERTa and CamemBERT with absolute positions", _matches_roberta, _describe_roberta
 )

@@ -2,7 +2,8 @@
 snowflake-arctic-embed-m-v2.0, and the reranker of gte-multilingual.
 
 BERT with RoPE in place of a position table and a gated MLP whose second half is activated. transformers calls the
-family "gte", and saves it under the same tensor names. Source: arXiv:2407.19669 and its published code.
+family "gte", saves it under the same tensor names, and has names of its own besides.
+Source: arXiv:2407.19669 and its published code.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from longspan.models.families.family import (
     read_size,
     require,
 )
+from longspan.models.families.native_layers import has_native_layers, native_layer
 from longspan.models.families.rope import PLAIN, read_factor, read_rotary, scaled_tokens
 from longspan.models.spec import LayerMap, LayerSpec, ModelSpec, Rotary, RotaryScaling, WeightMap
 
@@ -82,9 +84,13 @@ def _rotary(config: JsonObject, head_dim: int, positions: int) -> Rotary:
 
 def _weight_map(names: tuple[str, ...], spec: ModelSpec) -> WeightMap:
     prefix = find_prefix(names, "embeddings.word_embeddings.weight", ("new.", "gte.", ""))
+    is_native = has_native_layers(names, prefix)
     is_packed = f"{prefix}encoder.layer.0.attention.q_proj.weight" not in names
 
     def layer(index: int) -> LayerMap:
+        if is_native:
+            at, up = f"{prefix}layers.{index}", ("up_proj", "gate_proj")
+            return native_layer(at, up=up, down="down_proj", attention_bias=True, up_bias=False, down_bias=True)
         at = f"{prefix}encoder.layer.{index}"
         parts = ("qkv_proj",) if is_packed else ("q_proj", "k_proj", "v_proj")
         return LayerMap(

@@ -2,7 +2,8 @@
 
 BERT with RoPE in place of a position table. v1 has a gated MLP and no biases but the norms'; v2 has biases, a plain
 MLP, and in every other layer eight of them, of which a token takes two. The published configs have GPT-2's keys,
-transformers' own those of BERT, over the same tensors. Source: arXiv:2402.01613, arXiv:2502.07972.
+transformers' own those of BERT, over the same tensors or under names of its own.
+Source: arXiv:2402.01613, arXiv:2502.07972.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from longspan.models.families.family import (
     read_size,
     require,
 )
+from longspan.models.families.native_layers import has_native_layers, native_layer
 from longspan.models.families.rope import read_rotary
 from longspan.models.spec import (
     ExpertsMap,
@@ -152,9 +154,13 @@ def _native_spec(config: JsonObject, names: tuple[str, ...]) -> ModelSpec:
 
 
 def _weight_map(names: tuple[str, ...], spec: ModelSpec, every: int | None, *, has_bias: bool) -> WeightMap:
-    prefix = find_prefix(names, "embeddings.word_embeddings.weight", ("", "bert."))
+    prefix = find_prefix(names, "embeddings.word_embeddings.weight", ("", "bert.", "nomic_bert."))
+    is_native = every is None and not has_bias and has_native_layers(names, prefix)
 
     def layer(index: int) -> LayerMap:
+        if is_native:
+            at, parts = f"{prefix}layers.{index}", ("up_proj", "gate_proj")
+            return native_layer(at, up=parts, down="down_proj", attention_bias=False, up_bias=False, down_bias=False)
         at = f"{prefix}encoder.layers.{index}"
         has_experts = every is not None and index % every == 1
         up = ("fc1",) if spec.gate is None else ("fc11", "fc12")
@@ -171,7 +177,7 @@ def _weight_map(names: tuple[str, ...], spec: ModelSpec, every: int | None, *, h
     return WeightMap(
         word_embeddings=f"{prefix}embeddings.word_embeddings.weight",
         token_type_embeddings=f"{prefix}embeddings.token_type_embeddings.weight",
-        embedding_norm=norm_map(f"{prefix}emb_ln", bias=True),
+        embedding_norm=norm_map(f"{prefix}{'embeddings.LayerNorm' if is_native else 'emb_ln'}", bias=True),
         layers=tuple(layer(index) for index in range(spec.num_layers)),
     )
 

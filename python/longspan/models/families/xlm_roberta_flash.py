@@ -33,6 +33,7 @@ from longspan.models.families.family import (
     read_texts,
     require,
 )
+from longspan.models.families.native_layers import has_native_layers, native_layer
 from longspan.models.families.rope import read_rotary
 from longspan.models.families.vision import EVA_UNUSED, clip_pixels, eva_spec, eva_weight_map
 from longspan.models.spec import (
@@ -83,18 +84,23 @@ V3_CONFIG: Final[dict[str, object]] = {
 
 
 def _matches(checkpoint: Checkpoint) -> bool:
-    """By the tensors: v3's config has no model_type, colbert-v2's says "xlm-roberta", transformers' own a name of its
-    own."""
-    return checkpoint.config.get_str("model_type", "xlm-roberta") in ("xlm-roberta", NATIVE) and any(
-        ".mixer.Wqkv." in name for name in checkpoint.tensor_names
+    """By the tensors: v3's config has no model_type, colbert-v2's says "xlm-roberta"; transformers' own config has a
+    name of its own."""
+    model_type = checkpoint.config.get_str("model_type", "xlm-roberta")
+    return model_type == NATIVE or (
+        model_type == "xlm-roberta" and any(".mixer.Wqkv." in name for name in checkpoint.tensor_names)
     )
 
 
 def _describe(checkpoint: Checkpoint) -> tuple[ModelSpec, WeightMap]:
     names, config = checkpoint.tensor_names, checkpoint.config
     prefix = find_prefix(names, "emb_ln.weight", ("roberta.", ""))
+    native_prefix = find_prefix(names, f"{WORDS}.weight", ("roberta.", ""))
+    is_native = has_native_layers(names, native_prefix)
     spec = _spec(config, names, family="XLM-RoBERTa with RoPE", default_max_tokens=None)
     spec = replace(spec, matryoshka_dims=read_dims(config, "matryoshka_dimensions", spec.hidden_size))
+    if is_native:
+        return spec, _native_weight_map(spec, native_prefix)
     if not _is_adapted(names):
         return spec, _weight_map(spec, prefix, UNUSED)
     spec = replace(spec, tasks=_tasks(config), default_prompts=read_texts(config, "task_instructions"))
@@ -256,6 +262,20 @@ def _weight_map(
         embedding_norm=norm_map(f"{prefix}emb_ln", bias=True),
         layers=tuple(layer(index) for index in range(spec.num_layers)),
         unused=unused + tuple(prefix + pattern for pattern in UNUSED),
+    )
+
+
+def _native_weight_map(spec: ModelSpec, prefix: str) -> WeightMap:
+    """The tensors under transformers' own names, where there are no adapters."""
+
+    def layer(index: int) -> LayerMap:
+        at = f"{prefix}layers.{index}"
+        return native_layer(at, up=("fc1",), down="fc2", attention_bias=True, up_bias=True, down_bias=True)
+
+    return replace(
+        _weight_map(spec, prefix, UNUSED),
+        embedding_norm=norm_map(f"{prefix}embeddings.LayerNorm", bias=True),
+        layers=tuple(layer(index) for index in range(spec.num_layers)),
     )
 
 
