@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, overload
 
 import numpy as np
@@ -131,7 +131,7 @@ class MultiVectorEncoder(LoadedModel):
             opened,
             replace(opened.names, unused=(*opened.names.unused, COLBERT)),
             adapters,
-            {"rules": asdict(rules), "lengths": [self.query_maxlen, self.doc_maxlen, self.max_length]},
+            {"rules": rules.settings, "lengths": [self.query_maxlen, self.doc_maxlen, self.max_length]},
         )
         if self._vision is not None:
             self._vision.stand_in_text(self.tokenizer, checkpoint.tokenizer_file)

@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from longspan import CheckpointError
-from longspan.checkpoint.checkpoint import MAKE_TOKENIZER, TRANSFORMER_SETTINGS, Checkpoint
+from longspan.checkpoint.checkpoint import MAKE_TOKENIZER, Checkpoint
+from longspan.checkpoint.modules import TRANSFORMER_SETTINGS
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 
 TRANSFORMER = {"path": "", "type": "sentence_transformers.models.Transformer"}

@@ -159,3 +159,70 @@ def test_max_length_may_be_set(copy: Path) -> None:
     with pytest.raises(ValueError, match="encode: max_length must be from 3 to 512, got 1600"):
         encoder.max_length = 1600
     assert encoder.max_length == 512
+
+
+def write_dense(folder: Path, rng: np.random.Generator, shape: tuple[int, int], **config: object) -> np.ndarray:
+    """A Dense module without a bias or an activation; its weight, (out, in)."""
+    folder.mkdir()
+    weight = rng.standard_normal(shape).astype(np.float32)
+    save_file({"linear.weight": weight}, folder / "model.safetensors")
+    own = {"in_features": shape[1], "out_features": shape[0], "bias": False, "activation_function": "torch.Identity"}
+    (folder / "config.json").write_text(json.dumps({**own, **config}))
+    return weight.astype(np.float64)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_normalize_stands_where_it_stands(copy: Path) -> None:
+    """Before a Dense it is a step of its own, at the end what `normalize_embeddings` overrides."""
+    weight = write_dense(copy / "3_Dense", np.random.default_rng(5), (32, 64))
+    write_modules(copy, "Transformer", "Pooling")
+    plain = Encoder(copy).encode(TEXTS).astype(np.float64)
+    write_modules(copy, "Transformer", "Pooling", "Normalize", "Dense")
+    between = Encoder(copy)
+    assert not between.normalizes and between.dim == 32
+    np.testing.assert_allclose(between.encode(TEXTS), unit(plain) @ weight.T, rtol=0, atol=1e-5)
+    write_modules(copy, "Transformer", "Pooling", "Normalize", "Dense", "Normalize", "Dropout")
+    both = Encoder(copy)
+    assert both.normalizes
+    np.testing.assert_allclose(both.encode(TEXTS), unit(unit(plain) @ weight.T), rtol=0, atol=1e-6)
+    (copy / "3_Dense").rename(copy / "2_Dense")
+    write_modules(copy, "Transformer", "Pooling", "Dense", "Normalize")
+    np.testing.assert_allclose(Encoder(copy).encode(TEXTS), unit(plain @ weight.T), rtol=0, atol=1e-6)
+
+
+def test_the_fingerprint_knows_a_normalize_before_others(copy: Path) -> None:
+    write_dense(copy / "2_Dense", np.random.default_rng(5), (32, 64))
+    write_modules(copy, "Transformer", "Pooling", "Dense")
+    without = Encoder(copy).fingerprint
+    (copy / "2_Dense").rename(copy / "3_Dense")
+    write_modules(copy, "Transformer", "Pooling", "Normalize", "Dense")
+    assert Encoder(copy).fingerprint != without
+
+
+@pytest.mark.parametrize("kind", ["Dense", "Normalize"])
+def test_layers_before_the_pooling_are_refused(kind: str, copy: Path) -> None:
+    """They would change tokens; taken for layers behind it, they made other vectors without a word."""
+    tokens = {"module_input_name": "token_embeddings"}
+    write_dense(copy / f"1_{kind}", np.random.default_rng(5), (64, 64), **tokens)
+    entries = [("Transformer", ""), (kind, f"1_{kind}"), ("Pooling", "1_Pooling")]
+    listed = [{"idx": 0, "name": "0", "path": path, "type": f"models.{one}"} for one, path in entries]
+    (copy / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(CheckpointError, match=f"nothing between its Transformer and its Pooling, got {kind}"):
+        Encoder(copy)
+
+
+def test_layers_of_tokens_behind_the_pooling_change_no_text(copy: Path) -> None:
+    write_modules(copy, "Transformer", "Pooling")
+    plain = Encoder(copy).encode(TEXTS)
+    write_dense(copy / "2_Dense", np.random.default_rng(5), (32, 64), module_input_name="token_embeddings")
+    write_modules(copy, "Transformer", "Pooling", "Dense")
+    np.testing.assert_array_equal(Encoder(copy).encode(TEXTS), plain)
+    config = {"module_input_name": "sentence_embedding", "module_output_name": "other"}
+    (copy / "2_Dense" / "config.json").write_text(json.dumps({"in_features": 64, "out_features": 32, **config}))
+    with pytest.raises(
+        CheckpointError, match="a Dense must change 'sentence_embedding' or 'token_embeddings'"
+    ):
+        Encoder(copy)

@@ -3,69 +3,25 @@
 from __future__ import annotations
 
 import os
-import reprlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeVar, get_args, overload
+from typing import Final, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longspan.checkpoint.json_object import JsonObject, parse_json, read_bytes
+from longspan.checkpoint.json_object import JsonObject
+from longspan.checkpoint.modules import ModuleEntry, pooling_modes, read_modules, text_steps, transformer_settings
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.errors import CheckpointError
 
 S = TypeVar("S", bound=np.generic)
 
-ModuleKind = Literal[
-    "Transformer",
-    "Pooling",
-    "Normalize",
-    "Dense",
-    "LayerNorm",
-    "Dropout",
-    "LogitScore",
-    "StaticEmbedding",
-    "SpladePooling",
-    "SparseStaticEmbedding",
-]
-MODULE_KINDS: Final[Mapping[str, ModuleKind]] = {
-    **{kind: kind for kind in get_args(ModuleKind)},
-    "MLMTransformer": "Transformer",
-    "IDF": "SparseStaticEmbedding",
-}
-ROUTER: Final = "Router"  # the one module of a model that takes queries and documents on different ways
-
-# Where sentence-transformers keeps the Transformer module's own settings: the first that is there, in its order.
-TRANSFORMER_SETTINGS: Final = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
-# The flags of older Pooling files and the newer names, in the order in which flagged parts are joined.
-POOLING_FLAGS: Final = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-MAX_MODULES: Final = 64
 UNLIMITED: Final = 1_000_000_000  # tokenizer configs write 1e30 for "no limit"
 MAKE_TOKENIZER: Final = (
     'python -c "from transformers import AutoTokenizer as A; '
     "A.from_pretrained('.', use_fast=True).save_pretrained('.')\""
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleEntry:
-    """One step of modules.json."""
-
-    kind: ModuleKind
-    folder: Path  # where its files lie: the checkpoint's folder or one inside it
-    config: JsonObject  # its own settings; empty where it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +53,13 @@ class Checkpoint:
         """
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the model's config.json")
-        modules, query_modules = _read_modules(folder)
+        modules, query_modules = read_modules(folder)
         model_folder = modules[0].folder if modules else folder
         is_static = bool(modules) and modules[0].kind == "StaticEmbedding"  # which needs no settings
         if not is_static and not os.path.lexists(model_folder / "config.json"):
             raise CheckpointError(f"{folder} is no model: {model_folder / 'config.json'} is missing")
         tokenizer_config = JsonObject.read_optional(model_folder / "tokenizer_config.json")
-        settings = modules[0].config if modules else _transformer_settings(folder)
+        settings = modules[0].config if modules else transformer_settings(folder)
         published = JsonObject.read_optional(folder / "config_sentence_transformers.json")
         read = JsonObject.read_optional if is_static else JsonObject.read
         config = read(model_folder / "config.json")
@@ -132,7 +88,7 @@ class Checkpoint:
     @property
     def pooling_modes(self) -> tuple[str, ...]:
         """The values of POOLING_FLAGS whose vectors are joined, in order; empty where there is no Pooling module."""
-        return () if self.pooling is None else _pooling_modes(self.pooling)
+        return () if self.pooling is None else pooling_modes(self.pooling)
 
     @property
     def dense(self) -> tuple[ModuleEntry, ...]:
@@ -141,17 +97,20 @@ class Checkpoint:
 
     @property
     def head(self) -> tuple[ModuleEntry, ...]:
-        """The modules with weights behind the Pooling: Dense and LayerNorm."""
-        return tuple(module for module in self.modules if module.kind in ("Dense", "LayerNorm"))
+        """The modules that change a text's vector: Dense, LayerNorm, and Normalize but at the end; where no text's
+        vector is made, the Dense modules."""
+        if self.pooling is None and self.dense:
+            return self.dense
+        steps = text_steps(self.modules)
+        while steps and steps[-1].kind == "Normalize":
+            steps = steps[:-1]
+        return steps
 
     @property
     def has_normalize(self) -> bool:
-        """Whether a module brings the text's vector to unit length; one for token vectors does not count."""
-        return any(
-            module.config.get_str("module_input_name", "sentence_embedding") == "sentence_embedding"
-            for module in self.modules
-            if module.kind == "Normalize"
-        )
+        """Whether the last module brings the text's vector to unit length; one for token vectors does not count."""
+        steps = text_steps(self.modules)
+        return bool(steps) and steps[-1].kind == "Normalize"
 
     @property
     def adapter_folders(self) -> tuple[Path, ...]:
@@ -193,100 +152,6 @@ class Checkpoint:
     def close(self) -> None:
         """Let go of the weight files; arrays already read stay valid, and views among them keep their file mapped."""
         self.tensors.close()
-
-
-def _read_modules(folder: Path) -> tuple[tuple[ModuleEntry, ...], tuple[ModuleEntry, ...]]:
-    """The modules, and those for queries where they have their own."""
-    path = folder / "modules.json"
-    if not os.path.lexists(path):
-        return (), ()
-    listed = parse_json(read_bytes(path), str(path))
-    if isinstance(listed, list) and len(listed) > MAX_MODULES:
-        raise CheckpointError(f"{path} lists {len(listed)} modules; a model has {MAX_MODULES} at most")
-    if not isinstance(listed, list) or not listed:
-        raise CheckpointError(f"{path} must be a JSON list of modules that is not empty")
-    entries = [JsonObject(item, f"{path}: module {i}") for i, item in enumerate(listed)]
-    if len(entries) == 1 and _class_name(entries[0].get_str("type")) == ROUTER:
-        return _read_routes(entries[0].get_path("path", folder))
-    modules = tuple(_module(entry.get_str("type"), entry.get_path("path", folder), entry.source) for entry in entries)
-    _check_order(modules, path)
-    return modules, ()
-
-
-def _read_routes(folder: Path) -> tuple[tuple[ModuleEntry, ...], tuple[ModuleEntry, ...]]:
-    """A Router's modules for documents, which are its default, and for queries."""
-    path = folder / "router_config.json"
-    config = JsonObject.read(path if os.path.lexists(path) else folder / "config.json")
-    types, structure = config.get_object("types"), config.get_object("structure")
-    default = config.get_object("parameters", JsonObject({}, config.source)).get_str("default_route", "document")
-    if set(structure) != {"query", "document"} or default != "document":
-        raise CheckpointError(
-            f"{config.source}: a Router must have the routes query and document, the latter its default, got "
-            f"{', '.join(structure)} and {default!r}"
-        )
-    routes: dict[str, tuple[ModuleEntry, ...]] = {}
-    for route in structure:
-        listed = {str(place): name for place, name in enumerate(structure.get_list(route))}
-        places = JsonObject(listed, f"{structure.source}: {route}")
-        routes[route] = tuple(
-            _module(types.get_str(places.get_str(place)), places.get_path(place, folder), types.source)
-            for place in places
-        )
-    if [module.kind for module in routes["query"]] != ["SparseStaticEmbedding"]:
-        kinds = ", ".join(module.kind for module in routes["query"])
-        raise CheckpointError(
-            f"{config.source}: a Router's queries must go through one SparseStaticEmbedding, got {kinds or 'none'}; an "
-            f"encoder of their own is a model of its own: open its folder"
-        )
-    _check_order(routes["document"], path)
-    return routes["document"], routes["query"]
-
-
-def _check_order(modules: Sequence[ModuleEntry], path: Path) -> None:
-    kinds = [module.kind for module in modules]
-    whole = [kind for kind in kinds if kind in ("Transformer", "StaticEmbedding")]
-    if kinds[:1] != whole or kinds.count("Pooling") > 1:
-        raise CheckpointError(
-            f"{path} must begin with its one Transformer or StaticEmbedding and have at most one Pooling, got "
-            f"{', '.join(kinds) or 'none'}"
-        )
-
-
-def _class_name(type_name: str) -> str:
-    """So custom_st.Transformer is a Transformer, without its code."""
-    return type_name.rpartition(".")[2]
-
-
-def _module(type_name: str, own: Path, source: str) -> ModuleEntry:
-    """The module of this type, in its own folder; `source` names it in messages."""
-    kind = MODULE_KINDS.get(_class_name(type_name))
-    if kind is None:
-        raise CheckpointError(
-            f"{source}: the type {type_name!r} is not supported; those that are: {', '.join(MODULE_KINDS)}"
-        )
-    if kind in ("Transformer", "StaticEmbedding"):
-        return ModuleEntry(kind, own, _transformer_settings(own))
-    # Old Normalize folders are empty, and nothing of a Dropout counts.
-    read = JsonObject.read_optional if kind in ("Normalize", "Dropout") else JsonObject.read
-    return ModuleEntry(kind, own, read(own / "config.json"))
-
-
-def _transformer_settings(folder: Path) -> JsonObject:
-    present = [folder / name for name in TRANSFORMER_SETTINGS if os.path.lexists(folder / name)]
-    return JsonObject.read_optional(present[0] if present else folder / TRANSFORMER_SETTINGS[0])
-
-
-def _pooling_modes(pooling: JsonObject) -> tuple[str, ...]:
-    """From `pooling_mode`, a name or a list of names, or from the older flags; the mean where neither says anything."""
-    if pooling.get("pooling_mode") is None:
-        return tuple(mode for flag, mode in POOLING_FLAGS.items() if pooling.get_bool(flag, False)) or ("mean",)
-    said = pooling["pooling_mode"]
-    modes = said if isinstance(said, list) else [said]
-    known = tuple(mode for mode in modes if isinstance(mode, str) and mode in POOLING_FLAGS.values())
-    if not known or len(known) < len(modes):
-        names = ", ".join(POOLING_FLAGS.values())
-        raise CheckpointError(f"{pooling.source}: 'pooling_mode' must be of {names}, got {reprlib.repr(said)}")
-    return known
 
 
 def _read_prompts(published: JsonObject) -> dict[str, str]:

@@ -82,9 +82,12 @@ class Fingerprint:
         self._settings["tokenizer config"] = {key: config.get(key) for key in IN_TOKENIZER_CONFIG}
         self._settings["lower case"] = checkpoint.do_lower_case
         self._parts = {"model": Part(checkpoint.model_folder, "model", tuple(unused), {})}
-        for place, module in enumerate(checkpoint.head):
+        with_weights = [module for module in checkpoint.head if module.kind != "Normalize"]
+        if len(with_weights) < len(checkpoint.head):
+            self._settings["head"] = [module.kind for module in checkpoint.head]
+        for place, module in enumerate(with_weights):
             self._parts[f"head {place}"] = Part(module.folder, "model", (), dict(module.config))
-        self._stamps = _stamps([checkpoint.model_folder, *(module.folder for module in checkpoint.head)])
+        self._stamps = _stamps([checkpoint.model_folder, *(module.folder for module in with_weights)])
         self._stamps |= _stamps([checkpoint.tokenizer_file])
         self._lock = ForkLock()
         self._value: str | None = None

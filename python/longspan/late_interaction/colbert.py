@@ -50,14 +50,16 @@ class ColbertTokenizer:
         return self._tokenizer.num_special_tokens + has_marker + 1
 
     def queries(self, texts: Sequence[str], max_length: int, prompts: str | Sequence[str] = "") -> list[TokenRow]:
-        """The ids of each prompt and query, cut to `max_length`, and filled up to it if queries are expanded."""
+        """The ids of each prompt and query, cut to `max_length`, and filled up to it, or to the shorter length that the
+        rules name, if queries are expanded."""
         rows = self._rows(texts, max_length, prompts, self._query_marker)
         if self.expansion_id is None:
             return rows
-        added = [max_length - len(row.ids) for row in rows]
+        filled = min(max_length, self.rules.expansion_length or max_length)
+        added = [max(0, filled - len(row.ids)) for row in rows]
         return [
             TokenRow(
-                self._expanded(row.ids, max_length, self.expansion_id),
+                self._expanded(row.ids, len(row.ids) + count, self.expansion_id),
                 np.concatenate([row.offsets, np.zeros((count, 2), np.int32)]),
                 row.truncated,
             )

@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from longspan.checkpoint.checkpoint import Checkpoint, ModuleEntry
+from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.modules import ModuleEntry
 from longspan.errors import CheckpointError
 from longspan.models.adapters import add_to_product, module_of
 from longspan.models.engines.engine import OpsEngine
@@ -115,11 +116,23 @@ def _load_modules(checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -
             f"{checkpoint.folder} is no multi-vector model: modules.json must list a Transformer, then Dense modules "
             f"without a Pooling, got {kinds}; one vector a text is longspan.Encoder's"
         )
+    _check_kinds(checkpoint)
     width = hidden_size
     for module in checkpoint.dense:
         _check_module(module, width)
         width = module.config.get_int("out_features")
     return tuple(Dense.load(module, engine) for module in checkpoint.dense)
+
+
+def _check_kinds(checkpoint: Checkpoint) -> None:
+    """CheckpointError for modules that would change a token's vector and are not run."""
+    kinds = [module.kind for module in checkpoint.modules[1:] if module.kind != "Dropout"]
+    behind = kinds[len(checkpoint.dense) :]
+    if not {*behind} <= {"MultiVectorMask", "Normalize"} or behind == ["MultiVectorMask"]:
+        raise CheckpointError(
+            f"{checkpoint.folder}: behind the Transformer of a multi-vector model modules.json may list Dense modules, "
+            f"then a MultiVectorMask and, as vectors have unit length here, a Normalize, got {', '.join(kinds)}"
+        )
 
 
 def _check_module(module: ModuleEntry, width: int) -> None:

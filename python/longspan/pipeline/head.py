@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from longspan.checkpoint.checkpoint import Checkpoint, ModuleEntry
+from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.modules import ModuleEntry
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.errors import CheckpointError
 from longspan.models.engines.engine import OpsEngine
@@ -118,6 +119,19 @@ class HeadNorm:
         return vectors
 
 
+@dataclass(frozen=True, slots=True)
+class UnitLength:
+    """One Normalize module before others; one at the end is `Checkpoint.has_normalize`."""
+
+    def width(self, before: int) -> int:
+        """See `HeadLayer`."""
+        return before
+
+    def apply(self, x: np.ndarray, engine: OpsEngine) -> np.ndarray:
+        """See `HeadLayer`."""
+        return engine.unit_length(x)
+
+
 def load_head(checkpoint: Checkpoint, width: int, engine: OpsEngine) -> tuple[HeadLayer, ...]:
     """The modules behind pooling, whose vectors are `width` wide.
 
@@ -125,6 +139,9 @@ def load_head(checkpoint: Checkpoint, width: int, engine: OpsEngine) -> tuple[He
     """
     layers: list[HeadLayer] = []
     for module in checkpoint.head:
+        if module.kind == "Normalize":
+            layers.append(UnitLength())
+            continue
         is_norm = module.kind == "LayerNorm"
         name = "dimension" if is_norm else "in_features"
         if module.config.get_int(name) != width:

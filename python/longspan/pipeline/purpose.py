@@ -27,6 +27,8 @@ def purpose_of(checkpoint: Checkpoint) -> Purpose:
         return "reranking"
     if kinds & {"SpladePooling", "SparseStaticEmbedding"}:
         return "sparse"
+    if "MultiVectorMask" in kinds:
+        return "late interaction"
     if checkpoint.modules:
         return "late interaction" if checkpoint.dense and checkpoint.pooling is None else "embedding"
     if COLBERT in checkpoint.tensor_names:

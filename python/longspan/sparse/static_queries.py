@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from longspan.checkpoint.checkpoint import UNLIMITED, Checkpoint, ModuleEntry
+from longspan.checkpoint.checkpoint import UNLIMITED, Checkpoint
 from longspan.checkpoint.json_object import JsonObject
+from longspan.checkpoint.modules import ModuleEntry
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 from longspan.errors import CheckpointError
 from longspan.text.tokenizer import TextTokenizer
