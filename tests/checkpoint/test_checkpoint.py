@@ -316,3 +316,15 @@ def test_a_list_of_modules_without_end(model: Path) -> None:
     write_json(model / "modules.json", [TRANSFORMER, *[POOLING] * 300_000])
     with pytest.raises(CheckpointError, match="is larger than 16000000 bytes|lists 300001 modules; a model has 64"):
         Checkpoint.open(model)
+
+
+def test_the_newer_settings_of_a_transformer(model: Path) -> None:
+    settings = {"max_seq_length": 99, "processing_kwargs": {"text": {"max_length": 44}}}
+    write_json(model / "sentence_bert_config.json", settings)
+    assert Checkpoint.open(model).max_seq_length == 44
+    write_json(model / "sentence_bert_config.json", {**settings, "processing_kwargs": {"common": {}}})
+    assert Checkpoint.open(model).max_seq_length == 99
+    texts = {"method": "forward", "method_output_name": "pooler_output"}
+    write_json(model / "sentence_bert_config.json", {"modality_config": {"text": texts}})
+    with pytest.raises(CheckpointError, match="'method_output_name' of texts must not be 'pooler_output'"):
+        Checkpoint.open(model)

@@ -222,7 +222,5 @@ def test_layers_of_tokens_behind_the_pooling_change_no_text(copy: Path) -> None:
     np.testing.assert_array_equal(Encoder(copy).encode(TEXTS), plain)
     config = {"module_input_name": "sentence_embedding", "module_output_name": "other"}
     (copy / "2_Dense" / "config.json").write_text(json.dumps({"in_features": 64, "out_features": 32, **config}))
-    with pytest.raises(
-        CheckpointError, match="a Dense must change 'sentence_embedding' or 'token_embeddings'"
-    ):
+    with pytest.raises(CheckpointError, match="a Dense must change 'sentence_embedding' or 'token_embeddings'"):
         Encoder(copy)

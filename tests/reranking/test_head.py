@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from checkpoints import Tensors, read_tensors, spoilt, write_checkpoint
 from longspan import CheckpointError, Encoder, Reranker
+from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.reranking.formats import Cut
 from longspan.reranking.request import Request
 from longspan.reranking.scorer import PairScorer
+from longspan.reranking.scoring import is_reranker
 from longspan.text.pairs import PairRow
 from rerank_pairs import PAIRS
 
@@ -233,3 +236,39 @@ def test_a_eurobert_head(pooling: str | None, golden: Path, tmp_path: Path) -> N
         want.append(np.mean(inner @ head["classifier.weight"][0] + head["classifier.bias"]))
     got = reranker.predict(PAIRS, activation_fn="identity", max_length=64, on_truncate="ignore")
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+
+
+def score_modules(folder: Path, pooling: str, labels: int) -> list[np.ndarray]:
+    """Make the folder a cross-encoder of modules: a Pooling, a Dense with tanh, one that scores. Their tensors."""
+    kinds = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"), ("Dense", "3_Dense")]
+    modules = [{"path": path, "type": f"models.{kind}"} for kind, path in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"embedding_dimension": 64, "pooling_mode": pooling}))
+    rng, tensors = np.random.default_rng(11), []
+    for place, (rows, name, made) in enumerate([(64, "Tanh", "sentence_embedding"), (labels, "Identity", "scores")], 2):
+        weight, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, 64), (rows,)))
+        (folder / f"{place}_Dense").mkdir()
+        save_file({"linear.weight": weight, "linear.bias": bias}, folder / f"{place}_Dense" / "model.safetensors")
+        own = {"in_features": 64, "out_features": rows, "bias": True, "activation_function": f"torch.nn.{name}"}
+        own |= {"module_input_name": "sentence_embedding", "module_output_name": made}
+        (folder / f"{place}_Dense" / "config.json").write_text(json.dumps(own))
+        tensors += [weight.astype(np.float64), bias.astype(np.float64)]
+    return tensors
+
+
+@pytest.mark.parametrize("pooling, labels", [("cls", 1), ("mean", 3)])
+def test_a_head_of_modules(pooling: str, labels: int, golden: Path, tmp_path: Path) -> None:
+    """As sentence-transformers makes a cross-encoder of any encoder."""
+    folder = Path(shutil.copytree(golden / "xlmr-absolute", tmp_path / "model"))
+    inner, inner_bias, out, out_bias = score_modules(folder, pooling, labels)
+    reranker = Reranker(folder)
+    assert reranker.num_labels == labels
+    assert reranker.default_activation == ("sigmoid" if labels == 1 else "identity")
+    states = Encoder(golden / "xlmr-absolute").encode_ids(rows_of(reranker), output_value="token_embeddings")
+    pooled = np.stack([state[0] if pooling == "cls" else state.mean(0) for state in states])
+    want = np.tanh(pooled.astype(np.float64) @ inner.T + inner_bias) @ out.T + out_bias
+    got = reranker.predict(PAIRS, activation_fn="identity", max_length=64, on_truncate="ignore")
+    np.testing.assert_allclose(got.reshape(want.shape), want, rtol=1e-5, atol=1e-5)
+    assert (Reranker(folder).fingerprint == reranker.fingerprint) and is_reranker(Checkpoint.open(folder))
+    with pytest.raises(CheckpointError, match=r"is made for reranking .* open it with longspan\.Reranker"):
+        Encoder(folder)

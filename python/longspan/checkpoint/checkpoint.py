@@ -172,8 +172,12 @@ def _read_activation_fn(published: JsonObject, config: JsonObject) -> str | None
 
 
 def _read_max_seq_length(settings: JsonObject, tokenizer_config: JsonObject) -> int | None:
-    """From the Transformer module's settings or else, where newer sentence-transformers write it, the tokenizer's."""
-    limit = settings.get_int("max_seq_length", None)
+    """From the Transformer module's settings or else, where newer sentence-transformers write it, the tokenizer's;
+    before both, what it passes to the tokenizer with each call."""
+    by_call = settings.get_object("processing_kwargs", JsonObject({}, settings.source)).get_object("text", None)
+    limit = None if by_call is None else by_call.get_int("max_length", None)
+    if limit is None:
+        limit = settings.get_int("max_seq_length", None)
     if limit is None:
         longest = tokenizer_config.get_float("model_max_length", None)
         limit = None if longest is None or longest > UNLIMITED else int(longest)

@@ -47,7 +47,7 @@ POOLING_FLAGS: Final = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 MAX_MODULES: Final = 64
-TEXT, TOKENS = "sentence_embedding", "token_embeddings"  # what a module works on, by sentence-transformers' names
+TEXT, TOKENS, SCORES = "sentence_embedding", "token_embeddings", "scores"  # what modules pass on, by the same names
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,16 @@ class ModuleEntry:
     def works_on(self) -> str:
         """TEXT, unless its settings name another of sentence-transformers' values."""
         return self.config.get_str("module_input_name", TEXT)
+
+    @property
+    def makes(self) -> str:
+        """What it works on, unless its settings name another."""
+        return self.config.get_str("module_output_name", self.works_on)
+
+
+def makes_scores(modules: Sequence[ModuleEntry]) -> bool:
+    """Whether they end in a Dense that makes a cross-encoder's scores of a pooled vector."""
+    return bool(modules) and modules[-1].kind == "Dense" and modules[-1].makes == SCORES
 
 
 def text_steps(modules: Sequence[ModuleEntry]) -> tuple[ModuleEntry, ...]:
@@ -137,11 +147,13 @@ def _check_order(modules: Sequence[ModuleEntry], path: Path) -> None:
         )
     for module in modules:
         if module.kind in ("Dense", "Normalize"):
-            made = module.config.get_str("module_output_name", module.works_on)
-            if module.works_on not in (TEXT, TOKENS) or made != module.works_on:
+            wanted = (module.works_on,)
+            if module is modules[-1] and module.kind == "Dense" and "Pooling" in kinds:
+                wanted = (module.works_on, SCORES) if module.works_on == TEXT else wanted
+            if module.works_on not in (TEXT, TOKENS) or module.makes not in wanted:
                 raise CheckpointError(
                     f"{module.config.source}: a {module.kind} must change {TEXT!r} or {TOKENS!r}, got one that makes "
-                    f"{made!r} of {module.works_on!r}"
+                    f"{module.makes!r} of {module.works_on!r}"
                 )
 
 
@@ -158,10 +170,21 @@ def _module(type_name: str, own: Path, source: str) -> ModuleEntry:
             f"{source}: the type {type_name!r} is not supported; those that are: {', '.join(MODULE_KINDS)}"
         )
     if kind in ("Transformer", "StaticEmbedding"):
-        return ModuleEntry(kind, own, transformer_settings(own))
+        return ModuleEntry(kind, own, _checked(transformer_settings(own)))
     # Old Normalize folders are empty, and nothing of a Dropout counts.
     read = JsonObject.read_optional if kind in ("Normalize", "Dropout") else JsonObject.read
     return ModuleEntry(kind, own, read(own / "config.json"))
+
+
+def _checked(settings: JsonObject) -> JsonObject:
+    """CheckpointError where a text's vector is to be what the class's own pooler makes, which no file here says."""
+    texts = settings.get_object("modality_config", JsonObject({}, settings.source)).get_object("text", None)
+    if texts is not None and (texts.get("method"), texts.get("method_output_name")) == ("forward", "pooler_output"):
+        raise CheckpointError(
+            f"{settings.source}: 'method_output_name' of texts must not be 'pooler_output'; vectors are pooled from "
+            f"the last hidden state, by a Pooling module"
+        )
+    return settings
 
 
 def transformer_settings(folder: Path) -> JsonObject:

@@ -48,8 +48,9 @@ class Dense:
     adds_input: bool = False
 
     @classmethod
-    def load(cls, module: ModuleEntry, engine: OpsEngine) -> Dense:
-        """Read and pack it; CheckpointError where its files disagree or ask for what is not supported."""
+    def load(cls, module: ModuleEntry, engine: OpsEngine, *, exactly: bool = False) -> Dense:
+        """Read and pack it, `exactly` in float32 whatever the compute type is; CheckpointError where its files disagree
+        or ask for what is not supported."""
         config = module.config
         name = config.get_str("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
         if name not in DENSE_ACTIVATIONS:
@@ -67,12 +68,17 @@ class Dense:
         is_sigmoid = name == "Sigmoid"
         if is_sigmoid:
             parts = {tensor: values * np.float32(0.5) for tensor, values in parts.items()}
-        bias = [parts["linear.bias"]] if "linear.bias" in parts else None
+
+        def packed(weight: np.ndarray, bias: np.ndarray | None) -> Product:
+            if exactly:
+                return Product(engine.pack_exactly(weight, bias))
+            return Product(engine.pack([weight], None if bias is None else [bias]))
+
         return cls(
-            Product(engine.pack([parts["linear.weight"]], bias)),
+            packed(parts["linear.weight"], parts.get("linear.bias")),
             DENSE_ACTIVATIONS[name],
             is_sigmoid,
-            None if residual is None else Product(engine.pack([residual])),
+            None if residual is None else packed(residual, None),
             has_residual and keeps_width,
         )
 
@@ -132,8 +138,8 @@ class UnitLength:
         return engine.unit_length(x)
 
 
-def load_head(checkpoint: Checkpoint, width: int, engine: OpsEngine) -> tuple[HeadLayer, ...]:
-    """The modules behind pooling, whose vectors are `width` wide.
+def load_head(checkpoint: Checkpoint, width: int, engine: OpsEngine, *, exactly: bool = False) -> tuple[HeadLayer, ...]:
+    """The modules behind pooling, whose vectors are `width` wide; `exactly` as `Dense.load`.
 
     Raises: CheckpointError, one takes vectors of another width, or its files are not right.
     """
@@ -149,7 +155,7 @@ def load_head(checkpoint: Checkpoint, width: int, engine: OpsEngine) -> tuple[He
             raise CheckpointError(
                 f"{module.config.source}: {name!r} must be {width}, the width of what comes, got {got}"
             )
-        layer: HeadLayer = HeadNorm.load(module, engine) if is_norm else Dense.load(module, engine)
+        layer: HeadLayer = HeadNorm.load(module, engine) if is_norm else Dense.load(module, engine, exactly=exactly)
         width = layer.width(width)
         layers.append(layer)
     return tuple(layers)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.modules import makes_scores
 from longspan.errors import CheckpointError
 
 Purpose = Literal["embedding", "late interaction", "reranking", "sparse"]
@@ -23,7 +24,7 @@ def purpose_of(checkpoint: Checkpoint) -> Purpose:
     """What the checkpoint is made for; where its files leave it open, embedding. jina-embeddings-v4, which has vectors
     of texts and of tokens, counts as embedding."""
     kinds = {module.kind for module in (*checkpoint.modules, *checkpoint.query_modules)}
-    if "LogitScore" in kinds:
+    if "LogitScore" in kinds or makes_scores(checkpoint.modules):
         return "reranking"
     if kinds & {"SpladePooling", "SparseStaticEmbedding"}:
         return "sparse"

@@ -14,8 +14,11 @@ from longspan.models.spec import PoolingMode
 from longspan.ops.activations import Activation
 from longspan.packing.batch import PackedBatch
 from longspan.packing.selection import Selection
-from longspan.pipeline.pooling import pool
-from longspan.reranking.head_map import HeadLayer, HeadMap
+from longspan.pipeline.head import HeadLayer
+from longspan.pipeline.head import load_head as load_layers
+from longspan.pipeline.pooling import Pooling, num_parts, pool, pooling_mode
+from longspan.reranking.head_map import HeadLayer as NamedLayer
+from longspan.reranking.head_map import HeadMap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +57,31 @@ class Head:
         return logits
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ModulesHead:
+    """The same of a checkpoint whose head modules.json lists: a Pooling, then layers, the last of which scores."""
+
+    pooling: Pooling
+    layers: tuple[HeadLayer, ...]
+    num_labels: int
+    engine: OpsEngine
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, hidden_size: int, engine: OpsEngine) -> ModulesHead:
+        """Read and check it; products are packed in float32, whatever the compute type is. Raises: CheckpointError."""
+        pooling = pooling_mode(checkpoint, "mean")
+        width = hidden_size * num_parts(pooling)
+        layers = load_layers(checkpoint, width, engine, exactly=True)
+        return cls(pooling, layers, layers[-1].width(width), engine)
+
+    def __call__(self, hidden: np.ndarray, batch: PackedBatch, selection: Selection) -> np.ndarray:
+        """See `Head`."""
+        x = pool(hidden, batch, selection, self.pooling, self.engine)
+        for layer in self.layers:
+            x = layer.apply(x, self.engine)
+        return x
+
+
 def load_head(checkpoint: Checkpoint, names: HeadMap, hidden_size: int, engine: OpsEngine) -> Head:
     """Read and check what `names` lists; products are packed in float32, whatever the compute type is.
 
@@ -76,7 +104,7 @@ def row_head(row: np.ndarray, engine: OpsEngine) -> Head:
     return Head("lasttoken", Product(engine.pack_exactly(row[None], None)), None, "tanh", None, 0.0, engine)
 
 
-def _product(checkpoint: Checkpoint, layer: HeadLayer, width: int, engine: OpsEngine) -> Product:
+def _product(checkpoint: Checkpoint, layer: NamedLayer, width: int, engine: OpsEngine) -> Product:
     shape = checkpoint.shape(layer.weight)
     if len(shape) != 2 or shape[0] < 1 or shape[1] != width:
         raise CheckpointError(f"{checkpoint.folder}: tensor {layer.weight} must be (any, {width}), got {shape}")

@@ -13,7 +13,7 @@ from longspan.pipeline.loaded_model import LoadedModel, open_model
 from longspan.pipeline.options import check_choice
 from longspan.pipeline.pipeline import Pipeline
 from longspan.reranking.activation import ActivationName
-from longspan.reranking.head import Head
+from longspan.reranking.head import Head, ModulesHead
 from longspan.reranking.listwise import ListScorer, MarkerHead
 from longspan.reranking.request import Scorer
 from longspan.reranking.scorer import PairScorer
@@ -79,7 +79,7 @@ class RerankModel(LoadedModel):
         if scoring.row_format is None:
             assert isinstance(scoring.head, MarkerHead)
             return ListScorer(self._pipeline, scoring.head, self.tokenizer, longest)
-        assert isinstance(scoring.head, Head)
+        assert isinstance(scoring.head, Head | ModulesHead)
         return PairScorer(
             self._pipeline,
             scoring.head,

@@ -14,7 +14,7 @@ from longspan.pipeline.ahead import ahead
 from longspan.pipeline.pipeline import Pipeline
 from longspan.pipeline.pooling import select_pooled
 from longspan.reranking.formats import Cut, PairFormat, Pairs, RowFormat
-from longspan.reranking.head import Head
+from longspan.reranking.head import Head, ModulesHead
 from longspan.reranking.request import Lists, Request, Scored
 from longspan.reranking.windows import best_windows, longest_query, window_rows
 from longspan.text.pairs import PairRow
@@ -32,7 +32,13 @@ class PairScorer:
     """
 
     def __init__(
-        self, pipeline: Pipeline, head: Head, row_format: RowFormat, *, default_length: int, max_length: int
+        self,
+        pipeline: Pipeline,
+        head: Head | ModulesHead,
+        row_format: RowFormat,
+        *,
+        default_length: int,
+        max_length: int,
     ) -> None:
         self._pipeline = pipeline
         self._head = head

@@ -8,12 +8,13 @@ from typing import Final, Literal
 import numpy as np
 
 from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.modules import makes_scores
 from longspan.errors import CheckpointError
 from longspan.pipeline.loaded_model import OpenedModel
 from longspan.pipeline.purpose import PURPOSES, purpose_of
 from longspan.reranking.activation import ActivationName, default_activation
 from longspan.reranking.formats import PairFormat, RowFormat
-from longspan.reranking.head import Head, finite_rows, load_head, row_head
+from longspan.reranking.head import Head, ModulesHead, finite_rows, load_head, row_head
 from longspan.reranking.head_map import find_head
 from longspan.reranking.listwise import FIRST, SECOND, MarkerHead
 from longspan.reranking.prompts import MxbaiFormat, YesNoFormat
@@ -49,7 +50,7 @@ class Scoring:
         activation: of the scores.
     """
 
-    head: Head | MarkerHead
+    head: Head | ModulesHead | MarkerHead
     tensors: tuple[str, ...]
     row_format: RowFormat | None
     activation: ActivationName
@@ -62,7 +63,7 @@ class Scoring:
 
 def is_reranker(checkpoint: Checkpoint) -> bool:
     """Whether its own files say that it scores pairs; a language model that could does not count."""
-    if any(module.kind == "LogitScore" for module in checkpoint.modules):
+    if any(module.kind == "LogitScore" for module in checkpoint.modules) or makes_scores(checkpoint.modules):
         return True
     architectures = checkpoint.config.get_list("architectures", [])
     named = ("ForSequenceClassification", "JinaForRanking")
@@ -75,6 +76,10 @@ def read_scoring(opened: OpenedModel, tokenizer: TextTokenizer, pair_format: Pai
     Raises: CheckpointError, it is no reranker, or its head is damaged or not supported.
     """
     checkpoint, spec, engine = opened.checkpoint, opened.spec, opened.engine
+    if makes_scores(checkpoint.modules):
+        scoring_head = ModulesHead.load(checkpoint, spec.hidden_size, engine)
+        activation = default_activation(checkpoint, scoring_head.num_labels)
+        return Scoring(scoring_head, (), _format(pair_format or "pair", opened, tokenizer), activation)
     _check_modules(checkpoint)
     names = find_head(checkpoint, spec)
     if names is None and FIRST in checkpoint.tensor_names:

@@ -18,7 +18,6 @@ from longspan.serve.fields import shown
 from longspan.serve.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from longspan.checkpoint.checkpoint import Checkpoint
     from longspan.encoder import Encoder
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.pipeline.loaded_model import LoadOptions
@@ -35,7 +34,6 @@ KIND_NAMES: Final[Mapping[Kind, str]] = {
     "sparse": "sparse vectors",
 }
 SPARSE_MODULES: Final = ("SpladePooling", "SparseStaticEmbedding")
-RERANKERS: Final = ("ForSequenceClassification", "ForRanking")  # how the names of their classes end
 PREFIXES: Final = ("openai/", "jina_ai/", "huggingface/", "hosted_vllm/", "ollama/", "cohere/")
 OWNER: Final = "longspan"
 
@@ -170,6 +168,7 @@ def open_model(settings: ModelSettings) -> AnyModel:
     from longspan.multi_vector import MultiVectorEncoder
     from longspan.pipeline.purpose import purpose_of
     from longspan.reranker import Reranker
+    from longspan.reranking.scoring import is_reranker
     from longspan.sparse_encoder import SparseEncoder
 
     where: LoadOptions = {
@@ -196,12 +195,6 @@ def open_model(settings: ModelSettings) -> AnyModel:
         settings.dtype,
         **where,
     )
-
-
-def is_reranker(checkpoint: Checkpoint) -> bool:
-    """Whether config.json names a class of cross-encoders."""
-    named = checkpoint.config.get_list("architectures", None) or []
-    return any(isinstance(name, str) and name.endswith(RERANKERS) for name in named)
 
 
 @dataclass(frozen=True, slots=True)
