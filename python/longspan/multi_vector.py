@@ -64,7 +64,8 @@ class DocumentOptions(QueryOptions, total=False):
 
 @names_arguments
 class MultiVectorEncoder(LoadedModel):
-    """A late-interaction model: jina-colbert-v2, other ColBERTs, PyLate's containers, jina-embeddings-v4's second head.
+    """A late-interaction model: jina-colbert-v2, other ColBERTs, the containers of PyLate and of sentence-transformers'
+    MultiVectorEncoder, jina-embeddings-v4's second head.
 
     Args:
         name_or_path, device, dtype, revision, token, cache_dir, local_files_only, num_threads,

@@ -147,9 +147,8 @@ def _check_order(modules: Sequence[ModuleEntry], path: Path) -> None:
         )
     for module in modules:
         if module.kind in ("Dense", "Normalize"):
-            wanted = (module.works_on,)
-            if module is modules[-1] and module.kind == "Dense" and "Pooling" in kinds:
-                wanted = (module.works_on, SCORES) if module.works_on == TEXT else wanted
+            may_score = module is modules[-1] and module.works_on == TEXT and "Pooling" in kinds
+            wanted = (module.works_on, SCORES) if may_score and module.kind == "Dense" else (module.works_on,)
             if module.works_on not in (TEXT, TOKENS) or module.makes not in wanted:
                 raise CheckpointError(
                     f"{module.config.source}: a {module.kind} must change {TEXT!r} or {TOKENS!r}, got one that makes "
