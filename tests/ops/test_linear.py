@@ -10,7 +10,7 @@ import pytest
 import inputs
 from errors import assert_no_worse
 from longspan import BackendError, _core, ops, reference
-from longspan.ops.linear import ACTIVATIONS, COMPUTE_DTYPES, GATES
+from longspan.ops.linear import ACTIVATIONS, COMPUTE_TYPES, GATES
 
 SHAPES = [(1, 1), (1, 40), (5, 1), (7, 3), (65, 31), (256, 32), (257, 33), (300, 65), (384, 200), (1030, 48)]  # K, N
 # The level whose kernel multiplies floats, where that is a lower one.
@@ -79,7 +79,7 @@ def test_activation_over_its_whole_range(isa: str, activation: str) -> None:
 
 @pytest.mark.large
 @pytest.mark.parametrize("shape, gate", [((384, 100), "first"), ((600, 33), None)], ids=str)
-@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
+@pytest.mark.parametrize("dtype", COMPUTE_TYPES)
 def test_a_row_has_the_same_bits_in_any_batch_on_any_threads(
     isa: str, shape: tuple[int, int], gate: str | None, dtype: str
 ) -> None:
@@ -99,7 +99,7 @@ def test_a_row_has_the_same_bits_in_any_batch_on_any_threads(
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
+@pytest.mark.parametrize("dtype", COMPUTE_TYPES)
 def test_a_bad_row_spoils_no_other(isa: str, bad: float, dtype: str) -> None:
     x, weight, bias = case(300, 65)
     packed = ops.pack_linear([weight], [bias], dtype=dtype)
@@ -158,7 +158,7 @@ def test_packing_stacked_parts(isa: str, gate: str | None) -> None:
     np.testing.assert_array_equal(ops.linear(x, packed), ops.linear(x, weight, bias, gate=gate))
 
 
-@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
+@pytest.mark.parametrize("dtype", COMPUTE_TYPES)
 def test_packed_for_one_instruction_set_runs_under_another(isa: str, dtype: str) -> None:
     x, weight, bias = case(300, 65)
     packed = ops.pack_linear([weight], [bias], dtype=dtype)

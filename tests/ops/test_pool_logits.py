@@ -10,7 +10,7 @@ import pytest
 
 import inputs
 from longspan import _core, ops, reference
-from longspan.ops.linear import COMPUTE_DTYPES, ComputeDtype
+from longspan.ops.linear import COMPUTE_TYPES, ComputeType
 from longspan.ops.pool_logits import LOGIT_POOLINGS, SATURATIONS, LogitPooling, Saturation
 from longspan.reference.linear import round_bfloat16
 
@@ -18,8 +18,8 @@ HALF_ULP = 2.0**-24  # of float32, relative
 LENGTHS = ([0], [65, 1, 63], [3, 0, 200, 0, 1], [13, 14, 15, 28, 29])
 
 
-@pytest.fixture(params=COMPUTE_DTYPES)
-def dtype(request: pytest.FixtureRequest) -> ComputeDtype:
+@pytest.fixture(params=COMPUTE_TYPES)
+def dtype(request: pytest.FixtureRequest) -> ComputeType:
     """Each of what products are made in."""
     return request.param
 
@@ -56,7 +56,7 @@ def bound(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, offsets: np.ndarr
 @pytest.mark.parametrize("pooling", LOGIT_POOLINGS)
 def test_matches_reference(
     isa: str,
-    dtype: ComputeDtype,
+    dtype: ComputeType,
     lengths: list[int],
     shape: tuple[int, int],
     pooling: LogitPooling,
@@ -84,7 +84,7 @@ def test_matches_reference(
 
 @pytest.mark.parametrize("pooling", LOGIT_POOLINGS)
 def test_a_sequence_has_the_same_bits_anywhere(
-    isa: str, dtype: ComputeDtype, pooling: LogitPooling, threads: None
+    isa: str, dtype: ComputeType, pooling: LogitPooling, threads: None
 ) -> None:
     """Alone, at any place of a batch that takes several turns, on any number of threads."""
     lengths = [5, 700, 1, 64, 0, 600, 33]
@@ -103,7 +103,7 @@ def test_a_sequence_has_the_same_bits_anywhere(
         np.testing.assert_array_equal(run(odd, offsets), whole, name)
 
 
-def test_the_largest_is_that_of_linear(isa: str, dtype: ComputeDtype) -> None:
+def test_the_largest_is_that_of_linear(isa: str, dtype: ComputeType) -> None:
     """The logits are linear's, bit for bit."""
     x, weight, bias, offsets = case([3, 40, 200], 131, 90)
     packed = ops.pack_linear([weight], [bias], dtype=dtype)
@@ -131,7 +131,7 @@ def test_log1p_over_the_whole_range(isa: str) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("pooling", LOGIT_POOLINGS)
-def test_what_is_not_finite_shows(isa: str, dtype: ComputeDtype, pooling: LogitPooling, bad: float) -> None:
+def test_what_is_not_finite_shows(isa: str, dtype: ComputeType, pooling: LogitPooling, bad: float) -> None:
     """In its own sequence, and in no other; whatever comes before and behind it."""
     x, weight, bias, offsets = case([20, 20, 20], 40, 30)
     packed = ops.pack_linear([weight], [bias], dtype=dtype)

@@ -9,9 +9,8 @@ import pytest
 
 from longspan import _core
 from longspan._core import RowChain
-from longspan.models.engines.engine import ComputeType
 from longspan.ops import layer_norm, linear, rms_norm
-from longspan.ops.linear import pack_linear
+from longspan.ops.linear import ComputeType, pack_linear
 from longspan.ops.multi_lora import pack_lora
 from longspan.reference.attention_varlen import round_to_bf16
 

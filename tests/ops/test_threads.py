@@ -16,7 +16,7 @@ import pytest
 import attention_varlen_cases
 import inputs
 from longspan import Encoder, MultiVectorEncoder, _core, ops
-from longspan.ops.linear import COMPUTE_DTYPES
+from longspan.ops.linear import COMPUTE_TYPES
 
 CALLERS, HELPERS, TURNS = 4, 3, 3
 TEXTS = [f"text {number} of {number % 7} words" + " word" * (number % 7) for number in range(24)]
@@ -42,7 +42,7 @@ def at_once(call: Callable[[], np.ndarray], helpers: int = HELPERS) -> None:
                 np.testing.assert_array_equal(result, expected)
 
 
-@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
+@pytest.mark.parametrize("dtype", COMPUTE_TYPES)
 def test_linear_and_packing(isa: str, dtype: str) -> None:
     x, weight = inputs.normal((400, 300), 1), inputs.normal((96, 300), 2)
     lora_a, lora_b = inputs.normal((3, 4, 300), 3), inputs.normal((3, 96, 4), 4)
@@ -88,7 +88,7 @@ def test_ops_that_share_the_pool(isa: str) -> None:
     at_once(call)
 
 
-@pytest.mark.parametrize("dtype", COMPUTE_DTYPES)
+@pytest.mark.parametrize("dtype", COMPUTE_TYPES)
 def test_one_encoder(isa: str, dtype: str, golden: Path) -> None:
     encoder = Encoder(golden / "jina-v3", dtype=dtype, num_threads=HELPERS)
     tasks = [encoder.tasks[place % len(encoder.tasks)] for place in range(len(TEXTS))]

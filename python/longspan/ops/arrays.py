@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable
-from typing import Protocol, TypeGuard
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 # Kept: NumPy spells a dtype in microseconds, and every op asks. (torch.compile warns of functools.cache.)
 _NAMES: dict[Hashable, str] = {}
@@ -31,10 +34,10 @@ class Array(Protocol):
         """The DLPack capsule."""
 
 
-def is_torch(array: object) -> bool:
+def is_torch(array: object) -> TypeGuard[torch.Tensor]:
     """Whether `array` is a torch tensor; never imports torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor)
+    loaded = sys.modules.get("torch")
+    return loaded is not None and isinstance(array, loaded.Tensor)
 
 
 def is_array(value: object) -> TypeGuard[Array]:
@@ -44,7 +47,7 @@ def is_array(value: object) -> TypeGuard[Array]:
 
 def device_of(array: Array) -> str:
     """ "cpu" or "cuda" (the device's kind, without its number)."""
-    return str(array.device.type) if is_torch(array) else "cpu"  # type: ignore[attr-defined]
+    return str(array.device.type) if is_torch(array) else "cpu"
 
 
 def dtype_of(array: Array) -> str:
@@ -60,7 +63,7 @@ def to_numpy(op: str, name: str, array: object) -> np.ndarray:
     if isinstance(array, np.ndarray):
         return array
     if is_torch(array):
-        return np.from_dlpack(array.detach())  # type: ignore[attr-defined]
+        return np.from_dlpack(array.detach())
     raise TypeError(f"{op}: {name} must be a NumPy array or a torch tensor, got {type(array).__name__}")
 
 
@@ -69,7 +72,7 @@ def host_values(op: str, name: str, array: object) -> np.ndarray | None:
     on a GPU, and while torch traces a graph. TypeError for anything that is no array."""
     if is_torch(array):
         torch = sys.modules["torch"]
-        if array.device.type != "cpu" or torch.compiler.is_compiling() or type(array) is not torch.Tensor:  # type: ignore[attr-defined]
+        if array.device.type != "cpu" or torch.compiler.is_compiling() or type(array) is not torch.Tensor:
             return None
     return to_numpy(op, name, array)
 

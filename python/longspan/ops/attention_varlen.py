@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from longspan.ops.arrays import Array, dtype_of, is_array
 from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_cu_seqlens, check_out, check_positive
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_GPU_HEAD_DIM = 256
 MAX_INT8_HEAD_DIM = 1024  # floats hold sums of so many products of whole numbers
@@ -42,27 +45,27 @@ def _refuses_sm90(q: Array, k: Array, v: Array, *args: Array, dtype: str, **kwar
     return None
 
 
-def _refuses_device(*tensors: Array) -> str | None:
+def _refuses_device(*tensors: torch.Tensor) -> str | None:
     torch = sys.modules["torch"]
     if torch.compiler.is_compiling() or any(type(x) not in (torch.Tensor, torch.nn.Parameter) for x in tensors):
         return "cannot be traced"
-    major, minor = torch.cuda.get_device_capability(tensors[0].device)  # type: ignore[attr-defined]
+    major, minor = torch.cuda.get_device_capability(tensors[0].device)
     return None if (major, minor) == (9, 0) else f"needs compute capability 9.0, got {major}.{minor}"
 
 
-def _misaligned(rows: Array) -> str | None:
+def _misaligned(rows: torch.Tensor) -> str | None:
     """Why tensor copies cannot read these 16-bit rows, or None. Others than with a contiguous last axis are copied."""
-    row, head, last = rows.stride()  # type: ignore[attr-defined]
+    row, head, last = rows.stride()
     if last != 1:
         return None
     strides = [stride for stride, count in ((row, rows.shape[0]), (head, rows.shape[1])) if count > 1]
     if any(stride <= 0 or stride % 8 != 0 for stride in strides):
         return f"strides of {2 * row} and {2 * head} bytes"
-    address = rows.data_ptr()  # type: ignore[attr-defined]
+    address = rows.data_ptr()
     return f"an address {address % 16} bytes beyond one" if address % 16 != 0 else None
 
 
-ATTENTION_VARLEN: Op[..., object] = Op(
+ATTENTION_VARLEN: Op[Array] = Op(
     "attention_varlen",
     (
         Backend("cpu", "ops.attention_varlen:_attention_varlen_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -149,7 +152,7 @@ def attention_varlen(
         raise ValueError(f"attention_varlen: dtype must be 'float32', 'bfloat16' or 'int8', got {dtype!r}")
     if dtype == "int8" and q.shape[2] > MAX_INT8_HEAD_DIM:
         raise ValueError(f"attention_varlen: head_dim must be at most {MAX_INT8_HEAD_DIM} for int8, got {q.shape[2]}")
-    result: Array = ATTENTION_VARLEN(  # type: ignore[assignment]
+    return ATTENTION_VARLEN(
         q,
         k,
         v,
@@ -168,7 +171,6 @@ def attention_varlen(
         out=out,
         backend=backend,
     )
-    return result
 
 
 def _check_rows(q: Array, k: Array, v: Array, out: Array | None) -> None:

@@ -10,7 +10,7 @@ from longspan.ops.border import kernel_input, run_reference
 from longspan.ops.checks import check_axes
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless
 
-BINARIZE: Op[..., object] = Op(
+BINARIZE: Op[Array] = Op(
     "binarize",
     (
         Backend("cpu", "ops.binarize:_binarize_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -39,7 +39,7 @@ def binarize(x: Array, *, thresholds: Array | None = None, backend: str = "auto"
         raise ValueError("binarize: x must have at least one column, got 0")
     if thresholds is not None:
         check_axes("binarize", "thresholds", thresholds, (x.shape[1],))
-    return BINARIZE(x, thresholds=thresholds, backend=backend)  # type: ignore[return-value]
+    return BINARIZE(x, thresholds=thresholds, backend=backend)
 
 
 def _binarize_cpu(x: Array, *, thresholds: Array | None) -> Array:

@@ -10,12 +10,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, TypeVar
 
 from longspan.errors import BackendError
 from longspan.ops.arrays import device_of, dtype_of, is_array, is_torch
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 GPU_FLOATS = ("float32", "float16", "bfloat16")  # what the Triton kernels take
@@ -73,7 +72,7 @@ def unless_plain_cuda(*, dtypes: Sequence[str]) -> Refusal:
         torch = sys.modules["torch"]
         if torch.compiler.is_compiling() or any(type(x) not in (torch.Tensor, torch.nn.Parameter) for x in tensors):
             return "cannot be traced"
-        if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):  # type: ignore[attr-defined]
+        if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
             return "has no gradient"
         return None
 
@@ -96,31 +95,25 @@ class Backend:
     refuses: Refusal
     is_automatic: bool = True
 
-    def load(self) -> Callable[..., object]:
-        """The function, imported now. ImportError where its module needs what is not installed."""
-        module, _, function = self.target.partition(":")
-        loaded: Callable[..., object] = getattr(importlib.import_module(f"longspan.{module}"), function)
-        return loaded
-
 
 @dataclass(slots=True)
-class Op(Generic[P, R]):
-    """An op's backends, best first. Calling it runs the first that does not refuse."""
+class Op(Generic[R]):
+    """An op's backends, best first. Calling it runs the first that does not refuse; all return what R says."""
 
     name: str
     backends: tuple[Backend, ...]
-    _loaded: dict[str, Callable[..., object]] = field(default_factory=dict)
+    _loaded: dict[str, Callable[..., R]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """What `backend=` may be, beside "auto"."""
         return tuple(backend.name for backend in self.backends)
 
-    def __call__(self, *args: object, backend: str = "auto", **kwargs: object) -> object:
+    def __call__(self, *args: object, backend: str = "auto", **kwargs: object) -> R:
         """Run the chosen backend on these arguments. BackendError if it refuses, or if all do."""
         return self.choose(backend, *args, **kwargs)(*args, **kwargs)
 
-    def choose(self, backend: str, *args: object, **kwargs: object) -> Callable[..., object]:
+    def choose(self, backend: str, *args: object, **kwargs: object) -> Callable[..., R]:
         """The function that a call with these arguments runs."""
         if backend == "auto":
             backend = os.environ.get("LONGSPAN_BACKEND", "auto")
@@ -148,13 +141,20 @@ class Op(Generic[P, R]):
             return "only on request"
         if candidate.name not in self._loaded:
             try:
-                self._loaded[candidate.name] = candidate.load()
+                self._loaded[candidate.name] = self._load(candidate)
             except ImportError as error:
                 return f"cannot be loaded ({error})"
         return None
 
+    @staticmethod
+    def _load(backend: Backend) -> Callable[..., R]:
+        """Its function, imported now. ImportError where its module needs what is not installed."""
+        module, _, function = backend.target.partition(":")
+        loaded: Callable[..., R] = getattr(importlib.import_module(f"longspan.{module}"), function)
+        return loaded
 
-def explain(op: Op[..., object], *args: object, **kwargs: object) -> str:
+
+def explain(op: Op[R], *args: object, **kwargs: object) -> str:
     """One line a backend: whether it would take this call, and if not, why."""
     lines = []
     for candidate in op.backends:

@@ -24,7 +24,7 @@ def _refuses_cuda(
     return None if tie_ranks is None else "takes no tie_ranks"
 
 
-HAMMING: Op[..., object] = Op(
+HAMMING: Op[Array] = Op(
     "hamming",
     (
         Backend("cpu", "ops.hamming:_hamming_cpu", unless(device="cpu")),
@@ -32,7 +32,7 @@ HAMMING: Op[..., object] = Op(
         Backend("reference", "ops.hamming:_hamming_reference", only_on_request),
     ),
 )
-HAMMING_TOPK: Op[..., object] = Op(
+HAMMING_TOPK: Op[tuple[Array, Array]] = Op(
     "hamming_topk",
     (
         Backend("cpu", "ops.hamming:_hamming_topk_cpu", unless(device="cpu")),
@@ -53,7 +53,7 @@ def hamming(q: Array, codes: Array, *, backend: str = "auto") -> Array:
     Raises: ValueError, an input breaks a line above; BackendError, all backends refused, with each reason.
     """
     _check_codes("hamming", q, codes)
-    return HAMMING(q, codes, backend=backend)  # type: ignore[return-value]
+    return HAMMING(q, codes, backend=backend)
 
 
 def hamming_topk(
@@ -108,8 +108,7 @@ def topk_of_ranked(
     bits = None if filter is None else _filter_bits(filter, n)
     if isinstance(bits, np.ndarray):
         k = min(int(k), _count_bits(bits, n))
-    found = HAMMING_TOPK(q, codes, int(k), filter=bits, tie_ranks=tie_ranks, backend=backend)
-    return found  # type: ignore[return-value]
+    return HAMMING_TOPK(q, codes, int(k), filter=bits, tie_ranks=tie_ranks, backend=backend)
 
 
 def _check_permutation(tie_ranks: Array, n: int) -> None:

@@ -8,7 +8,7 @@ from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_out, check_positive
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
-LAYER_NORM: Op[..., object] = Op(
+LAYER_NORM: Op[Array] = Op(
     "layer_norm",
     (
         Backend("cpu", "ops.layer_norm:_layer_norm_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -16,7 +16,7 @@ LAYER_NORM: Op[..., object] = Op(
         Backend("reference", "ops.layer_norm:_layer_norm_reference", only_on_request),
     ),
 )
-RMS_NORM: Op[..., object] = Op(
+RMS_NORM: Op[Array] = Op(
     "rms_norm",
     (
         Backend("cpu", "ops.layer_norm:_rms_norm_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -54,7 +54,7 @@ def layer_norm(
     Source: Layer Normalization, arXiv:1607.06450.
     """
     _check("layer_norm", x, weight, bias, eps, residual, out)
-    return LAYER_NORM(x, weight, bias, eps=eps, residual=residual, out=out, backend=backend)  # type: ignore[return-value]
+    return LAYER_NORM(x, weight, bias, eps=eps, residual=residual, out=out, backend=backend)
 
 
 def rms_norm(
@@ -76,7 +76,7 @@ def rms_norm(
     Source: Root Mean Square Layer Normalization, arXiv:1910.07467.
     """
     _check("rms_norm", x, weight, None, eps, residual, out)
-    return RMS_NORM(x, weight, eps=eps, residual=residual, out=out, backend=backend)  # type: ignore[return-value]
+    return RMS_NORM(x, weight, eps=eps, residual=residual, out=out, backend=backend)
 
 
 def _check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from longspan.ops.checks import check_axes, check_out
 from longspan.ops.dispatch import Backend, Op, only_on_request, unless
 from longspan.ops.multi_lora import check_lora_ids
 
-ComputeDtype = Literal["float32", "bfloat16", "int8"]
+# What products are computed in; sums, and all that lies between products, are float32.
+ComputeType: TypeAlias = Literal["float32", "bfloat16", "int8"]
+COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "silu", "tanh")
 GATES: tuple[Gate, ...] = ("first", "second")
-COMPUTE_DTYPES: tuple[ComputeDtype, ...] = ("float32", "bfloat16", "int8")
 
-LINEAR: Op[..., object] = Op(
+LINEAR: Op[Array] = Op(
     "linear",
     (
         Backend("cpu", "ops.linear:_linear_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -86,7 +87,7 @@ def linear(
     if lora is not None and lora_ids is not None:
         check_lora_ids("linear", lora_ids, x.shape[0], lora.num_adapters)
     how = {"activation": activation, "gate": gate, "residual": residual, "lora": lora, "lora_ids": lora_ids}
-    return LINEAR(x, weight, bias, **how, out=out, backend=backend)  # type: ignore[return-value]
+    return LINEAR(x, weight, bias, **how, out=out, backend=backend)
 
 
 def pack_linear(
@@ -94,7 +95,7 @@ def pack_linear(
     biases: Sequence[Array | None] | None = None,
     *,
     gate: Gate | None = None,
-    dtype: ComputeDtype = "float32",
+    dtype: ComputeType = "float32",
 ) -> PackedLinear:
     """Lay out the weights of one layer as the kernels of the instruction set in force read them. Copies: the originals
     may be freed, or be read-only views of a mapped file.
@@ -120,8 +121,8 @@ def pack_linear(
     Raises: ValueError, an input breaks a line above.
     """
     _check_gate("pack_linear", gate)
-    if dtype not in COMPUTE_DTYPES:
-        raise ValueError(f"pack_linear: dtype must be one of {', '.join(COMPUTE_DTYPES)}, got {dtype!r}")
+    if dtype not in COMPUTE_TYPES:
+        raise ValueError(f"pack_linear: dtype must be one of {', '.join(COMPUTE_TYPES)}, got {dtype!r}")
     biases = [None] * len(weights) if biases is None else biases
     for i, (weight, bias) in enumerate(zip(weights, biases)):
         check_axes("pack_linear", f"weights[{i}]", weight, ("out_rows", "in_features"))

@@ -46,20 +46,17 @@ def _refuses_triton(q: Array, d: Tokens, *rest: object, **_options: object) -> s
     return None
 
 
-def _op(name: str) -> Op[..., object]:
-    return Op(
-        name,
-        (
-            Backend("cpu", f"ops.maxsim:_{name}_cpu", _refuses),
-            Backend("triton", f"kernels.maxsim:{name}", _refuses_triton),
-            Backend("reference", f"ops.maxsim:_{name}_reference", only_on_request),
-        ),
+def _backends(name: str) -> tuple[Backend, ...]:
+    return (
+        Backend("cpu", f"ops.maxsim:_{name}_cpu", _refuses),
+        Backend("triton", f"kernels.maxsim:{name}", _refuses_triton),
+        Backend("reference", f"ops.maxsim:_{name}_reference", only_on_request),
     )
 
 
-MAXSIM = _op("maxsim")
-MAXSIM_PAIRS = _op("maxsim_pairs")
-MAXSIM_TOPK = _op("maxsim_topk")
+MAXSIM: Op[Array] = Op("maxsim", _backends("maxsim"))
+MAXSIM_PAIRS: Op[Array] = Op("maxsim_pairs", _backends("maxsim_pairs"))
+MAXSIM_TOPK: Op[tuple[Array, Array]] = Op("maxsim_topk", _backends("maxsim_topk"))
 
 
 def maxsim(q: Array, d: Tokens, cu_seqlens_q: Array, cu_seqlens_d: Array, *, backend: str = "auto") -> Array:
@@ -89,7 +86,7 @@ def maxsim(q: Array, d: Tokens, cu_seqlens_q: Array, cu_seqlens_d: Array, *, bac
     Source: ColBERT, arXiv:2004.12832.
     """
     _check("maxsim", q, d, cu_seqlens_q, cu_seqlens_d)
-    return MAXSIM(q, d, cu_seqlens_q, cu_seqlens_d, backend=backend)  # type: ignore[return-value]
+    return MAXSIM(q, d, cu_seqlens_q, cu_seqlens_d, backend=backend)
 
 
 def maxsim_pairs(
@@ -117,7 +114,7 @@ def maxsim_pairs(
             f"maxsim_pairs: pairs[{at}] is {tuple(numbers[at].tolist())} but there are {num_queries} queries and "
             f"{num_docs} documents"
         )
-    return MAXSIM_PAIRS(q, d, cu_seqlens_q, cu_seqlens_d, pairs, backend=backend)  # type: ignore[return-value]
+    return MAXSIM_PAIRS(q, d, cu_seqlens_q, cu_seqlens_d, pairs, backend=backend)
 
 
 def maxsim_topk(
@@ -135,7 +132,7 @@ def maxsim_topk(
     k = checked_int("maxsim_topk: k", k)
     if not 1 <= k <= num_docs:
         raise ValueError(f"maxsim_topk: k must be from 1 to the number of documents, {num_docs}, got {k}")
-    return MAXSIM_TOPK(q, d, cu_seqlens_q, cu_seqlens_d, k, backend=backend)  # type: ignore[return-value]
+    return MAXSIM_TOPK(q, d, cu_seqlens_q, cu_seqlens_d, k, backend=backend)
 
 
 def _check(op: str, q: Array, d: Tokens, cu_seqlens_q: Array, cu_seqlens_d: Array) -> tuple[int, int]:

@@ -161,5 +161,5 @@ def _bits(op: str, d: Tokens) -> np.ndarray:
     if isinstance(d, Bfloat16Tokens):
         return d.bits
     if is_torch(d):  # NumPy cannot take the dtype itself
-        return to_numpy(op, "d", d.detach().view(sys.modules["torch"].int16)).view(np.uint16)  # type: ignore[union-attr]
+        return to_numpy(op, "d", d.detach().view(sys.modules["torch"].int16)).view(np.uint16)
     return to_numpy(op, "d", d).view(np.uint16)

@@ -15,7 +15,7 @@ from longspan.ops.checks import check_axes, check_out
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.reference.multi_lora import multi_lora as reference_multi_lora
 
-MULTI_LORA: Op[..., object] = Op(
+MULTI_LORA: Op[Array] = Op(
     "multi_lora",
     (
         Backend("cpu", "ops.multi_lora:_multi_lora_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -60,7 +60,7 @@ def multi_lora(
     if out is not None:
         check_axes("multi_lora", "out", out, (x.shape[0], lora_b.shape[1]))
         check_out("multi_lora", out, {"x": x, "lora_a": lora_a, "lora_b": lora_b})
-    return MULTI_LORA(x, lora_a, lora_b, lora_ids, scaling=scalings, out=out, backend=backend)  # type: ignore[return-value]
+    return MULTI_LORA(x, lora_a, lora_b, lora_ids, scaling=scalings, out=out, backend=backend)
 
 
 def pack_lora(lora_a: Array, lora_b: Array, scaling: float | Sequence[float], base: PackedLinear) -> PackedLora:

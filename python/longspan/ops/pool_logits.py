@@ -28,7 +28,7 @@ def _refuses_triton(x: Array, weight: Array | PackedLinear, *rest: object, **opt
     return unless_torch(dtypes=GPU_FLOATS)(x, weight, *rest, **options)
 
 
-POOL_LOGITS: Op[..., object] = Op(
+POOL_LOGITS: Op[Array] = Op(
     "pool_logits",
     (
         Backend("cpu", "ops.pool_logits:_pool_logits_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -94,7 +94,7 @@ def pool_logits(
     if out is not None:
         check_axes("pool_logits", "out", out, (cu_seqlens.shape[0] - 1, out_features))
     how = {"pooling": pooling, "saturation": saturation, "out": out}
-    return POOL_LOGITS(x, weight, cu_seqlens, bias, **how, backend=backend)  # type: ignore[return-value]
+    return POOL_LOGITS(x, weight, cu_seqlens, bias, **how, backend=backend)
 
 
 def _pool_logits_cpu(

@@ -8,7 +8,7 @@ from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_cu_seqlens
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
-POOL_MEAN: Op[..., object] = Op(
+POOL_MEAN: Op[Array] = Op(
     "pool_mean",
     (
         Backend("cpu", "ops.pool_mean:_pool_mean_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -32,7 +32,7 @@ def pool_mean(hidden: Array, cu_seqlens: Array, *, backend: str = "auto") -> Arr
     """
     check_axes("pool_mean", "hidden", hidden, ("total_tokens", "dim"))
     check_cu_seqlens("pool_mean", "cu_seqlens", cu_seqlens, hidden.shape[0])
-    return POOL_MEAN(hidden, cu_seqlens, backend=backend)  # type: ignore[return-value]
+    return POOL_MEAN(hidden, cu_seqlens, backend=backend)
 
 
 def _pool_mean_cpu(hidden: Array, cu_seqlens: Array) -> Array:

@@ -11,7 +11,7 @@ from longspan.ops.border import kernel_input
 from longspan.ops.checks import check_axes
 from longspan.ops.dispatch import Backend, Op, only_on_request, unless
 
-RESCORE: Op[..., object] = Op(
+RESCORE: Op[tuple[Array, Array]] = Op(
     "rescore",
     (
         Backend("cpu", "ops.rescore:_rescore_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -55,8 +55,7 @@ def rescore(
     kept = m if k is None else checked_int("rescore: k", k)
     if not 0 <= kept <= m:
         raise ValueError(f"rescore: k must be from 0 to {m} (the candidates), got {k}")
-    found = RESCORE(q, candidates, documents, scales=scales, k=kept, backend=backend)
-    return found  # type: ignore[return-value]
+    return RESCORE(q, candidates, documents, scales=scales, k=kept, backend=backend)
 
 
 def _check_documents(q: Array, documents: Array, scales: Array | None) -> None:

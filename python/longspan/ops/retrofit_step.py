@@ -10,7 +10,7 @@ from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes
 from longspan.ops.dispatch import Backend, Op, only_on_request, unless, unless_torch
 
-RETROFIT_STEP: Op[..., object] = Op(
+RETROFIT_STEP: Op[Array] = Op(
     "retrofit_step",
     (
         Backend("cpu", "ops.retrofit_step:_retrofit_step_cpu", unless(device="cpu", dtypes=("float32", "float64"))),
@@ -18,7 +18,7 @@ RETROFIT_STEP: Op[..., object] = Op(
         Backend("reference", "ops.retrofit_step:_retrofit_step_reference", only_on_request),
     ),
 )
-GROUP_SUMS: Op[..., object] = Op(
+GROUP_SUMS: Op[Array] = Op(
     "group_sums",
     (
         Backend("cpu", "ops.retrofit_step:_group_sums_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -96,7 +96,7 @@ def retrofit_step(
         raise ValueError(f"retrofit_step: squares must be float64, got {dtype_of(squares)}")
     if out is not None:
         check_axes("retrofit_step", "out", out, (rows, dim))
-    return RETROFIT_STEP(  # type: ignore[return-value]
+    return RETROFIT_STEP(
         vectors,
         indptr,
         indices,
@@ -145,7 +145,7 @@ def group_sums(
         check_axes("group_sums", "scale", scale, (vectors.shape[0],))
     if out is not None:
         check_axes("group_sums", "out", out, (indptr.shape[0] - 1, vectors.shape[1]))
-    return GROUP_SUMS(vectors, indptr, indices, scale=scale, out=out, backend=backend)  # type: ignore[return-value]
+    return GROUP_SUMS(vectors, indptr, indices, scale=scale, out=out, backend=backend)
 
 
 def _check_sparse(op: str, prefix: str, indptr: Array, indices: Array, weights: Array | None) -> None:

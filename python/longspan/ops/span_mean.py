@@ -11,7 +11,7 @@ from longspan.ops.border import kernel_input, run_kernel, run_reference
 from longspan.ops.checks import check_axes, check_out
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_plain_cuda, unless_torch
 
-SPAN_MEAN: Op[..., object] = Op(
+SPAN_MEAN: Op[Array] = Op(
     "span_mean",
     (
         Backend("cpu", "ops.span_mean:_span_mean_cpu", unless(device="cpu", dtypes=("float32",))),
@@ -60,7 +60,7 @@ def span_mean(
     if out is not None:
         check_axes("span_mean", "out", out, (kept.shape[0], truncate_dim or hidden.shape[1]))
         check_out("span_mean", out, {"hidden": hidden})
-    return SPAN_MEAN(hidden, kept, truncate_dim=truncate_dim, normalize=normalize, out=out, backend=backend)  # type: ignore[return-value]
+    return SPAN_MEAN(hidden, kept, truncate_dim=truncate_dim, normalize=normalize, out=out, backend=backend)
 
 
 def _checked_spans(spans: Array, total: int, drop_invalid: bool) -> Array:

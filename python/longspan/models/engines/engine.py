@@ -10,7 +10,7 @@ for NumPy's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,16 +25,12 @@ from longspan.models.spec import ModelSpec, NormKind
 from longspan.ops import attention_varlen, layer_norm, linear, pool_mean, rms_norm, span_mean
 from longspan.ops.activations import Activation, Gate
 from longspan.ops.attention_varlen import key_limits
-from longspan.ops.linear import pack_linear
+from longspan.ops.linear import ComputeType, pack_linear
 from longspan.ops.multi_lora import pack_lora
 from longspan.ops.pool_logits import LogitPooling, Saturation, pool_logits
 from longspan.packing.batch import PackedBatch
 from longspan.packing.selection import Selection
 from longspan.vectors.unit_length import unit_length
-
-# What products are computed in; sums, and all that lies between products, are float32.
-ComputeType: TypeAlias = Literal["float32", "bfloat16", "int8"]
-COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")
 
 MIXED_AT_ONCE: Final = 256  # rows of `add_mixed` that stay in a core's cache
 
