@@ -11,6 +11,7 @@ from typing import Final, Literal
 import numpy as np
 
 Numerics = Literal["float32", "float16", "bfloat16", "int8", "bits"]
+ComputeType = Literal["float32", "bfloat16", "int8"]  # longspan.ops.linear's, by itself: `compare` runs older builds
 OURS: Final = "longspan"
 
 FLOAT32_UNIT: Final = 2.0**-24  # half a unit in the last place of a number, relative to it
@@ -69,7 +70,9 @@ class Setting:
     slow_round: float = 1.5  # seconds of a call of each contestant; from here on there are fewer rounds
     is_short: bool = True
     model: str | None = None  # a folder or a Hugging Face id, for benches of a whole model
-    dtypes: tuple[str, ...] = ("float32",)  # of our encoder; the first is what peers without one like it are beside
+    dtypes: tuple[ComputeType, ...] = (
+        "float32",
+    )  # of our encoder; the first is what peers without one like it are beside
     peers: tuple[str, ...] | None = None  # names of peers; None: all
     budget: float = math.inf  # seconds of a bench; from then on cases are left out by name
     only: str = ""  # a regular expression that is found in the names of the cases to measure

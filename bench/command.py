@@ -52,7 +52,7 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
 
 def setting_of(options: argparse.Namespace) -> Setting:
     """What the options say. Raises: ValueError, a number is not above 0, or a dtype or peer is not known."""
-    from longspan.models.engines.engine import COMPUTE_TYPES
+    from longspan.ops.linear import COMPUTE_TYPES
 
     from .peers import check_names
 
@@ -61,10 +61,11 @@ def setting_of(options: argparse.Namespace) -> Setting:
     for name, value in (("--threads", options.threads), ("--rounds", rounds), ("--seconds", seconds)):
         if value <= 0:
             raise ValueError(f"{name} must be above 0, got {value:g}")
-    dtypes = tuple(dict.fromkeys(options.dtype or COMPUTE_TYPES))
-    for dtype in dtypes:
-        if dtype not in COMPUTE_TYPES:
-            raise ValueError(f"--dtype must be one of {', '.join(COMPUTE_TYPES)}, got {dtype!r}")
+    asked = tuple(dict.fromkeys(options.dtype or COMPUTE_TYPES))
+    for name in asked:
+        if name not in COMPUTE_TYPES:
+            raise ValueError(f"--dtype must be one of {', '.join(COMPUTE_TYPES)}, got {name!r}")
+    dtypes = tuple(dtype for name in asked for dtype in COMPUTE_TYPES if dtype == name)
     peers = None if options.peers is None else tuple(options.peers)
     if peers:
         check_names(peers)

@@ -33,7 +33,7 @@ from longspan.models.engines.engine import OpsEngine
 from longspan.packing.media import Patches
 from longspan.pipeline.vision import Vision
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work
 from ..command import run_cases, run_command
 from ..contest import our_name
 from ..peers import PEERS, enter
@@ -78,8 +78,8 @@ def _shape(name: str, layers: int) -> TowerShape | LanguageShape:
 def _contest(name: str, layers: int, count: int, setting: Setting) -> Contest:
     truth, limits = _truth(name, layers)
 
-    def ours(dtype: str) -> Contestant:
-        return Contestant(our_name(dtype), partial(_ours(name, layers, dtype, setting.threads), count), dtype, first)  # type: ignore[arg-type]
+    def ours(dtype: ComputeType) -> Contestant:
+        return Contestant(our_name(dtype), partial(_ours(name, layers, dtype, setting.threads), count), dtype, first)
 
     mine = [ours(dtype) for dtype in setting.dtypes]
     able, absent = _that_fit(name, layers, setting)
@@ -134,7 +134,7 @@ def _runner(name: str, layers: int, engine: OpsEngine, threads: int | None, *, m
 
 
 @lru_cache(3)
-def _ours(name: str, layers: int, dtype: str, threads: int) -> Look:
+def _ours(name: str, layers: int, dtype: ComputeType, threads: int) -> Look:
     return _runner(name, layers, engine_for("bench", "cpu", dtype, None), threads)
 
 

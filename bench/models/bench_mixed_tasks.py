@@ -21,7 +21,7 @@ from longspan.models.engines.choice import engine_for
 from longspan.models.engines.workspace import Workspace
 from longspan.packing.batch import pack
 
-from ..case import OURS, Case, Contest, Contestant, Numerics, Setting, Work
+from ..case import OURS, Case, ComputeType, Contest, Contestant, Numerics, Setting, Work
 from ..command import main
 from ..contest import our_name
 from ..shapes import MODELS
@@ -53,11 +53,10 @@ def _contest(rank: int, layers: int, setting: Setting) -> Contest:
     rng = np.random.default_rng(SEED)
     ids = [rng.integers(0, VOCABULARY, LENGTH).astype(np.int32) for _ in range(TEXTS)]
     tasks = rng.integers(0, SHAPE.lora_tasks, TEXTS).tolist()
-    kinds: tuple[Numerics, ...] = setting.dtypes  # type: ignore[assignment]
-    merged, limits = _truth(layers, Adapters(SHAPE.lora_tasks, rank, tasks[0]), ids[0].tobytes(), kinds)
-    plain, _ = _truth(layers, None, ids[0].tobytes(), kinds)
+    merged, limits = _truth(layers, Adapters(SHAPE.lora_tasks, rank, tasks[0]), ids[0].tobytes(), setting.dtypes)
+    plain, _ = _truth(layers, None, ids[0].tobytes(), setting.dtypes)
     contestants = []
-    for dtype in kinds:
+    for dtype in setting.dtypes:
         encoder = _ours(layers, rank, dtype)
         workspace = Workspace(encoder.engine.empty)
         without = f"{OURS} {WITHOUT}" + ("" if dtype == "float32" else f" {dtype}")
@@ -83,7 +82,7 @@ def _vectors(encoder: TextEncoder, ids: list[np.ndarray], tasks: list[int] | Non
 
 
 @cache
-def _ours(layers: int, rank: int, dtype: str) -> TextEncoder:
+def _ours(layers: int, rank: int, dtype: ComputeType) -> TextEncoder:
     adapters = Adapters(SHAPE.lora_tasks, rank)
     return random_encoder(spec_of(SHAPE, layers), engine_for("bench", "cpu", dtype, None), adapters)
 

@@ -21,7 +21,7 @@ from longspan.models.engines.choice import engine_for
 from longspan.models.engines.workspace import Workspace
 from longspan.packing.batch import pack
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work
 from ..command import main
 from ..contest import our_name
 from ..shapes import MODELS
@@ -74,12 +74,12 @@ def _contest(name: str, lengths: list[int], setting: Setting) -> Contest:
         def read(_: object, encoder: TextEncoder = encoder, workspace: Workspace = workspace) -> np.ndarray:
             return vectors(encoder, checked, workspace)
 
-        contestants.append(Contestant(our_name(dtype), run, dtype, read))  # type: ignore[arg-type]
+        contestants.append(Contestant(our_name(dtype), run, dtype, read))
     return Contest(tuple(contestants), truth, limits)
 
 
 @cache
-def _ours(name: str, dtype: str) -> TextEncoder:
+def _ours(name: str, dtype: ComputeType) -> TextEncoder:
     return random_encoder(spec_of(MODELS[name]), engine_for("bench", "cpu", dtype, None))
 
 

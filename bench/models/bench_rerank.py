@@ -30,7 +30,7 @@ from longspan.reranking.head import Head
 from longspan.reranking.scoring import read_scoring
 from longspan.text.tokenizer import TextTokenizer
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work
 from ..command import main
 from ..contest import our_name
 from ..peers import enter
@@ -78,7 +78,7 @@ def _pairs(queries: int, documents: int, least: int, most: int) -> list[tuple[st
 
 
 @cache
-def _ours(folder: Path, dtype: str, threads: int) -> Reranker:
+def _ours(folder: Path, dtype: ComputeType, threads: int) -> Reranker:
     return Reranker(folder, dtype=dtype, num_threads=threads)
 
 
@@ -93,15 +93,14 @@ def _contest(folder: Path, pairs: list[tuple[str, str]], setting: Setting) -> Co
     key = tuple((row.ids.tobytes(), b"" if row.types is None else row.types.tobytes()) for row in rows)
     truth, limits = _truth(folder, key)
 
-    def run(dtype: str) -> Contestant:
+    def run(dtype: ComputeType) -> Contestant:
         ours = _ours(folder, dtype, setting.threads)
         options: RerankOptions = {"activation_fn": "identity", "on_truncate": "ignore"}
-        return Contestant(our_name(dtype), lambda: ours.predict(pairs, **options), dtype)  # type: ignore[arg-type]
+        return Contestant(our_name(dtype), lambda: ours.predict(pairs, **options), dtype)
 
     entered, absent = enter("rerank", setting, PairSubject.of(folder, reranker.max_length), pairs)
     everyone = tuple(
-        Contestant(each.name, each.run, each.numerics, lambda out: np.asarray(out)[checked], each.work, each.note)
-        for each in [*map(run, setting.dtypes), *entered]
+        replace(each, read=lambda out: np.asarray(out)[checked]) for each in [*map(run, setting.dtypes), *entered]
     )
     return Contest(everyone, truth, limits, absent)
 

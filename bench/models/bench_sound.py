@@ -21,7 +21,7 @@ from longspan.models.engines.choice import engine_for
 from longspan.models.engines.engine import OpsEngine
 from longspan.pipeline.audio import Audio
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work
 from ..command import main
 from ..contest import our_name
 from ..peers import enter
@@ -63,9 +63,9 @@ def _contest(layers: int, seconds: int, setting: Setting) -> Contest:
     def read(found: object) -> np.ndarray:
         return first(found)[: len(truth)]
 
-    def ours(dtype: str) -> Contestant:
+    def ours(dtype: ComputeType) -> Contestant:
         audio = _audio(shape, _plain(layers), engine_for("bench", "cpu", dtype, None), setting.threads)
-        return Contestant(our_name(dtype), lambda: audio.features([sound], [0]), dtype, read)  # type: ignore[arg-type]
+        return Contestant(our_name(dtype), lambda: audio.features([sound], [0]), dtype, read)
 
     entered, absent = enter("look", setting, SOUND_NAME, layers, chunks_of(sound, shape.spec))
     others = [_reading(own, len(truth)) for own in entered]

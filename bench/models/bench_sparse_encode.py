@@ -29,7 +29,7 @@ from longspan.sparse.mlm_head import PooledLogits
 from longspan.sparse.open_head import open_head
 from longspan.text.tokenizer import TextTokenizer
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work
 from ..command import main
 from ..contest import our_name
 from ..peers import enter
@@ -60,7 +60,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 
 
 @cache
-def _ours(folder: Path, dtype: str, threads: int) -> SparseEncoder:
+def _ours(folder: Path, dtype: ComputeType, threads: int) -> SparseEncoder:
     return SparseEncoder(folder, dtype=dtype, num_threads=threads)
 
 
@@ -71,10 +71,10 @@ def _contest(folder: Path, texts: list[str], setting: Setting) -> Contest:
         folder, tuple(text.ids.tobytes() for text in encoder.tokenize([texts[at] for at in checked]))
     )
 
-    def ours(dtype: str) -> Contestant:
+    def ours(dtype: ComputeType) -> Contestant:
         own = _ours(folder, dtype, setting.threads)
         run = partial(own.encode_document, texts, on_truncate="ignore", show_progress_bar=False)
-        return Contestant(our_name(dtype), run, dtype, lambda out: out.take(np.array(checked)).to_dense())  # type: ignore[arg-type]
+        return Contestant(our_name(dtype), run, dtype, lambda out: out.take(np.array(checked)).to_dense())
 
     entered, absent = enter("sparse_encode", setting, folder, encoder.max_length, texts, checked)
     return Contest((*map(ours, setting.dtypes), *entered), truth, limits, absent)

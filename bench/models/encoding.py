@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work
 from ..contest import our_name
 from ..peers import enter
 from ..peers.subject import Subject
@@ -17,6 +18,7 @@ from ..truth import limits_of, truth_encoder, truth_vectors
 
 if TYPE_CHECKING:
     from longspan import Encoder
+    from longspan.models.encoder import TextEncoder
     from longspan.models.spec import ModelSpec
 
 CHECKED_TOKENS: Final = 300  # of the first texts; the references are slow
@@ -35,7 +37,7 @@ def model_folder(model: str | None) -> Path:
 
 
 @cache
-def load_ours(model: str | None, dtype: str, threads: int) -> Encoder:
+def load_ours(model: str | None, dtype: ComputeType, threads: int) -> Encoder:
     """Our encoder, loaded once a process."""
     from longspan import Encoder
 
@@ -70,22 +72,19 @@ def _contest(setting: Setting, texts: list[str]) -> Contest:
     checked = max(1, int(np.searchsorted(np.cumsum([len(row) for row in ids]), CHECKED_TOKENS)))
     truth, limits = _truth(setting.model, tuple(tuple(map(int, row)) for row in ids[:checked]), encoder.pooling)
     contestants = [
-        Contestant(our_name(dtype), _run(load_ours(setting.model, dtype, setting.threads), texts), dtype)  # type: ignore[arg-type]
+        Contestant(our_name(dtype), partial(_vectors, load_ours(setting.model, dtype, setting.threads), texts), dtype)
         for dtype in setting.dtypes
     ]
     if not isinstance(encoder.pooling, str):
         raise ValueError(f"{setting.model}: the peers pool in one way, and this model joins {len(encoder.pooling)}")
     subject = Subject.of(model_folder(setting.model), encoder.pooling, encoder.max_length)
     entered, absent = enter("encode", setting, subject, texts)
-    everyone = tuple(
-        Contestant(each.name, each.run, each.numerics, lambda out: np.asarray(out)[:checked], each.work, each.note)
-        for each in [*contestants, *entered]
-    )
+    everyone = tuple(replace(each, read=lambda out: np.asarray(out)[:checked]) for each in [*contestants, *entered])
     return Contest(everyone, truth, limits, absent)
 
 
-def _run(encoder: Encoder, texts: list[str]):  # type: ignore[no-untyped-def]
-    return lambda: encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore")
+def _vectors(encoder: Encoder, texts: list[str]) -> np.ndarray:
+    return encoder.encode(texts, normalize_embeddings=True, on_truncate="ignore")
 
 
 @cache
@@ -99,5 +98,5 @@ def _truth(
 
 
 @cache
-def _truth_encoder(model: str | None, numerics: Numerics):  # type: ignore[no-untyped-def]
+def _truth_encoder(model: str | None, numerics: Numerics) -> TextEncoder:
     return truth_encoder(model_folder(model), numerics)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import numpy as np
 
-from ..case import Setting
+from ..case import ComputeType, Numerics, Setting
 from ..command import new_report, run_command
 from ..contest import our_name
 from ..results import Entry, Report, Result
@@ -28,7 +30,7 @@ BUDGET: Final = 6  # seconds of the short form, about
 MODULE: Final = f"{__package__}.bench_attention_memory"
 CHILD: Final = "--child"  # the module's first argument in the fresh processes
 PEER: Final = "torch"
-DTYPES: Final = ("float32", "bfloat16")
+OURS: Final[Mapping[str, ComputeType]] = {our_name("float32"): "float32", our_name("bfloat16"): "bfloat16"}
 TOKENS: Final = 8192
 HEADS, HEAD_DIM = 12, 64
 
@@ -37,25 +39,25 @@ def use_memory(contestant: str) -> int:
     """Bytes that a call on TOKENS tokens adds to this process's peak: run it in a fresh one."""
     import resource
 
-    call = _torch_with_bias if contestant == PEER else _with_slopes
+    call = _torch_with_bias if contestant == PEER else partial(_with_slopes, OURS[contestant])
     q = np.random.default_rng(0).standard_normal((TOKENS, HEADS, HEAD_DIM), np.float32)
     out = np.ones_like(q)
     slopes = (2.0 ** -np.arange(1, HEADS + 1)).astype(np.float32)
-    call(q[:8], slopes, out[:8], contestant)
+    call(q[:8], slopes, out[:8])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    call(q, slopes, out, contestant)
+    call(q, slopes, out)
     unit = 1 if sys.platform == "darwin" else 1024
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
 
 
-def _with_slopes(q: np.ndarray, slopes: np.ndarray, out: np.ndarray, dtype: str) -> None:
+def _with_slopes(dtype: ComputeType, q: np.ndarray, slopes: np.ndarray, out: np.ndarray) -> None:
     from longspan import ops
 
     cu_seqlens = np.array([0, len(q)], np.int32)
-    ops.attention_varlen(q, q, q, cu_seqlens, cu_seqlens, slopes=slopes, dtype=dtype, out=out)  # type: ignore[arg-type]
+    ops.attention_varlen(q, q, q, cu_seqlens, cu_seqlens, slopes=slopes, dtype=dtype, out=out)
 
 
-def _torch_with_bias(q: np.ndarray, slopes: np.ndarray, out: np.ndarray, _: str) -> None:
+def _torch_with_bias(q: np.ndarray, slopes: np.ndarray, out: np.ndarray) -> None:
     import torch
 
     heads = torch.from_numpy(q).transpose(0, 1).unsqueeze(0)
@@ -72,17 +74,17 @@ def run(setting: Setting) -> Report:
     """The table."""
     watch = Watch.now()
     has_peer = importlib.util.find_spec(PEER) is not None and (setting.peers is None or PEER in setting.peers)
+    contestants: dict[str, Numerics] = {**OURS, **({PEER: "float32"} if has_peer else {})}
     entries = []
-    for contestant in (*DTYPES, *([PEER] if has_peer else [])):
-        command = [sys.executable, "-m", MODULE, CHILD, contestant]
+    for name, numerics in contestants.items():
+        command = [sys.executable, "-m", MODULE, CHILD, name]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
-        name, numerics = (PEER, "float32") if contestant == PEER else (our_name(contestant), contestant)
         if done.returncode != 0:
             reason = f"it stopped with status {done.returncode}, as where memory does not suffice"
-            entries.append(Entry(name, numerics, "MB", refused=reason))  # type: ignore[arg-type]
+            entries.append(Entry(name, numerics, "MB", refused=reason))
         else:
             megabytes = int(done.stdout) * 1e-6
-            entries.append(Entry(name, numerics, "MB", Spread.of([megabytes]), (megabytes,)))  # type: ignore[arg-type]
+            entries.append(Entry(name, numerics, "MB", Spread.of([megabytes]), (megabytes,)))
     labels: dict[str, str | int] = {"heads": f"{HEADS} x {HEAD_DIM}", "position": "alibi", "tokens": TOKENS}
     result = Result("attention_memory", labels, tuple(entries))
     print(result_text(result))

@@ -1,4 +1,4 @@
-"""attention_varlen, plain, with ALiBi and with RoPE, in float32 and bfloat16, beside torch's SDPA and FlexAttention.
+"""attention_varlen, plain, with ALiBi and with RoPE, in each compute type, beside torch's SDPA and FlexAttention.
 
     python -m bench.ops.bench_attention_varlen [--full] [--json FILE]
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -21,7 +22,7 @@ from longspan import ops, reference
 from longspan.models.positions import alibi_slopes, rotary_tables
 from longspan.models.spec import Rotary
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work, float32_limit
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work, float32_limit
 from ..command import main
 from ..contest import our_name
 from ..peers import enter
@@ -36,7 +37,7 @@ SHORT_LENGTHS: Final[Mapping[str, tuple[int, ...]]] = {"MiniLM": (128,), "base":
 COLLECTIONS: Final = ("claims", "wiki passages", "abstracts")
 SHORT_COLLECTIONS: Final = ("wiki passages",)
 HEADS: Final = ("MiniLM", "base")  # 12 of 32; 12 of 64, as XLM-R and jina v2 base
-DTYPES: Final[tuple[Numerics, ...]] = ("float32", "bfloat16", "int8")  # int8: q k^T alone, from 256 keys on
+DTYPES: Final[tuple[ComputeType, ...]] = ("float32", "bfloat16", "int8")  # int8: q k^T alone, from 256 keys on
 POSITIONS: Final = ("plain", "alibi", "rope")
 BIAS_LENGTH: Final = 512
 CHECKED_ROWS: Final = 64
@@ -110,37 +111,40 @@ def _contest(
     cu_seqlens = np.cumsum([0, *lengths], dtype=np.int32)
     slopes = alibi_slopes(heads) if position == "alibi" else None
     cos, sin = rotary_tables(Rotary(10000.0, head_dim), max(lengths)) if position == "rope" else (None, None)
-    tables = {"slopes": slopes, "cos": cos, "sin": sin}
     contestants = []
-    for numerics in DTYPES:
+    for dtype in DTYPES:
         out = np.empty(q.shape, np.float32)
 
-        def run(numerics: Numerics = numerics, out: np.ndarray = out) -> object:
-            return ops.attention_varlen(q, k, v, cu_seqlens, cu_seqlens, **tables, dtype=numerics, out=out)  # type: ignore[arg-type]
+        def run(dtype: ComputeType = dtype, out: np.ndarray = out) -> object:
+            return ops.attention_varlen(
+                q, k, v, cu_seqlens, cu_seqlens, slopes=slopes, cos=cos, sin=sin, dtype=dtype, out=out
+            )
 
-        contestants.append(Contestant(our_name(numerics), run, numerics))
+        contestants.append(Contestant(our_name(dtype), run, dtype))
     entered: list[Contestant] = []
     absent: dict[str, str] = {}
     if position != "rope" and has_peers:
         entered, absent = enter("attention", setting, q, k, v, np.asarray(lengths), slopes)
     rows = slice(max(0, lengths[0] - CHECKED_ROWS), lengths[0])  # the last ones of the first sequence
-    everyone = tuple(
-        Contestant(each.name, each.run, each.numerics, _rows(each, rows)) for each in [*contestants, *entered]
-    )
+    everyone = tuple(replace(each, read=partial(_rows, each, rows)) for each in [*contestants, *entered])
 
     def attend(numerics: Numerics) -> np.ndarray:
         ends = [np.array([0, count], np.int32) for count in (rows.stop - rows.start, lengths[0])]
-        double = {name: None if table is None else table.astype(np.float64) for name, table in tables.items()}
+        own_slopes, own_cos, own_sin = (
+            None if table is None else table.astype(np.float64) for table in (slopes, cos, sin)
+        )
         first = [rounded(part[: lengths[0]], numerics, None) for part in (q, k, v)]
-        return reference.attention_varlen(first[0][rows], first[1], first[2], *ends, **double)  # type: ignore[arg-type]
+        return reference.attention_varlen(
+            first[0][rows], first[1], first[2], *ends, slopes=own_slopes, cos=own_cos, sin=own_sin
+        )
 
     truth = attend("float32")
     coarser: dict[Numerics, np.ndarray] = {numerics: attend(numerics) for numerics in DTYPES[1:]}
     return Contest(everyone, truth, limits_of(truth, coarser, float32_limit(head_dim)), absent)
 
 
-def _rows(contestant: Contestant, rows: slice):  # type: ignore[no-untyped-def]
-    return lambda result: contestant.read(result)[rows]
+def _rows(contestant: Contestant, rows: slice, result: object) -> np.ndarray:
+    return contestant.read(result)[rows]
 
 
 if __name__ == "__main__":

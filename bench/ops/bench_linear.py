@@ -9,7 +9,8 @@ model does once; rows are rounded within the time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -17,20 +18,20 @@ import numpy as np
 
 from longspan import ops
 
-from ..case import Case, Contest, Contestant, Numerics, Setting, Work, float32_limit
+from ..case import Case, ComputeType, Contest, Contestant, Numerics, Setting, Work, float32_limit
 from ..command import main
 from ..contest import our_name
 from ..peers import enter
 from ..shapes import MODELS
 from ..truth import limits_of, rounded
 
-# The products that differ in shape; a model's attention_out is as wide as it is high.
 BUDGET: Final = 20  # seconds of the short form, about
+# The products that differ in shape; a model's attention_out is as wide as it is high.
 PRODUCTS: Final = {"MiniLM": ("qkv", "attention_out", "up", "down"), "base": ("qkv", "up", "down"), "jina-v3": ("up",)}
 ROWS: Final = (1, 8, 32, 128, 512, 2048)
 SHORT_PRODUCTS: Final = {"MiniLM": ("up",), "base": ("down",)}
 SHORT_ROWS: Final = (1, 32, 512)
-DTYPES: Final = ("float32", "bfloat16", "int8")
+WEIGHT_BYTES: Final[Mapping[ComputeType, int]] = {"float32": 4, "bfloat16": 2, "int8": 1}
 CHECKED_ROWS: Final = 64
 
 
@@ -66,19 +67,16 @@ def _contest(rows: int, in_features: int, out_features: int, setting: Setting) -
     )
     weight /= np.float32(np.sqrt(in_features))
     contestants = []
-    for dtype, size in zip(DTYPES, (4, 2, 1), strict=True):
-        packed = ops.pack_linear([weight], [bias], dtype=dtype)  # type: ignore[arg-type]
+    for dtype, size in WEIGHT_BYTES.items():
+        packed = ops.pack_linear([weight], [bias], dtype=dtype)
         work = work_of(rows, in_features, out_features, size)
 
         def run(packed: ops.PackedLinear = packed) -> object:
             return ops.linear(x, packed, out=out)
 
-        contestants.append(Contestant(our_name(dtype), run, dtype, work=work))  # type: ignore[arg-type]
+        contestants.append(Contestant(our_name(dtype), run, dtype, work=work))
     entered, absent = enter("linear", setting, x, weight, bias)
-    everyone = tuple(
-        Contestant(each.name, each.run, each.numerics, _first_rows(each), each.work)
-        for each in [*contestants, *entered]
-    )
+    everyone = tuple(replace(each, read=partial(_first_rows, each)) for each in [*contestants, *entered])
 
     def product(numerics: Numerics) -> np.ndarray:
         return rounded(x[:CHECKED_ROWS], numerics, 1) @ rounded(weight, numerics, 1).T + bias
@@ -88,8 +86,8 @@ def _contest(rows: int, in_features: int, out_features: int, setting: Setting) -
     return Contest(everyone, truth, limits_of(truth, coarser, float32_limit(in_features)), absent)
 
 
-def _first_rows(contestant: Contestant):  # type: ignore[no-untyped-def]
-    return lambda result: contestant.read(result)[:CHECKED_ROWS]
+def _first_rows(contestant: Contestant, result: object) -> np.ndarray:
+    return contestant.read(result)[:CHECKED_ROWS]
 
 
 if __name__ == "__main__":

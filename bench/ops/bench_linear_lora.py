@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -25,7 +26,7 @@ from ..contest import our_name
 from ..peers import enter
 from ..shapes import MODELS
 from ..truth import limits_of, rounded
-from .bench_linear import work_of
+from .bench_linear import WEIGHT_BYTES, work_of
 
 BUDGET: Final = 18  # seconds of the short form, about
 MODEL: Final = "jina-v3"
@@ -34,7 +35,6 @@ RANKS: Final = (4, 32)
 ROWS: Final = (128, 2048)
 SHORT_PRODUCTS: Final = ("qkv",)
 SHORT_ROWS: Final = (2048,)
-DTYPES: Final[tuple[Numerics, ...]] = ("float32", "bfloat16", "int8")
 CHECKED_ROWS: Final = 64
 WITHOUT: Final = "without adapters"
 TARGET: Final = "<= 1.05x the time without adapters"
@@ -92,8 +92,8 @@ def _contest(product: str, rank: int, rows: int, setting: Setting) -> Contest:
 
     truth, plain_truth = product_of("float32")
     contestants = []
-    for dtype, size in zip(DTYPES, (4, 2, 1), strict=True):
-        packed = ops.pack_linear([weight], [bias], dtype=dtype)  # type: ignore[arg-type]
+    for dtype, size in WEIGHT_BYTES.items():
+        packed = ops.pack_linear([weight], [bias], dtype=dtype)
         lora, work = ops.pack_lora(lora_a, lora_b, 1.0, packed), work_of(rows, inputs, outputs, size)
 
         def mixed(packed: ops.PackedLinear = packed, lora: ops.PackedLora = lora) -> object:
@@ -108,15 +108,7 @@ def _contest(product: str, rank: int, rows: int, setting: Setting) -> Contest:
         plain[name] = plain_truth
     entered, absent = enter("linear_lora", setting, x, weight, bias, lora_a, lora_b, ids)
     everyone = tuple(
-        Contestant(
-            each.name,
-            each.run,
-            each.numerics,
-            partial(_off, each, plain.get(each.name, truth)),
-            each.work,
-            target=each.target,
-        )
-        for each in [*contestants, *entered]
+        replace(each, read=partial(_off, each, plain.get(each.name, truth))) for each in [*contestants, *entered]
     )
     coarser: dict[Numerics, np.ndarray] = {}
     for numerics in ("bfloat16", "int8"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -20,8 +20,9 @@ import numpy as np
 from longspan import ops
 from longspan.ops.maxsim_tokens import Tokens
 
-from ..case import OURS, Case, Contest, Contestant, Numerics, Setting, Work, float32_limit
+from ..case import Case, Contest, Contestant, Numerics, Setting, Work, float32_limit
 from ..command import main
+from ..contest import our_name
 from ..peers import enter
 from ..truth import limits_of, rounded
 
@@ -82,19 +83,16 @@ def _contest(queries: int, setting: Setting) -> Contest:
     }
     contestants = []
     for kept in FORMATS:
-        name = OURS if kept.name == "float32" else f"{OURS} {kept.name}"
 
         def run(tokens: Tokens = docs[kept.name]) -> object:
             return ops.maxsim(q, tokens, cu_q, cu_d)
 
-        contestants.append(Contestant(name, run, kept.numerics, work=_work(queries, kept.size)))
+        contestants.append(Contestant(our_name(kept.name), run, kept.numerics, work=_work(queries, kept.size)))
     entered: list[Contestant] = []
     absent: dict[str, str] = {}
     if queries == 1:
         entered, absent = enter("maxsim", setting, q, d.reshape(DOCS, DOC_TOKENS, DIM))
-        entered = [
-            Contestant(one.name, one.run, one.numerics, partial(_one_query, one), one.work, one.note) for one in entered
-        ]
+        entered = [replace(one, read=partial(_one_query, one)) for one in entered]
     truth = scores(q, d)
     coarser: dict[Numerics, np.ndarray] = {"float16": scores(q, docs["float16"].astype(np.float64))}  # type: ignore[union-attr]
     for numerics in ("bfloat16", "int8"):

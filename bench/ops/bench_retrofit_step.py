@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -60,11 +61,8 @@ def _contest(columns: int, setting: Setting) -> Contest:
     truth = reference.retrofit_step(
         vectors.astype(np.float64), start, indices, weights, base=base[some], anchor=anchor[some], divisor=divisor[some]
     )
-    everyone = (Contestant(OURS, ours), *entered)
-    looked = tuple(
-        Contestant(each.name, each.run, read=lambda x: np.asarray(x)[some], note=each.note) for each in everyone
-    )
-    return Contest(looked, truth, LIMITS, absent)
+    everyone = tuple(replace(each, read=lambda x: np.asarray(x)[some]) for each in (Contestant(OURS, ours), *entered))
+    return Contest(everyone, truth, LIMITS, absent)
 
 
 if __name__ == "__main__":

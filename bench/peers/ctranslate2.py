@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +34,7 @@ def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contest
         if compute_type in known:
             forward = _forward(folder, compute_type, setting.threads, subject.pooling)
             note, embed = fastest(batched(subject, {"": forward}), texts)
-            contestants.append(Contestant(name, lambda embed=embed: embed(texts), numerics, note=note))  # type: ignore[misc]
+            contestants.append(Contestant(name, partial(embed, texts), numerics, note=note))
     return contestants
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contest
     for name, numerics, suffix in KINDS:
         forwards = {graph: _forward(folder / f"{graph}{suffix}.onnx", setting.threads) for graph in ("traced", "fused")}
         note, embed = fastest(batched(subject, forwards), texts)
-        contestants.append(Contestant(name, lambda embed=embed: embed(texts), numerics, note=note))  # type: ignore[misc]
+        contestants.append(Contestant(name, partial(embed, texts), numerics, note=note))
     return contestants
 
 
@@ -43,7 +43,7 @@ def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]])
         graphs = {graph: folder / f"{graph}{suffix}.onnx" for graph in ("traced", "fused")}
         forwards = {graph: _forward(path, setting.threads) for graph, path in graphs.items()}
         note, score = quickest(padded(subject, forwards), pairs)
-        contestants.append(Contestant(name, lambda score=score: score(pairs), numerics, note=note))  # type: ignore[misc]
+        contestants.append(Contestant(name, partial(score, pairs), numerics, note=note))
     return contestants
 
 
@@ -70,7 +70,7 @@ def look(setting: Setting, name: str, layers: int, pixels: np.ndarray) -> list[C
         if suffix:
             path = kept("onnxruntime-towers", (str(traced), onnxruntime.__version__), make) / "model.onnx"
         forward = _forward(path, setting.threads)
-        contestants.append(Contestant(own, lambda forward=forward: forward(pixels), numerics, first))  # type: ignore[misc]
+        contestants.append(Contestant(own, partial(forward, pixels), numerics, first))
     return contestants
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ def encode(setting: Setting, subject: Subject, texts: list[str]) -> list[Contest
             continue
         variants = _variants(subject, path, precision, setting.threads)
         note, embed = fastest(variants, texts)
-        contestants.append(Contestant(name, lambda embed=embed: embed(texts), numerics, note=note))  # type: ignore[misc]
+        contestants.append(Contestant(name, partial(embed, texts), numerics, note=note))
     return contestants
 
 
@@ -59,7 +59,7 @@ def rerank(setting: Setting, subject: PairSubject, pairs: list[tuple[str, str]])
             return request.infer(dict(zip(subject.inputs, inputs, strict=True)))[0].copy()
 
         note, score = quickest(padded(subject, {"": forward}), pairs)
-        contestants.append(Contestant(name, lambda score=score: score(pairs), numerics, note=note))  # type: ignore[misc]
+        contestants.append(Contestant(name, partial(score, pairs), numerics, note=note))
     return contestants
 
 

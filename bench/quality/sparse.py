@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -53,11 +54,11 @@ def rankings(
     if whole:
         found["sparse"] = lambda: _in_full(index.search(queries, len(wanted)).ids)
         for cut in CUTS:
-            found[f"sparse-{cut}"] = lambda cut=cut: _cut(documents, queries, cut)  # type: ignore[misc]
+            found[f"sparse-{cut}"] = partial(_cut, documents, queries, cut)
     if stage is not None:
         for depth in (20, 100) if whole else (20,):
-            found[f"rerank-{depth}"] = lambda depth=depth: _reranked(stage, index, queries, depth, False)  # type: ignore[misc]
-            found[f"sum-{depth}"] = lambda depth=depth: _reranked(stage, index, queries, depth, True)  # type: ignore[misc]
+            found[f"rerank-{depth}"] = partial(_reranked, stage, index, queries, depth, False)
+            found[f"sum-{depth}"] = partial(_reranked, stage, index, queries, depth, True)
     return found
 
 
