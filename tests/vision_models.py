@@ -10,7 +10,8 @@ import numpy as np
 
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.models import detect_family
-from longspan.models.engines.engine import CpuEngine, OpsEngine
+from longspan.models.engines.cpu_engine import CpuEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.spec import VisionSpec
 from longspan.models.tower_weights import load_tower
 from longspan.packing.media import Patches

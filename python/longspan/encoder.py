@@ -26,6 +26,7 @@ from longspan.pipeline.cuts import Cuts
 from longspan.pipeline.inputs import Input, Item, is_one, read_inputs
 from longspan.pipeline.media_options import MediaOptions, checked_media
 from longspan.pipeline.options import (
+    ON_TRUNCATE,
     AnyOptions,
     EncodeOptions,
     FloatOptions,
@@ -46,8 +47,8 @@ from longspan.pipeline.text_model import TextModel
 from longspan.progress import progress_bar
 from longspan.text.containers import listed
 from longspan.text.prompts import resolve_prompt
-from longspan.text.task_names import read_tasks, with_named
-from longspan.text.tasks import Role, Task, role_prompts, spread, text_prompts
+from longspan.text.task_names import role_tasks_and_prompts, tasks_and_prompts
+from longspan.text.tasks import Role, Task, spread
 from longspan.text.tokenizer import TokenizedText, checked_texts
 from longspan.vectors.arrays import FloatArray, HalfArray, SignedArray, UnsignedArray, VectorArray
 from longspan.vectors.quantize import Precision
@@ -190,28 +191,17 @@ class Encoder(TextModel):
         """
         inputs = read_inputs("encode", texts, modality, self.modalities)
         items = inputs.items
-        task, named = read_tasks(task, len(items), self)
-        tasks = spread(task, len(items))
+        task, before = tasks_and_prompts(task, len(items), self, prompt_name=prompt_name, prompt=prompt)
         lora_ids = self._adapters(task, len(items))
-        before = text_prompts(
-            tasks,
-            self.prompts,
-            self.spec.tasks,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            default_prompt_name=self.default_prompt_name,
-        )
-        if prompt is None and prompt_name is None:
-            before = with_named(before, named)
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         if wanted.tokens and precision != "float32":
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
-        check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
+        check_choice("encode", "on_truncate", on_truncate, ON_TRUNCATE)
         limit = self._checked_max_length(max_length)
         options = self.media if media is None else checked_media("encode", media, self.spec)
         reader = None if self._sequences is None else self._sequences.reader("encode", options)
         if self._sequences is not None:
-            self._sequences.check("encode", items, lora_ids, tasks)
+            self._sequences.check("encode", items, lora_ids, spread(task, len(items)))
 
         rows: list[np.ndarray] = []
         cuts = Cuts(on_truncate, limit, len(items), None if self._audio is None else self._audio.spec.mel.rate)
@@ -309,11 +299,9 @@ class Encoder(TextModel):
         if not is_one(texts, self.modalities):  # a generator can be read once
             texts = cast("list[Item]", listed("encode: texts", texts))
         items = read_inputs("encode", texts, options.get("modality"), self.modalities).items
-        task, named = read_tasks(options.get("task"), len(items), self, role)
-        options["task"] = task
+        options["task"], own = role_tasks_and_prompts(options.get("task"), len(items), self, role)
         if prompt is None and prompt_name is None:
-            before = role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks)
-            prompt = with_named(before, named)
+            prompt = own
         return self.encode(texts, prompt_name=prompt_name, prompt=prompt, **options)
 
     @overload
@@ -377,16 +365,14 @@ class Encoder(TextModel):
         Raises: TypeError or ValueError, an argument breaks a line above.
         Source: Late Chunking, arXiv:2409.04701.
         """
-        read, [named] = read_tasks(task, 1, self, "document")
-        tasks = spread(read, 1)
-        [adapter] = self._adapters(tasks, 1)
+        read, [before] = role_tasks_and_prompts(task, 1, self, "document")
+        [task] = spread(read, 1)
+        [adapter] = self._adapters(task, 1)
         alone = isinstance(documents, str)
         items = checked_texts(
             "documents", [documents] if isinstance(documents, str) else documents, caller="encode_chunks"
         )
-        if prompt is None and prompt_name is None:
-            [before] = with_named(role_prompts(tasks, "document", self.prompts, self.spec.tasks), [named])
-        else:
+        if prompt is not None or prompt_name is not None:
             before = resolve_prompt(self.prompts, prompt_name=prompt_name, prompt=prompt, default_prompt_name=None)
         limit = self._checked_max_length(window, "window")
         wanted = self._finish("sentence_embedding", truncate_dim, normalize_embeddings)
@@ -407,7 +393,7 @@ class Encoder(TextModel):
         )
 
         def encode(texts: list[str]) -> np.ndarray:
-            options: EncodeOptions = {"task": tasks[0], "batch_tokens": batch_tokens, "max_length": limit}
+            options: EncodeOptions = {"task": task, "batch_tokens": batch_tokens, "max_length": limit}
             options |= {"truncate_dim": truncate_dim, "normalize_embeddings": normalize_embeddings}
             options |= {"show_progress_bar": False}
             return np.asarray(self.encode(texts, prompt=before, **options))

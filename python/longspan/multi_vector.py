@@ -25,14 +25,14 @@ from longspan.models.spec import ModelSpec
 from longspan.models.weights import read_adapters
 from longspan.pipeline.inputs import Input, is_one, read_inputs
 from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, open_model
-from longspan.pipeline.options import OnTruncate, check_choice
+from longspan.pipeline.options import ON_TRUNCATE, OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
 from longspan.pipeline.purpose import COLBERT, purpose_of, require_purpose
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
-from longspan.text.task_names import read_tasks, with_named
-from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, role_task, spread
+from longspan.text.task_names import role_tasks_and_prompts
+from longspan.text.tasks import Role, Task, adapter_numbers
 from longspan.text.tokenizer import TextTokenizer
 from longspan.vectors.arrays import FloatArray
 from longspan.vectors.origin import Origin
@@ -274,8 +274,7 @@ class MultiVectorEncoder(LoadedModel):
         """
         check_choice("token_places", "role", role, ("query", "document"))
         given = read_inputs("token_places", inputs, modality, self.modalities)
-        tasks = spread(role_task(None, role, self.spec.tasks), len(given.items))
-        prompts = role_prompts(tasks, role, self.prompts, self.spec.tasks)
+        _, prompts = role_tasks_and_prompts(None, len(given.items), self, role)
         limit = self.query_maxlen if role == "query" else self.doc_maxlen
         rule = self._tokenizer.rules.skip_rule
         parts = (role, rule, limit, self._tokenizer, self._vision)
@@ -335,13 +334,11 @@ class MultiVectorEncoder(LoadedModel):
     def _encode(
         self, job: TokenJob, texts: Input | Iterable[Input], task: Task, show: bool | None, modality: str | None
     ) -> FloatArray | list[FloatArray]:
-        check_choice(job.name, "on_truncate", job.on_truncate, ("warn", "error", "ignore"))
+        check_choice(job.name, "on_truncate", job.on_truncate, ON_TRUNCATE)
         given = read_inputs(job.name, texts, modality, self.modalities)
         items = given.items
-        task, named = read_tasks(task, len(items), self, job.role)
-        tasks = spread(task, len(items))
+        task, prompts = role_tasks_and_prompts(task, len(items), self, job.role)
         lora_ids = adapter_numbers(task, len(items), self.tasks, self.spec.tasks)
-        prompts = with_named(role_prompts(tasks, job.role, self.prompts, self.spec.tasks), named)
         inputs = [TokenInput(*parts) for parts in zip(items, prompts, lora_ids, strict=True)]
         job_parts = (job, self._tokenizer, self._pipelines[job.role], self._projection, self._vision)
         with progress_bar(len(items), "text" if given.texts is not None else "input", show) as progress:

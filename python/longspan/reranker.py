@@ -10,7 +10,7 @@ import numpy as np
 from longspan.arguments import names_arguments
 from longspan.errors import TruncationWarning, warn_caller
 from longspan.integers import checked_int
-from longspan.pipeline.options import OnTruncate, check_choice
+from longspan.pipeline.options import ON_TRUNCATE, OnTruncate, check_choice
 from longspan.progress import progress_bar
 from longspan.reranking.activation import ActivationFn, activated, checked_activation, softmax
 from longspan.reranking.model import RerankModel
@@ -291,7 +291,7 @@ class Reranker(RerankModel):
     def _scored(self, caller: str, lists: Lists, unit: str, options: RankOptions) -> Scored:
         """All lists in one pass; what was cut is told as the caller wants it."""
         on_truncate = options.get("on_truncate", "warn")
-        check_choice(caller, "on_truncate", on_truncate, ("warn", "error", "ignore"))
+        check_choice(caller, "on_truncate", on_truncate, ON_TRUNCATE)
         check_choice(caller, "truncation_side", options.get("truncation_side"), (None, "left", "right"))
         check_choice(caller, "long_documents", options.get("long_documents", "cut"), LONG_DOCUMENTS)
         prompt = resolve_prompt(

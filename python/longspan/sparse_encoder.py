@@ -13,15 +13,15 @@ from longspan.arguments import names_arguments
 from longspan.integers import checked_int
 from longspan.models.weights import read_adapters
 from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, OpenedModel, open_model
-from longspan.pipeline.options import OnTruncate, check_choice
+from longspan.pipeline.options import ON_TRUNCATE, OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
 from longspan.sparse.open_head import digest, has_first_token_vectors, open_head
 from longspan.sparse.outputs import ModelOutputs
 from longspan.sparse.running import SparseJob, SparseTail, run_ids, run_texts, say_cut
 from longspan.sparse.static_queries import load_static_queries
 from longspan.sparse.token_weights import COLBERT, TokenOutputs
-from longspan.text.task_names import read_tasks, with_named
-from longspan.text.tasks import Role, Task, adapter_numbers, role_prompts, spread, text_prompts
+from longspan.text.task_names import role_tasks_and_prompts, tasks_and_prompts
+from longspan.text.tasks import Role, Task, adapter_numbers
 from longspan.text.tokenizer import TextTokenizer, TokenizedText, checked_texts
 from longspan.vectors.arrays import FloatArray
 from longspan.vectors.results import stack
@@ -264,10 +264,8 @@ class SparseEncoder(LoadedModel):
         self, texts: str | Iterable[str], role: Role, task: Task, prompt: str | Sequence[str] | None
     ) -> tuple[list[str], Task, str | Sequence[str]]:
         items = checked_texts("texts", [texts] if isinstance(texts, str) else texts)
-        task, named = read_tasks(task, len(items), self, role)
-        if prompt is None:
-            prompt = with_named(role_prompts(spread(task, len(items)), role, self.prompts, self.spec.tasks), named)
-        return items, task, prompt
+        task, own = role_tasks_and_prompts(task, len(items), self, role)
+        return items, task, own if prompt is None else prompt
 
     def _job(
         self,
@@ -277,17 +275,7 @@ class SparseEncoder(LoadedModel):
         prompt: str | Sequence[str] | None,
         options: SparseOptions,
     ) -> SparseJob:
-        task, named = read_tasks(task, len(texts), self)
-        before = text_prompts(
-            spread(task, len(texts)),
-            self.prompts,
-            self.spec.tasks,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            default_prompt_name=self.default_prompt_name,
-        )
-        if prompt is None and prompt_name is None:
-            before = with_named(before, named)
+        task, before = tasks_and_prompts(task, len(texts), self, prompt_name=prompt_name, prompt=prompt)
         on_truncate = _on_truncate(options)
         return SparseJob(
             prompts=before,
@@ -317,5 +305,5 @@ def _checked_count(name: str, value: int | None) -> int | None:
 def _on_truncate(options: SparseOptions) -> OnTruncate:
     """What is to be done with texts that are cut."""
     on_truncate = options.get("on_truncate", "warn")
-    check_choice("encode", "on_truncate", on_truncate, ("warn", "error", "ignore"))
+    check_choice("encode", "on_truncate", on_truncate, ON_TRUNCATE)
     return on_truncate

@@ -21,7 +21,7 @@ from bench.models.random_language import (
     random_row,
 )
 from bench.truth import ReferenceEngine, kept_truth
-from longspan.models.engines.engine import CpuEngine
+from longspan.models.engines.cpu_engine import CpuEngine
 from longspan.models.spec import LayerSpec, Rotary
 
 SMALL = replace(

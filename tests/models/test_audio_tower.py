@@ -9,7 +9,7 @@ import pytest
 
 from longspan.models.audio_spec import StemSpec
 from longspan.models.audio_tower import AudioTower, select_pairs, sinusoids, taps_of
-from longspan.models.engines.engine import CpuEngine
+from longspan.models.engines.cpu_engine import CpuEngine
 from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import EncoderWeights, Product
 from longspan.models.spec import ModelSpec

@@ -10,7 +10,8 @@ import pytest
 
 from longspan import Encoder, MultiVectorEncoder
 from longspan.models.encoder import TextEncoder
-from longspan.models.engines.engine import CpuEngine, Fetch, Pass
+from longspan.models.engines.cpu_engine import CpuEngine
+from longspan.models.engines.engine import Fetch, Pass
 from longspan.models.engines.workspace import Workspace
 from longspan.models.expansion import ExpansionEncoder, turn_rows
 from longspan.packing.batch import PackedBatch, pack

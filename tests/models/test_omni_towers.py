@@ -16,7 +16,8 @@ from longspan.checkpoint.json_object import JsonObject
 from longspan.models import detect_family
 from longspan.models.audio_spec import StemSpec
 from longspan.models.audio_tower import pooled_pairs, select_pairs
-from longspan.models.engines.engine import CpuEngine, OpsEngine
+from longspan.models.engines.cpu_engine import CpuEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.engines.workspace import Workspace
 from longspan.models.families.omni_towers import audio_tower_spec, vision_tower_spec
 from longspan.models.vision_spec import PatchSpec

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from longspan import reference
 from longspan.models.encoder import TextEncoder
-from longspan.models.engines.engine import CpuEngine, OpsEngine
+from longspan.models.engines.cpu_engine import CpuEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import EncoderWeights, LayerWeights, Norm, Product
 from longspan.models.positions import alibi_slopes, rotary_tables

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from longspan import reference
-from longspan.models.engines.engine import CpuEngine, OpsEngine
+from longspan.models.engines.cpu_engine import CpuEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.models.engines.workspace import Workspace
 from longspan.models.spec import Rotary
 from longspan.models.tower import places_of, stretched

@@ -20,7 +20,7 @@ from longspan.cli.embedding.options import (
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
-from longspan.cli.embedding.stream import TEXTS_A_BLOCK, Role, encode_with, fit_for, media_read
+from longspan.cli.embedding.stream import TEXTS_A_BLOCK, encode_with, fit_for, media_read
 from longspan.cli.files.readers import Record
 from longspan.cli.files.stage import Vectors
 from longspan.pipeline.options import OnTruncate
@@ -28,6 +28,7 @@ from longspan.vectors.quantize import Precision
 
 if TYPE_CHECKING:
     from longspan.encoder import Encoder
+    from longspan.text.tasks import Role
 
 DESCRIPTION = """\
 Turn each text, image, page, sound or video of the inputs into a vector, in order.

@@ -20,7 +20,7 @@ from longspan.errors import TruncationWarning
 from longspan.integrations import engine_options, missing
 from longspan.integrations.checkpoint_copy import copy_checkpoint
 from longspan.multi_vector import MultiVectorEncoder
-from longspan.pipeline.options import OnTruncate
+from longspan.pipeline.options import ON_TRUNCATE, OnTruncate
 from longspan.reranker import Reranker
 from longspan.sparse_encoder import SparseEncoder
 from longspan.text.tokenizer import TextTokenizer
@@ -36,11 +36,10 @@ Features = dict[str, Any]
 Settings = Mapping[str, Any]  # what longspan.json holds, or a caller's keyword arguments
 
 SPECIAL: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-ON_TRUNCATE: Final = ("warn", "error", "ignore")
 
 
 class CheckpointModule(InputModule):
-    """What both modules share: weights stay in the checkpoint's files, which `save` copies and a pickle names."""
+    """What they share: weights stay in the checkpoint's files, which `save` copies and a pickle names."""
 
     config_file_name = "longspan.json"
     config_keys: ClassVar[list[str]] = ["on_truncate"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import Final, Literal, TypedDict, get_args
 
 from longspan.pipeline.media_options import MediaOptions
 from longspan.text.tasks import Task
@@ -11,6 +11,7 @@ from longspan.vectors.quantize import Precision
 
 OutputValue = Literal["sentence_embedding", "token_embeddings"]
 OnTruncate = Literal["warn", "error", "ignore"]
+ON_TRUNCATE: Final[tuple[OnTruncate, ...]] = get_args(OnTruncate)
 
 
 class _SharedOptions(TypedDict, total=False):

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from longspan.arguments import nearest
 from longspan.models.spec import ModelSpec, TaskSpec
-from longspan.text.tasks import BASE_TASK, Role, Task, role_prompts, spread
+from longspan.text.tasks import BASE_TASK, Role, Task, role_prompts, spread, text_prompts
 
 ROLES: Final[Mapping[str, Role]] = {
     "query": "query",
@@ -41,6 +41,13 @@ class TaskModel(Protocol):
     def prompts(self) -> dict[str, str]: ...
     @property
     def spec(self) -> ModelSpec: ...
+
+
+class PromptedModel(TaskModel, Protocol):
+    """The same, and the prompt of texts for which nobody says one."""
+
+    @property
+    def default_prompt_name(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,36 @@ def read_tasks(task: Task, num_texts: int, model: TaskModel, role: Role | None =
     names = spread(task, num_texts)
     read = {name: _read(name, model, role) for name in set(names)}
     return [read[name][0] for name in names], [read[name][1] for name in names]
+
+
+def tasks_and_prompts(
+    task: Task, num_texts: int, model: PromptedModel, *, prompt_name: str | None, prompt: str | Sequence[str] | None
+) -> tuple[Task, list[str]]:
+    """Of `encode`: `task` by the adapters' own names, and every text's prompt. One that is said wins over the one that
+    a text's task stands for, and that over the model's default.
+
+    Raises: TypeError or ValueError, as `read_tasks` and `text_prompts`.
+    """
+    task, named = read_tasks(task, num_texts, model)
+    prompts = text_prompts(
+        spread(task, num_texts),
+        model.prompts,
+        model.spec.tasks,
+        prompt_name=prompt_name,
+        prompt=prompt,
+        default_prompt_name=model.default_prompt_name,
+    )
+    return task, prompts if prompt is not None or prompt_name is not None else with_named(prompts, named)
+
+
+def role_tasks_and_prompts(task: Task, num_texts: int, model: TaskModel, role: Role) -> tuple[Task, list[str]]:
+    """The same of `encode_query` and `encode_document`, where no prompt is said.
+
+    Raises: ValueError, as `read_tasks`.
+    """
+    task, named = read_tasks(task, num_texts, model, role)
+    prompts = role_prompts(spread(task, num_texts), role, model.prompts, model.spec.tasks)
+    return task, with_named(prompts, named)
 
 
 def with_named(prompts: Sequence[str], named: Sequence[str | None]) -> list[str]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from longspan import __version__
 from longspan.cli.embedding.stream import Meaning
-from longspan.text.task_names import read_tasks, with_named
-from longspan.text.tasks import Role, role_prompts, spread, text_prompts
+from longspan.text.task_names import role_tasks_and_prompts, tasks_and_prompts
+from longspan.text.tasks import Role, Task, spread
 
 if TYPE_CHECKING:
     from longspan.encoder import Encoder
@@ -28,28 +28,20 @@ def provenance(encoder: Encoder, options: Kept, role: Role | None) -> dict[str, 
     dtype: what products were computed in. longspan: our version. task, prompt: what the texts were embedded with.
     truncate_dim, normalize, precision: what became of their vectors.
     """
-    task, named = read_tasks(options.task, 1, encoder, role)
-    tasks = spread(task, 1)
-    if role is not None and options.prompt is None and options.prompt_name is None:
-        [prompt] = role_prompts(tasks, role, encoder.prompts, encoder.spec.tasks)
-    else:
-        [prompt] = text_prompts(
-            tasks,
-            encoder.prompts,
-            encoder.spec.tasks,
-            prompt_name=options.prompt_name,
-            prompt=options.prompt,
-            default_prompt_name=encoder.default_prompt_name,
-        )
-    if options.prompt is None and options.prompt_name is None:
-        [prompt] = with_named([prompt], named)
+    task: Task = options.task
+    says_none = options.prompt is None and options.prompt_name is None
+    if role is not None:
+        task, [prompt] = role_tasks_and_prompts(task, 1, encoder, role)
+    if role is None or not says_none:
+        said = {"prompt_name": options.prompt_name, "prompt": options.prompt}
+        task, [prompt] = tasks_and_prompts(task, 1, encoder, **said)
     return {
         "longspan": __version__,
         "model": encoder.name,
         "revision": encoder.revision,
         "fingerprint": encoder.fingerprint,
         "dtype": encoder.dtype,
-        "task": tasks[0] or encoder.spec.tasks.default,
+        "task": spread(task, 1)[0] or encoder.spec.tasks.default,
         "prompt": prompt,
         "truncate_dim": options.truncate_dim,
         "normalize": encoder.normalizes if options.normalize is None else options.normalize,

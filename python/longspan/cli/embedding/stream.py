@@ -25,8 +25,9 @@ from longspan.progress import BYTES, progress_bar
 
 if TYPE_CHECKING:
     from longspan.encoder import Encoder
+    from longspan.pipeline.options import OnTruncate
+    from longspan.text.tasks import Role
 
-Role = Literal["query", "document"]
 Made = TypeVar("Made")  # what a block of texts becomes
 TEXTS_A_BLOCK = 32  # at least: enough to keep the kernels busy
 MEDIUM_CHARACTERS = 1_000_000  # what an image or a sound counts for in a block: a few keep the kernels busy for seconds
@@ -69,7 +70,7 @@ class EncodeOptions(Meaning, Protocol):
     @property
     def max_length(self) -> int | None: ...
     @property
-    def on_truncate(self) -> Literal["warn", "error", "ignore"]: ...
+    def on_truncate(self) -> OnTruncate: ...
     @property
     def batch_tokens(self) -> int | None: ...
 

@@ -7,11 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.embedding.options import ModelOptions, reading_of
-from longspan.cli.embedding.stream import Role
 from longspan.cli.files.inputs import STDIN, Input, find_inputs
 from longspan.cli.files.passed_over import PassedOver
 from longspan.documents.folder import Settings, is_unborn, load_index, read_settings
@@ -20,8 +19,10 @@ from longspan.documents.kinds import SETTINGS, Format
 if TYPE_CHECKING:
     from longspan.documents.create import Center
     from longspan.documents.folder import SearchIndex
+    from longspan.pipeline.options import OnTruncate
     from longspan.search.rows import Store
     from longspan.search.token_rows import TokenStore
+    from longspan.text.tasks import Role
 
 # Options of a run that change no row of the index, so that they may differ when it is resumed.
 _FREE_OPTIONS = {
@@ -68,7 +69,7 @@ class BuildRequest:
     prompt: str | None
     truncate_dim: int | None
     max_length: int | None
-    on_truncate: Literal["warn", "error", "ignore"]
+    on_truncate: OnTruncate
     batch_tokens: int | None
     token_vectors: bool
     store: Store | TokenStore
@@ -248,7 +249,7 @@ class Encoding:
     prompt_name: str | None = None
     prompt: str | None = None
     max_length: int | None = None
-    on_truncate: Literal["warn", "error", "ignore"] = "warn"
+    on_truncate: OnTruncate = "warn"
     batch_tokens: int | None = None
 
 

@@ -7,7 +7,8 @@ import re
 from typing import Final
 
 from longspan.integers import checked_int
-from longspan.models.engines.engine import CpuEngine, OpsEngine
+from longspan.models.engines.cpu_engine import CpuEngine
+from longspan.models.engines.engine import OpsEngine
 from longspan.ops.linear import COMPUTE_TYPES
 
 CUDA_TYPES: Final = ("bfloat16", "float16", "float32")
