@@ -19,7 +19,8 @@ from longspan.cli.console.failures import CommandError
 from longspan.cli.files import lines
 from longspan.cli.files.inputs import Reading, find_inputs
 from longspan.cli.files.passed_over import PassedOver
-from longspan.cli.files.readers import BadRow, Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import BadRow, Record, Selection
 from longspan.cli.files.walk import Choice, walk
 
 zstandard = pytest.importorskip("zstandard")

@@ -11,7 +11,8 @@ import pytest
 
 from longspan.cli.files.inputs import find_inputs
 from longspan.cli.files.parquet import write_rows
-from longspan.cli.files.readers import Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import Record, Selection
 
 pyarrow = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -14,7 +14,8 @@ import pytest
 
 from longspan.cli.console.failures import CommandError
 from longspan.cli.files.inputs import find_inputs
-from longspan.cli.files.readers import BadRow, Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import BadRow, Record, Selection
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -24,7 +24,7 @@ from longspan.cli.embedding.options import (
 from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
-from longspan.cli.files.readers import Record
+from longspan.cli.files.records import Record
 from longspan.cli.files.stage import Vectors
 from longspan.documents.kinds import unit_of
 from longspan.late_chunking.chunking import ChunkUnit, check_chunk_size

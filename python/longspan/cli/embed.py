@@ -21,7 +21,7 @@ from longspan.cli.embedding.plan import Layout, RowsRequest
 from longspan.cli.embedding.provenance import provenance
 from longspan.cli.embedding.rows import Done, RowsCommand, Work, place_of
 from longspan.cli.embedding.stream import TEXTS_A_BLOCK, encode_with, fit_for, media_read
-from longspan.cli.files.readers import Record
+from longspan.cli.files.records import Record
 from longspan.cli.files.stage import Vectors
 from longspan.pipeline.options import OnTruncate
 from longspan.vectors.quantize import Precision

@@ -29,7 +29,8 @@ from longspan.cli.embedding.options import (
 from longspan.cli.embedding.stream import Tally, good_records
 from longspan.cli.files.inputs import STDIN, find_inputs
 from longspan.cli.files.passed_over import PassedOver
-from longspan.cli.files.readers import Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import Record, Selection
 from longspan.cli.files.writers import STDOUT, check_target
 from longspan.documents.kinds import Format
 from longspan.pipeline.options import OnTruncate

@@ -24,7 +24,8 @@ from longspan.cli.embedding.options import ModelOptions, from_args, model_and_in
 from longspan.cli.embedding.plan import Layout, Plan, RowsRequest, make_plan
 from longspan.cli.embedding.precision import calibration_ranges, needs_ranges, ranges_of
 from longspan.cli.embedding.stream import Made, Tally, embedded, good_records
-from longspan.cli.files.readers import BadRow, Fit, Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import BadRow, Fit, Record, Selection
 from longspan.cli.files.stage import Stage, Vectors, stage_folder
 from longspan.cli.files.writers import STDOUT, publish, write_jsonl
 from longspan.vectors.quantize import FEW_EMBEDDINGS, Precision, quantize_embeddings

@@ -18,7 +18,7 @@ from longspan.cli.console.pace import Pace
 from longspan.cli.console.terminal import count
 from longspan.cli.files.inputs import Input
 from longspan.cli.files.passed_over import PassedOver
-from longspan.cli.files.readers import BadRow, Fit, Record
+from longspan.cli.files.records import BadRow, Fit, Record
 from longspan.cli.files.stage import Vectors
 from longspan.errors import TruncationWarning
 from longspan.progress import BYTES, progress_bar

@@ -20,7 +20,8 @@ from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, embedded, encode_with, good_records
 from longspan.cli.files.inputs import Input, find_inputs
 from longspan.cli.files.passed_over import PassedOver
-from longspan.cli.files.readers import Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import Record, Selection
 from longspan.cli.files.stage import Vectors
 from longspan.cli.search.plan import (
     BuildRequest,

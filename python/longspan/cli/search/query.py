@@ -20,7 +20,8 @@ from longspan.cli.console.terminal import excerpt, is_terminal, json_line, style
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, good_records, media_read
 from longspan.cli.files.inputs import find_inputs
-from longspan.cli.files.readers import Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import Record, Selection
 from longspan.cli.files.stage import Vectors
 from longspan.cli.search.best import Encode, with_best
 from longspan.cli.search.hybrid import CANDIDATES, Fusion, fused

@@ -17,7 +17,8 @@ from longspan.cli.console.failures import CommandError
 from longspan.cli.embedding.stream import Tally, fit_for, good_records, media_read
 from longspan.cli.files.inputs import Input
 from longspan.cli.files.parquet import read_vectors
-from longspan.cli.files.readers import BadRow, Record, Selection, read_records
+from longspan.cli.files.readers import read_records
+from longspan.cli.files.records import BadRow, Record, Selection
 from longspan.cli.files.stage import Vectors
 from longspan.documents.kinds import PROSE, ROWS, unit_of
 from longspan.documents.ledger import Ledger, hash_of, key_of_path, stamped
