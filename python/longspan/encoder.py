@@ -45,11 +45,11 @@ from longspan.pipeline.peer_names import takes_peer_names
 from longspan.pipeline.pipeline import Finish
 from longspan.pipeline.text_model import TextModel
 from longspan.progress import progress_bar
-from longspan.text.containers import listed
+from longspan.text.containers import checked_texts, listed
 from longspan.text.prompts import resolve_prompt
 from longspan.text.task_names import role_tasks_and_prompts, tasks_and_prompts
 from longspan.text.tasks import Role, Task, spread
-from longspan.text.tokenizer import TokenizedText, checked_texts
+from longspan.text.tokenizer import TokenizedText
 from longspan.vectors.arrays import FloatArray, HalfArray, SignedArray, UnsignedArray, VectorArray
 from longspan.vectors.quantize import Precision
 from longspan.vectors.results import Result, present

@@ -24,9 +24,10 @@ from longspan.reranking.request import (
     checked_lists,
     checked_pairs,
 )
+from longspan.text.containers import checked_texts
 from longspan.text.prompts import resolve_prompt
 from longspan.text.tasks import adapter_numbers
-from longspan.text.tokenizer import Side, checked_texts
+from longspan.text.tokenizer_config import Side
 from longspan.vectors.arrays import FloatArray
 
 if TYPE_CHECKING:

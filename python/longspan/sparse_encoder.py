@@ -20,9 +20,10 @@ from longspan.sparse.outputs import ModelOutputs
 from longspan.sparse.running import SparseJob, SparseTail, run_ids, run_texts, say_cut
 from longspan.sparse.static_queries import load_static_queries
 from longspan.sparse.token_weights import COLBERT, TokenOutputs
+from longspan.text.containers import checked_texts
 from longspan.text.task_names import role_tasks_and_prompts, tasks_and_prompts
 from longspan.text.tasks import Role, Task, adapter_numbers
-from longspan.text.tokenizer import TextTokenizer, TokenizedText, checked_texts
+from longspan.text.tokenizer import TextTokenizer, TokenizedText
 from longspan.vectors.arrays import FloatArray
 from longspan.vectors.results import stack
 from longspan.vectors.sparse import SparseInput, SparseVectors, dot

@@ -17,8 +17,7 @@ from longspan.audio.sound import Decoder as SoundDecoder
 from longspan.audio.sound import is_sound
 from longspan.given_files import is_stored
 from longspan.images.pages import PdfPage, PdfPages
-from longspan.text.containers import listed
-from longspan.text.tokenizer import checked_texts
+from longspan.text.containers import checked_texts, listed
 from longspan.video.clip import Decoder as VideoDecoder
 from longspan.video.clip import is_video
 

@@ -13,7 +13,8 @@ from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
 from longspan.models.spec import ModelSpec
 from longspan.text.pairs import PairRow, PairTemplate, pair_rows
-from longspan.text.tokenizer import Side, TextTokenizer
+from longspan.text.tokenizer import TextTokenizer
+from longspan.text.tokenizer_config import Side
 
 Pairs = Sequence[tuple[str, str]]
 

@@ -9,8 +9,8 @@ from typing import Final, Literal, Protocol, get_args
 import numpy as np
 
 from longspan.integers import checked_int
-from longspan.text.containers import listed
-from longspan.text.tokenizer import Side, checked_texts
+from longspan.text.containers import checked_texts, listed
+from longspan.text.tokenizer_config import Side
 
 LongDocuments = Literal["cut", "windows"]
 LONG_DOCUMENTS: Final[tuple[LongDocuments, ...]] = get_args(LongDocuments)

@@ -1,4 +1,5 @@
-"""What holds a caller's inputs: anything with an order of its own, and nothing whose items are not the inputs."""
+"""What holds a caller's inputs: anything with an order of its own, and nothing whose items are not the inputs; texts
+are str that UTF-8 can hold."""
 
 from __future__ import annotations
 
@@ -40,3 +41,24 @@ def listed(name: str, given: object, of: str = "str") -> list[object]:
     if isinstance(given, _Arrow):
         return given.to_pylist()
     return list(given)
+
+
+def checked_texts(name: str, texts: object, *, caller: str = "encode") -> list[str]:
+    """`texts` as a list in which everything is a str that UTF-8 can hold; `caller` begins the messages."""
+    checked: list[str] = listed(f"{caller}: {name}", texts)  # type: ignore[assignment]  # each is looked at below
+    for index, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise TypeError(f"{caller}: {name}[{index}] must be a str, got {type(text).__name__}")
+        if not text.isascii():
+            _refuse_surrogates(f"{caller}: {name}[{index}]", text)
+    return checked
+
+
+def _refuse_surrogates(name: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} has a lone surrogate (U+{ord(text[error.start]):04X}) at position {error.start}, which is "
+            f"no character; repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        ) from None

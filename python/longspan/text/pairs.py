@@ -13,7 +13,8 @@ import numpy as np
 
 from longspan.errors import CheckpointError
 from longspan.text.long_texts import PIECE_CHARS
-from longspan.text.tokenizer import Side, TextTokenizer
+from longspan.text.tokenizer import TextTokenizer
+from longspan.text.tokenizer_config import Side
 
 PROBES: Final = ("a", "0", ".", "A a")  # texts, one of which gives a token in any vocabulary
 

@@ -8,40 +8,36 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
-from tokenizers.normalizers import BertNormalizer, Lowercase
+from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
-from tokenizers.pre_tokenizers import ByteLevel
 
 from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
 from longspan.integers import checked_int
 from longspan.text import long_texts
-from longspan.text.containers import listed
+from longspan.text.containers import checked_texts
 from longspan.text.static_rules import StaticRules
+from longspan.text.tokenizer_config import Side, apply_config, padding_token_of, truncation_side_of
 from longspan.text.tokenizer_file import blaming, read_tokenizer
+from longspan.text.tokenizer_forks import stay_serial_in_forks
 from longspan.text.waiting import check_waiting
 
 if TYPE_CHECKING:
     from longspan.checkpoint.checkpoint import Checkpoint
     from longspan.models.spec import StaticSpec
 
-Side: TypeAlias = Literal["left", "right"]
 UNCUT: Final = 2**31 - 1  # tokens: no limit
 
 # Characters handed to the library at once. Its own records cost 200 to 700 bytes a character until the call's end.
 SLICE_CHARS: Final = 1 << 18
-
-# With these classes transformers takes tokenizer.json as it stands; the others are rebuilt from tokenizer_config.json.
-VERBATIM_CLASSES: Final = frozenset({"PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +112,7 @@ class TextTokenizer:
             self._stand_in = 0  # any token: a text of nothing counts none, and has a vector of zeros
         if self._stand_in is not None and self._stand_in >= vocab_size:
             self._stand_in = None
-        _stay_serial_in_forks()
+        stay_serial_in_forks()
 
     @property
     def backend(self) -> Tokenizer:
@@ -176,7 +172,7 @@ class TextTokenizer:
         path = Path(path)
         tokenizer = read_tokenizer(path)
         if config is not None:
-            _apply_config(tokenizer, config)
+            apply_config(tokenizer, config)
         if do_lower_case:
             first = [Lowercase()] if tokenizer.normalizer is None else [Lowercase(), tokenizer.normalizer]
             tokenizer.normalizer = NormalizerSequence(first)
@@ -186,8 +182,8 @@ class TextTokenizer:
             path,
             max_length=max_length,
             vocab_size=vocab_size,
-            truncation_side=_truncation_side(settings),
-            padding=_padding_token(settings),
+            truncation_side=truncation_side_of(settings),
+            padding=padding_token_of(settings),
             static=None if static is None else StaticRules.of(tokenizer, static),
         )
 
@@ -356,86 +352,3 @@ def _slices(lengths: Sequence[int]) -> Iterator[slice]:
         total += length
     if lengths:
         yield slice(start, len(lengths))
-
-
-def checked_texts(name: str, texts: object, *, caller: str = "encode") -> list[str]:
-    """`texts` as a list in which everything is a str that UTF-8 can hold; `caller` begins the messages."""
-    checked: list[str] = listed(f"{caller}: {name}", texts)  # type: ignore[assignment]  # each is looked at below
-    for index, text in enumerate(checked):
-        if not isinstance(text, str):
-            raise TypeError(f"{caller}: {name}[{index}] must be a str, got {type(text).__name__}")
-        if not text.isascii():
-            _refuse_surrogates(f"{caller}: {name}[{index}]", text)
-    return checked
-
-
-def _refuse_surrogates(name: str, text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} has a lone surrogate (U+{ord(text[error.start]):04X}) at position {error.start}, which is "
-            f"no character; repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-        ) from None
-
-
-def _apply_config(tokenizer: Tokenizer, config: JsonObject) -> None:
-    """Let tokenizer_config.json override tokenizer.json in what transformers' named classes take from it. BERT's and
-    MPNet's make their normalizer of it alone: an absent key is the class's default, whatever tokenizer.json says.
-    """
-    if config.get_str("tokenizer_class", "") in VERBATIM_CLASSES:
-        return
-    normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
-    if isinstance(normalizer, BertNormalizer):
-        normalizer.handle_chinese_chars = config.get_bool("tokenize_chinese_chars", True)
-        normalizer.strip_accents = config.get_bool("strip_accents", None)  # None: as lowercase
-        normalizer.lowercase = config.get_bool("do_lower_case", True)
-        tokenizer.normalizer = normalizer
-    if isinstance(pre_tokenizer, ByteLevel):
-        pre_tokenizer.add_prefix_space = config.get_bool("add_prefix_space", pre_tokenizer.add_prefix_space)
-        tokenizer.pre_tokenizer = pre_tokenizer
-
-
-def _truncation_side(config: JsonObject) -> Side:
-    side = config.get_str("truncation_side", "right")
-    if side not in ("left", "right"):
-        raise CheckpointError(f"{config.source}: 'truncation_side' must be 'left' or 'right', got {side!r}")
-    return side  # type: ignore[return-value]  # one of the two
-
-
-def _padding_token(config: JsonObject) -> str | None:
-    """How tokenizer_config.json spells the padding token, or else the end token; plain, or with its settings."""
-    for name in ("pad_token", "eos_token"):
-        token = config.get(name)
-        spelled = token.get("content") if isinstance(token, dict) else token
-        if isinstance(spelled, str):
-            return spelled
-    return None
-
-
-@functools.cache
-def _stay_serial_in_forks() -> None:
-    """Keep the library serial in forked children, where its threads are gone, without a warning on stderr.
-
-    Left alone it goes serial by itself, but versions before 0.22.2 complain unless TOKENIZERS_PARALLELISM is set when
-    the child starts; told to run in parallel it would wait for ever for threads that the fork did not take along. So
-    the child is always told "false"; where the user has set nothing, from the moment before the fork on.
-    """
-    name = "TOKENIZERS_PARALLELISM"
-    ours: list[bool] = []
-
-    def before() -> None:
-        if name not in os.environ:
-            os.environ[name] = "false"
-            ours.append(True)
-
-    def after_in_parent() -> None:
-        if ours:
-            ours.clear()
-            os.environ.pop(name, None)
-
-    def after_in_child() -> None:
-        os.environ[name] = "false"
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=before, after_in_parent=after_in_parent, after_in_child=after_in_child)
