@@ -1,13 +1,13 @@
-"""Images a second of vision towers in the shapes of jina-clip-v2, jina-embeddings-v4 and -v5-omni, random weights, and
-of v4's language side, which reads what its tower makes of one.
+"""Images a second of vision towers in published shapes, random weights, and of the language side of one.
 
     python -m bench.models.bench_images [--dtype D] [--full] [--json FILE]
 
-clip: 512 x 512 pixels, 1297 tokens. v4: 448 x 560 pixels, 1280 patches in whole windows, as peers like them best; ours
-takes any size as it is. v5-omni: 512 x 640 pixels, 1280 patches. The language side reads v4's 320 tokens with the text
-around them, by row and column (M-RoPE), with one task's adapter on every product. The short form has two layers of each
-(of v4's tower one with windows); --full all layers of the towers, and four of the language side's 36, whose weights
-alone would take 11 GB in float32.
+The towers of jina-clip-v2, jina-embeddings-v4 and -v5-omni, and v4's language side, which reads what its tower makes of
+an image. clip: 512 x 512 pixels, 1297 tokens. v4: 448 x 560 pixels, 1280 patches in whole windows, as peers like them
+best; ours takes any size as it is. v5-omni: 512 x 640 pixels, 1280 patches. The language side reads v4's 320 tokens
+with the text around them, by row and column (M-RoPE), with one task's adapter on every product. The short form has two
+layers of each (of v4's tower one with windows); --full all layers of the towers, and four of the language side's 36,
+whose weights alone would take 11 GB in float32.
 
 Peers run the same sums with the same weights (`peers/towers.py`, `peers/language.py`); those whose copies of them do
 not fit the free memory are left out, and told. int8: ONNX Runtime and torch quantise what goes into a product as it
