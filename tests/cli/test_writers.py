@@ -1,44 +1,26 @@
-"""Outputs of the command line: what the files hold, that they appear whole or not at all, and how a run goes on."""
+"""Outputs of the command line: what the files hold, and that they appear whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.pace import Pace
 from longspan.cli.embedding.precision import calibration_ranges, ranges_of
 from longspan.cli.files.parquet import write_rows
 from longspan.cli.files.stage import Block, Stage, npy_header, stage_folder
 from longspan.cli.files.writers import check_target, output_format, publish, write_jsonl, write_npy
 from longspan.vectors.quantize import quantize_embeddings
+from staged_rows import F32, fill, names, rows
 
 pq = pytest.importorskip("pyarrow.parquet")
 
-F32 = np.dtype(np.float32)
 DTYPES = ["float32", "float16", "int8", "uint8"]
-
-
-def rows(count: int, dim: int = 5, dtype: str = "float32") -> np.ndarray:
-    random = np.random.default_rng([20260131, count, dim])
-    return (random.standard_normal((count, dim)) * 50).astype(dtype)
-
-
-def fill(stage: Stage, vectors: np.ndarray, kept: list[str] | None = None, block: int = 7) -> None:
-    kept = kept or ["{}"] * len(vectors)
-    for start in range(0, len(vectors), block):
-        stage.append(vectors[start : start + block], kept[start : start + block])
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -192,112 +174,6 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
     stage.discard()
 
 
-# ---- resumable runs
-
-RUN = {"inputs": ["a.txt"], "limit": None}
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "out.npy"
-
-
-def opened(target: Path, run: dict[str, object] | None = None, dim: int = 5) -> Stage:
-    return Stage(stage_folder(target, is_resumable=True), F32, dim, run=RUN if run is None else run)
-
-
-def test_a_run_goes_on_from_its_last_complete_block(target: Path) -> None:
-    vectors, kept = rows(30), [f'{{"id": {i}}}' for i in range(30)]
-    first = opened(target)
-    fill(first, vectors[:14], kept[:14])
-    first.close()
-    folder = target.parent / ".out.npy.partial"
-    for name in ("vectors.npy", "kept.jsonl"):  # half a block more, that state.json does not count
-        with open(folder / name, "ab") as handle:
-            handle.write(b'{"id": 99}\n{"i')
-    second = opened(target)
-    assert second.rows == 14
-    fill(second, vectors[14:], kept[14:])
-    assert list(second.kept()) == kept
-    publish(second, target, "npy")
-    second.discard()
-    np.testing.assert_array_equal(np.load(target), vectors, strict=True)
-    assert names(target.parent) == ["out.npy"]
-
-
-@pytest.mark.parametrize("crash_at", range(6))
-def test_a_crash_between_any_two_steps_loses_no_counted_row(
-    target: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
-) -> None:
-    vectors = rows(20)
-    stage = opened(target)
-    fill(stage, vectors[:10], block=5)
-    steps = iter(range(100))
-    real = {"fsync": os.fsync, "replace": os.replace}
-
-    def stumble(name: str) -> None:
-        if next(steps) == crash_at:
-            raise KeyboardInterrupt
-
-    def fsync(handle: int) -> None:
-        stumble("fsync")
-        real["fsync"](handle)
-
-    def replace(source: Path, place: Path) -> None:
-        stumble("replace")
-        real["replace"](source, place)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fsync)
-        patch.setattr(os, "replace", replace)
-        with contextlib.suppress(KeyboardInterrupt):
-            stage.append(vectors[10:], ["{}"] * 10)
-    stage.close()
-    again = opened(target)
-    assert again.rows == (20 if crash_at >= 4 else 10)  # counted from the rename of state.json on
-    (block,) = again.blocks()
-    np.testing.assert_array_equal(block[1], vectors[: again.rows])
-    again.discard()
-
-
-def test_a_run_of_another_kind_is_not_gone_on_with(target: Path) -> None:
-    opened(target).close()
-    with pytest.raises(
-        CommandError, match=r"\.out\.npy\.partial holds a run of another kind \(limit: null there, 3 now\)"
-    ):
-        opened(target, {**RUN, "limit": 3})
-    with pytest.raises(CommandError, match=r"\(task: null there, \"x+\.\.\. now\); give the same options"):
-        opened(target, {**RUN, "task": "x" * 100})
-    opened(target).discard()
-    opened(target, {**RUN, "limit": 3}).discard()
-
-
-@pytest.mark.parametrize("state", [b"", b"{", b"[]", b"{}", b'{"run": {}, "rows": 1}'])
-def test_a_damaged_state_is_named(target: Path, state: bytes) -> None:
-    opened(target).close()
-    (target.parent / ".out.npy.partial" / "state.json").write_bytes(state)
-    with pytest.raises(CommandError, match=r"state\.json is damaged; delete .*\.out\.npy\.partial to start again"):
-        opened(target)
-
-
-@pytest.mark.parametrize("name", ["vectors.npy", "kept.jsonl"])
-def test_lost_rows_are_noticed(target: Path, name: str) -> None:
-    stage = opened(target)
-    fill(stage, rows(20))
-    stage.close()
-    os.truncate(target.parent / ".out.npy.partial" / name, 30)
-    with pytest.raises(CommandError, match=r"\.out\.npy\.partial lacks rows that it counts; delete it to start again"):
-        opened(target)
-
-
-def test_two_runs_do_not_share_a_stage(target: Path) -> None:
-    first = opened(target)
-    with pytest.raises(CommandError, match=r"another run is at work in .*\.out\.npy\.partial; wait for it"):
-        opened(target)
-    first.close()
-    opened(target).discard()
-
-
 # ---- what can be said before any work
 
 
@@ -354,53 +230,3 @@ def test_calibration_files(tmp_path: Path) -> None:
     path.write_bytes(b"no array")
     with pytest.raises(CommandError, match=r"--calibration: .*c\.npy is not a \.npy file of vectors: "):
         calibration_ranges(str(path), 5)
-
-
-# ---- blocks of texts
-
-
-def test_blocks_hold_every_text_once_in_order() -> None:
-    pace = Pace(32)
-    items = [str(i) for i in range(1000)]
-    blocks = list(pace.blocks(items, len))
-    assert [item for block in blocks for item in block] == items
-    assert {len(block) for block in blocks[:-1]} == {64}
-
-
-def test_blocks_follow_the_speed() -> None:
-    def sizes(seconds_a_text: float) -> Iterator[int]:
-        pace = Pace(32)
-        for block in pace.blocks(["x"] * 50_000, len):
-            pace.took(len(block), len(block) * seconds_a_text)
-            yield len(block)
-
-    assert max(sizes(1e-9)) == 4096
-    assert list(sizes(0.001))[10] == 2000  # two seconds
-    assert list(sizes(10.0))[10] == 32
-
-
-def test_blocks_are_cut_at_many_characters() -> None:
-    assert [len(block) for block in Pace(32).blocks(["x" * 2_000_000] * 5, len)] == [2, 2, 1]
-
-
-@pytest.mark.parametrize("name", ["kept.jsonl", "vectors.npy", "state.json.new", "output.npy", "fields.jsonl"])
-def test_no_row_goes_through_a_link(tmp_path: Path, name: str) -> None:
-    """Somebody else may have made the folder where a resumable run's rows wait."""
-    folder, victim = stage_folder(tmp_path / "out.npy", is_resumable=True), tmp_path / "victim"
-    victim.write_bytes(b"keep me")
-    folder.mkdir()
-    (folder / name).symlink_to(victim)
-    stage = Stage(folder, np.dtype(np.float32), 2, run={"a": 1})
-    stage.append(np.ones((3, 2), np.float32), ["{}"] * 3)
-    publish(stage, tmp_path / "out.npy", "npy", finish=lambda rows: rows, beside=tmp_path / "out.jsonl")
-    stage.discard()
-    assert victim.read_bytes() == b"keep me" and np.load(tmp_path / "out.npy").shape == (3, 2)
-
-
-def test_rows_wait_in_a_folder_of_their_own(tmp_path: Path) -> None:
-    folder, other = stage_folder(tmp_path / "out.npy", is_resumable=True), tmp_path / "other"
-    other.mkdir()
-    folder.symlink_to(other)
-    with pytest.raises(CommandError, match="is a link, and rows wait in a folder of our own; remove it"):
-        Stage(folder, np.dtype(np.float32), 2, run={"a": 1})
-    assert not any(other.iterdir())
