@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -42,9 +43,12 @@ class FakeEncoder:
         self.raises: dict[str, BaseException] = {}  # text -> what it raises
 
     @classmethod
-    def stand_in(cls, monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
-        """Let every command load this one instead of its model."""
+    def stand_in(cls, monkeypatch: pytest.MonkeyPatch, *, has_roles: bool = True) -> FakeEncoder:
+        """Let every command load this one instead of its model. Without roles queries are embedded as documents are."""
         encoder = cls()
+        if not has_roles:
+            monkeypatch.setattr(encoder, "encode_query", encoder.encode)
+            monkeypatch.setattr(encoder, "encode_document", encoder.encode)
         monkeypatch.setattr(ModelOptions, "open", lambda self, model: encoder)
         return encoder
 
@@ -80,6 +84,23 @@ def write_lines(path: Path) -> Path:
 def embed(*words: object) -> int:
     """The exit code of `longspan embed MODEL ...`, run in this process."""
     return main(["embed", MODEL, *map(str, words)])
+
+
+def build(index: Path, *words: object) -> int:
+    """The exit code of `longspan search build INDEX ...`."""
+    return main(["search", "build", str(index), *map(str, words)])
+
+
+def ask(capsys: pytest.CaptureFixture[str], index: Path, *words: object) -> list[dict]:
+    """The answers of `longspan search query INDEX ... --json`."""
+    capsys.readouterr()
+    assert main(["search", "query", str(index), "--json", *map(str, words)]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def found(answers: list[dict]) -> list[list[str]]:
+    """The texts of their hits."""
+    return [[hit["text"] for hit in answer["hits"]] for answer in answers]
 
 
 def vectors_of(texts: list[str]) -> np.ndarray:

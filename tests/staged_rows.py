@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from longspan.cli.files.stage import Stage
@@ -20,7 +18,3 @@ def fill(stage: Stage, vectors: np.ndarray, kept: list[str] | None = None, block
     kept = kept or ["{}"] * len(vectors)
     for start in range(0, len(vectors), block):
         stage.append(vectors[start : start + block], kept[start : start + block])
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())

@@ -13,24 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_encoder import MODEL, TEXTS, FakeEncoder, embed, names, vectors_of, write_lines
+from fake_encoder import MODEL, TEXTS, FakeEncoder, embed, names, vectors_of
 from longspan import Encoder
 from longspan.cli import main
 from longspan.cli.embedding import stream
 from longspan.cli.embedding.options import ModelOptions
 from longspan.vectors.quantize import quantize_embeddings
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
-    """Stands in for the model of every command; the folder is a real one."""
-    return FakeEncoder.stand_in(monkeypatch)
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    """TEXTS, one a line."""
-    return write_lines(tmp_path / "in.txt")
 
 
 def test_npy_holds_every_line(

@@ -20,19 +20,6 @@ from longspan import Encoder
 from longspan.cli import main
 from longspan.vectors.quantize import quantize_embeddings
 
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
-    """Stands in for the model of every command; the folder is a real one."""
-    return FakeEncoder.stand_in(monkeypatch)
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    """TEXTS, one a line."""
-    return write_lines(tmp_path / "in.txt")
-
-
 # ---- what stops a run in the middle
 
 

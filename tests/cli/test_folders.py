@@ -24,11 +24,6 @@ zstandard = pytest.importorskip("zstandard")
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
-    return FakeEncoder.stand_in(monkeypatch)
-
-
-@pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of everything."""
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_encoder import MODEL
+from fake_encoder import MODEL, ask, build, found
 from longspan import Encoder, IndexFileError, SparseEncoder, SparseIndex
 from longspan.cli import main
 from longspan.documents import sparse as hybrid
@@ -25,15 +25,10 @@ TEXTS = [
 ]
 
 
-def build(index: Path, *words: object) -> int:
-    return main(["search", "build", str(index), *map(str, words)])
-
-
-def ask(capsys: pytest.CaptureFixture[str], index: Path, *words: object) -> list[str]:
-    """The texts that one question finds."""
-    capsys.readouterr()
-    assert main(["search", "query", str(index), "--json", *map(str, words)]) == 0
-    return [hit["text"] for hit in json.loads(capsys.readouterr().out)["hits"]]
+def texts(capsys: pytest.CaptureFixture[str], index: Path, *words: object) -> list[str]:
+    """Those that one question finds."""
+    [answer] = found(ask(capsys, index, *words))
+    return answer
 
 
 @pytest.fixture
@@ -71,9 +66,9 @@ def test_both_lists_joined(sparse: Path, lines: Path, tmp_path: Path, capsys: py
     }
     for fusion, want in wants.items():
         options = ["--weights", "0.3,0.7"] if fusion == "scores" else []
-        got = ask(capsys, index, "-k", 4, "--fusion", fusion, *options, *question.split())
+        got = texts(capsys, index, "-k", 4, "--fusion", fusion, *options, *question.split())
         assert got == [TEXTS[place] for place in want[0][:4]], fusion
-    assert ask(capsys, index, "-k", 4, *question.split()) == [TEXTS[place] for place in wants["ranks"][0]]
+    assert texts(capsys, index, "-k", 4, *question.split()) == [TEXTS[place] for place in wants["ranks"][0]]
 
 
 def test_a_sparse_model_can_join_later(
@@ -90,7 +85,7 @@ def test_a_sparse_model_can_join_later(
     more.write_text("and another")
     assert build(index, more, "--lines", "--append") == 0  # it is remembered
     assert len(SparseIndex.load(index / "sparse")) == len(TEXTS) + 1  # that line of that file has changed
-    got = ask(capsys, index, "-k", 8, "--fusion", "sparse", "one more document about passwords")
+    got = texts(capsys, index, "-k", 8, "--fusion", "sparse", "one more document about passwords")
     assert sorted(got) == sorted([*TEXTS, "and another"])
     other = tmp_path / "other"
     shutil.copytree(sparse, other)

@@ -1,17 +1,10 @@
-"""`search build --sync`, `--append` and `search delete`: the index holds what its files hold, whatever stops it."""
+"""`search build --sync`, `--append` and `search delete`: the index holds what its files hold."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import random
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +14,7 @@ from PIL import Image
 from fake_encoder import MODEL, FakeEncoder
 from longspan import SparseIndex
 from longspan.cli import main
-from longspan.documents import folder as index_folder
-from longspan.documents.folder import load_index
+from synced_notes import counts, held, summary_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 COLBERT = str(GOLDEN / "jina-colbert-v2")
@@ -32,61 +24,21 @@ CLIP = str(GOLDEN / "jina-clip-v2" / "model")
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
-    encoder = FakeEncoder.stand_in(monkeypatch)
-    monkeypatch.setattr(encoder, "encode_query", encoder.encode)
-    monkeypatch.setattr(encoder, "encode_document", encoder.encode)
-    return encoder
-
-
-@pytest.fixture
-def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for number in range(4):
-        path = Path("notes", f"{number}.md")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"# Note {number}\n\nWords of note {number}.\n")
-    Path("notes/rows.jsonl").write_text('{"text": "row a", "id": 1}\n{"text": "row b", "id": 2}\n')
-    return tmp_path / "notes"
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
-    """The summary of a command."""
-    capsys.readouterr()
-    assert main(["search", *map(str, words), "--json"]) == 0, capsys.readouterr().err
-    return json.loads(capsys.readouterr().out)
-
-
-def counts(summary: dict) -> tuple[int, int, int, int]:
-    return tuple(summary[name] for name in ("new", "changed", "unchanged", "gone"))  # type: ignore[return-value]
-
-
-def held(folder: str | Path = "i") -> dict[str, str]:
-    """The index's texts, by key and passage."""
-    index = load_index(Path(folder).resolve())
-    assert index is not None
-    found = {}
-    with open(Path(folder, "documents.jsonl"), "rb") as file:
-        for id in index.ids.tolist():
-            file.seek(id)
-            line = json.loads(file.readline())
-            assert line["id"] == id
-            found[f"{line['key']}#{line['part'][0]}"] = line["text"]
-    assert len(found) == len(index)
-    return found
+    return FakeEncoder.stand_in(monkeypatch, has_roles=False)
 
 
 def test_new_changed_and_gone(notes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
+    first = summary_of(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
     assert counts(first) == (6, 0, 0, 0) and first["added"] == 6
     assert sorted(held()) == [f"notes/{n}.md#0" for n in range(4)] + ["notes/rows.jsonl:1#0", "notes/rows.jsonl:2#0"]
-    again = run(capsys, "build", "i", "notes", "--sync")
+    again = summary_of(capsys, "build", "i", "notes", "--sync")
     assert counts(again) == (0, 0, 6, 0) and (again["added"], again["deleted"]) == (0, 0)
     Path("notes/0.md").write_text("Other words.\n")
     Path("notes/1.md").unlink()
     Path("notes/sub").mkdir()
     Path("notes/sub/new.txt").write_text("New words.")
     monkeypatch.chdir("notes")
-    summary = run(capsys, "build", "../i", "--sync")  # from another folder, with the inputs of the last run
+    summary = summary_of(capsys, "build", "../i", "--sync")  # from another folder, with the inputs of the last run
     assert counts(summary) == (1, 1, 4, 1) and (summary["added"], summary["deleted"]) == (2, 2)
     texts = held("../i")
     assert texts["notes/0.md#0"] == "Other words.\n" and texts["notes/sub/new.txt#0"] == "New words."
@@ -94,7 +46,7 @@ def test_new_changed_and_gone(notes: Path, capsys: pytest.CaptureFixture[str], m
 
 
 def test_inputs_of_the_last_run_are_named_as_if_typed_here(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
+    summary_of(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
     Path("notes/new.txt").write_text("New words.")
     Path("notes/new.wav").write_bytes(b"RIFF")
     assert main(["search", "build", "i", "--sync"]) == 0
@@ -105,33 +57,38 @@ def test_inputs_of_the_last_run_are_named_as_if_typed_here(notes: Path, capsys: 
 
 def test_nothing_unchanged_is_embedded(fake: FakeEncoder, notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("build", "i", "notes", "--whole-file", "--model", MODEL)
-    run(capsys, *words)
+    summary_of(capsys, *words)
     fake.texts.clear()
-    assert counts(run(capsys, *words, "--append")) == (0, 0, 6, 0) and fake.texts == []
+    assert counts(summary_of(capsys, *words, "--append")) == (0, 0, 6, 0) and fake.texts == []
     Path("notes/2.md").write_text("changed")
-    assert counts(run(capsys, *words, "--sync")) == (0, 1, 5, 0) and fake.texts == ["changed"]
-    assert counts(run(capsys, *words, "--sync", "--prompt", "p: ")) == (0, 6, 0, 0)  # other vectors
+    assert counts(summary_of(capsys, *words, "--sync")) == (0, 1, 5, 0) and fake.texts == ["changed"]
+    assert counts(summary_of(capsys, *words, "--sync", "--prompt", "p: ")) == (0, 6, 0, 0)  # other vectors
 
 
 def test_the_same_file_twice_is_there_once(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "build", "i", "notes/0.md", "--model", MODEL)
+    summary_of(capsys, "build", "i", "notes/0.md", "--model", MODEL)
     before = held()
-    assert run(capsys, "build", "i", "notes/0.md", "--append")["documents"] == 1 and held() == before
-    assert counts(run(capsys, "build", "i", "notes/1.md", "--append")) == (1, 0, 0, 0)  # what else is there stays
+    assert summary_of(capsys, "build", "i", "notes/0.md", "--append")["documents"] == 1 and held() == before
+    assert counts(summary_of(capsys, "build", "i", "notes/1.md", "--append")) == (
+        1,
+        0,
+        0,
+        0,
+    )  # all else stays
     assert len(held()) == 2
     shutil.copytree(notes.parent, notes.parent.parent / "moved")
     os.chdir(notes.parent.parent / "moved")  # both together, elsewhere
-    assert counts(run(capsys, "build", "i", "notes/0.md", "notes/1.md", "--sync")) == (0, 0, 2, 0)
+    assert counts(summary_of(capsys, "build", "i", "notes/0.md", "notes/1.md", "--sync")) == (0, 0, 2, 0)
 
 
 def test_keys_of_rows(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("build", "i", "notes/rows.jsonl", "--key", "id", "--model", MODEL)
-    run(capsys, *words)
+    summary_of(capsys, *words)
     assert held() == {"1#0": "row a", "2#0": "row b"}
     Path("notes/rows.jsonl").write_text(
         '{"text": "new", "id": 3}\n{"text": "row b", "id": 2}\n{"text": "A", "id": 1}\n'
     )
-    assert counts(run(capsys, *words, "--sync")) == (1, 1, 1, 0)
+    assert counts(summary_of(capsys, *words, "--sync")) == (1, 1, 1, 0)
     assert held() == {"1#0": "A", "2#0": "row b", "3#0": "new"}
     for bad, message in (
         ('{"text": "x"}', "field 'id' must be the row's key, a string or a number"),
@@ -146,17 +103,17 @@ def test_keys_of_rows(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_vectors_are_synced(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
     np.save("v.npy", rows)
-    run(capsys, "build", "i", "v.npy", "--vectors")
+    summary_of(capsys, "build", "i", "v.npy", "--vectors")
     rows[2] += 1
     np.save("v.npy", rows[:4])
-    assert counts(run(capsys, "build", "i", "v.npy", "--vectors", "--sync")) == (0, 1, 3, 1)
+    assert counts(summary_of(capsys, "build", "i", "v.npy", "--vectors", "--sync")) == (0, 1, 3, 1)
     assert sorted(held()) == [f"v.npy: row {n}#0" for n in range(1, 5)]
 
 
 def test_what_cannot_be_read_stays(
     notes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
+    summary_of(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
     Path("notes/3.md").write_bytes(b"\xff not text any more")
     scandir, opened = os.scandir, open
 
@@ -166,7 +123,7 @@ def test_what_cannot_be_read_stays(
         return opened(path, *args, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr("builtins.open", refuse)
-    summary = run(capsys, "build", "i", "notes", "--sync")
+    summary = summary_of(capsys, "build", "i", "notes", "--sync")
     monkeypatch.undo()
     os.chdir(notes.parent)
     assert counts(summary) == (0, 0, 4, 0) and summary["passed_over"]["not readable (Permission denied)"]["files"] == 1
@@ -186,7 +143,7 @@ def test_what_cannot_be_read_stays(
 
 
 def test_an_empty_folder_deletes_nothing(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
+    summary_of(capsys, "build", "i", "notes", "--sync", "--model", MODEL)
     before = held()
     shutil.rmtree("notes")
     Path("notes").mkdir()
@@ -196,14 +153,14 @@ def test_an_empty_folder_deletes_nothing(notes: Path, capsys: pytest.CaptureFixt
 
 
 def test_what_was_appended_is_remembered(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "build", "i", "notes/0.md", "--model", MODEL)
-    run(capsys, "build", "i", "notes/1.md", "--append")
+    summary_of(capsys, "build", "i", "notes/0.md", "--model", MODEL)
+    summary_of(capsys, "build", "i", "notes/1.md", "--append")
     Path("notes/1.md").write_text("changed")
-    assert counts(run(capsys, "build", "i", "--sync")) == (0, 1, 1, 0)
+    assert counts(summary_of(capsys, "build", "i", "--sync")) == (0, 1, 1, 0)
     settings = json.loads(Path("i/search.json").read_text())
     del settings["run"]["about"]["everything"]  # of an older longspan
     Path("i/search.json").write_text(json.dumps(settings))
-    run(capsys, "build", "i", "notes/2.md", "--append")
+    summary_of(capsys, "build", "i", "notes/2.md", "--append")
     assert main(["search", "build", "i", "--sync"]) == 1
     assert "does not say what it was built from; name the inputs" in capsys.readouterr().err
     assert len(held()) == 3
@@ -212,64 +169,64 @@ def test_what_was_appended_is_remembered(notes: Path, capsys: pytest.CaptureFixt
 def test_files_and_folders_that_are_no_longer_there(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("other").mkdir()
     Path("other/z.md").write_text("other words")
-    run(capsys, "build", "i", "notes/0.md", "notes/1.md", "other", "--sync", "--model", MODEL)
+    summary_of(capsys, "build", "i", "notes/0.md", "notes/1.md", "other", "--sync", "--model", MODEL)
     Path("notes/0.md").unlink()
-    assert counts(run(capsys, "build", "i", "--sync")) == (0, 0, 2, 1)
+    assert counts(summary_of(capsys, "build", "i", "--sync")) == (0, 0, 2, 1)
     shutil.move("other", "away")
     assert main(["search", "build", "i", "--sync"]) == 1  # a disk that is not mounted, perhaps
     assert "other: no such file" in capsys.readouterr().err
     assert sorted(held()) == ["notes/1.md#0", "other/z.md#0"]
-    run(capsys, "build", "j", "notes/1.md", "--model", MODEL)
+    summary_of(capsys, "build", "j", "notes/1.md", "--model", MODEL)
     Path("notes/1.md").unlink()
     assert main(["search", "build", "j", "--sync"]) == 1
     assert "nothing was deleted" in capsys.readouterr().err and len(held("j")) == 1
 
 
 def test_delete(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "build", "i", "notes", "--model", MODEL, "--sparse", SPLADE)
-    dry = run(capsys, "delete", "i", "notes/*.md", "--dry-run")
+    summary_of(capsys, "build", "i", "notes", "--model", MODEL, "--sparse", SPLADE)
+    dry = summary_of(capsys, "delete", "i", "notes/*.md", "--dry-run")
     assert dry["keys"] == [f"notes/{n}.md" for n in range(4)] and len(held()) == 6
     assert main(["search", "delete", "i", "notes/0.md", "absent.md"]) == 1
     assert "holds no document that 'absent.md' means; nothing was deleted" in capsys.readouterr().err
     assert len(held()) == 6
-    summary = run(capsys, "delete", "i", "./notes/0.md", str(notes / "1.md"))
+    summary = summary_of(capsys, "delete", "i", "./notes/0.md", str(notes / "1.md"))
     assert (summary["deleted"], summary["passages"], summary["documents"]) == (2, 2, 4)
-    assert run(capsys, "delete", "i", "notes/rows.jsonl")["deleted"] == 2  # every row of it
+    assert summary_of(capsys, "delete", "i", "notes/rows.jsonl")["deleted"] == 2  # every row of it
     assert sorted(held()) == ["notes/2.md#0", "notes/3.md#0"]
     assert len(SparseIndex.load("i/sparse")) == 2
-    assert counts(run(capsys, "build", "i", "notes", "--sync")) == (4, 0, 2, 0)
+    assert counts(summary_of(capsys, "build", "i", "notes", "--sync")) == (4, 0, 2, 0)
     assert len(SparseIndex.load("i/sparse")) == 6
-    assert run(capsys, "delete", "i", "notes")["documents"] == 0
+    assert summary_of(capsys, "delete", "i", "notes")["documents"] == 0
     assert main(["search", "query", "i", "words"]) == 0
     assert "nothing was found" in capsys.readouterr().out
 
 
 def test_a_sparse_index_that_lags_shows_nothing_deleted(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "build", "i", "notes", "--model", MODEL, "--sparse", SPLADE)
+    summary_of(capsys, "build", "i", "notes", "--model", MODEL, "--sparse", SPLADE)
     shutil.copytree("i/sparse", "sparse")
-    run(capsys, "delete", "i", "notes/0.md")
+    summary_of(capsys, "delete", "i", "notes/0.md")
     shutil.rmtree("i/sparse")
     shutil.move("sparse", "i/sparse")  # as it is where a run is killed between the two
     assert main(["search", "query", "i", "--fusion", "sparse", "--json", "words of note 0"]) == 0
     assert "notes/0.md" not in capsys.readouterr().out
-    run(capsys, "build", "i", "notes/2.md", "--append")
+    summary_of(capsys, "build", "i", "notes/2.md", "--append")
     assert len(SparseIndex.load("i/sparse")) == 5
 
 
 def test_token_vectors_and_pictures(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(capsys, "build", "t", "notes", "--sync", "--model", COLBERT)
+    summary_of(capsys, "build", "t", "notes", "--sync", "--model", COLBERT)
     Path("notes/1.md").write_text("changed")
     Path("notes/0.md").unlink()
-    assert counts(run(capsys, "build", "t", "notes", "--sync")) == (0, 1, 4, 1) and len(held("t")) == 5
+    assert counts(summary_of(capsys, "build", "t", "notes", "--sync")) == (0, 1, 4, 1) and len(held("t")) == 5
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (40, 40), colour).save(name)
     Image.new("RGB", (40, 40), "white").save(
         "doc.pdf", save_all=True, append_images=[Image.new("RGB", (40, 40), "black")]
     )
     words = ("build", "p", "a.png", "b.png", "doc.pdf", "--model", CLIP, "--sync")
-    assert counts(run(capsys, *words)) == (4, 0, 0, 0)
+    assert counts(summary_of(capsys, *words)) == (4, 0, 0, 0)
     Image.new("RGB", (40, 40), "green").save("b.png")
-    assert counts(run(capsys, *words)) == (0, 1, 3, 0)
+    assert counts(summary_of(capsys, *words)) == (0, 1, 3, 0)
     assert sorted(held("p")) == ["a.png#0", "b.png#0", "doc.pdf: page 1#0", "doc.pdf: page 2#0"]
 
 
@@ -280,144 +237,3 @@ def test_what_does_not_go_together(words: list[str], notes: Path, capsys: pytest
     assert main(["search", "build", "i", "notes", "--model", MODEL, "--format", "jsonl", *words]) == 1
     assert "--sync" in capsys.readouterr().err
     assert main(["search", "build", "i", "--sync", "--model", MODEL]) == 1  # there is none
-
-
-# ---- whatever stops it
-
-
-def test_a_run_that_fails_goes_on(
-    fake: FakeEncoder, notes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Old passages stay until the new ones are all there; what was saved is not embedded again."""
-    monkeypatch.setattr(index_folder, "_SECONDS_BETWEEN_SAVES", -1.0)
-    for number in range(200):
-        Path("notes", f"x{number:03}.md").write_text(f"text {number}")
-    words = ("build", "i", "notes", "--whole-file", "--model", MODEL, "--sync")
-    run(capsys, *words)
-    for number in range(200):
-        Path("notes", f"x{number:03}.md").write_text(f"other {number}")
-    fake.raises["other 150"] = OSError(28, "No space left on device")
-    assert main(["search", *map(str, words)]) == 1
-    assert re.search(r"\d+ documents kept, and the same command goes on from there", capsys.readouterr().err)
-    texts = held()
-    assert all(texts[f"notes/x{number:03}.md#0"] in (f"text {number}", f"other {number}") for number in range(200))
-    done = sum(text.startswith("other") for text in texts.values())
-    assert 0 < done < 200
-    fake.raises.clear()
-    fake.texts.clear()
-    assert counts(run(capsys, *words)) == (0, 200 - done, done + 6, 0)
-    assert len(fake.texts) == 200 - done
-    assert all(held()[f"notes/x{number:03}.md#0"] == f"other {number}" for number in range(200))
-
-
-SYNC = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from fake_encoder import FakeEncoder, MODEL
-from longspan.cli import main
-from longspan.cli.embedding.options import ModelOptions
-from longspan.documents import folder
-folder._SECONDS_BETWEEN_SAVES = -1.0
-encoder = FakeEncoder()
-ModelOptions.open = lambda self, model: encoder
-encode = encoder.encode
-def slowly(texts, **options):
-    import time
-    time.sleep(0.002 * len(texts))
-    return encode(texts, **options)
-encoder.encode = slowly
-print("ready", flush=True)
-sys.exit(main(["search", "build", "i", "notes", "--whole-file", "--model", MODEL, "--sync"]))
-"""
-
-
-def test_killed_at_any_point(notes: Path, tmp_path: Path) -> None:
-    """Between the kills files change; in the end the index holds what the files hold, once each."""
-    rng = random.Random(7)
-    rounds = int(os.environ.get("LONGSPAN_TEST_KILLS", "2"))
-    for number, kill in enumerate([*itertools.repeat(True, rounds), False]):
-        for _ in range(60):
-            path = Path("notes", f"x{rng.randrange(150)}.md")
-            if rng.random() < 0.2:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_text(f"text {number} {rng.random()}")
-        command = [sys.executable, "-c", SYNC, str(Path(__file__).parents[1])]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-            if kill:
-                time.sleep(rng.uniform(0.1, 0.7))
-                process.send_signal(signal.SIGKILL)
-            _, err = process.communicate()
-        assert kill or process.returncode == 0, err.decode()
-    files = {f"notes/{path.name}#0": path.read_text() for path in Path("notes").glob("*.md")}
-    files |= {"notes/rows.jsonl:1#0": "row a", "notes/rows.jsonl:2#0": "row b"}
-    assert held() == files
-
-
-@pytest.mark.parametrize("left", [(), ("documents.jsonl",), ("documents.jsonl", "search.json.new")])
-@pytest.mark.parametrize("option", [None, "--sync", "--append", "--resume"])
-def test_what_a_run_leaves_that_was_killed_at_once(
-    option: str | None, left: tuple[str, ...], notes: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("i").mkdir()
-    for name in left:
-        Path("i", name).touch()
-    summary = run(capsys, "build", "i", "notes", "--model", MODEL, *([option] if option else []))
-    assert counts(summary) == (6, 0, 0, 0) and len(held()) == 6
-
-
-@pytest.mark.parametrize("name", ["search.json", "documents.jsonl"])
-def test_damaged_files(name: str, notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One sentence, whatever is done to a file; never a traceback, and the index is not made worse."""
-    for number in range(20):
-        Path("notes", f"x{number}.md").write_text(f"text {number}")
-    run(capsys, "build", "i", "notes", "--model", MODEL)
-    whole = Path("i", name).read_bytes()
-    rng = random.Random(3)
-    for _ in range(int(os.environ.get("LONGSPAN_TEST_DAMAGES", "30"))):
-        data = bytearray(whole)
-        for _ in range(rng.randint(1, 3)):
-            kind, place = rng.randrange(4), rng.randrange(len(data))
-            if kind == 0:
-                data[place] = rng.randrange(256)
-            elif kind == 1:
-                del data[place : place + rng.randint(1, 40)]
-            elif kind == 2:
-                data[place:place] = rng.choice([b"0", b'"', b"{", b"[", b"\n", b"null", b"9" * 30, b"\xff"])
-            else:
-                del data[place:]
-        if not data:
-            continue
-        Path("i", name).write_bytes(data)
-        for words in (["query", "i", "words", "--json"], ["delete", "i", "notes/x1.md", "--dry-run"]):
-            code = main(["search", *words])
-            said = capsys.readouterr()
-            assert code in (0, 1) and "Traceback" not in said.err, (bytes(data), said.err)
-            assert code == 0 or "longspan: error: " in said.err
-
-
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="a small disk needs root")
-def test_a_full_disk(notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], check=False, capture_output=True
-    ).returncode:
-        pytest.skip("no disk can be mounted here")
-    try:
-        run(capsys, "build", disk / "i", "notes", "--sync", "--model", MODEL)
-        before = held(disk / "i")
-        for number in range(600):
-            Path("notes", f"x{number}.md").write_text(f"text {number} " + "of many words " * 20)
-        assert main(["search", "build", str(disk / "i"), "notes", "--sync"]) == 1
-        assert "No space left on device" in capsys.readouterr().err
-        assert {key: text for key, text in held(disk / "i").items() if key in before} == before
-        for path in Path("notes").glob("x*.md"):
-            if int(path.stem[1:]) > 20:
-                path.unlink()
-        summary = run(capsys, "build", disk / "i", "notes", "--sync")
-        assert summary["documents"] == 6 + 21
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)

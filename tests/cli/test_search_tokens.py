@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_encoder import MODEL, TEXTS, write_lines
+from fake_encoder import MODEL, TEXTS, ask, build
 from longspan import MultiVectorEncoder, MultiVectorStore
 from longspan.cli import main
 from longspan.documents import folder as index_folder
@@ -20,23 +20,6 @@ QUESTIONS = ["what is text number 7?", "and more words"]
 @pytest.fixture(scope="module")
 def colbert() -> MultiVectorEncoder:
     return MultiVectorEncoder(COLBERT)
-
-
-@pytest.fixture
-def lines(tmp_path: Path) -> Path:
-    """TEXTS, one a line."""
-    return write_lines(tmp_path / "in.txt")
-
-
-def build(index: Path, *words: object) -> int:
-    return main(["search", "build", str(index), *map(str, words)])
-
-
-def ask(capsys: pytest.CaptureFixture[str], index: Path, *words: object) -> list[dict]:
-    """The answers of `longspan search query INDEX ... --json`."""
-    capsys.readouterr()
-    assert main(["search", "query", str(index), "--json", *map(str, words)]) == 0
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 @pytest.mark.parametrize("store, dim", [("int8", None), ("float16", 16), ("binary", None)])

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake_encoder import names
 from longspan.cli.console.failures import CommandError
 from longspan.cli.files.stage import Stage, stage_folder
 from longspan.cli.files.writers import publish
-from staged_rows import F32, fill, names, rows
+from staged_rows import F32, fill, rows
 
 RUN = {"inputs": ["a.txt"], "limit": None}
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake_encoder import names
 from longspan.cli.console.failures import CommandError
 from longspan.cli.embedding.precision import calibration_ranges, ranges_of
 from longspan.cli.files.parquet import write_rows
 from longspan.cli.files.stage import Block, Stage, npy_header, stage_folder
 from longspan.cli.files.writers import check_target, output_format, publish, write_jsonl, write_npy
 from longspan.vectors.quantize import quantize_embeddings
-from staged_rows import F32, fill, names, rows
+from staged_rows import F32, fill, rows
 
 pq = pytest.importorskip("pyarrow.parquet")
 
