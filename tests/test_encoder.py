@@ -217,6 +217,12 @@ def test_bad_options(encoder: Encoder, options: dict, message: str) -> None:
                 encode(texts, **options)
 
 
+def test_a_wrong_precision_costs_no_pass(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "_run", lambda *block, **how: pytest.fail("the texts were run"))
+    with pytest.raises(ValueError, match=r"encode: precision must be one of 'float32', .*, got 'int4'"):
+        encoder.encode(["Hi"], precision="int4")  # type: ignore[call-overload]
+
+
 def test_bad_options_without_ids(encoder: Encoder) -> None:
     for options in ({"task": "retreival"}, {"truncate_dim": 65}, {"output_value": "x"}):
         with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):

@@ -51,7 +51,7 @@ from longspan.text.task_names import role_tasks_and_prompts, tasks_and_prompts
 from longspan.text.tasks import Role, Task, spread
 from longspan.text.tokenizer import TokenizedText
 from longspan.vectors.arrays import FloatArray, HalfArray, SignedArray, UnsignedArray, VectorArray
-from longspan.vectors.quantize import Precision
+from longspan.vectors.quantize import PRECISIONS, Precision
 from longspan.vectors.results import Result, present
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ class Encoder(TextModel):
         task, before = tasks_and_prompts(task, len(items), self, prompt_name=prompt_name, prompt=prompt)
         lora_ids = self._adapters(task, len(items))
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
+        check_choice("encode", "precision", precision, PRECISIONS)
         if wanted.tokens and precision != "float32":
             raise ValueError(f"encode: precision must be 'float32' for token_embeddings, got {precision!r}")
         check_choice("encode", "on_truncate", on_truncate, ON_TRUNCATE)
