@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,7 +257,7 @@ class DocumentIndex:
             size = _AT_A_TIME
 
     def _passages(
-        self, pairs: Iterable[tuple[str, DocumentText]], ledger: Ledger, advance: object
+        self, pairs: Iterable[tuple[str, DocumentText]], ledger: Ledger, advance: Callable[[int], object]
     ) -> Iterator[Passage]:
         """What the index does not hold of the documents."""
         for key, given in pairs:
@@ -268,7 +268,7 @@ class DocumentIndex:
                 raise ValueError(f"DocumentIndex: the key {key!r} comes twice")
             if not is_held:
                 yield from self._parts(key, hash, text, kept, ledger)
-            advance(1)  # type: ignore[operator]
+            advance(1)
 
     def _parts(self, key: str, hash: str, text: str, kept: str, ledger: Ledger) -> Iterator[Passage]:
         spans = [(0, len(text))]

@@ -54,10 +54,12 @@ def opened(
 
 def one_model(function: str, model: M | None, model_name: str | None) -> M | str:
     """The one of the two that is given. TypeError, naming `function`, where both are, or neither."""
-    if (model is None) == (model_name is None):
-        got = "neither" if model is None else "both"
-        raise TypeError(f"{function}: give the model as model or as model_name, got {got}")
-    return model if model_name is None else model_name  # type: ignore[return-value]
+    if model is not None and model_name is None:
+        return model
+    if model is None and model_name is not None:
+        return model_name
+    got = "neither" if model is None else "both"
+    raise TypeError(f"{function}: give the model as model or as model_name, got {got}")
 
 
 def engine_options(encoder: Encoder | MultiVectorEncoder | Reranker | SparseEncoder) -> dict[str, object]:

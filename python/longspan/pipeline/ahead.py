@@ -18,18 +18,19 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
     It pays where preparing leaves the interpreter free, as the tokenizer does. A caller who leaves, as Ctrl-C makes it,
     waits for the item that is being prepared no longer than to its next `check_waiting`.
     """
-    source = iter(items)
-    end, left = object(), threading.Event()
+    source, left = iter(items), threading.Event()
 
-    def prepare() -> object:
+    def prepare() -> tuple[Item] | None:
         with prepared_until(left):
-            return next(source, end)
+            for item in source:
+                return (item,)
+            return None
 
     with ThreadPoolExecutor(1, "longspan-ahead") as thread:
         try:
             coming = thread.submit(prepare)
-            while (item := coming.result()) is not end:
+            while (prepared := coming.result()) is not None:
                 coming = thread.submit(prepare)
-                yield item  # type: ignore[misc]
+                yield prepared[0]
         finally:
             left.set()

@@ -10,12 +10,15 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 
 from longspan.errors import IndexFileError
 from longspan.search.rows import Rows, Store
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _KEY: Final = b"longspan"
 
@@ -64,7 +67,7 @@ def read(path: Path) -> tuple[tuple[int, str], dict[str, np.ndarray]]:
         table = pq.read_table(path)
         about = json.loads(table.schema.metadata[_KEY])
         dim, store = int(about["dim"]), str(about["store"])
-        arrays = {"ids": table["id"].to_numpy().copy(), "codes": _codes(pa, table["code"])}
+        arrays = {"ids": table["id"].to_numpy().copy(), "codes": _codes(table["code"])}
         if "vector" in table.column_names:
             values = table["vector"].combine_chunks().flatten()
             arrays["vectors"] = values.to_numpy().reshape(-1, dim)
@@ -78,12 +81,12 @@ def read(path: Path) -> tuple[tuple[int, str], dict[str, np.ndarray]]:
     return (dim, store), arrays
 
 
-def _codes(pa: ModuleType, column: object) -> np.ndarray:
+def _codes(column: pyarrow.ChunkedArray) -> np.ndarray:
     """(n, bytes) uint8 of a chunked column of fixed-size binary."""
     parts = []
-    for chunk in column.chunks:  # type: ignore[attr-defined]
+    for chunk in column.chunks:
         width = chunk.type.byte_width
         flat = np.frombuffer(chunk.buffers()[1], np.uint8)
         parts.append(flat[chunk.offset * width : (chunk.offset + len(chunk)) * width].reshape(len(chunk), width))
-    width = column.type.byte_width  # type: ignore[attr-defined]
+    width = column.type.byte_width
     return np.concatenate([np.zeros((0, width), np.uint8), *parts])

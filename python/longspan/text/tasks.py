@@ -33,9 +33,10 @@ def adapter_numbers(task: Task, num_texts: int, names: Sequence[str], spec: Task
     """
     is_one = task is None or isinstance(task, str)
     tasks = spread(task, max(num_texts, 1) if is_one else num_texts)
-    numbers = {name: number for number, name in enumerate(names)} | {BASE_TASK: NO_ADAPTER}
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(names)}
+    numbers[BASE_TASK] = NO_ADAPTER
     if not spec.is_required:
-        numbers |= {None: NO_ADAPTER if spec.default is None else numbers[spec.default]}  # type: ignore[dict-item]
+        numbers[None] = NO_ADAPTER if spec.default is None else numbers[spec.default]
     for name in tasks:
         if name not in numbers:
             known = ", ".join(map(repr, (*names, BASE_TASK)))
@@ -43,7 +44,7 @@ def adapter_numbers(task: Task, num_texts: int, names: Sequence[str], spec: Task
             has_roles = name is None and spec.query is not None and spec.document is not None
             instead = "; encode_query and encode_document (in the shell --query, --document) choose their own"
             raise ValueError(f"encode: task must be {or_none} {known}, got {name!r}{instead if has_roles else ''}")
-    return [numbers[name] for name in tasks][:num_texts]  # type: ignore[index]
+    return [numbers[name] for name in tasks][:num_texts]
 
 
 def check_new_task(name: object, tasks: Sequence[str]) -> None:
