@@ -18,7 +18,6 @@ from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 
 TRANSFORMER = {"path": "", "type": "sentence_transformers.models.Transformer"}
 POOLING = {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
-NORMALIZE = {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_opens_the_golden_minilm(golden: Path) -> None:
     assert checkpoint.pooling.get_int("word_embedding_dimension") == 64
     assert checkpoint.pooling_modes == ("mean",)
     assert checkpoint.has_normalize
-    assert checkpoint.dense == checkpoint.adapter_folders == ()
+    assert checkpoint.dense == ()
     assert checkpoint.prompts == {}
     assert checkpoint.default_prompt_name is None
     assert checkpoint.similarity_fn_name is None
@@ -244,16 +243,6 @@ def test_longest_input_must_be_positive(model: Path, limit: int) -> None:
     write_json(model / "sentence_bert_config.json", {"max_seq_length": limit})
     with pytest.raises(CheckpointError, match=f"the longest input must be 1 token or more, got {limit}"):
         Checkpoint.open(model)
-
-
-def test_adapter_folders(model: Path) -> None:
-    for name in ("adapters/retrieval", "adapters/clustering"):
-        (model / name).mkdir(parents=True)
-        write_json(model / name / "adapter_config.json", {})
-    (model / "adapters" / "empty").mkdir()
-    assert [path.name for path in Checkpoint.open(model).adapter_folders] == ["clustering", "retrieval"]
-    write_json(model / "adapters" / "adapter_config.json", {})
-    assert [path.name for path in Checkpoint.open(model).adapter_folders] == ["adapters", "clustering", "retrieval"]
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -113,14 +113,6 @@ class Checkpoint:
         return bool(steps) and steps[-1].kind == "Normalize"
 
     @property
-    def adapter_folders(self) -> tuple[Path, ...]:
-        """`adapters/` and the folders in it that hold an adapter_config.json, by name."""
-        adapters = self.folder / "adapters"
-        return tuple(
-            path for path in [adapters, *sorted(adapters.glob("*"))] if os.path.isfile(path / "adapter_config.json")
-        )
-
-    @property
     def tensor_names(self) -> tuple[str, ...]:
         """The names of the model's tensors."""
         return self.tensors.names

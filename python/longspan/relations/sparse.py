@@ -24,12 +24,6 @@ class SparseRows:
     indices: np.ndarray
     weights: np.ndarray
 
-    def row_sums(self) -> np.ndarray:
-        """(rows,) float64."""
-        return np.bincount(
-            np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr)), self.weights, len(self.indptr) - 1
-        )
-
     def only(self, rows: np.ndarray) -> SparseRows:
         """These rows, in this order."""
         lengths = np.diff(self.indptr)[rows]
