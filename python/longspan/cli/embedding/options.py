@@ -50,7 +50,7 @@ class ModelOptions:
         return self._made(Reranker, model)
 
     def open_sparse(self, model: str) -> SparseEncoder:
-        """Load a sparse model. Raises: as `SparseEncoder` does."""
+        """Load a sparse model, which stands beside the one that `revision` is of. Raises: as `SparseEncoder` does."""
         from longspan import SparseEncoder
 
         return SparseEncoder(
