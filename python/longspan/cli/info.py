@@ -11,6 +11,7 @@ from importlib import metadata
 from itertools import groupby
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from longspan import __version__
 from longspan.cli.console import terminal
@@ -18,6 +19,15 @@ from longspan.cli.console.failures import CommandError
 from longspan.cli.console.terminal import count
 from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args
 from longspan.cli.search.info import describe_index, index_as_json, index_rows, is_index
+
+if TYPE_CHECKING:
+    from longspan.checkpoint.checkpoint import Checkpoint
+    from longspan.encoder import Encoder
+    from longspan.models.spec import ModelSpec
+    from longspan.multi_vector import MultiVectorEncoder
+    from longspan.pipeline.purpose import Purpose
+    from longspan.reranker import Reranker
+    from longspan.sparse_encoder import SparseEncoder
 
 DESCRIPTION = """\
 Show this installation; or, of MODEL, its shape, prompts and files, and which kernels would run it; or, of the folder of
@@ -168,41 +178,31 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
     """What `longspan info MODEL` prints. Raises: FileNotFoundError, CheckpointError, ValueError, as `Encoder` does."""
     from longspan.checkpoint import hub
     from longspan.checkpoint.checkpoint import Checkpoint
-    from longspan.pipeline.purpose import PURPOSES, purpose_of
+    from longspan.pipeline.purpose import purpose_of
     from longspan.reranking.scoring import is_reranker
 
     folder = hub.resolve(
         model, revision=options.revision, cache_dir=options.cache_dir, local_files_only=options.local_files_only
     )
     checkpoint = Checkpoint.open(folder)
-    tensors = checkpoint.tensors
-    dtypes = {name: tensors.dtype(name) for name in tensors.names}
-    parameters = sum(prod(tensors.shape(name)) for name, dtype in dtypes.items() if dtype in _FLOATS)
     if is_reranker(checkpoint):
-        reranker = options.open_reranker(str(folder))
-        return RerankerInfo(
-            model=model,
-            folder=str(folder),
-            family=reranker.spec.family,
-            purpose=f"reranking: {PURPOSES['reranking'][0]}",
-            opens_with=PURPOSES["reranking"][1],
-            scores="the documents of a query together" if reranker.is_listwise else "each pair by itself",
-            labels=reranker.num_labels,
-            activation=reranker.default_activation,
-            max_length=reranker.max_length,
-            prompts=reranker.prompts,
-            licence=_licence(folder),
-            parameters=parameters,
-            tensors=dict(Counter(dtypes.values())),
-            spec={field.name: _plain(getattr(reranker.spec, field.name)) for field in fields(reranker.spec)},
-            kernels=reranker.explain(),
-            fingerprint=reranker.fingerprint,
-        )
+        return _reranker_info(model, checkpoint, options.open_reranker(str(folder)))
     purpose = purpose_of(checkpoint)
     encoder = options.open_for(purpose, str(folder))  # of the folder: what is described below is what was loaded
+    return _model_info(model, checkpoint, encoder, purpose)
+
+
+def _model_info(
+    model: str,
+    checkpoint: Checkpoint,
+    encoder: Encoder | MultiVectorEncoder | Reranker | SparseEncoder,
+    purpose: Purpose,
+) -> ModelInfo:
+    from longspan.pipeline.purpose import PURPOSES
+
     return ModelInfo(
         model=model,
-        folder=str(folder),
+        folder=str(checkpoint.folder),
         family=encoder.spec.family,
         purpose=f"{purpose}: {PURPOSES[purpose][0]}",
         opens_with=PURPOSES[purpose][1],
@@ -214,19 +214,58 @@ def describe_model(model: str, options: ModelOptions) -> ModelInfo | RerankerInf
         similarity=getattr(encoder, "similarity_fn_name", "maxsim" if purpose == "late interaction" else "dot"),
         prompts=encoder.prompts,
         tasks=list(encoder.tasks),
-        licence=_licence(folder),
-        parameters=parameters,
-        tensors=dict(Counter(dtypes.values())),
-        spec={field.name: _plain(getattr(encoder.spec, field.name)) for field in fields(encoder.spec)},
+        licence=_licence(checkpoint.folder),
+        parameters=_parameters(checkpoint),
+        tensors=_dtypes(checkpoint),
+        spec=_plain_fields(encoder.spec),
         kernels=encoder.explain(),
         fingerprint=encoder.fingerprint,
     )
+
+
+def _reranker_info(model: str, checkpoint: Checkpoint, reranker: Reranker) -> RerankerInfo:
+    from longspan.pipeline.purpose import PURPOSES
+
+    return RerankerInfo(
+        model=model,
+        folder=str(checkpoint.folder),
+        family=reranker.spec.family,
+        purpose=f"reranking: {PURPOSES['reranking'][0]}",
+        opens_with=PURPOSES["reranking"][1],
+        scores="the documents of a query together" if reranker.is_listwise else "each pair by itself",
+        labels=reranker.num_labels,
+        activation=reranker.default_activation,
+        max_length=reranker.max_length,
+        prompts=reranker.prompts,
+        licence=_licence(checkpoint.folder),
+        parameters=_parameters(checkpoint),
+        tensors=_dtypes(checkpoint),
+        spec=_plain_fields(reranker.spec),
+        kernels=reranker.explain(),
+        fingerprint=reranker.fingerprint,
+    )
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    """Floating-point numbers in the files."""
+    tensors = checkpoint.tensors
+    return sum(prod(tensors.shape(name)) for name in tensors.names if tensors.dtype(name) in _FLOATS)
+
+
+def _dtypes(checkpoint: Checkpoint) -> dict[str, int]:
+    """How many tensors of each dtype."""
+    return dict(Counter(map(checkpoint.tensors.dtype, checkpoint.tensors.names)))
 
 
 def _pooling(encoder: object) -> str:
     """How an encoder pools, in words; "none" for token vectors, scores and weights of words."""
     pooling = getattr(encoder, "pooling", "none")
     return pooling if isinstance(pooling, str) else " + ".join(pooling)
+
+
+def _plain_fields(spec: ModelSpec) -> dict[str, object]:
+    """A spec as JSON has it."""
+    return {field.name: _plain(getattr(spec, field.name)) for field in fields(spec)}
 
 
 def _plain(value: object) -> object:

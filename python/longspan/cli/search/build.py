@@ -93,8 +93,6 @@ def build(request: BuildRequest, options: ModelOptions) -> BuildSummary:
 
 
 def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], tally: Tally) -> BuildSummary:
-    from longspan.search import IndexInfo
-
     started = time.perf_counter()
     folder, target = working_folder(request)
     texts = find_inputs([request.texts], format=request.format) if request.texts else []
@@ -139,17 +137,25 @@ def _build(request: BuildRequest, options: ModelOptions, inputs: list[Input], ta
         except BaseException as error:
             _give_up(error, writer, request)
     tally.report("; --chunk-tokens N cuts them into passages instead")
-    info = finished.info()
+    return _summary(request.index, finished, writer, ledger, tally, resumed, time.perf_counter() - started)
+
+
+def _summary(
+    name: str, index: SearchIndex, writer: IndexWriter, ledger: Ledger, tally: Tally, resumed: int, seconds: float
+) -> BuildSummary:
+    from longspan.search import IndexInfo
+
+    info = index.info()
     return BuildSummary(
-        index=request.index,
-        documents=len(finished),
+        index=name,
+        documents=len(index),
         added=writer.added + resumed,
         deleted=writer.deleted,
         resumed=resumed,
         **asdict(ledger.changes()),
         skipped=tally.skipped,
         passed_over=tally.passed.as_json(),
-        seconds=round(time.perf_counter() - started, 3),
+        seconds=round(seconds, 3),
         is_centered=isinstance(info, IndexInfo) and info.has_center_documents,
         advice=info.advice if isinstance(info, IndexInfo) else None,
     )
