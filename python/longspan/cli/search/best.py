@@ -14,7 +14,7 @@ from longspan.late_chunking.chunking import sentence_spans
 from longspan.late_chunking.structure import CUTS
 
 if TYPE_CHECKING:
-    from longspan.cli.search.query import Answer, Hit
+    from longspan.cli.search.answers import Answer, Hit
 
 MOST_SENTENCES: Final = 64  # of a hit that are looked at
 _LEAST_LETTERS: Final = 3  # of a sentence: less is a rule or a number

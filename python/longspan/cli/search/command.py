@@ -11,11 +11,13 @@ from pathlib import Path
 
 from longspan.cli.console.terminal import count, is_terminal, json_line, shown
 from longspan.cli.embedding.options import ModelOptions, from_args
+from longspan.cli.search.answers import as_json, as_text
 from longspan.cli.search.build import BuildSummary, build
 from longspan.cli.search.delete import DeleteRequest, delete
 from longspan.cli.search.options import configure
 from longspan.cli.search.plan import BuildRequest
-from longspan.cli.search.query import QueryRequest, Sources, as_json, as_text, query
+from longspan.cli.search.query import query
+from longspan.cli.search.questions import QueryRequest, Sources
 from longspan.cli.search.show import Shown, check_show, page_of
 from longspan.own_files import open_new
 

@@ -23,7 +23,7 @@ from longspan.cli.search.tokens import has_tokens, is_late_interaction
 from longspan.documents.kinds import kind_of
 
 if TYPE_CHECKING:
-    from longspan.cli.search.query import Answer, Hit
+    from longspan.cli.search.answers import Answer, Hit
     from longspan.cli.search.tokens import AnyEncoder
     from longspan.documents.folder import Document, SearchIndex
     from longspan.images.pages import PdfPage
