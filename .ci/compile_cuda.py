@@ -105,7 +105,8 @@ def compile_file(nvcc: str, path: Path, arch: str) -> list[Report]:
     name = str(path.relative_to(ROOT))
     with tempfile.TemporaryDirectory() as folder:
         target, binary = f"-gencode=arch=compute_{arch},code=sm_{arch}", str(Path(folder) / "out.cubin")
-        done = subprocess.run([nvcc, *FLAGS, target, "-o", binary, str(path)], capture_output=True, text=True)  # noqa: PLW1510
+        command = [nvcc, *FLAGS, target, "-o", binary, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{name} for sm_{arch}:\n{done.stderr}")
         wrong = losses(done.stdout + done.stderr)

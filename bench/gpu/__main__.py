@@ -16,6 +16,7 @@ run. FlexAttention is compiled; SDPA runs each backend that torch has.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import subprocess
@@ -23,14 +24,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.command import failures, new_report
 from bench.contest import with_shares
-from bench.results import Report, joined_reports, write_report
+from bench.meter import Meter
+from bench.results import Report, Result, joined_reports, write_report
 from bench.table import report_end, result_text
 from bench.watch import Watch
 
@@ -151,76 +153,79 @@ def run_limited(command: Sequence[str], seconds: float | None) -> int:
 
 
 def measure(options: argparse.Namespace, setting: Setting, facts: Mapping[str, object], given: str) -> int:
-    """All parts, or the one of the options. Returns: the command's status."""
-    from bench.gpu import (
-        adapters,
-        attention,
-        attention_sm90,
-        codes,
-        encode,
-        late_interaction,
-        products,
-        sparse,
-        streams,
-    )
-    from bench.gpu.ceilings import gpu_meter
+    """The part of the options. Returns: the command's status."""
     from bench.gpu.clock import OutOfTimeError
-    from bench.gpu.contest import Row
     from bench.gpu.steps import add_line
 
-    modules = (encode, streams, products, codes, late_interaction, sparse, adapters, attention, attention_sm90)
-    parts = {module.__name__.rpartition(".")[2]: module for module in modules}
-    rows: list[Row] = []
-    failed: list[str] = []
-    absent: dict[str, str] = {}
-    meter, watch = gpu_meter(setting), Watch.now()
-    frame_report = new_report((), setting.frame, watch)  # asks git and the packages, once
-    if options.json is not None:
-        given = given.replace(str(options.json), options.json.name)
-    form = {"form": "dry" if options.dry else "full", "errors": "|out - truth| / |truth|, not the largest"}
-
-    def record() -> Report:
-        """What there is by now, into the file as well, so that a run that is stopped loses nothing."""
-        ceilings = meter.ceilings
-        results = tuple(with_shares(row, ceilings) for row in rows)
-        report = replace(
-            frame_report,
-            results=results,
-            ceilings=ceilings.rates,
-            absent={**frame_report.absent, **absent},
-            machine={**frame_report.machine, **facts, **form},
-            warnings=(*frame_report.warnings, *meter.warnings(), *(f"failed: {each}" for each in failed)),
-            command=f"python -m bench.gpu {given}".rstrip(),
-        )
-        try:
-            if options.json is not None:
-                write_report(options.json, report)
-        except OSError as error:  # a full disk costs the file, not what is still to be measured
-            print(f"not written to {options.json}: {error}", file=sys.stderr)
-        return report
-
-    meter.take() if options.dry else meter.settle()
-    until = time.monotonic()
-    for name in [options.only]:
-        until += options.slower * PARTS[name]
-        try:
-            for row in parts[name].rows(replace(setting, until=until)):
-                rows.append(row)
-                print(result_text(with_shares(row, meter.ceilings)), flush=True)
-                add_line(options.lines, asdict(with_shares(row, meter.ceilings)))
-                record()
-            meter.take()
-        except OutOfTimeError as case:
-            absent[f"{name} from {case} on"] = "out of time; --slower 3 gives each part three times as long"
-            print(f"{name}: out of time before {case}; --slower 3 gives each part three times as long", file=sys.stderr)
-        except Exception as error:  # one part that breaks must not cost the others their figures
-            failed.append(f"{name}: {type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")
-            print(f"failed: {failed[-1]}", file=sys.stderr)
-    report = record()
+    name: str = options.only
+    part, run = importlib.import_module(f"bench.gpu.{name}"), PartRun.begin(options, setting, facts, given)
+    until = time.monotonic() + options.slower * PARTS[name]
+    try:
+        for row in part.rows(replace(setting, until=until)):
+            run.results.append(row)
+            shared = with_shares(row, run.meter.ceilings)
+            print(result_text(shared), flush=True)
+            add_line(options.lines, asdict(shared))
+            run.record()
+        run.meter.take()
+    except OutOfTimeError as case:
+        longer = "--slower 3 gives each part three times as long"
+        run.absent[f"{name} from {case} on"] = f"out of time; {longer}"
+        print(f"{name}: out of time before {case}; {longer}", file=sys.stderr)
+    except Exception as error:  # one part that breaks must not cost the others their figures
+        run.failed.append(f"{name}: {type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")
+        print(f"failed: {run.failed[-1]}", file=sys.stderr)
+    report = run.record()
     print(report_end(report))
     for problem in failures(report):
         print(f"failed: {problem}", file=sys.stderr)
-    return 1 if failed or failures(report) else 0
+    return 1 if run.failed or failures(report) else 0
+
+
+@dataclass(slots=True)
+class PartRun:
+    """What there is of a part by now."""
+
+    meter: Meter
+    frame: Report  # what does not change meanwhile
+    file: Path | None
+    results: list[Result] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, options: argparse.Namespace, setting: Setting, facts: Mapping[str, object], given: str) -> PartRun:
+        """With the device's ceilings read once."""
+        from bench.gpu.ceilings import gpu_meter
+
+        meter = gpu_meter(setting)
+        report = new_report((), setting.frame, Watch.now())  # asks git and the packages, once
+        if options.json is not None:
+            given = given.replace(str(options.json), options.json.name)
+        form = {"form": "dry" if options.dry else "full", "errors": "|out - truth| / |truth|, not the largest"}
+        frame = replace(
+            report,
+            machine={**report.machine, **facts, **form},
+            command=f"python -m bench.gpu {given}".rstrip(),
+        )
+        meter.take() if options.dry else meter.settle()
+        return cls(meter, frame, options.json)
+
+    def record(self) -> Report:
+        """The report, in the file as well, so that a run that is stopped loses nothing."""
+        report = replace(
+            self.frame,
+            results=tuple(with_shares(row, self.meter.ceilings) for row in self.results),
+            ceilings=self.meter.ceilings.rates,
+            absent={**self.frame.absent, **self.absent},
+            warnings=(*self.frame.warnings, *self.meter.warnings(), *(f"failed: {each}" for each in self.failed)),
+        )
+        try:
+            if self.file is not None:
+                write_report(self.file, report)
+        except OSError as error:  # a full disk costs the file, not what is still to be measured
+            print(f"not written to {self.file}: {error}", file=sys.stderr)
+        return report
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from transformers.utils import logging
@@ -55,8 +56,11 @@ def sparse_encode(
         return lambda some: model.encode_document(list(some), batch_size=size, show_progress_bar=False)
 
     note, best = fastest({f"batches of {size}": embed(size) for size in BATCH_SIZES}, texts)
-    read = lambda out: out.to_dense()[checked].numpy()  # noqa: E731
-    return [Contestant("sentence-transformers", lambda: best(texts), read=read, note=note)]
+
+    def read(out: torch.Tensor) -> np.ndarray:
+        return out.to_dense()[checked].numpy()
+
+    return [Contestant("sentence-transformers", partial(best, texts), read=read, note=note)]
 
 
 @cache

@@ -150,6 +150,8 @@ def _refuse_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(pairs)
     if len(values) < len(pairs):
         seen: set[str] = set()
-        twin = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twin!r} appears twice")
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"the key {name!r} appears twice")
+            seen.add(name)
     return values
