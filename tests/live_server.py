@@ -16,7 +16,8 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from longspan.serve.app import App
-from longspan.serve.server import Bind, Server, listen, timed
+from longspan.serve.protocol import our_protocol
+from longspan.serve.server import Bind, Server, listen
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -78,7 +79,7 @@ class Live:
 def serving(app: App, *, is_ready: bool = True) -> Iterator[Live]:
     """The app on a free port, in a thread, until the end of the block."""
     socket = listen(Bind(port=0))
-    protocol = timed(AutoHTTPProtocol, app.settings.read_timeout)
+    protocol = our_protocol(AutoHTTPProtocol, app.settings.read_timeout)
     config = uvicorn.Config(app, http=protocol, lifespan="on", log_config=None, ws="none")
     server = Server(config, app)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([socket])), daemon=True)

@@ -26,6 +26,7 @@ from longspan.serve.http import (
     read_body,
     send_response,
 )
+from longspan.serve.interruption import Interruption
 from longspan.serve.models import Models, ServedModel
 from longspan.serve.routing import ErrorAnswer, Route
 from longspan.serve.service import Service
@@ -266,18 +267,13 @@ async def _unless_hung_up(work: Awaitable[Response], receive: Receive, *, is_wat
     """The answer, unless the client hangs up before: then the work is given up. Raises: RequestError."""
     if not is_watched:
         return await work
-    task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_hung_up(receive))
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            raise RequestError("dropped", "the client hung up")
-        return task.result()
+        with Interruption(RequestError("dropped", "the client hung up")) as interrupt:
+            gone.add_done_callback(interrupt)
+            return await work
     finally:
         gone.cancel()
-        if not task.done():
-            task.cancel()
 
 
 async def _hung_up(receive: Receive) -> None:

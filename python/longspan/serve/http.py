@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from longspan.serve.errors import RequestError
+from longspan.serve.interruption import Interruption
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -110,11 +111,14 @@ async def read_body(request: Request, receive: Receive, *, limit: int, timeout: 
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    try:
-        request.body = await asyncio.wait_for(_received(receive, limit), timeout)
-    except asyncio.TimeoutError:
-        message = f"the body did not arrive within {timeout:g} s"
-        raise RequestError("validation", message, status=408, code="request_timeout") from None
+    message = f"the body did not arrive within {timeout:g} s"
+    late = RequestError("validation", message, status=408, code="request_timeout")
+    with Interruption(late) as interrupt:
+        timer = asyncio.get_running_loop().call_later(timeout, interrupt)
+        try:
+            request.body = await _received(receive, limit)
+        finally:
+            timer.cancel()
 
 
 async def _received(receive: Receive, limit: int) -> bytes:

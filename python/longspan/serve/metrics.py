@@ -6,6 +6,8 @@ import os
 import re
 import resource
 import sys
+from bisect import bisect_left
+from collections import Counter as Counts
 from typing import Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -14,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from longspan import __version__
 from longspan.serve.http import Notes
 
-M = TypeVar("M", Counter, Histogram)
+M = TypeVar("M", Counter, "Buckets")
 SECONDS: Final = tuple(15e-6 * 1.5**step for step in range(35))
 LENGTHS: Final = tuple(float(2**step) for step in range(18))
 SIZES: Final = tuple(float(2**step) for step in range(12))
@@ -25,6 +27,16 @@ WITHOUT_TOTAL: Final = re.compile(
     rb"^((?:# (?:HELP|TYPE) )?te_(?:request|embed)_(?:count|success|failure))_total", re.M
 )
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Buckets(Histogram):
+    """A histogram that takes a value many times at once: `observe` for each of 2048 items would hold the event loop for
+    12 ms, and for twice that with the workers' shared files."""
+
+    def observe_many(self, amount: float, count: int) -> None:
+        """The same as `observe(amount)`, `count` times."""
+        self._sum.inc(amount * count)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(count)
 
 
 class Metrics:
@@ -40,8 +52,8 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=registry)
 
-        def seconds(name: str, text: str) -> Histogram:
-            return Histogram(name, text, ["model"], buckets=SECONDS, registry=registry)
+        def seconds(name: str, text: str) -> Buckets:
+            return Buckets(name, text, ["model"], buckets=SECONDS, registry=registry)
 
         def gauge(name: str, text: str, mode: str = "livesum") -> Gauge:
             return Gauge(name, text, multiprocess_mode=mode, registry=registry)  # type: ignore[arg-type]
@@ -57,7 +69,7 @@ class Metrics:
             for scope in ("request", "embed")
             for stage, text in stages.items()
         }
-        self.input_length = Histogram(
+        self.input_length = Buckets(
             "te_request_input_length", "tokens of an item", ["model"], buckets=LENGTHS, registry=registry
         )
         self.batch_size = Histogram("te_batch_next_size", "items of a batch", buckets=SIZES, registry=registry)
@@ -76,7 +88,7 @@ class Metrics:
         info = Gauge("longspan_build_info", "1", ["version"], multiprocess_mode="livemax", registry=registry)
         info.labels(__version__).set(1)
         self._fields: set[str] = set()
-        self._children: dict[tuple[Counter | Histogram, tuple[str, ...]], Counter | Histogram] = {}
+        self._children: dict[tuple[Counter | Buckets, tuple[str, ...]], Counter | Buckets] = {}
 
     def _labelled(self, metric: M, *labels: str) -> M:
         """A metric's values with these labels, found once: the library's own look-up takes a lock and checks them."""
@@ -98,18 +110,16 @@ class Metrics:
         labelled(self.embed_success, model).inc(notes.items)
         stages = {"": seconds, "tokenization_": notes.tokenize, "queue_": notes.queue, "inference_": notes.compute}
         for stage, value in stages.items():
-            labelled(self.durations["request", stage], model).observe(value)
-            embed = labelled(self.durations["embed", stage], model)
-            for _ in range(notes.items):
-                embed.observe(value)
+            labelled(self.durations["request", stage], model).observe_many(value, 1)
+            labelled(self.durations["embed", stage], model).observe_many(value, notes.items)
         if notes.truncated:
             self.truncated.labels(model).inc(len(notes.truncated))
 
     def lengths(self, model: str, tokens: list[int]) -> None:
         """Of the items of a request."""
         length = self._labelled(self.input_length, model)
-        for number in tokens:
-            length.observe(number)
+        for number, count in Counts(tokens).items():
+            length.observe_many(number, count)
 
     def batch(self, runner: object, items: int, tokens: int, seconds: float) -> None:
         """See `scheduler.Watcher`."""

@@ -1,4 +1,4 @@
-"""A listening server around the app: uvicorn, its sockets, signals, and the time that a request's head may take."""
+"""A listening server around the app: uvicorn, its sockets and signals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from longspan.serve.app import App
+from longspan.serve.protocol import our_protocol
 
 log = logging.getLogger("longspan.serve")
 
@@ -115,7 +116,7 @@ def serve(app: App, bind: Bind, sockets: Sequence[socket.socket]) -> None:
     """Serve until a signal, then finish what is here. Raises: RuntimeError, a model cannot be loaded."""
     config = uvicorn.Config(
         app,
-        http=timed(AutoHTTPProtocol, app.settings.read_timeout),
+        http=our_protocol(AutoHTTPProtocol, app.settings.read_timeout),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -135,46 +136,6 @@ def serve(app: App, bind: Bind, sockets: Sequence[socket.socket]) -> None:
     server.run(sockets=list(sockets))
     if app.service.failure:
         raise RuntimeError(app.service.failure)
-
-
-def timed(protocol: type[Any], seconds: float) -> type[Any]:
-    """A uvicorn protocol that closes connections on which no request's head is whole within `seconds`."""
-
-    class Timed(protocol):  # type: ignore[misc]
-        _head_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self._wait_for_head()
-
-        def data_received(self, data: bytes) -> None:
-            if self._head_timer is None and not self._in_request():
-                self._wait_for_head()
-            super().data_received(data)
-            if self._in_request():
-                self._head_is_here()
-
-        def connection_lost(self, error: Exception | None) -> None:
-            self._head_is_here()
-            super().connection_lost(error)
-
-        def _in_request(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
-
-        def _wait_for_head(self) -> None:
-            self._head_timer = self.loop.call_later(seconds, self._close)
-
-        def _head_is_here(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-        def _close(self) -> None:
-            self._head_timer = None
-            if not self._in_request() and not self.transport.is_closing():
-                self.transport.close()
-
-    return Timed
 
 
 def announce(bind: Bind, app_names: Sequence[str], *, has_keys: bool, workers: int = 1) -> None:
