@@ -245,3 +245,20 @@ def test_ollama_lists(live: Live, encoder: Encoder) -> None:
     shown = live.post("/api/show", {"model": "minilm"}).json
     assert shown["capabilities"] == ["embedding"] and shown["model_info"]["BERT.embedding_length"] == encoder.dim
     assert live.get("/api/version").json["version"]
+
+
+def test_a_reranker_is_shown_as_none_that_embeds(live: Live) -> None:
+    shown = live.post("/api/show", {"model": "cross"}).json
+    assert shown["capabilities"] == [] and "BERT.embedding_length" not in shown["model_info"]
+    assert live.post("/api/show", {"model": "minilm"}).json["capabilities"] == ["embedding"]
+
+
+@pytest.mark.parametrize("name", ["colbert", "cross", "listwise", "splade"])
+def test_tokenize_knows_the_prompts_of_every_kind(live: Live, name: str) -> None:
+    refused = live.post("/tokenize", {"model": name, "inputs": "a", "prompt_name": "no such"})
+    assert refused.status == 422 and "prompt_name must be one of the model's prompts" in refused.json["error"]
+    prompts = next(model for model in live.get("/v1/models").json["data"] if model["id"] == name)["prompts"]
+    for prompt in prompts:
+        body = {"model": name, "inputs": "a"}
+        truth = live.post("/tokenize", {**body, "inputs": prompts[prompt] + "a"}).json
+        assert live.post("/tokenize", {**body, "prompt_name": prompt}).json == truth

@@ -399,6 +399,47 @@ def test_bad_names() -> None:
         create_app([])
 
 
+def test_the_name_may_be_left_out_where_one_model_alone_answers() -> None:
+    """Of an embedder and a reranker, that is; clients made for a server of one model cannot say which."""
+    families = ("bert-minilm", "rerank-bert", "splade-bert", "jina-colbert-v2")
+    models = [ModelSettings(golden(family), served_name=family) for family in families]
+    texts, asks = ["a", "b"], {"query": "a", "documents": ["a", "b"]}
+    with serving(create_app(models[:3], Settings(warm_up=False, log="none"))) as live:
+        for path, body, name in (
+            ("/v1/embeddings", {"input": texts}, "bert-minilm"),
+            ("/embed", {"inputs": texts}, "bert-minilm"),
+            ("/embed_all", {"inputs": texts}, "bert-minilm"),
+            ("/", {"inputs": texts}, "bert-minilm"),
+            ("/similarity", {"inputs": {"source_sentence": "a", "sentences": texts}}, "bert-minilm"),
+            ("/tokenize", {"inputs": texts}, "bert-minilm"),
+            ("/v2/embed", {"texts": texts, "input_type": "search_query"}, "bert-minilm"),
+            ("/v1/rerank", asks, "rerank-bert"),
+            ("/rerank", {"query": "a", "texts": texts}, "rerank-bert"),
+            ("/v2/rerank", asks, "rerank-bert"),
+            ("/embed_sparse", {"inputs": texts}, "splade-bert"),
+        ):
+            bare, named = live.post(path, body), live.post(path, {**body, "model": name})
+            assert bare.status == named.status == 200, path
+            answers = [{**each.json, "id": ""} if isinstance(each.json, dict) else each.json for each in (bare, named)]
+            assert answers[0] == answers[1], path
+        refused = live.post("/v1/multi-vector", {"input": texts})  # none of them
+        assert refused.status == 400 and "model is missing; served are" in refused.json["message"]
+        wrong = live.post("/v1/embeddings", {"input": texts, "model": "rerank-bert"})
+        assert "POST /v1/rerank, or ask another model" in wrong.json["message"]
+    with serving(create_app(models[1:], Settings(lazy=True, log="none"))) as live:
+        assert live.post("/v1/rerank", asks).status == 400  # both the reranker and ColBERT may be meant
+        assert live.post("/v1/multi-vector", {"input": "a"}).status == 400  # not known before they are loaded
+        for family in families[1:3]:
+            assert live.post("/tokenize", {"inputs": "a", "model": family}).status == 200
+        assert live.post("/v1/multi-vector", {"input": "a"}).status == 200
+
+
+def test_values_in_messages_are_called_as_json_calls_them(live: Live) -> None:
+    for value, called in ((None, "null"), (True, "true"), (False, "false"), (2.5, "2.5")):
+        refused = live.post("/v1/embeddings", {"model": "minilm", "input": [value]})
+        assert refused.status == 422 and refused.json["message"].endswith(f"got {called}")
+
+
 def test_models_whose_last_parts_are_the_same() -> None:
     """Neither answers to it, and both say their full names."""
     twins = [ServedModel(ModelSettings(f"{owner}/minilm")) for owner in "ab"]

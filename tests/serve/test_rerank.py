@@ -135,3 +135,18 @@ def test_cohere(live: Live, scores: np.ndarray) -> None:
     assert live.post("/v2/rerank", {**body, "documents": [{"text": "a"}]}).status == 200
     refused = live.post("/v2/rerank", {**body, "documents": []})
     assert refused.status == 400 and set(refused.json) == {"message", "id"}
+
+
+def test_tei_and_cohere_answer_between_0_and_1_whatever_the_models_own_activation_is(live: Live) -> None:
+    reranker = Reranker(golden("rerank-bert"))
+    assert reranker.default_activation == "identity", "else nothing is shown"
+    truth = reranker.rank(QUERY, DOCUMENTS, activation_fn="sigmoid")
+    body = {"model": "cross", "query": QUERY}
+    for answer, name in (
+        (live.post("/rerank", {**body, "texts": DOCUMENTS}).json, "score"),
+        (live.post("/v2/rerank", {**body, "documents": DOCUMENTS}).json["results"], "relevance_score"),
+    ):
+        found = [(each["index"], np.float32(each[name])) for each in answer]
+        assert found == [(each["corpus_id"], np.float32(each["score"])) for each in truth]
+    jina = live.post("/v1/rerank", {**body, "documents": DOCUMENTS}).json["results"]
+    assert jina[0]["relevance_score"] == round(reranker.rank(QUERY, DOCUMENTS)[0]["score"], 8)

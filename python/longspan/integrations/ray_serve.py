@@ -31,6 +31,7 @@ except ImportError as error:
 from longspan.serve.app import Source, create_app
 from longspan.serve.errors import RequestError
 from longspan.serve.http import Message, Request
+from longspan.serve.models import EMBEDS
 from longspan.serve.settings import Settings
 from longspan.serve.vectors import EmbedCall, embed
 
@@ -82,7 +83,8 @@ class LongspanServer:
         service = self.app.service
         request = Request({"type": "http", "method": "POST", "path": "/embed", "headers": []})
         try:
-            vectors, _ = await embed(service, request, EmbedCall(service.models.find(model), list(texts), [task]))
+            found = service.models.find(model, EMBEDS)
+            vectors, _ = await embed(service, request, EmbedCall(found, list(texts), [task]))
         except RequestError as error:
             kind = ValueError if error.status < 429 else RuntimeError
             raise kind(error.message) from None

@@ -9,11 +9,12 @@ from longspan.serve.errors import RequestError, invalid
 
 C = TypeVar("C", bound=str)
 SHOWN: Final = 120  # characters of a value that messages show
+AS_JSON: Final = {"None": "null", "True": "true", "False": "false"}
 
 
 def shown(value: object) -> str:
-    """A value in a message, cut."""
-    text = repr(value)
+    """A value in a message, cut; what JSON calls otherwise than Python, as JSON does."""
+    text = AS_JSON.get(repr(value)) or repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 

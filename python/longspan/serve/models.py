@@ -33,6 +33,17 @@ KIND_NAMES: Final[Mapping[Kind, str]] = {
     "reranker": "scores of pairs",
     "sparse": "sparse vectors",
 }
+KIND_ROUTES: Final[Mapping[Kind, str]] = {
+    "embedding": "/v1/embeddings",
+    "multi-vector": "/v1/multi-vector",
+    "reranker": "/v1/rerank",
+    "sparse": "/embed_sparse",
+}
+# The kinds that routes ask for.
+EMBEDS: Final[tuple[Kind, ...]] = ("embedding",)
+EMBEDS_TOKENS: Final[tuple[Kind, ...]] = ("multi-vector",)
+EMBEDS_SPARSELY: Final[tuple[Kind, ...]] = ("sparse",)
+RANKS: Final[tuple[Kind, ...]] = ("multi-vector", "reranker")
 SPARSE_MODULES: Final = ("SpladePooling", "SparseStaticEmbedding")
 PREFIXES: Final = ("openai/", "jina_ai/", "huggingface/", "hosted_vllm/", "ollama/", "cohere/")
 OWNER: Final = "longspan"
@@ -56,6 +67,7 @@ class ServedModel:
         served = None if self._settings is None else self._settings.served_name
         self.short_name = served or PurePath(self.name).name or self.name
         self.is_warm = False
+        self._last_kind: Kind | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -118,6 +130,11 @@ class ServedModel:
         )
 
     @property
+    def known_kind(self) -> Kind | None:
+        """The same where it is not loaded now; None where it never was."""
+        return self.kind if self.is_loaded else self._last_kind
+
+    @property
     def created(self) -> int:
         """When its config was written, as Unix time; the same for every start. 0 where it is not loaded."""
         if self._encoder is None:
@@ -136,6 +153,7 @@ class ServedModel:
                 encoder = open_model(self._settings)
             encoder.fingerprint  # noqa: B018  (reads the files once, now)
             self._encoder = encoder
+            self._last_kind = self.kind
 
     def acquire(self) -> None:
         """Begin to use it: until `release` it is not let go."""
@@ -243,14 +261,16 @@ class Models:
         """Its names but the first."""
         return [name for name, found in self._names.items() if found.model is model and name != model.short_name]
 
-    def find(self, name: object) -> Found:
-        """The model of this name; with one model the name may be left out.
+    def find(self, name: object, kinds: Sequence[Kind] = ()) -> Found:
+        """The model of this name; it may be left out where one model alone is of the kinds that the route asks for,
+        as far as is known: clients of one-model servers cannot say it.
 
-        Raises: RequestError, no model is called so, or none is named and there are several.
+        Raises: RequestError, no model is called so, or none is named and several may be meant.
         """
         if name is None or name == "":
-            if len(self.all) == 1:
-                return Found(self.all[0])
+            fitting = [model for model in self.all if model.known_kind in (None, *kinds)]
+            if len(self.all) == 1 or (kinds and len(fitting) == 1):
+                return Found((fitting or self.all)[0])
             raise RequestError("validation", f"model is missing; {self._served()}", field="model", status=400)
         if not isinstance(name, str):
             raise RequestError("validation", f"model must be a string, got {shown(name)}", field="model", value=name)

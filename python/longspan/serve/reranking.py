@@ -14,7 +14,7 @@ from longspan.search.late_interaction import score
 from longspan.serve.errors import RequestError
 from longspan.serve.http import Request
 from longspan.serve.jobs import Work
-from longspan.serve.models import Found, ServedModel
+from longspan.serve.models import RANKS, Found, ServedModel
 from longspan.serve.runners import PairRunner, TokenRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.texts import Direction
@@ -44,7 +44,8 @@ class Scored:
 
     logits: np.ndarray  # (n,) f32: what orders them
     scores: np.ndarray  # (n,) f32: by the model's own activation; of MaxSim the sum over the query's tokens
-    unit_scores: np.ndarray  # (n,) f32: the same on a scale of about 0 to 1; of MaxSim the mean over the query's tokens
+    unit_scores: np.ndarray  # (n,) f32: on a scale of about 0 to 1: sigmoid of a pair's logit, whatever the model's own
+    # activation is; of MaxSim the mean over the query's tokens; of a listwise model its own, which are cosines
     tokens: int  # of queries and documents
     kind: ScoreKind
     vectors: np.ndarray | None = None  # (n, dim) f32 that the documents were scored by, of a listwise model
@@ -56,7 +57,7 @@ class Scored:
 
 async def rerank(service: Service, request: Request, call: RerankCall) -> Scored:
     """Scores of the documents. Raises: RequestError."""
-    async with service.using(call.found, request, ("multi-vector", "reranker")) as model:
+    async with service.using(call.found, request, RANKS) as model:
         service.check_texts([call.query], "query")
         service.check_texts(call.documents, call.field)
         if model.kind == "reranker":
@@ -133,7 +134,8 @@ async def _by_pairs(service: Service, request: Request, model: ServedModel, call
     else:
         logits = np.concatenate(rows)
     scores = activated(logits[:, None], reranker.default_activation)[:, 0]
-    return Scored(logits, scores, scores, sum(kept), reranker.default_activation, vectors)
+    unit = scores if reranker.is_listwise else activated(logits[:, None], "sigmoid")[:, 0]
+    return Scored(logits, scores, unit, sum(kept), reranker.default_activation, vectors)
 
 
 def _no_vectors(model: ServedModel, why: str) -> RequestError:

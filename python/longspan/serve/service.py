@@ -32,7 +32,7 @@ from longspan.serve.jobs import (
     Work,
 )
 from longspan.serve.metrics import Metrics
-from longspan.serve.models import KIND_NAMES, Found, Kind, Models, ServedModel
+from longspan.serve.models import KIND_NAMES, KIND_ROUTES, Found, Kind, Models, ServedModel
 from longspan.serve.runners import BadInputError, MediaRunner, PairRunner, SparseRunner, TokenRunner, VectorRunner
 from longspan.serve.scheduler import Limits, Scheduler
 from longspan.serve.settings import Settings
@@ -147,7 +147,8 @@ class Service:
                 self._widen(model)
             if model.kind not in kinds:
                 wanted = " or ".join(KIND_NAMES[kind] for kind in kinds)
-                message = f"{model.short_name} makes {KIND_NAMES[model.kind]}, not {wanted}; ask another model or route"
+                message = f"{model.short_name} makes {KIND_NAMES[model.kind]}, not {wanted}; "
+                message += f"POST {KIND_ROUTES[model.kind]}, or ask another model"
                 if model.kind == "embedding":
                     message += "".join(f", or serve it with {flag}" for kind, flag in OTHER_KINDS if kind in kinds)
                 raise RequestError("model_type", message, field="model", value=model.short_name)

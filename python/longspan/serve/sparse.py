@@ -9,7 +9,7 @@ from longspan.serve.errors import RequestError
 from longspan.serve.http import Request
 from longspan.serve.inputs import TokenIds
 from longspan.serve.jobs import Work
-from longspan.serve.models import ServedModel
+from longspan.serve.models import EMBEDS_SPARSELY, ServedModel
 from longspan.serve.runners import SparseRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import Meaning, meaning
@@ -24,7 +24,7 @@ async def sparse_vectors(service: Service, request: Request, call: EmbedCall) ->
 
     A model whose queries have fixed weights gives those where the name asks for the role: `MODEL:query`.
     """
-    async with service.using(call.found, request, ("sparse",)) as model:
+    async with service.using(call.found, request, EMBEDS_SPARSELY) as model:
         encoder = model.sparse_encoder
         each = meaning(encoder, call.found.role, prompt_name=call.prompt_name)
         if encoder.has_static_queries and ROLES.get(call.found.role or "") == "query":

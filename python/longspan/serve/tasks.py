@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -52,11 +53,8 @@ def meaning(
     if spelled is None and role is not None and f"{CODE}_{role}" in encoder.prompts:
         named = f"{CODE}_{role}"
     if prompt_name is not None:
+        check_prompt_name(prompt_name, encoder.prompts)
         named = prompt_name
-        if named not in encoder.prompts:
-            known = ", ".join(map(repr, encoder.prompts)) or "it has none"
-            message = f"prompt_name must be one of the model's prompts ({known}), got {named!r}"
-            raise RequestError("validation", message, field="prompt_name", value=named, status=400)
     if role is not None:
         own = role_task(task, role, encoder.spec.tasks)
         task = own if own is None or isinstance(own, str) else None
@@ -67,6 +65,14 @@ def meaning(
     except ValueError as error:
         raise RequestError("validation", str(error), field=field, value=spelled, status=400) from None
     return Meaning(task, _prompt(encoder, task, role, named, prompt))
+
+
+def check_prompt_name(name: str, prompts: Mapping[str, str]) -> None:
+    """Raises: RequestError, the model has no prompt of this name."""
+    if name not in prompts:
+        known = ", ".join(map(repr, prompts)) or "it has none"
+        message = f"prompt_name must be one of the model's prompts ({known}), got {name!r}"
+        raise RequestError("validation", message, field="prompt_name", value=name, status=400)
 
 
 def _prompt(

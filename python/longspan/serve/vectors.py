@@ -15,7 +15,7 @@ from longspan.serve.http import Request
 from longspan.serve.inputs import InputItem, Media, TokenIds
 from longspan.serve.jobs import Work
 from longspan.serve.media import Loaded, MediaLoader, of_pages
-from longspan.serve.models import Found, ServedModel
+from longspan.serve.models import EMBEDS, EMBEDS_TOKENS, Found, ServedModel
 from longspan.serve.runners import ChunkPayload, ChunkRunner, MediaRunner, TokenRunner
 from longspan.serve.service import INLINE_CHARACTERS, Service
 from longspan.serve.tasks import Meaning, meaning
@@ -48,7 +48,7 @@ class EmbedCall:
 
 async def embed(service: Service, request: Request, call: EmbedCall) -> tuple[np.ndarray, list[int]]:
     """(n, dim) f32 and the tokens of each item. Raises: RequestError."""
-    async with service.using(call.found, request, ("embedding",)) as model:
+    async with service.using(call.found, request, EMBEDS) as model:
         encoder = model.text_encoder
         _check_dimensions(call, encoder.dim)
         if any(isinstance(item, Media) for item in call.items):
@@ -134,7 +134,7 @@ async def load_media(
 
 async def embed_chunks(service: Service, request: Request, call: EmbedCall) -> tuple[np.ndarray, list[int]]:
     """Late chunking: the items are one text, cut where they meet; a vector each. No limit of length."""
-    async with service.using(call.found, request, ("embedding",)) as model:
+    async with service.using(call.found, request, EMBEDS) as model:
         encoder = model.text_encoder
         _check_dimensions(call, encoder.dim)
         texts = _only_texts(call, "late_chunking")
@@ -167,7 +167,7 @@ async def embed_chunks(service: Service, request: Request, call: EmbedCall) -> t
 
 async def embed_tokens(service: Service, request: Request, call: EmbedCall) -> tuple[list[np.ndarray], list[int]]:
     """A vector a token: (tokens, dim) f32 of each item, of unit length, and the tokens of each item."""
-    async with service.using(call.found, request, ("multi-vector",)) as model:
+    async with service.using(call.found, request, EMBEDS_TOKENS) as model:
         encoder = model.token_encoder
         _check_dimensions(call, encoder.dim)
         role = token_role(call)

@@ -11,6 +11,7 @@ from longspan.serve.errors import RequestError, invalid
 from longspan.serve.fields import Fields, shown, text_list
 from longspan.serve.http import Request, Response
 from longspan.serve.inputs import InputItem, Media, MediaPart, item_of
+from longspan.serve.models import EMBEDS, RANKS
 from longspan.serve.reranking import RerankCall, rerank
 from longspan.serve.routing import Route, plain
 from longspan.serve.service import Service
@@ -30,7 +31,7 @@ def cohere_error(error: RequestError, request_id: str) -> Response:
 
 async def embed_route(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /v2/embed`."""
-    found = service.models.find(fields.any("model"))
+    found = service.models.find(fields.any("model"), EMBEDS)
     input_type = fields.string("input_type")
     if input_type not in INPUT_TYPES:
         rule = f"must be one of {', '.join(map(repr, INPUT_TYPES))}, got {shown(input_type)}"
@@ -69,7 +70,7 @@ async def embed_route(service: Service, request: Request, fields: Fields) -> Res
 
 async def rerank_route(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /v2/rerank`."""
-    found = service.models.find(fields.any("model"))
+    found = service.models.find(fields.any("model"), RANKS)
     query = fields.string("query")
     if query is None:
         raise invalid("query", "is missing", None)

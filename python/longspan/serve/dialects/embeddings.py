@@ -17,7 +17,7 @@ from longspan.serve.errors import invalid
 from longspan.serve.fields import Fields, is_ids, shown
 from longspan.serve.http import Request, Response
 from longspan.serve.inputs import InputItem, TokenIds, item_of
-from longspan.serve.models import Found
+from longspan.serve.models import EMBEDS, EMBEDS_TOKENS, Found
 from longspan.serve.routing import Route
 from longspan.serve.service import Service
 from longspan.serve.vectors import EmbedCall, embed, embed_chunks, embed_tokens
@@ -40,12 +40,12 @@ class Format:
 
 async def embeddings(service: Service, request: Request, fields: Fields) -> Response:
     """The route's handler."""
-    found = service.models.find(fields.any("model"))
+    wants_tokens = bool(fields.boolean("return_multivector", default=False))
+    found = service.models.find(fields.any("model"), EMBEDS_TOKENS if wants_tokens else EMBEDS)
     items = read_input(fields)
     service.check_items(len(items), "input")
     output = read_format(request, fields)
     call = read_call(service, request, fields, found, items)
-    wants_tokens = bool(fields.boolean("return_multivector", default=False))
     if wants_tokens and call.dimensions is not None:
         raise invalid("dimensions", "must be absent with return_multivector", call.dimensions)
     echoes = bool(fields.boolean("return_tokenized_input", default=False))
@@ -188,7 +188,7 @@ def head(request: Request, tokens: int) -> bytes:
 
 async def multi_vector(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /v1/multi-vector`: a vector a token, by late interaction's rules."""
-    found = service.models.find(fields.any("model"))
+    found = service.models.find(fields.any("model"), EMBEDS_TOKENS)
     items = read_input(fields)
     service.check_items(len(items), "input")
     output = read_format(request, fields)

@@ -11,7 +11,7 @@ from longspan.serve.encodings import nested_text
 from longspan.serve.errors import RequestError
 from longspan.serve.fields import Fields
 from longspan.serve.http import Request, Response
-from longspan.serve.models import ServedModel
+from longspan.serve.models import EMBEDS, ServedModel
 from longspan.serve.routing import Route, plain
 from longspan.serve.service import Service
 from longspan.serve.vectors import EmbedCall, embed
@@ -28,7 +28,7 @@ def ollama_error(error: RequestError, request_id: str) -> Response:
 async def embed_route(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /api/embed`: texts to vectors of unit length."""
     started = time.monotonic()
-    found = service.models.find(fields.any("model"))
+    found = service.models.find(fields.any("model"), EMBEDS)
     value = fields.any("input")
     fields.skip("keep_alive")
     texts = [value] if isinstance(value, str) else value
@@ -55,7 +55,7 @@ async def embed_route(service: Service, request: Request, fields: Fields) -> Res
 
 async def embeddings_route(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /api/embeddings`: one text to one vector."""
-    found = service.models.find(fields.any("model"))
+    found = service.models.find(fields.any("model"), EMBEDS)
     prompt = fields.string("prompt", default="")
     fields.skip("keep_alive")
     call = EmbedCall(found, [prompt or ""], max_length=_num_ctx(fields, found.model), field="prompt")
@@ -77,24 +77,18 @@ async def show(service: Service, request: Request, fields: Fields) -> Response:
     if model.is_loaded:
         encoder = model.encoder
         family = encoder.spec.family
-        about = {
-            "general.architecture": family,
-            f"{family}.context_length": encoder.max_length,
-            f"{family}.embedding_length": _dim(model),
-            "longspan.fingerprint": encoder.fingerprint,
-        }
-    body = {"details": entry["details"], "model_info": about, "capabilities": ["embedding"]}
+        about = {"general.architecture": family, f"{family}.context_length": encoder.max_length}
+        if not isinstance(encoder, Reranker):
+            about[f"{family}.embedding_length"] = encoder.dim
+        about["longspan.fingerprint"] = encoder.fingerprint
+    can = ["embedding"] if model.known_kind in (None, *EMBEDS) else []
+    body = {"details": entry["details"], "model_info": about, "capabilities": can}
     return Response.json({**body, "modified_at": entry["modified_at"], "license": "", "template": "", "parameters": ""})
 
 
 async def version(service: Service, request: Request, fields: Fields) -> Response:
     """`GET /api/version`."""
     return Response.json({"version": VERSION})
-
-
-def _dim(model: ServedModel) -> int:
-    encoder = model.encoder
-    return 0 if isinstance(encoder, Reranker) else encoder.dim
 
 
 def _listed(model: ServedModel) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from longspan.serve.dialects.shared import union_error
 from longspan.serve.errors import invalid
 from longspan.serve.fields import Fields, shown
 from longspan.serve.http import Request, Response
+from longspan.serve.models import RANKS
 from longspan.serve.reranking import RerankCall, rerank
 from longspan.serve.routing import Route
 from longspan.serve.service import Service
@@ -22,7 +23,7 @@ async def jina_rerank(service: Service, request: Request, fields: Fields) -> Res
     if fields.has("texts") and not fields.has("documents"):
         request.speaks_tei = True
         return await tei.rerank_texts(service, request, fields)
-    found = service.models.find(fields.any("model"))
+    found = service.models.find(fields.any("model"), RANKS)
     query = _text("query", fields.required("query"))
     given = fields.required("documents")
     if not isinstance(given, list):

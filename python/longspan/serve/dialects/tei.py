@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from longspan import __version__
@@ -10,12 +11,13 @@ from longspan.serve.errors import Kind, RequestError, invalid
 from longspan.serve.fields import Fields, is_ids, shown, text_list
 from longspan.serve.http import Request, Response
 from longspan.serve.inputs import InputItem, TokenIds
-from longspan.serve.models import Found, ServedModel
+from longspan.serve.models import EMBEDS, EMBEDS_SPARSELY, KIND_NAMES, RANKS, Found, ServedModel
+from longspan.serve.models import Kind as ModelKind
 from longspan.serve.reranking import RerankCall, rerank
 from longspan.serve.routing import Route, plain
 from longspan.serve.service import Service
 from longspan.serve.sparse import sparse_vectors
-from longspan.serve.tasks import meaning
+from longspan.serve.tasks import check_prompt_name
 from longspan.serve.texts import Direction
 from longspan.serve.vectors import EmbedCall, embed, prepared
 from longspan.text.task_names import spellings
@@ -69,7 +71,7 @@ async def embed_route(service: Service, request: Request, fields: Fields) -> Res
 async def embed_all(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /embed_all`: a vector a token, special ones included, as they leave the encoder."""
     call = _call(service, fields)
-    async with service.using(call.found, request, ("embedding",)) as model:
+    async with service.using(call.found, request, EMBEDS) as model:
         payloads = await prepared(service, request, model, call)
         computed = await service.compute_texts(request, model, payloads, "token_embeddings")
 
@@ -92,7 +94,7 @@ async def similarity(service: Service, request: Request, fields: Fields) -> Resp
         raise RequestError("empty", "sentences must not be empty", field="sentences")
     service.check_items(len(sentences) + 1, "sentences")
     call = EmbedCall(
-        service.models.find(fields.any("model")),
+        service.models.find(fields.any("model"), EMBEDS),
         [source, *sentences],
         prompt_name=parameters.string("prompt_name"),
         truncate=bool(parameters.boolean("truncate", default=True)),
@@ -115,7 +117,7 @@ async def rerank_texts(service: Service, request: Request, fields: Fields) -> Re
     raw = bool(fields.boolean("raw_scores", default=False))
     returns = bool(fields.boolean("return_text", default=False))
     call = RerankCall(
-        service.models.find(fields.any("model")),
+        service.models.find(fields.any("model"), RANKS),
         query,
         texts,
         truncate=bool(fields.boolean("truncate", default=True)),
@@ -140,12 +142,13 @@ async def tokenize(service: Service, request: Request, fields: Fields) -> Respon
     service.check_texts(texts, "inputs")
     adds = bool(fields.boolean("add_special_tokens", default=True))
     prompt_name = fields.string("prompt_name")
-    found = service.models.find(fields.any("model"))
-    async with service.using(found, request, ("embedding", "multi-vector", "reranker", "sparse")) as model:
+    found = service.models.find(fields.any("model"), EMBEDS)
+    async with service.using(found, request, tuple(KIND_NAMES)) as model:
         backend = model.encoder.tokenizer.backend
         before = ""
         if prompt_name is not None:
-            before = meaning(model.text_encoder, None, prompt_name=prompt_name).prompt
+            check_prompt_name(prompt_name, model.encoder.prompts)
+            before = model.encoder.prompts[prompt_name]
 
         def work() -> Response:
             encodings = backend.encode_batch([before + text for text in texts], add_special_tokens=adds)
@@ -171,8 +174,8 @@ async def decode(service: Service, request: Request, fields: Fields) -> Response
         raise invalid("ids", f"must be a list of token ids, or a list of such lists, got {shown(ids)}", ids)
     skips = bool(fields.boolean("skip_special_tokens", default=True))
     service.check_items(len(lists), "ids")
-    found = service.models.find(fields.any("model"))
-    async with service.using(found, request, ("embedding", "multi-vector", "reranker", "sparse")) as model:
+    found = service.models.find(fields.any("model"), EMBEDS)
+    async with service.using(found, request, tuple(KIND_NAMES)) as model:
         size, backend = model.encoder.spec.vocab_size, model.encoder.tokenizer.backend
         if any(not 0 <= number < size for each in lists for number in each):
             raise invalid("ids", f"must be from 0 to {size - 1}", None)
@@ -181,7 +184,7 @@ async def decode(service: Service, request: Request, fields: Fields) -> Response
 
 async def embed_sparse(service: Service, request: Request, fields: Fields) -> Response:
     """`POST /embed_sparse`: of each input the dimensions that are not zero, with their values."""
-    rows = await sparse_vectors(service, request, _call(service, fields))
+    rows = await sparse_vectors(service, request, _call(service, fields, EMBEDS_SPARSELY))
 
     def answer() -> Response:
         pairs = (zip(row.indices.tolist(), row.values.tolist(), strict=True) for row in rows)
@@ -258,11 +261,11 @@ def describe(model: ServedModel) -> dict[str, Any]:
     return known
 
 
-def _call(service: Service, fields: Fields) -> EmbedCall:
-    """What `/embed` and `/embed_all` share."""
+def _call(service: Service, fields: Fields, kinds: Sequence[ModelKind] = EMBEDS) -> EmbedCall:
+    """What `/embed`, `/embed_all` and `/embed_sparse` share."""
     items = _inputs(fields.required("inputs"))
     service.check_items(len(items), "inputs")
-    found: Found = service.models.find(fields.any("model"))
+    found: Found = service.models.find(fields.any("model"), kinds)
     return EmbedCall(
         found,
         items,
