@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from live_server import Live, golden
+from live_server import Live, golden, serving
 from longspan import Encoder
 from longspan.images.pages import PdfPage
+from longspan.serve import ModelSettings, Settings, create_app
 
 pytest.importorskip("PIL", reason="pip install 'longspan[images]'")
 pytest.importorskip("pypdfium2", reason="pip install 'longspan[images]'")
@@ -162,3 +163,13 @@ def test_an_image_too_large_is_refused(live: Live) -> None:
 def test_models_without_a_tower_say_so(live: Live, files: list[bytes]) -> None:
     answer = live.post("/v1/embeddings", {"model": "minilm", "input": [{"image": coded(files[0])}]})
     assert answer.status == 400 and "reads no images" in answer.json["error"]["message"]
+
+
+def test_pages_that_take_too_long_to_be_drawn_are_refused() -> None:
+    """And nobody else waits for them."""
+    settings = Settings(max_drawing_seconds=1e-3, warm_up=False, log="none")
+    with serving(create_app(ModelSettings(golden("jina-clip-v2"), served_name="clip"), settings)) as live:
+        refused = live.post("/v1/embeddings", {"input": [{"pdf": coded(two_pages())}]})
+        assert refused.status == 400
+        message = "input[0]: the pages take more than the 0.001 seconds that drawing them may take"
+        assert refused.json["error"]["message"].startswith(message)

@@ -147,6 +147,13 @@ def _add_bounds(parser: argparse.ArgumentParser, default: Settings) -> None:
         help="of sound in a request, and again of video (default: %(default)g)",
     )
     group.add_argument(
+        "--max-drawing-seconds",
+        type=seconds,
+        default=default.max_drawing_seconds,
+        metavar="S",
+        help="that the pages of PDF files in a request may take to be drawn (default: %(default)g)",
+    )
+    group.add_argument(
         "--read-timeout",
         type=seconds,
         default=default.read_timeout,

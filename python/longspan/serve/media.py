@@ -17,7 +17,8 @@ import numpy as np
 
 from longspan.audio.allowance import Allowance, MediaLimitError
 from longspan.images.decode import image_pixels
-from longspan.images.pages import PdfPage, count_pages
+from longspan.images.page_process import PageDrawer, PageProcesses, PageTimeError
+from longspan.images.pages import PdfPage
 from longspan.pipeline.inputs import Modality, Part
 from longspan.serve.errors import RequestError
 from longspan.serve.inputs import Kind, Media, MediaPart
@@ -41,11 +42,12 @@ class Loaded:
 class MediaLoader:
     """The media of one request, read one after the other and bounded together."""
 
-    def __init__(self, model: ServedModel, settings: Settings) -> None:
+    def __init__(self, model: ServedModel, settings: Settings, processes: PageProcesses) -> None:
         self._model = model
         self._max_pages = settings.max_request_pages
         self._max_tokens = settings.max_request_tokens
         self._allowance = Allowance(settings.max_request_seconds, settings.max_request_pixels)
+        self._drawer = PageDrawer(processes, settings.max_drawing_seconds)
         self._pages = self._tokens = 0
 
     def load(self, name: str, media: Media, prompt: str) -> list[Loaded]:
@@ -114,7 +116,7 @@ class MediaLoader:
             raise RequestError("batch_size", message, field=name)
 
     def _pages_of(self, name: str, page: int | None, file: bytes) -> Iterator[PdfPage]:
-        count = count_pages(file, name)
+        count = self._drawer.count(file, name)
         if count < 1:
             raise RequestError("validation", f"{name} has no page", field=name, status=400)
         numbers = range(1, count + 1) if page is None else [page]
@@ -125,7 +127,7 @@ class MediaLoader:
                 f"or one page of a file by 'page'"
             )
             raise RequestError("batch_size", message, field=name)
-        return (PdfPage(file, number) for number in numbers)
+        return (self._drawer.page(file, number) for number in numbers)
 
 
 def _modality(kind: Kind) -> Modality:
@@ -143,6 +145,8 @@ def _told(name: str) -> Iterator[None]:
     except MediaLimitError as error:
         message = f"{str(error).removeprefix(f'{CALLER}: ')}, or send several requests"
         raise RequestError("batch_size", message, field=name) from None
+    except PageTimeError as error:
+        raise RequestError("batch_size", str(error).removeprefix(f"{CALLER}: "), field=name) from None
     except (ValueError, TypeError) as error:
         message = str(error).removeprefix(f"{CALLER}: ")
         raise RequestError("validation", message, field=name, status=400) from None

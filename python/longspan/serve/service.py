@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
+from longspan.images.page_process import PageProcesses
 from longspan.pipeline.options import OutputValue
 from longspan.serve import tracing
 from longspan.serve.cache import ResultCache
@@ -81,6 +82,7 @@ class Service:
         self.failure = ""  # why the models that were to be loaded at the start are not there
         self.when_failed: Callable[[], object] = lambda: None  # told of it
         self.pool = ThreadPoolExecutor(settings.tokenizer_threads, "longspan-tokenize")
+        self.page_processes = PageProcesses()
         self._media_pool = ThreadPoolExecutor(settings.tokenizer_threads, "longspan-decode")
         self._loader = ThreadPoolExecutor(1, "longspan-load")
         self.limits = Limits(
@@ -131,6 +133,7 @@ class Service:
         self.scheduler.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
         self._media_pool.shutdown(wait=False, cancel_futures=True)
+        self.page_processes.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager

@@ -45,6 +45,7 @@ class Settings:
     max_request_items: int = 2048
     max_request_tokens: int = 1_048_576
     max_request_pages: int = 100  # of PDF files
+    max_drawing_seconds: float = 60.0  # that a request's pages may take to be drawn
     max_request_seconds: float = 1800.0  # of sound, and again of video
     max_request_pixels: int = 5_000_000_000  # of images and frames: 96 s of 1920 x 1080 at 25 a second
     max_item_characters: int = 1_048_576  # the tokenizer takes some hundred bytes for each

@@ -109,7 +109,7 @@ async def load_media(
 ) -> dict[int, list[Loaded]]:
     """The media by their places, each of one vector, or of one for each page. Raises: RequestError, the model reads no
     such, or one is damaged or, where that is not allowed, cut."""
-    loader = MediaLoader(model, service.settings)
+    loader = MediaLoader(model, service.settings, service.page_processes)
 
     def work() -> dict[int, list[Loaded]]:
         return {
