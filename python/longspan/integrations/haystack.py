@@ -142,10 +142,7 @@ class LongspanDocumentEmbedder(StoredComponent):
 
         Raises: ValueError, a document has no text.
         """
-        texts = [
-            joined_text("LongspanDocumentEmbedder", place, document, self._fields, self._separator)
-            for place, document in enumerate(documents)
-        ]
+        texts = joined_texts("LongspanDocumentEmbedder", documents, self._fields, self._separator)
         vectors = self._embedding.documents(texts, show_progress_bar=self._progress_bar)
         return {"documents": [replace(one, embedding=vector) for one, vector in zip(documents, vectors, strict=True)]}
 
@@ -195,10 +192,7 @@ class LongspanRanker(StoredComponent):
 
         Raises: ValueError, a document has no text.
         """
-        texts = [
-            joined_text("LongspanRanker", place, document, self._fields, self._separator)
-            for place, document in enumerate(documents)
-        ]
+        texts = joined_texts("LongspanRanker", documents, self._fields, self._separator)
         ranking = self._reranking.rank(query, texts, top_k)
         least = -math.inf if self._threshold is None else self._threshold
         return {"documents": [replace(documents[place], score=score) for place, score in ranking if score >= least]}
@@ -254,7 +248,7 @@ class LongspanLateChunkSplitter(StoredComponent):
 
         Raises: ValueError, a document has no text.
         """
-        texts = [_content("LongspanLateChunkSplitter", place, document) for place, document in enumerate(documents)]
+        texts = joined_texts("LongspanLateChunkSplitter", documents, (), "")
         pieces: list[Document] = []
         for document, chunks in zip(documents, self._chunking.split(texts), strict=True):
             for number, chunk in enumerate(chunks):
@@ -269,14 +263,13 @@ class LongspanLateChunkSplitter(StoredComponent):
         return await asyncio.to_thread(self.run, documents)
 
 
-def joined_text(function: str, place: int, document: Document, fields: Sequence[str], separator: str) -> str:
-    """The content behind these fields of the meta, where it has them."""
-    given = [str(document.meta[name]) for name in fields if document.meta.get(name) is not None]
-    return separator.join([*given, _content(function, place, document)])
-
-
-def _content(function: str, place: int, document: Document) -> str:
-    if not isinstance(document.content, str):
-        got = type(document.content).__name__
-        raise ValueError(f"{function}: documents[{place}].content must be a str, got {got}; leave it out")
-    return document.content
+def joined_texts(function: str, documents: Sequence[Document], fields: Sequence[str], separator: str) -> list[str]:
+    """Each document's content behind these fields of its meta, where it has them. Raises: ValueError, one has none."""
+    texts = []
+    for place, document in enumerate(documents):
+        if not isinstance(document.content, str):
+            got = type(document.content).__name__
+            raise ValueError(f"{function}: documents[{place}].content must be a str, got {got}; leave it out")
+        given = [str(document.meta[name]) for name in fields if document.meta.get(name) is not None]
+        texts.append(separator.join([*given, document.content]))
+    return texts

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise missing("haystack", error) from error
 
-from longspan.integrations.haystack import StoredComponent, joined_text
+from longspan.integrations.haystack import StoredComponent, joined_texts
 
 Model = SparseEncoder | str | os.PathLike[str]
 
@@ -116,10 +116,7 @@ class LongspanSparseDocumentEmbedder(StoredComponent):
 
         Raises: ValueError, a document has no text.
         """
-        texts = [
-            joined_text("LongspanSparseDocumentEmbedder", place, document, self._fields, self._separator)
-            for place, document in enumerate(documents)
-        ]
+        texts = joined_texts("LongspanSparseDocumentEmbedder", documents, self._fields, self._separator)
         rows = self._sparse.documents(texts, show_progress_bar=self._progress_bar)
         pairs = zip(documents, rows, strict=True)
         return {"documents": [replace(one, sparse_embedding=SparseEmbedding(*row)) for one, row in pairs]}
