@@ -262,3 +262,10 @@ def test_tokenize_knows_the_prompts_of_every_kind(live: Live, name: str) -> None
         body = {"model": name, "inputs": "a"}
         truth = live.post("/tokenize", {**body, "inputs": prompts[prompt] + "a"}).json
         assert live.post("/tokenize", {**body, "prompt_name": prompt}).json == truth
+
+
+def test_advice_is_in_the_dialects_own_words(live: Live) -> None:
+    body = {"model": "minilm", "input_type": "search_query", "texts": ["a", LONG]}
+    refused = live.post("/v2/embed", {**body, "truncate": "NONE"})
+    assert refused.status == 400 and refused.json["message"].endswith('shorten it, or send truncate: "END"')
+    assert live.post("/v2/embed", {**body, "truncate": "END"}).status == 200

@@ -94,7 +94,7 @@ def test_pages(live: Live, encoder: Encoder) -> None:
     none = live.post("/v1/embeddings", {"model": "clip", "input": {"pdf": data, "page": 3}})
     assert none.status == 400 and "has 2 pages, and no page 3" in none.json["error"]["message"]
     wrong = live.post("/v1/embeddings", {"model": "clip", "input": {"pdf": data, "page": 0}})
-    assert wrong.status == 422 and "page must be at least 1" in wrong.json["error"]["message"]
+    assert wrong.status == 422 and "input.page must be at least 1" in wrong.json["error"]["message"]
 
 
 def test_pages_are_bounded(live: Live) -> None:

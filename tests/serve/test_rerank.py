@@ -150,3 +150,33 @@ def test_tei_and_cohere_answer_between_0_and_1_whatever_the_models_own_activatio
         assert found == [(each["corpus_id"], np.float32(each["score"])) for each in truth]
     jina = live.post("/v1/rerank", {**body, "documents": DOCUMENTS}).json["results"]
     assert jina[0]["relevance_score"] == round(reranker.rank(QUERY, DOCUMENTS)[0]["score"], 8)
+
+
+@pytest.mark.parametrize("name", ["cross", "listwise", "colbert"])
+def test_a_query_that_is_cut_is_told(live: Live, name: str) -> None:
+    body = {"model": name, "query": "word " * 2000, "documents": ["birds", "x"]}
+    answer = live.post("/v1/rerank", body)
+    assert answer.status == 200 and answer.headers["x-longspan-truncated"].partition("; ")[2].startswith("first=query")
+    most = {"cross": 2 * 512, "listwise": 512 + 12, "colbert": 32 + 12}[name]  # tokens that the model reads
+    assert most / 2 < answer.json["usage"]["total_tokens"] <= most
+    texts = body.pop("documents")
+    for path, field, status in (("/v1/rerank", "documents", 400), ("/rerank", "texts", 422)):
+        refused = live.post(path, {**body, field: texts, "truncate": False})
+        assert refused.status == status and "query has " in str(refused.json)
+        assert "shorten it, or send truncate: true" in str(refused.json)
+    short = live.post("/v1/rerank", {**body, "documents": texts, "query": "birds", "truncate": False})
+    assert short.status == 200 and "x-longspan-truncated" not in short.headers
+
+
+def test_the_tokens_of_a_listwise_ranking_are_the_querys_too(live: Live) -> None:
+    reranker = Reranker(golden("rerank-jina-v3"))
+    counts = [len(ids) for ids in reranker.tokenizer.bare_ids([QUERY, *DOCUMENTS])]
+    answer = live.post("/v1/rerank", {"model": "listwise", "query": QUERY, "documents": DOCUMENTS})
+    assert answer.json["usage"]["total_tokens"] == sum(counts) == int(answer.headers["x-compute-tokens"])
+
+
+def test_documents_without_a_text_are_named(live: Live) -> None:
+    for path, status in (("/v1/rerank", 422), ("/v2/rerank", 400)):
+        refused = live.post(path, {"model": "cross", "query": QUERY, "documents": ["a", {"id": 1}]})
+        assert refused.status == status
+        assert refused.json["message"] == "documents[1] must be a string, or an object with text, got {'id': 1}"

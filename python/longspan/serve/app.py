@@ -221,9 +221,9 @@ class App:
             ]
         if notes.fingerprint:
             headers.append(("x-longspan-fingerprint", notes.fingerprint))
-        if notes.truncated:
-            first = ",".join(map(str, notes.truncated[:MOST_INDICES]))
-            headers.append(("x-longspan-truncated", f"{len(notes.truncated)}; first={first}"))
+        cut = [*(["query"] if notes.query_is_cut else []), *map(str, notes.truncated)]
+        if cut:
+            headers.append(("x-longspan-truncated", f"{len(cut)}; first={','.join(cut[:MOST_INDICES])}"))
         if notes.surrogates:
             headers.append(("x-longspan-replaced-surrogates", str(notes.surrogates)))
         return headers
@@ -245,7 +245,7 @@ class App:
             "queue_ms": round(1000 * notes.queue, 1),
             "compute_ms": round(1000 * notes.compute, 1),
             "encode_ms": round(1000 * notes.encode, 1),
-            "truncated": len(notes.truncated),
+            "truncated": notes.num_cut,
             "error": notes.error,
             "trace": request.trace_id or "",
         }

@@ -126,6 +126,14 @@ def text_list(name: str, value: object) -> list[str]:
     return value
 
 
+def text_of(name: str, value: object) -> str:
+    """A string, or the text of an object that has one."""
+    text = value.get("text") if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        raise invalid(name, f"must be a string, or an object with text, got {shown(value)}", value)
+    return text
+
+
 def is_ids(value: object) -> bool:
     """Whether it is a list of whole numbers, and not empty."""
     return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)

@@ -65,13 +65,18 @@ class Notes:
     tokens: int = 0
     characters: int = 0
     truncated: list[int] = field(default_factory=list)  # indices of items that were cut
+    query_is_cut: bool = False
     surrogates: int = 0  # characters that were none
     tokenize: float = 0.0  # seconds
     queue: float = 0.0
     compute: float = 0.0
     encode: float = 0.0
     error: str = ""
-    counts_as_request: bool = False  # among te_request_*
+
+    @property
+    def num_cut(self) -> int:
+        """Texts that were cut."""
+        return len(self.truncated) + self.query_is_cut
 
 
 @dataclass(slots=True)

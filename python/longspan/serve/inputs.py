@@ -118,4 +118,9 @@ def _part(name: str, field: str, held: Any, around: Mapping[str, Any]) -> MediaP
     if held.startswith(URLS):
         message = f"{name}: no URL is fetched here; send the {field} as base64"
         raise RequestError("validation", message, field=name, status=400)
-    return MediaPart(kind, held, Fields(around).integer("page") if kind == "pdf" else None)
+    return MediaPart(kind, held, _page(name, around) if kind == "pdf" else None)
+
+
+def _page(name: str, around: Mapping[str, Any]) -> int | None:
+    called = f"{name}.page"
+    return Fields({called: around.get("page")}).integer(called)

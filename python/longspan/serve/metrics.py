@@ -112,8 +112,8 @@ class Metrics:
         for stage, value in stages.items():
             labelled(self.durations["request", stage], model).observe_many(value, 1)
             labelled(self.durations["embed", stage], model).observe_many(value, notes.items)
-        if notes.truncated:
-            self.truncated.labels(model).inc(len(notes.truncated))
+        if notes.num_cut:
+            self.truncated.labels(model).inc(notes.num_cut)
 
     def lengths(self, model: str, tokens: list[int]) -> None:
         """Of the items of a request."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
 from longspan.reranking.activation import activated
+from longspan.reranking.listwise import MAX_DOCUMENT_LENGTH, MAX_QUERY_LENGTH
 from longspan.search.late_interaction import score
 from longspan.serve.errors import RequestError
 from longspan.serve.http import Request
@@ -21,7 +22,6 @@ from longspan.serve.texts import Direction
 from longspan.serve.vectors import EmbedCall, check_truncation, count_tokens, token_limit
 
 ScoreKind = Literal["maxsim", "sigmoid", "identity"]
-LISTWISE_TOKENS: Final = 2048  # of a document, as `Reranker.rank` has it
 
 
 @dataclass(slots=True)
@@ -76,6 +76,8 @@ async def _by_maxsim(service: Service, request: Request, model: ServedModel, cal
     counts = await count_tokens(service, request, model, documents, "document", limit)
     _check_cut(request, call, counts, limit)
     of_query = token_limit(model, "query", None)
+    [query_tokens] = await count_tokens(service, request, model, [call.query], "query", of_query)
+    _check_query(request, call, query_tokens, of_query)
     kept = [min(count, limit) for count in counts]
     service.note(request, model, [of_query, *kept])
     request.notes.items -= 1  # the query is none
@@ -111,21 +113,24 @@ async def _by_pairs(service: Service, request: Request, model: ServedModel, call
     if call.with_vectors and not reranker.is_listwise:
         raise _no_vectors(model, "reads a query and a document at once and makes no vector of a document")
     if reranker.is_listwise:
-        limit = min(call.max_length or LISTWISE_TOKENS, reranker.max_length)
-        max_length = limit
+        max_length = limit = min(call.max_length or MAX_DOCUMENT_LENGTH, reranker.max_length)
+        _check_query(request, call, of_query, MAX_QUERY_LENGTH)
+        _check_cut(request, call, counts, limit)
+        kept = [min(of_query, MAX_QUERY_LENGTH), *(min(count, limit) for count in counts)]
+        whole = (call.query, tuple(call.documents))
+        works = [Work(whole, sum(kept), whole)]
     else:
         max_length = reranker.max_length
         if call.max_length is not None:
             max_length = min(max_length, around + call.max_length)
-        limit = max(1, max_length - around)
-    _check_cut(request, call, counts, limit)
-    kept = [around + min(count, limit) for count in counts]
+        if around >= max_length:  # nothing of a document has room, and the pair is cut all the same
+            _check_query(request, call, around, max_length - 1)
+        _check_cut(request, call, counts, max(0, max_length - around))
+        kept = [min(around + count, max_length) for count in counts]
+        pairs = [(call.query, text) for text in call.documents]
+        works = [Work(pair, size, pair) for pair, size in zip(pairs, kept, strict=True)]
     service.note(request, model, kept)
-    pairs = [(call.query, text) for text in call.documents]
-    works = [Work(pair, size, pair) for pair, size in zip(pairs, kept, strict=True)]
-    if reranker.is_listwise:
-        whole = (call.query, tuple(call.documents))
-        works = [Work(whole, of_query + sum(kept), whole)]
+    request.notes.items -= len(kept) - len(counts)  # the query is none
     rows = await service.compute(request, PairRunner(model, max_length, call.direction), works)
     vectors = None
     if reranker.is_listwise:
@@ -136,6 +141,16 @@ async def _by_pairs(service: Service, request: Request, model: ServedModel, call
     scores = activated(logits[:, None], reranker.default_activation)[:, 0]
     unit = scores if reranker.is_listwise else activated(logits[:, None], "sigmoid")[:, 0]
     return Scored(logits, scores, unit, sum(kept), reranker.default_activation, vectors)
+
+
+def _check_query(request: Request, call: RerankCall, tokens: int, limit: int) -> None:
+    """Note that the query is cut. Raises: RequestError, it would be, and that is not allowed."""
+    if tokens <= limit:
+        return
+    if not call.truncate:
+        message = f"query has {tokens} tokens, and the limit is {limit}; shorten it, or send truncate: true"
+        raise RequestError("too_long", message, field="query")
+    request.notes.query_is_cut = True
 
 
 def _no_vectors(model: ServedModel, why: str) -> RequestError:

@@ -44,6 +44,7 @@ class EmbedCall:
     takes_ids: bool = False  # whether token ids may be the model's own
     field: str = "input"  # where the items stood
     places: Sequence[int] | None = None  # and at which places; None: all of them
+    to_cut: str = "truncate: true"  # what the dialect says so that what is too long is cut
 
 
 async def embed(service: Service, request: Request, call: EmbedCall) -> tuple[np.ndarray, list[int]]:
@@ -125,7 +126,7 @@ async def load_media(
     if cut and not call.truncate:
         message = (
             f"{call.field}[{cut[0]}] has a sound that is longer than what the model hears; shorten it, or send "
-            f"truncate: true"
+            f"{call.to_cut}"
         )
         raise RequestError("too_long", message, field=call.field)
     request.notes.truncated += cut
@@ -264,7 +265,7 @@ def check_truncation(request: Request, call: EmbedCall, cut: Sequence[int], toke
         which = call.field if len(call.items) == 1 else f"{call.field}[{first}]"
         more = f" (and {len(indices) - 1} more)" if len(indices) > 1 else ""
         has = f"{which} has {tokens[at_fault[0]]} tokens, and the limit is {limit}{more}"
-        message = f"{has}; shorten it, or send truncate: true"
+        message = f"{has}; shorten it, or send {call.to_cut}"
         raise RequestError("too_long", message, field=call.field)
     request.notes.truncated += indices
 

@@ -8,7 +8,7 @@ import orjson
 
 from longspan.serve.encodings import NUMBERS, Numbers, Written, as_numbers, row_texts
 from longspan.serve.errors import RequestError, invalid
-from longspan.serve.fields import Fields, shown, text_list
+from longspan.serve.fields import Fields, shown, text_list, text_of
 from longspan.serve.http import Request, Response
 from longspan.serve.inputs import InputItem, Media, MediaPart, item_of
 from longspan.serve.models import EMBEDS, RANKS
@@ -50,6 +50,7 @@ async def embed_route(service: Service, request: Request, fields: Fields) -> Res
         direction=CUT.get(mode) if fields.has("truncate") else None,
         max_length=fields.integer("max_tokens"),
         field="texts",
+        to_cut='truncate: "END"',
     )
     rows, tokens = await embed(service, request, call)
 
@@ -75,9 +76,9 @@ async def rerank_route(service: Service, request: Request, fields: Fields) -> Re
     if query is None:
         raise invalid("query", "is missing", None)
     given = fields.required("documents")
-    if isinstance(given, list):
-        given = [item.get("text") if isinstance(item, dict) else item for item in given]
-    documents = text_list("documents", given)
+    if not isinstance(given, list):
+        raise invalid("documents", f"must be a list, got {shown(given)}", given)
+    documents = [text_of(f"documents[{place}]", document) for place, document in enumerate(given)]
     if not documents:
         raise invalid("documents", "must not be empty", None)
     service.check_items(len(documents), "documents")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from longspan.serve.dialects import tei
 from longspan.serve.dialects.shared import union_error
 from longspan.serve.errors import invalid
-from longspan.serve.fields import Fields, shown
+from longspan.serve.fields import Fields, shown, text_of
 from longspan.serve.http import Request, Response
 from longspan.serve.models import RANKS
 from longspan.serve.reranking import RerankCall, rerank
@@ -24,14 +24,14 @@ async def jina_rerank(service: Service, request: Request, fields: Fields) -> Res
         request.speaks_tei = True
         return await tei.rerank_texts(service, request, fields)
     found = service.models.find(fields.any("model"), RANKS)
-    query = _text("query", fields.required("query"))
+    query = text_of("query", fields.required("query"))
     given = fields.required("documents")
     if not isinstance(given, list):
         raise invalid("documents", f"must be a list, got {shown(given)}", given)
     if not given:
         raise invalid("documents", "must not be empty", given)
     service.check_items(len(given), "documents")
-    documents = [_text(f"documents[{place}]", document) for place, document in enumerate(given)]
+    documents = [text_of(f"documents[{place}]", document) for place, document in enumerate(given)]
     top_n = fields.integer("top_n", "top_k")
     returns = bool(fields.boolean("return_documents", default=True))
     call = RerankCall(
@@ -54,14 +54,6 @@ async def jina_rerank(service: Service, request: Request, fields: Fields) -> Res
         results.append(result)
     usage = {"total_tokens": scored.tokens}
     return Response.json({"model": request.notes.model, "object": "list", "usage": usage, "results": results})
-
-
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        value = value.get("text")
-    if not isinstance(value, str):
-        raise invalid(name, f"must be a string, or an object with text, got {shown(value)}", value)
-    return value
 
 
 ROUTES: Final = (
