@@ -69,6 +69,13 @@ def test_bodies_in_other_codings(live: Live, header: dict[str, str], words: str)
     assert live.post("/v1/embeddings", TEXT, **plain).status == 200
 
 
+def test_a_body_whose_end_is_said_twice(live: Live) -> None:
+    """Someone before us may have taken the other of the two for it."""
+    header = {"transfer-encoding": "chunked", "content-length": "100"}
+    answer = live.ask("POST", "/v1/embeddings", b"0\r\n\r\n", header)
+    assert answer.status == 400 and answer.headers["connection"].lower() == "close"
+
+
 def test_names_of_fields_are_the_clients(live: Live) -> None:
     for field, value in (("encoding_format", "hex"), ("embedding_type", "hex"), ("input_type", 5), ("task", [1, 2])):
         answer = live.post("/v1/embeddings", {**TEXT, field: value})

@@ -51,11 +51,13 @@ class Sent(asyncio.Transport):
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the path as the body; `/pieces` in three, one of them large and a turn after the first."""
-    while (await receive()).get("more_body"):
-        pass
+    """Answers with the path as the body; `/echo` with what came; `/pieces` in three, one large and a turn later."""
+    came, has_more = b"", True
+    while has_more:
+        message = await receive()
+        came, has_more = came + message.get("body", b""), message.get("more_body", False)
     path = scope["path"].encode()
-    body = b"a" + LARGE + b"z" if path == b"/pieces" else path
+    body = {b"/pieces": b"a" + LARGE + b"z", b"/echo": came}.get(path, path)
     head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
     await send(head)
     if path == b"/pieces":
@@ -156,6 +158,42 @@ def test_pieces_go_out_as_they_come_and_large_ones_are_not_copied(parser: type[A
     first, large, last = converse(parser, talk).writes
     assert first.startswith(b"HTTP/1.1 200") and first.endswith(b"\r\n\r\na") and last == b"z"
     assert large is LARGE
+
+
+WISH = b"connection: Upgrade, HTTP2-Settings\r\nhttp2-settings: AAEA\r\nupgrade: h2c\r\nhost: x"
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 1000])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_wishes_for_other_protocols_are_left_alone(
+    parser: type[Any], pieces: int, is_chunked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Java's HttpClient sends them, with every request: its body is the request's."""
+    ask = ASK.replace(b"POST / ", b"POST /echo ").replace(b"host: x", WISH)
+    if is_chunked:
+        ask = ask.replace(b"content-length: 2", b"transfer-encoding: chunked").replace(b"{}", b"2\r\n{}\r\n0\r\n\r\n")
+    asks = ask + ask + ASK.replace(b"POST /", b"GET /plain").replace(b"host: x", WISH)
+    step = -(-len(asks) // pieces)
+
+    async def talk(protocol: Any, sent: Sent) -> None:
+        for start in range(0, len(asks), step):
+            protocol.data_received(asks[start : start + step])
+            await turns()
+
+    sent = b"".join(converse(parser, talk).writes)
+    answers = sent.split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200"] * 3
+    assert [answer.rpartition(b"\r\n\r\n")[2] for answer in answers] == [b"{}", b"{}", b"/plain"]
+    assert not caplog.records
+
+
+def test_tunnels_are_refused(parser: type[Any]) -> None:
+    async def talk(protocol: Any, sent: Sent) -> None:
+        protocol.data_received(b"CONNECT a.example:443 HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await turns()
+
+    sent = b"".join(converse(parser, talk).writes)
+    assert sent.startswith(b"HTTP/1.1 ")
 
 
 def test_what_is_no_http_is_refused_in_one_write(parser: type[Any]) -> None:

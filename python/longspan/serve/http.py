@@ -100,7 +100,13 @@ class Response:
 
 
 def check_coding(request: Request) -> None:
-    """Raises: RequestError, the body is compressed, or a form: it could only be broken JSON."""
+    """Raises: RequestError, the body is compressed, or a form: it could only be broken JSON; or where it ends is
+    said twice, and someone before us may have read it otherwise."""
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:  # RFC 9112 section 6.3
+        message = "a request must have one of content-length and transfer-encoding, got both; send one of them"
+        error = RequestError("validation", message, status=400, field="body")
+        error.headers.append(("connection", "close"))
+        raise error
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         message = f"the body must not be compressed, got content-encoding: {coding[:40]}; send it as it is"

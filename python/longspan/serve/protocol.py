@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from longspan.serve.upgrades import without_upgrades
+
 MOST_GATHERED: Final = 64 << 10  # bytes that are copied to be sent together; more goes out as it comes
 
 
@@ -78,7 +80,9 @@ class GatheringTransport:
 
 def our_protocol(protocol: type[Any], seconds: float) -> type[Any]:
     """uvicorn's protocol, of either parser, that gathers what it writes, and closes connections on which no request's
-    head is whole within `seconds`."""
+    head is whole within `seconds`. Wishes for other protocols are left alone."""
+    if hasattr(protocol, "on_headers_complete"):  # over httptools
+        protocol = without_upgrades(protocol)
 
     class OurProtocol(protocol):  # type: ignore[misc]
         _head_timer: asyncio.TimerHandle | None = None
@@ -106,6 +110,9 @@ def our_protocol(protocol: type[Any], seconds: float) -> type[Any]:
         def on_response_complete(self) -> None:
             self.transport.flush()
             super().on_response_complete()
+
+        def _unsupported_upgrade_warning(self) -> None:
+            """Nothing: whoever wishes for HTTP/2 gets an answer without it, and an operator can do nothing."""
 
         def _in_request(self) -> bool:
             return self.cycle is not None and not self.cycle.response_complete
