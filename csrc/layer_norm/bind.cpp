@@ -12,13 +12,17 @@ void bind_layer_norm(py::module_& module) {
         "layer_norm",
         [](const py::array& x, const std::optional<py::array>& residual, const py::array& weight,
            const std::optional<py::array>& bias, float eps, bool is_centred, const py::array& out) {
-            const LayerNormArgs args{grouped_view<const float>("layer_norm: x", x),
-                                     grouped_view<const float>("layer_norm: residual", residual),
-                                     vector_view<const float>("layer_norm: weight", weight),
-                                     vector_view<const float>("layer_norm: bias", bias),
-                                     eps,
-                                     is_centred,
-                                     grouped_view<float>("layer_norm: out", out)};
+            const auto name = [&](const char* of_layer_norm, const char* of_rms_norm) {
+                return is_centred ? of_layer_norm : of_rms_norm;
+            };
+            const LayerNormArgs args{
+                grouped_view<const float>(name("layer_norm: x", "rms_norm: x"), x),
+                grouped_view<const float>(name("layer_norm: residual", "rms_norm: residual"), residual),
+                vector_view<const float>(name("layer_norm: weight", "rms_norm: weight"), weight),
+                vector_view<const float>("layer_norm: bias", bias),
+                eps,
+                is_centred,
+                grouped_view<float>(name("layer_norm: out", "rms_norm: out"), out)};
             const Unlocked unlocked;
             layer_norm(args);
         },

@@ -30,7 +30,7 @@ void check_shape(const char* name, const HeadsView<T>& view, const HeadsView<con
 
 void check(const LayerNormArgs& args) {
     const int64_t dim = args.x.head_dim;
-    if (dim < 1) reject("layer_norm: x must have at least one column, got 0");
+    if (dim < 1) reject(args.is_centred ? "layer_norm" : "rms_norm", ": x must have at least one column, got 0");
     if (args.weight.size != dim) reject("layer_norm: weight must have ", dim, " values, got ", args.weight.size);
     if (args.bias && args.bias.size != dim) reject("layer_norm: bias must have ", dim, " values, got ", args.bias.size);
     if (args.residual.data != nullptr) check_shape("residual", args.residual, args.x);

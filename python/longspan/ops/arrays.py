@@ -60,11 +60,18 @@ def dtype_of(array: Array) -> str:
 
 def to_numpy(op: str, name: str, array: object) -> np.ndarray:
     """A NumPy view of `array` (no copy). TypeError for anything that is no array; lists are not taken for arrays."""
-    if isinstance(array, np.ndarray):
+    if type(array) is np.ndarray:
         return array
+    if isinstance(array, np.ndarray):  # a matrix, a memory map: what it is beside an array does not matter here
+        return array.view(np.ndarray)
     if is_torch(array):
         return np.from_dlpack(array.detach())
-    raise TypeError(f"{op}: {name} must be a NumPy array or a torch tensor, got {type(array).__name__}")
+    raise not_an_array(op, name, array)
+
+
+def not_an_array(op: str, name: str, value: object) -> TypeError:
+    """What to raise for a list, a frame, None: whatever is no array."""
+    return TypeError(f"{op}: {name} must be a NumPy array or a torch tensor, got {type(value).__name__}")
 
 
 def host_values(op: str, name: str, array: object) -> np.ndarray | None:

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import Final
 
 import numpy as np
 
-from longspan.ops.arrays import Array, dtype_of, host_values
+from longspan.ops.arrays import Array, dtype_of, host_values, is_array, not_an_array
 
 _TOO_HARD: Final[type[Exception]] = getattr(np, "exceptions", np).TooHardError  # its home since NumPy 1.25
 
 
 def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -> None:
-    """`array` must have these axes; a number is a length to match, a string only the axis's name."""
+    """`array` must be one, with these axes; a number is a length to match, a string only the axis's name."""
+    check_array(op, name, array)
     got = tuple(array.shape)
     if got == shape:
         return
     if len(got) != len(shape) or any(want != have and not isinstance(want, str) for want, have in zip(shape, got)):
         want = ", ".join(str(axis) for axis in shape)
         raise ValueError(f"{op}: {name} must be ({want}{',' if len(shape) == 1 else ''}), got {got}")
+
+
+def check_array(op: str, name: str, array: object) -> None:
+    """A NumPy array or a torch tensor: lists, frames and None are not taken for one."""
+    if not is_array(array):
+        raise not_an_array(op, name, array)
 
 
 def check_cu_seqlens(op: str, name: str, cu_seqlens: Array, total: int) -> np.ndarray | None:
@@ -79,5 +87,14 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 
 def check_positive(op: str, name: str, value: float) -> None:
     """A finite number above 0."""
-    if not (math.isfinite(value) and value > 0):
+    if not (math.isfinite(checked_number(op, name, value)) and value > 0):
         raise ValueError(f"{op}: {name} must be a finite number above 0, got {value}")
+
+
+def checked_number(op: str, name: str, value: object) -> float:
+    """A real number, of Python's or NumPy's, as Python's."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, Real):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    return float(value)

@@ -7,7 +7,7 @@ import numpy as np
 from longspan import _core, reference
 from longspan.ops.arrays import Array, dtype_of, host_values, like, to_numpy
 from longspan.ops.border import kernel_input, run_reference
-from longspan.ops.checks import check_axes
+from longspan.ops.checks import check_array, check_axes
 from longspan.ops.dispatch import Backend, Op, only_on_request, unless
 
 MAX_CUDA_BYTES = 512  # of a code
@@ -126,6 +126,7 @@ def _check_permutation(tie_ranks: Array, n: int) -> None:
 
 def _check_codes(op: str, q: Array, codes: Array) -> None:
     for name, array in (("codes", codes), ("q", q)):
+        check_array(op, name, array)
         _check_dtype(op, name, array, "uint8")
         check_axes(op, name, array, ("n", "bytes") if name == "codes" else ("nq", codes.shape[1]))
     if codes.shape[1] < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from longspan import _core, reference
 from longspan.ops.arrays import Array
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes, check_out, check_positive
+from longspan.ops.checks import check_array, check_axes, check_out, check_positive
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 
 LAYER_NORM: Op[Array] = Op(
@@ -82,6 +82,7 @@ def rms_norm(
 def _check(
     op: str, x: Array, weight: Array, bias: Array | None, eps: float, residual: Array | None, out: Array | None
 ) -> None:
+    check_array(op, "x", x)
     check_axes(op, "x", x, ("rows", "groups", "dim") if len(x.shape) == 3 else ("rows", "dim"))
     dim = x.shape[-1]
     check_axes(op, "weight", weight, (dim,))

@@ -85,6 +85,8 @@ def linear(
     if (lora is None) != (lora_ids is None):
         raise ValueError("linear: lora and lora_ids go together; one is None")
     if lora is not None and lora_ids is not None:
+        if not isinstance(lora, PackedLora):
+            raise TypeError(f"linear: lora must be what pack_lora makes, got {type(lora).__name__}")
         check_lora_ids("linear", lora_ids, x.shape[0], lora.num_adapters)
     how = {"activation": activation, "gate": gate, "residual": residual, "lora": lora, "lora_ids": lora_ids}
     return LINEAR(x, weight, bias, **how, out=out, backend=backend)

@@ -10,7 +10,7 @@ from longspan import _core, reference
 from longspan.integers import checked_int
 from longspan.ops.arrays import Array, dtype_of, host_values, is_array, like, to_numpy
 from longspan.ops.border import kernel_input, run_kernel
-from longspan.ops.checks import check_axes, check_cu_seqlens
+from longspan.ops.checks import check_array, check_axes, check_cu_seqlens
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.ops.maxsim_tokens import (
     Bfloat16Tokens,
@@ -138,6 +138,8 @@ def maxsim_topk(
 def _check(op: str, q: Array, d: Tokens, cu_seqlens_q: Array, cu_seqlens_d: Array) -> tuple[int, int]:
     """Check what all three take; numbers of queries and documents."""
     check_axes(op, "q", q, ("total_q", "dim"))
+    if not isinstance(d, (Bfloat16Tokens, Int8Tokens)):
+        check_array(op, "d", d)
     if len(d.shape) != 2:
         raise ValueError(f"{op}: d must be (total_d, dim), got {tuple(d.shape)}")
     if format_of(q) == "codes" and format_of(d) != "codes":

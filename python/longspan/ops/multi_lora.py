@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from longspan import _core
 from longspan._core import PackedLinear, PackedLora
 from longspan.ops.arrays import Array, dtype_of, host_values, to_numpy
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes, check_out
+from longspan.ops.checks import check_axes, check_out, checked_number
 from longspan.ops.dispatch import GPU_FLOATS, Backend, Op, only_on_request, unless, unless_torch
 from longspan.reference.multi_lora import multi_lora as reference_multi_lora
 
@@ -77,6 +78,8 @@ def pack_lora(lora_a: Array, lora_b: Array, scaling: float | Sequence[float], ba
         scaling, and lora_b back.
     Raises: ValueError, an input breaks a line above.
     """
+    if not isinstance(base, PackedLinear):
+        raise TypeError(f"pack_lora: base must be what pack_linear makes, got {type(base).__name__}")
     scalings = _check_adapters("pack_lora", lora_a, lora_b, scaling, base.in_features)
     a, b = (kernel_input("pack_lora", name, array) for name, array in (("lora_a", lora_a), ("lora_b", lora_b)))
     return PackedLora(a, b, scalings, base)
@@ -105,7 +108,9 @@ def _check_adapters(
         raise ValueError(f"{op}: lora_a must have at least one adapter, rank and input, got {tuple(lora_a.shape)}")
     if lora_b.shape[1] == 0:
         raise ValueError(f"{op}: lora_b must have at least one output, got {tuple(lora_b.shape)}")
-    scalings = [float(value) for value in (scaling if isinstance(scaling, Iterable) else (scaling,))]
+    has_many = isinstance(scaling, (list, tuple)) or (isinstance(scaling, np.ndarray) and scaling.ndim > 0)
+    listed = cast("Sequence[float]", scaling if has_many else [scaling])
+    scalings = [checked_number(op, "scaling", value) for value in listed]
     if len(scalings) == 1:
         scalings *= lora_a.shape[0]
     if len(scalings) != lora_a.shape[0]:

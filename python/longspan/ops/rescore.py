@@ -8,7 +8,7 @@ from longspan import _core, reference
 from longspan.integers import checked_int
 from longspan.ops.arrays import Array, dtype_of, like, to_numpy
 from longspan.ops.border import kernel_input
-from longspan.ops.checks import check_axes
+from longspan.ops.checks import check_array, check_axes
 from longspan.ops.dispatch import Backend, Op, only_on_request, unless
 
 RESCORE: Op[tuple[Array, Array]] = Op(
@@ -59,6 +59,7 @@ def rescore(
 
 
 def _check_documents(q: Array, documents: Array, scales: Array | None) -> None:
+    check_array("rescore", "documents", documents)
     kind, dim = dtype_of(documents), q.shape[1]
     if "float" not in kind and kind not in ("int8", "uint8"):
         raise ValueError(f"rescore: documents must be float32, int8 or uint8 codes, got {kind}")

@@ -7,7 +7,7 @@ import numpy as np
 from longspan import _core, reference
 from longspan.ops.arrays import Array, dtype_of, host_values, to_numpy
 from longspan.ops.border import kernel_input, run_kernel, run_reference
-from longspan.ops.checks import check_axes
+from longspan.ops.checks import check_array, check_axes
 from longspan.ops.dispatch import Backend, Op, only_on_request, unless, unless_torch
 
 RETROFIT_STEP: Op[Array] = Op(
@@ -74,6 +74,7 @@ def retrofit_step(
     Source: RETRO, arXiv:1911.12674.
     """
     check_axes("retrofit_step", "vectors", vectors, ("n", "dim"))
+    check_array("retrofit_step", "weights", weights)
     _check_sparse("retrofit_step", "", indptr, indices, weights)
     rows, dim = indptr.shape[0] - 1, vectors.shape[1]
     _check_together("base", base, "anchor", anchor)

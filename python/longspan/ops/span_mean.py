@@ -56,6 +56,7 @@ def span_mean(
         truncate_dim = checked_int("span_mean: truncate_dim", truncate_dim)
         if not 1 <= truncate_dim <= hidden.shape[1]:
             raise ValueError(f"span_mean: truncate_dim must be from 1 to {hidden.shape[1]}, got {truncate_dim}")
+    normalize = bool(normalize)
     kept = _checked_spans(spans, hidden.shape[0], drop_invalid)
     if out is not None:
         check_axes("span_mean", "out", out, (kept.shape[0], truncate_dim or hidden.shape[1]))
