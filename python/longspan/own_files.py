@@ -1,12 +1,14 @@
-"""Files of folders that are ours to write, opened so that no link leads a write out of them."""
+"""Files that are ours to write: whole or not there; and in folders of ours, so that no link leads a write out."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -52,3 +54,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """A path to write to, which takes the target's place when the block ends without an error, else goes. A link stays,
+    and what it stands for is replaced.
+
+    Raises: FileNotFoundError, the target's folder is not there.
+    """
+    place = Path(os.path.realpath(target))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"{target}: the folder {place.parent} does not exist")
+    aside = place.parent / f".{place.name}.partial-{secrets.token_hex(4)}"
+    try:
+        yield aside
+        with open(aside, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(aside, place)
+        sync_folder(place.parent)
+    finally:
+        aside.unlink(missing_ok=True)

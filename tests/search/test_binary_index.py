@@ -210,7 +210,7 @@ FLOATS = inputs.normal((2, 12), 1)
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda i: BinaryIndex(0), ValueError, "BinaryIndex: dim must be an integer of at least 1, got 0"),
+        (lambda i: BinaryIndex(0), ValueError, "BinaryIndex: dim must be an integer from 1 to 16777208, got 0"),
         (
             lambda i: BinaryIndex(8, store="f"),
             ValueError,

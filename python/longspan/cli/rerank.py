@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +31,7 @@ from longspan.cli.files.readers import read_records
 from longspan.cli.files.records import Record, Selection
 from longspan.cli.files.writers import STDOUT, check_target
 from longspan.documents.kinds import Format
+from longspan.own_files import open_new, written_aside
 from longspan.pipeline.options import OnTruncate
 
 if TYPE_CHECKING:
@@ -290,23 +289,8 @@ def _for_a_person(line: str) -> str:
 
 def _write(target: Path, lines: Iterator[str], *, force: bool) -> None:
     """Aside, then renamed: whole, or not there."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            for line in lines:
-                file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    with written_aside(target) as aside:
+        with open_new(aside) as file:
+            file.writelines(f"{line}\n".encode() for line in lines)
         if target.exists() and not force:
             raise CommandError(f"{target} appeared meanwhile; give --force to replace it")
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    finally:
-        if os.path.exists(name):
-            os.unlink(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

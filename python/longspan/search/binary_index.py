@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Final, Literal, overload
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from longspan.vectors.origin import Origin, check_added, check_asked
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+MAX_DIM: Final = 8 * 2_097_151  # what `ops.hamming` counts
+
 
 @names_arguments
 class BinaryIndex(SavedIndex[BinaryState, Rows]):
@@ -58,7 +61,7 @@ class BinaryIndex(SavedIndex[BinaryState, Rows]):
         """An empty index.
 
         Args:
-            dim: dimensions of the vectors, at least 1.
+            dim: dimensions of the vectors, from 1 to 16,777,208.
             center_documents: (dim,) floats taken off documents before their signs become bits, or None for none.
                 Vectors in a narrow cone need it (see `info`); `learn` takes it from a sample.
             center_queries: the same for queries; None takes `center_documents`.
@@ -66,8 +69,8 @@ class BinaryIndex(SavedIndex[BinaryState, Rows]):
                 "float32" the vectors as they are.
         Raises: ValueError, an argument breaks a line above.
         """
-        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or dim < 1:
-            raise ValueError(f"BinaryIndex: dim must be an integer of at least 1, got {dim!r}")
+        if not isinstance(dim, (int, np.integer)) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
+            raise ValueError(f"BinaryIndex: dim must be an integer from 1 to {MAX_DIM}, got {dim!r}")
         if store not in STORES:
             raise ValueError(f"BinaryIndex: store must be one of {', '.join(STORES)}, got {store!r}")
         super().__init__()
@@ -225,7 +228,7 @@ class BinaryIndex(SavedIndex[BinaryState, Rows]):
             center_documents=self.center_documents,
             center_queries=self.center_queries,
             next_id=self._next_id,
-            direction=self._direction,
+            direction=replace(self._direction),
             origin=self.origin,
         )
 

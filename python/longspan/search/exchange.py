@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -20,6 +18,7 @@ from typing import IO, Final
 import numpy as np
 
 from longspan.errors import IndexFileError
+from longspan.own_files import open_new, written_aside
 from longspan.search import parquet
 from longspan.search.rows import Rows, Store, concatenate, is_store
 
@@ -46,7 +45,7 @@ def write(path: Path, blocks: Iterator[Rows], kind: Kind, centers: Mapping[str, 
     writer = writers.get(path.suffix.lower())
     if writer is None:
         raise ValueError(f"BinaryIndex.export: the suffix must be one of {', '.join(writers)}, got {path.name!r}")
-    with _aside(path) as file:
+    with written_aside(path) as aside, open_new(aside) as file:
         writer(file)
 
 
@@ -59,21 +58,6 @@ def read(path: Path) -> tuple[Kind, Rows, Centers]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, or is not a file")
     return reader(path)
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when all went well, and is gone when not."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _write_faiss(file: IO[bytes], blocks: Iterator[Rows], kind: Kind) -> None:

@@ -93,6 +93,8 @@ def save(folder: Path, state: T, segments: Segments, saved: Saved[T] | None, *, 
     """Bring `folder` to the state of these segments. See `BinaryIndex.save`."""
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"{folder}: the folder {folder.parent} does not exist")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; an index takes a folder of its own")
     folder.mkdir(exist_ok=True)
     with _locked(folder):
         present = read_header(folder, type(state)) if (folder / HEADER).exists() and not overwrite else None

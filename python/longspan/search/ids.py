@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,16 @@ class Owner:
     noun: str
 
 
-def check_ids(owner: Owner, method: str, ids: np.ndarray) -> np.ndarray:
+def check_ids(owner: Owner, method: str, ids: np.ndarray, name: str = "ids") -> np.ndarray:
     """(n,) int64."""
+    if isinstance(ids, Set):
+        raise ValueError(f"{owner.name}.{method}: {name} must be (n,) integers, got a set; give a list of them")
     given = np.asarray(ids)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-        raise ValueError(f"{owner.name}.{method}: ids must be (n,) integers, got {given.shape} {given.dtype}")
+        got = f"{given.shape} {given.dtype}" if given.dtype != np.object_ or given.ndim else type(ids).__name__
+        raise ValueError(f"{owner.name}.{method}: {name} must be (n,) integers, got {got}")
     if given.size and given.dtype.kind == "u" and int(given.max()) > LARGEST:
-        raise ValueError(f"{owner.name}.{method}: ids must be below 2^63, got {given.max()}")
+        raise ValueError(f"{owner.name}.{method}: {name} must be below 2^63, got {given.max()}")
     return given.astype(np.int64)
 
 
@@ -36,7 +39,7 @@ def check_filter(owner: Owner, filter: np.ndarray | None) -> np.ndarray | None:
     given = np.asarray(filter)
     if given.dtype == np.bool_ and given.ndim == 1:
         return given
-    return np.unique(check_ids(owner, "search", given))
+    return np.unique(check_ids(owner, "search", filter, "filter"))
 
 
 def fresh_ids(

@@ -12,7 +12,11 @@ ROWS_AT_A_TIME: Final = 1024  # whose mask stays in the cache
 def check_center(name: str, center: np.ndarray | None, dim: int) -> np.ndarray | None:
     if center is None:
         return None
-    values = np.array(center, np.float32)
+    try:
+        with np.errstate(over="ignore"):  # told below
+            values = np.array(center, np.float32)
+    except (TypeError, ValueError):
+        raise TypeError(f"BinaryIndex: {name} must be ({dim},) floats, got {type(center).__name__}") from None
     if values.shape != (dim,) or not np.isfinite(values).all():
         raise ValueError(f"BinaryIndex: {name} must be ({dim},) finite floats, got {values.shape}")
     values.flags.writeable = False
@@ -26,12 +30,14 @@ def check_vectors(name: str, vectors: np.ndarray, dim: int | None) -> np.ndarray
         raise TypeError(f"BinaryIndex: {name} must be a NumPy array of floats or uint8 codes, got {got}")
     if vectors.ndim != 2 or vectors.shape[1] < 1 or (dim is not None and vectors.shape[1] != dim):
         raise ValueError(f"BinaryIndex: {name} must be (n, {'dim' if dim is None else dim}), got {vectors.shape}")
-    values = np.ascontiguousarray(vectors, np.float32)
+    with np.errstate(over="ignore"):  # told below
+        values = np.ascontiguousarray(vectors, np.float32)
     for start in range(0, len(values), ROWS_AT_A_TIME):
         part = values[start : start + ROWS_AT_A_TIME]
         if not np.isfinite(part).all():
             row = start + int(np.flatnonzero(~np.isfinite(part).all(axis=1))[0])
-            raise ValueError(f"BinaryIndex: {name} must be finite, row {row} holds NaN or infinity")
+            what = "a number beyond float32" if np.isfinite(vectors[row]).all() else "NaN or infinity"
+            raise ValueError(f"BinaryIndex: {name} must be finite, row {row} holds {what}")
     return values
 
 

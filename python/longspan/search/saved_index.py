@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic
+from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn
 
 import numpy as np
 
@@ -58,6 +58,20 @@ class SavedIndex(Generic[T, C]):
     def _rows(columns: Mapping[str, np.ndarray]) -> C:
         raise NotImplementedError
 
+    def __copy__(self) -> Self:
+        """An index of its own: what is added to one from now on is not in the other. They share the rows that are there
+        already, which nobody alters."""
+        with self._lock:
+            twin = self._empty(self._state())
+            twin._segments, twin._saved = self._segments, dict(self._saved)
+        return twin
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.__copy__()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self._OWNER.name}: an index is not pickled; save it, and load it where it is needed")
+
     def __len__(self) -> int:
         return sum(len(segment) - segment.num_deleted for segment in self._segments)
 
@@ -95,7 +109,7 @@ class SavedIndex(Generic[T, C]):
             FileNotFoundError, the parent is missing; OSError, as from the disk.
         """
         with self._lock:
-            place = Path(os.path.realpath(folder))
+            place = _place(f"{self._OWNER.name}.save", folder)
             saved = files.save(place, self._state(), self._segments, self._saved.get(place), overwrite=overwrite)
             self._saved[place] = saved
             if self._KEEPS_ROWS:
@@ -117,7 +131,7 @@ class SavedIndex(Generic[T, C]):
                 that is cut off under a call ends the process.
         Raises: FileNotFoundError, there is no index; IndexFileError, it is torn, altered, or of a newer version.
         """
-        place = Path(os.path.realpath(folder))
+        place = _place(f"{cls._OWNER.name}.load", folder)
         opened = files.load(place, cls._kind(), is_mapped=mmap)
         index = cls._empty(opened.state)
         index._segments = cls._segments_of(opened, is_checked=verify or not mmap)
@@ -132,3 +146,12 @@ class SavedIndex(Generic[T, C]):
     def _segments_of(cls, opened: files.Opened[T], *, is_checked: bool) -> tuple[Segment[C], ...]:
         segment = opened.segment(cls._rows(opened.columns), is_checked=is_checked)
         return (segment,) if len(segment) else ()
+
+
+def _place(caller: str, folder: str | os.PathLike[str]) -> Path:
+    """Where a folder really lies."""
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"{caller}: folder must be a path, got {type(folder).__name__}")
+    if not os.fspath(folder):
+        raise ValueError(f"{caller}: folder must be a path, got an empty one; '.' is the folder you are in")
+    return Path(os.path.realpath(folder))

@@ -40,6 +40,7 @@ def check_added(where: str, kept: Origin | None, added: Origin | None) -> None:
 
     Raises: ValueError, another model made them. Warns (OriginWarning), the same model in another compute type did.
     """
+    _check(where, added)
     if kept is None or added is None:
         return
     if kept.fingerprint != added.fingerprint:
@@ -52,6 +53,7 @@ def check_added(where: str, kept: Origin | None, added: Origin | None) -> None:
 
 def check_asked(where: str, kept: Origin | None, asked: Origin | None) -> None:
     """Before `kept` is asked with vectors of `asked`. Warns (OriginWarning), another model made them."""
+    _check(where, asked)
     if kept is None or asked is None:
         return
     if kept.fingerprint != asked.fingerprint:
@@ -62,6 +64,11 @@ def check_asked(where: str, kept: Origin | None, asked: Origin | None) -> None:
         )
     else:
         _note_dtype(where, kept, asked)
+
+
+def _check(where: str, origin: object) -> None:
+    if not isinstance(origin, Origin | None):
+        raise TypeError(f"{where}: origin must be an Origin, such as a model's `.origin`, got {type(origin).__name__}")
 
 
 def _note_dtype(where: str, kept: Origin, other: Origin) -> None:

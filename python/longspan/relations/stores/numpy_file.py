@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from longspan.errors import DatabaseError
+from longspan.own_files import written_aside
 from longspan.relations.result import Retrofitted
-from longspan.relations.stores.aside import written_aside
 from longspan.relations.stores.state import from_state, to_state
 
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from longspan.own_files import written_aside
 from longspan.relations.result import Retrofitted
-from longspan.relations.stores.aside import written_aside
 from longspan.relations.stores.state import to_state
 
 _ROWS_AT_A_TIME: Final = 1 << 14

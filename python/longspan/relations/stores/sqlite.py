@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 
 from longspan.errors import DatabaseError
+from longspan.own_files import written_aside
 from longspan.relations.result import Retrofitted
 from longspan.relations.schema import STORE_MARK
 from longspan.relations.sources.sqlite import SqliteSource, quoted, told
-from longspan.relations.stores.aside import written_aside
 from longspan.relations.stores.state import from_state, packed_pairs, to_state, unpacked_pairs
 
 _BUSY_SECONDS: Final = 30.0
