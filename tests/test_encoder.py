@@ -249,12 +249,38 @@ def test_bad_ids(encoder: Encoder, ids: list, message: str) -> None:
     [
         ({"device": "tpu"}, "device must be None, 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
         ({"dtype": "int4"}, "dtype must be one of 'auto', 'float32', 'bfloat16', 'int8' on the CPU, got 'int4'"),
-        ({"num_threads": 0}, "num_threads must be 1 or more, got 0"),
+        ({"num_threads": 0}, r"num_threads must be None \(all\) or from 1 to 1024, got 0"),
+        ({"num_threads": 1025}, r"num_threads must be None \(all\) or from 1 to 1024, got 1025"),
     ],
 )
 def test_bad_construction(model: Path, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Encoder(model, **options)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["a"], b"a"])
+def test_a_name_that_is_none(name: object) -> None:
+    with pytest.raises(TypeError, match=f"^name_or_path must be a str or a path of str, got {type(name).__name__}$"):
+        Encoder(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ids", [None, "ab", 3, {1: [1]}, {2}])
+def test_ids_that_are_no_list(encoder: Encoder, ids: object) -> None:
+    with pytest.raises(
+        TypeError, match=f"^encode_ids: ids must be a list of lists of ids, got one {type(ids).__name__}"
+    ):
+        encoder.encode_ids(ids)  # type: ignore[call-overload]
+    lists = [[1, 2], [3]]
+    np.testing.assert_array_equal(encoder.encode_ids(iter(lists)), encoder.encode_ids(lists))  # type: ignore[call-overload]
+
+
+def test_what_is_no_task_or_text(encoder: Encoder) -> None:
+    with pytest.raises(TypeError, match="^encode: task must be None, a name or a list of them, got int$"):
+        encoder.encode(["a"], task=3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="^encode: task must be None, a name or a list of them, got bytes$"):
+        encoder.encode(["a"], task=b"a")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="^encode: texts must be a list of str, got one type$"):
+        encoder.encode(str)  # type: ignore[call-overload]
 
 
 def test_default_pooling_without_modules(variant: Callable[..., Path], encoder: Encoder) -> None:

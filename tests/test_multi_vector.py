@@ -312,7 +312,7 @@ def test_wrong_arguments_without_texts(encoder: MultiVectorEncoder) -> None:
     [
         ({"device": "tpu"}, "device must be None, 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
         ({"dtype": "float64"}, "dtype must be one of 'auto', 'float32', 'bfloat16', 'int8' on the CPU, got 'float64'"),
-        ({"num_threads": 0}, "num_threads must be 1 or more, got 0"),
+        ({"num_threads": 0}, r"num_threads must be None \(all\) or from 1 to 1024, got 0"),
         ({"query_maxlen": 3}, "query_maxlen must be from 4 to 8192 tokens, got 3"),
         ({"doc_maxlen": 8193}, "doc_maxlen must be from 4 to 8192 tokens, got 8193"),
         ({"query_marker": "[nowhere]"}, r"has no token '\[nowhere\]', which is to be the query marker"),

@@ -291,6 +291,7 @@ def spans_message(text: str) -> str:
             ValueError,
             "chunks must be one of 'sentence', 'paragraph', 'tokens', 'markdown', 'code', got 'word'",
         ),
+        ({"chunks": lambda text: None}, TypeError, r"chunks must give a list of \(start, end\), gave NoneType for doc"),
         ({"chunks": 5}, TypeError, "encode_chunks: chunks must be a unit, a function .* or lists of spans, got int"),
         ({"chunks": [(0, 4), (3, 3)]}, ValueError, spans_message(r"chunk 1 must be characters .*, got \(3, 3\)")),
         ({"chunks": [(-1, 4)]}, ValueError, spans_message(r"chunk 0 must be characters .*, got \(-1, 4\)")),

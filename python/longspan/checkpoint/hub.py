@@ -59,7 +59,7 @@ def resolve(
     Raises: TypeError, ValueError: no name, a file's, or a name or token that the hub cannot take. FileNotFoundError: no
         such folder, model or revision, or none that may be had. OSError: the download broke off.
     """
-    text = os.fspath(name_or_path)
+    text = os.fspath(name_or_path) if isinstance(name_or_path, os.PathLike) else name_or_path
     if not isinstance(text, str):
         raise TypeError(f"name_or_path must be a str or a path of str, got {type(text).__name__}")
     if not text.strip():

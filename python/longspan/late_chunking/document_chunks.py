@@ -235,7 +235,7 @@ def spans_by_document(chunks: ChunkRule, documents: Sequence[str], *, alone: boo
     if isinstance(chunks, str):
         return [chunks] * len(documents)
     if callable(chunks):
-        return [chunks(document) for document in documents]
+        return [_spans_given(chunks(document), place) for place, document in enumerate(documents)]
     if not isinstance(chunks, (Sequence, np.ndarray)):
         known = "a unit, a function from a text to spans, or lists of spans"
         raise TypeError(f"encode_chunks: chunks must be {known}, got {type(chunks).__name__}")
@@ -247,6 +247,16 @@ def spans_by_document(chunks: ChunkRule, documents: Sequence[str], *, alone: boo
             f"got {len(given)}"
         )
     return given
+
+
+def _spans_given(spans: object, place: int) -> Sequence[Span] | ChunkUnit:
+    """What a caller's function made of a document."""
+    if isinstance(spans, Iterator):
+        spans = list(spans)
+    if not isinstance(spans, (Sequence, np.ndarray)) or isinstance(spans, bytes):
+        got = type(spans).__name__
+        raise TypeError(f"encode_chunks: chunks must give a list of (start, end), gave {got} for documents[{place}]")
+    return cast("Sequence[Span] | ChunkUnit", spans)
 
 
 def _units_in(chunks: ChunkRule) -> list[str]:

@@ -26,6 +26,7 @@ from longspan.pipeline.pipeline import Finish, Pipeline
 from longspan.pipeline.pooling import Pooling, num_parts, pooling_mode
 from longspan.pipeline.purpose import require_purpose
 from longspan.pipeline.sequences import Fitted, Sequences
+from longspan.text.containers import listed
 from longspan.text.task_names import read_tasks
 from longspan.text.tasks import Task, adapter_numbers
 from longspan.text.tokenizer import UNCUT, TextTokenizer, TokenizedText
@@ -224,6 +225,7 @@ class TextModel(LoadedModel):
         Returns: (n, dim) f32, or with token_embeddings a list of (tokens, dim) f32.
         Raises: ValueError, naming the text, if one breaks the line above.
         """
+        ids = cast("list[Sequence[int] | np.ndarray]", listed("encode_ids: ids", ids, "lists of ids"))
         lora_ids = self._adapters(task, len(ids))
         wanted = self._finish(output_value, truncate_dim, normalize_embeddings)
         checked = [self._checked_ids(place, text) for place, text in enumerate(ids)]

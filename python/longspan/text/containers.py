@@ -36,7 +36,8 @@ def listed(name: str, given: object, of: str = "str") -> list[object]:
         raise TypeError(f"{name} must be a list of {of}, got one {kind}; give {columns}")
     if isinstance(given, Set) and not isinstance(given, KeysView):
         raise TypeError(f"{name} must be a list of {of}, got one {kind}, which has no order; give sorted(...) of it")
-    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
+    is_one = isinstance(given, (str, bytes, bytearray, type)) or getattr(given, "ndim", 1) == 0
+    if is_one or not hasattr(given, "__iter__"):
         raise TypeError(f"{name} must be a list of {of}, got one {kind}")
     if isinstance(given, _Arrow):
         return given.to_pylist()

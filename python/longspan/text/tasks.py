@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from longspan.models.spec import TaskSpec
@@ -19,6 +19,8 @@ def spread(task: Task, num_texts: int) -> list[str | None]:
     """The task of every text."""
     if task is None or isinstance(task, str):
         return [task] * num_texts
+    if isinstance(task, bytes) or not isinstance(task, Iterable):
+        raise TypeError(f"encode: task must be None, a name or a list of them, got {type(task).__name__}")
     tasks = list(task)
     if len(tasks) != num_texts:
         raise ValueError(f"encode: task must be one name or {num_texts}, one a text; got {len(tasks)}")

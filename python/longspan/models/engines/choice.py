@@ -12,6 +12,7 @@ from longspan.models.engines.engine import OpsEngine
 from longspan.ops.linear import COMPUTE_TYPES
 
 CUDA_TYPES: Final = ("bfloat16", "float16", "float32")
+MAX_THREADS: Final = 1024  # of the pool, csrc/core/parallel.cpp
 
 
 def engine_for(
@@ -23,8 +24,8 @@ def engine_for(
     Raises: ValueError, there is no such engine, or what it needs is not there.
     """
     device = "cpu" if device is None else str(device)
-    if num_threads is not None and checked_int(f"{caller}: num_threads", num_threads) < 1:
-        raise ValueError(f"{caller}: num_threads must be 1 or more, got {num_threads}")
+    if num_threads is not None and not 1 <= checked_int(f"{caller}: num_threads", num_threads) <= MAX_THREADS:
+        raise ValueError(f"{caller}: num_threads must be None (all) or from 1 to {MAX_THREADS}, got {num_threads}")
     if device == "cpu":
         return _cpu_engine(caller, dtype)
     if re.fullmatch(r"cuda(:\d+)?", device) is None:
