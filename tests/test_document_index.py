@@ -36,6 +36,16 @@ def test_in_step(encoder: Encoder, tmp_path: Path) -> None:
     assert index.keys() == ["c"] and DocumentIndex(tmp_path / "i", encoder).keys() == ["c"]
 
 
+def test_a_document_without_a_text_is_never_new(encoder: Encoder, tmp_path: Path) -> None:
+    index = DocumentIndex(tmp_path / "i", encoder)
+    documents = {"a": "One.", "blank": " \n", "empty": ""}
+    assert index.sync(documents) == Changes(new=1, changed=0, unchanged=0, gone=0)
+    assert index.sync(documents) == Changes(new=0, changed=0, unchanged=1, gone=0)
+    assert index.sync({"a": "", "blank": "Two."}) == Changes(new=1, changed=1, unchanged=0, gone=0)
+    assert index.sync({"a": "", "blank": "Two."}) == Changes(new=0, changed=0, unchanged=1, gone=0)
+    assert index.keys() == ["blank"]
+
+
 def test_found_again(encoder: Encoder, tmp_path: Path) -> None:
     index = DocumentIndex(tmp_path / "i", encoder)
     index.sync({**DOCUMENTS, "f": {"text": "with a field", "year": 1990}})

@@ -90,12 +90,13 @@ def test_what_a_folder_gives(tree: Path, fake: FakeEncoder, capsys: pytest.Captu
     assert passed["without a text: no field 'text'"]["names"] == ["t/package.json"]
     assert "plain words in gzip" in fake.texts
     assert json.loads(said.out)["skipped"] == 1
+    assert "1 with no column 'text' (t/other.csv)" in said.err and "1 that is not a whole gzip file" in said.err
     assert "8 files passed over: " in said.err and "1 bad row passed over; the first: t/rows.jsonl:2" in said.err
 
 
 def test_what_is_named_must_be_good(tree: Path, fake: FakeEncoder, capsys: pytest.CaptureFixture[str]) -> None:
     for name, message in (
-        ("t/latin.md", "not UTF-8: byte 0xe9"),
+        ("t/latin.md", "not UTF-8: byte 0xe9 at position 3 (--encoding names another encoding, --skip-bad passes over"),
         ("t/other.csv", "no column 'text'"),
         ("t/bad.md.gz", "not a whole gzip file"),
         ("t/what.xyz", "the suffix does not tell the format"),

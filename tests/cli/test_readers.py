@@ -175,6 +175,11 @@ def test_bad_csv_rows(tmp_path: Path) -> None:
 def test_bad_csv_headers(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"in\.csv: no column 'text'; it has 'id', 'body'"):
         read(write(tmp_path / "in.csv", b"id,body\n1,a\n"))
+    for mark, name in ((b";", "';'"), (b"\t", "tab")):
+        with pytest.raises(
+            CommandError, match=f"no column 'text'; it has '.*'; --delimiter {name} would cut it into more"
+        ):
+            read(write(tmp_path / "in.csv", b"id" + mark + b"text\n1" + mark + b"one\n"))
     with pytest.raises(CommandError, match=r"in\.csv: no column 'title'; it has 'text'"):
         read(write(tmp_path / "in.csv", b"text\na\n"), Selection(keep=("title",)))
     with pytest.raises(CommandError, match=r"in\.csv: 2 columns are named 'text'"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from longspan.cli import main
-from longspan.cli.console.terminal import excerpt, json_line, shown, style, table
+from longspan.cli.console.terminal import excerpt, json_line, one_line, shown, style, table
 
 EVIL = "\x1b]0;owned\x07 \x1b[31mred \x9b31m C1 \u202eesrever\u202c \u2066x\u2069 \x7f \x00 car\rriage"
 CONTROLS = {chr(code) for code in (*range(9), *range(11, 32), *range(127, 160))} | set(
@@ -25,6 +25,7 @@ def test_every_way_to_the_terminal() -> None:
         r"\x1b]0;owned\x07 \x1b[31mred \x9b31m C1 \u202eesrever\u202c \u2066x\u2069 \x7f \x00 car\rriage"
     )
     assert shown("plain é 日本 \t\n") == "plain é 日本 \t\n"
+    assert one_line("a name\n1  0.999  of two\x1b") == r"a name\n1  0.999  of two\x1b"
     for text in (
         excerpt(EVIL, indent=2, lines=9),
         table([("name", EVIL)]),

@@ -101,7 +101,8 @@ class Ledger:
         self._spare: list[int] = []  # ids of passages that are there twice
         self._wanted: dict[str, str] = {}  # of the documents met, their hash
         self._kept: set[str] = set()  # files that could not be read this time
-        self._new = self._changed = self._unchanged = self._gone = 0
+        self._new: list[str] = []  # keys of documents met that the index held nothing of
+        self._changed = self._unchanged = self._gone = 0
 
     @classmethod
     def read(cls, folder: Path, index: SearchIndex | None) -> Ledger:
@@ -156,7 +157,8 @@ class Ledger:
         versions = self._versions.get(key, [])
         is_whole = any(version.hash == hash and version.is_whole for version in versions)
         self._unchanged += is_whole
-        self._new += not versions
+        if not versions:
+            self._new.append(key)
         self._changed += bool(versions) and not is_whole
         return is_whole
 
@@ -211,8 +213,9 @@ class Ledger:
         }
 
     def changes(self) -> Changes:
-        """What has been counted."""
-        return Changes(self._new, self._changed, self._unchanged, self._gone)
+        """What has been counted. A document without a text is in no index, and so never new."""
+        new = sum(bool(self._versions.get(key)) for key in self._new)
+        return Changes(new, self._changed, self._unchanged, self._gone)
 
     def _outdated(self, key: str) -> list[int]:
         """Ids of other versions than the wanted one; they are forgotten."""

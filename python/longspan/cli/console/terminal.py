@@ -28,6 +28,11 @@ def shown(text: str) -> str:
     return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def one_line(name: str) -> str:
+    """`shown`, of a name, which has no lines of its own."""
+    return shown(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def json_line(value: object) -> str:
     """JSON on one line, which a terminal may be shown too: control characters are escaped, other scripts are not."""
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -150,6 +150,12 @@ class Tally:
                 warnings.warn(warning.message, stacklevel=2)
 
 
+def way_out(reason: str) -> str:
+    """What a user may do about a bad row."""
+    other = "--encoding names another encoding, " if "not UTF-8" in reason else ""
+    return f"{other}--skip-bad passes over bad rows"
+
+
 def good_records(
     rows: Iterable[Record | BadRow], tally: Tally, *, keep: Sequence[str], skip_bad: bool
 ) -> Iterator[Record]:
@@ -165,7 +171,7 @@ def good_records(
         elif row.file is not None:
             tally.passed.add(row.file, row.reason)
         elif not (skip_bad or row.is_found):
-            raise CommandError(f"{row.reason} (--skip-bad passes over bad rows)")
+            raise CommandError(f"{row.reason} ({way_out(row.reason)})")
         else:
             tally.skip(row.reason, good)
     for name in sorted(unseen):

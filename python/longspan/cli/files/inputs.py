@@ -212,7 +212,10 @@ def of_file(source: Input, row: dict[str, object], number: int) -> dict[str, obj
 def check_column(source: Input, name: str, columns: Sequence[str]) -> None:
     """Refuse a table that lacks column `name`, or has it twice. Raises: CommandError."""
     if name not in columns:
-        raise CommandError(f"{source.name}: no column {name!r}; it has {named(columns)}")
+        other = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), None)
+        mark = "tab" if other == "\t" else f"'{other}'"
+        hint = "" if other is None else f"; --delimiter {mark} would cut it into more"
+        raise CommandError(f"{source.name}: no column {name!r}; it has {named(columns)}{hint}")
     if list(columns).count(name) > 1:
         raise CommandError(f"{source.name}: {list(columns).count(name)} columns are named {name!r}")
 

@@ -12,6 +12,7 @@ from longspan.documents.kinds import NOUNS, PLURALS
 NAMED: Final = 3  # files of a reason that a person is told
 TOLD: Final = 8  # reasons
 KEPT: Final = 100  # that `--json` lists
+_JOINTS: Final = {"cannot ": "that ", "is ": "that ", "no column ": "with "}  # before reasons that begin like this
 
 
 @dataclass(slots=True)
@@ -55,11 +56,13 @@ class PassedOver:
 
 
 def _counted(number: int, reason: str) -> str:
-    """`2 images, and ...`, `1 image, and ...`."""
+    """`2 images, and ...`, `1 image, and ...`, `1 that is not ...`, `2 with no ...`."""
     for kind, plural in PLURALS.items():
         if number == 1 and reason.startswith(plural):
             return f"1 {NOUNS[kind].split(' ', 1)[1]}{reason.removeprefix(plural)}"
-    return f"{number:,} {reason}"
+    joint = "of which " if reason[:1].isdigit() else ""
+    joint += next((word for begin, word in _JOINTS.items() if reason.startswith(begin)), "")
+    return f"{number:,} {joint}{reason}"
 
 
 def unknown(name: str) -> str:

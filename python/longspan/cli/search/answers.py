@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longspan.cli.console.terminal import excerpt, json_line, style
+from longspan.cli.console.terminal import excerpt, json_line, one_line, style
 from longspan.documents.folder import Document
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def as_text(answer: Answer, *, is_full: bool, shows_query: bool) -> str:
     lines = [style(answer.query, "bold", "cyan")] if shows_query else []
     for hit in answer.hits:
         document = hit.document
-        place = document.source if document.start is None else f"{document.source} [{document.start}:{document.end}]"
+        name = one_line(document.source)
+        place = name if document.start is None else f"{name} [{document.start}:{document.end}]"
         fields = shorten(" ".join(f"{name}={value}" for name, value in document.fields.items()), _FIELDS_WIDTH)
         parts = (f"{hit.rank:>3}", style(f"{hit.score:.3f}", "green"), style(place, "bold"), style(fields, "dim"))
         lines.append("  ".join(part for part in parts if part))

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from longspan.cli.console.terminal import count, is_terminal, json_line, shown
+from longspan.cli.console.terminal import count, is_terminal, json_line, one_line, shown
 from longspan.cli.embedding.options import ModelOptions, from_args
 from longspan.cli.search.answers import as_json, as_text
 from longspan.cli.search.build import BuildSummary, build
@@ -70,7 +70,7 @@ def _delete(request: DeleteRequest, *, as_json: bool) -> None:
         print(json_line(asdict(summary)))
     elif request.dry_run:
         for key in summary.keys:
-            print(shown(key))
+            print(one_line(key))
     elif is_terminal(sys.stderr):
         what = f"{count(summary.deleted, 'document')} deleted, {count(summary.documents, 'passage')} left"
         print(f"{shown(summary.index)}: {what}", file=sys.stderr)
