@@ -53,6 +53,19 @@ def test_usage_errors(words: list[str], message: str, capsys: pytest.CaptureFixt
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "name, meant",
+    [("LONGSPAN_IAS", "LONGSPAN_ISA"), ("LONGSPAN_BACKENDS", "LONGSPAN_BACKEND"), ("LONGSPAN_CACHE", None)],
+)
+def test_a_setting_that_is_misspelt(
+    name: str, meant: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "avx2")
+    assert main(["--version"]) == 0
+    told = f"longspan: warning: the environment variable {name} is none of longspan's; did you mean {meant}?\n"
+    assert capsys.readouterr().err == (told if meant else "")
+
+
 def test_errors_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

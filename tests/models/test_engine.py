@@ -25,7 +25,7 @@ def test_direct_calls_give_the_bits_of_the_public_ops(
 def test_a_named_backend_is_obeyed(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     direct = Encoder(golden / "bert-minilm").encode(TEXTS)
     monkeypatch.setenv("LONGSPAN_BACKEND", "nonsense")
-    with pytest.raises(ValueError, match="backend must be one of auto, cpu, .*, got 'nonsense'"):
+    with pytest.raises(ValueError, match="LONGSPAN_BACKEND must be one of auto, cpu, .*, got 'nonsense'"):
         Encoder(golden / "bert-minilm").encode(TEXTS)
     monkeypatch.setenv("LONGSPAN_BACKEND", "reference")
     plain = Encoder(golden / "bert-minilm").encode(TEXTS)

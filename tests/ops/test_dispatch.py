@@ -57,8 +57,10 @@ def test_the_environment_names_one_for_the_process(op: Op, monkeypatch: pytest.M
     assert op(ONE) == "cpu"
     assert op(ONE, backend="fast") == "float32"
     monkeypatch.setenv("LONGSPAN_BACKEND", "nonsense")
-    with pytest.raises(ValueError, match="backend must be one of auto, .*, got 'nonsense'"):
+    with pytest.raises(ValueError, match="twice: LONGSPAN_BACKEND must be one of auto, .*, got 'nonsense'"):
         op(ONE)
+    monkeypatch.setenv("LONGSPAN_BACKEND", "")
+    assert op(ONE) == "float32"
 
 
 def test_explain(op: Op) -> None:

@@ -15,6 +15,7 @@ from importlib import import_module
 from types import FrameType
 from typing import Protocol, TextIO, cast
 
+from longspan.arguments import nearest
 from longspan.cli.console.failures import Stopped, describe
 from longspan.cli.console.parser import CommandParser
 from longspan.cli.console.streams import open_closed_streams
@@ -51,6 +52,9 @@ COMMANDS = (
     Command("bench", "longspan.cli.bench", "measure kernels and models on this machine, beside others"),
     Command("demo", "longspan.cli.demo", "ask questions of the Python reference, or of your own files"),
 )
+
+PREFIX = "LONGSPAN_"  # of environment variables
+SETTINGS = ("LONGSPAN_ISA", "LONGSPAN_BACKEND", "LONGSPAN_GPU_PRODUCT", "LONGSPAN_DEBUG", "LONGSPAN_API_KEY")
 
 DESCRIPTION = "Embed text with our own kernels: Hugging Face checkpoints as published, no PyTorch needed on a CPU."
 EXAMPLES = """\
@@ -92,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with _plain_warnings(), _sigterm_as_exception():
+            _warn_of_settings()
             return _run(arguments)
     except SystemExit as stop:  # argparse: --help, --version, usage errors
         return stop.code if isinstance(stop.code, int) else FAILED
@@ -131,6 +136,15 @@ def _run(arguments: list[str]) -> int:
     command.run(args)
     sys.stdout.flush()  # here, where a broken pipe is still handled
     return OK
+
+
+def _warn_of_settings() -> None:
+    """Name environment variables that look like one of ours, misspelt."""
+    known = [name.removeprefix(PREFIX).lower() for name in SETTINGS]
+    for name in (name for name in os.environ if name.startswith(PREFIX) and name not in SETTINGS):
+        if (near := nearest(name.removeprefix(PREFIX), known)) is not None:
+            meant = f"{PREFIX}{near.upper()}"
+            warnings.warn(f"the environment variable {name} is none of longspan's; did you mean {meant}?", stacklevel=2)
 
 
 def _say(message: str) -> None:

@@ -23,6 +23,11 @@ GPU_FLOATS = ("float32", "float16", "bfloat16")  # what the Triton kernels take
 Refusal = Callable[..., "str | None"]
 
 
+def backend_of_process() -> str:
+    """What LONGSPAN_BACKEND names; "auto" where it is empty or not there."""
+    return os.environ.get("LONGSPAN_BACKEND") or "auto"
+
+
 def only_on_request(*_args: object, **_kwargs: object) -> str | None:
     """Refuses every call of backend="auto"; `Op` does not ask a backend that was named by this rule."""
     return "only on request"
@@ -115,10 +120,11 @@ class Op(Generic[R]):
 
     def choose(self, backend: str, *args: object, **kwargs: object) -> Callable[..., R]:
         """The function that a call with these arguments runs."""
+        asked = "backend"
         if backend == "auto":
-            backend = os.environ.get("LONGSPAN_BACKEND", "auto")
+            backend, asked = backend_of_process(), "LONGSPAN_BACKEND"
         if backend != "auto" and backend not in self.names:
-            raise ValueError(f"{self.name}: backend must be one of auto, {', '.join(self.names)}, got {backend!r}")
+            raise ValueError(f"{self.name}: {asked} must be one of auto, {', '.join(self.names)}, got {backend!r}")
         reasons = []
         for candidate in self.backends:
             if backend not in ("auto", candidate.name):

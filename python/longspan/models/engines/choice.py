@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Final
 
 from longspan.integers import checked_int
 from longspan.models.engines.cpu_engine import CpuEngine
 from longspan.models.engines.engine import OpsEngine
+from longspan.ops.dispatch import backend_of_process
 from longspan.ops.linear import COMPUTE_TYPES
 
 CUDA_TYPES: Final = ("bfloat16", "float16", "float32")
@@ -41,7 +41,7 @@ def _cpu_engine(caller: str, dtype: str) -> OpsEngine:
     if chosen is None:
         known = ", ".join(map(repr, ("auto", *COMPUTE_TYPES)))
         raise ValueError(f"{caller}: dtype must be one of {known} on the CPU, got {dtype!r}")
-    return CpuEngine(chosen) if os.environ.get("LONGSPAN_BACKEND", "auto") == "auto" else OpsEngine(chosen)
+    return CpuEngine(chosen) if backend_of_process() == "auto" else OpsEngine(chosen)
 
 
 def _cuda_engine(caller: str, device: str, dtype: str, cuda_graphs: bool) -> OpsEngine:
