@@ -178,3 +178,25 @@ def test_bad_documents(encoder: Encoder, tmp_path: Path) -> None:
     assert set(DOCUMENTS) <= set(DocumentIndex(tmp_path / "i", encoder).keys())
     with pytest.raises(ValueError, match="chunk_tokens must be at least 1"):
         DocumentIndex(tmp_path / "i", encoder, chunk_tokens=0)
+
+
+def test_wrong_arguments(encoder: Encoder, tmp_path: Path) -> None:
+    for folder in ("", None, 3):
+        with pytest.raises(TypeError, match="^DocumentIndex: folder must be a path, got "):
+            DocumentIndex(folder, encoder)  # type: ignore[arg-type]
+    for model in (None, "a model", SparseEncoder):
+        with pytest.raises(TypeError, match="^DocumentIndex: encoder must be an Encoder or a MultiVectorEncoder, got "):
+            DocumentIndex(tmp_path / "i", model)  # type: ignore[arg-type]
+    index = DocumentIndex(tmp_path / "i", encoder)
+    for documents in (None, 3, "ab", b"ab"):
+        with pytest.raises(TypeError, match="^DocumentIndex: documents must be texts by key, or pairs of both, got "):
+            index.sync(documents)  # type: ignore[arg-type]
+    for pairs in ([("a",)], ["ab"], [3]):
+        with pytest.raises(TypeError, match="^DocumentIndex: documents must be pairs of a key and a text, got "):
+            index.add(pairs)  # type: ignore[arg-type]
+    for pattern in (None, 3, b"a", []):
+        with pytest.raises(TypeError, match="^DocumentIndex.delete: a pattern must be a str, got "):
+            index.delete(pattern)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^DocumentIndex.search: k must be an integer of at least 1, got 0$"):
+        index.search("words", 0)
+    assert len(index) == 0 and index.search("words") == []

@@ -330,3 +330,24 @@ def test_names_of_the_encoder(encoder: MultiVectorEncoder) -> None:
     assert_close(documents, encoder.encode_documents(TEXTS, skip_list=None), 0)
     with pytest.raises(TypeError, match="skip_list"):
         encoder.encode_document(TEXTS, skip_lists=None)
+
+
+def test_rank_takes_what_is_a_list_and_leaves_nothing_out(encoder: MultiVectorEncoder) -> None:
+    texts = ["x", "y z", "w"]
+    vectors = encoder.encode_documents(texts)
+    want = encoder.rank("a", texts)
+    assert len(want) == 3
+    assert encoder.rank("a", vectors) == encoder.rank("a", iter(vectors))  # type: ignore[arg-type]
+    assert encoder.rank("a", [vectors[0].tolist(), *vectors[1:]]) == want  # a list of lists is an array too
+    for documents in ("xyz", {"a": "x", "b": "y"}, {"x", "y"}, None, 3):
+        kind = type(documents).__name__
+        with pytest.raises(
+            TypeError, match=f"^rank: documents must be a list of str, images or arrays of .*, got one {kind}"
+        ):
+            encoder.rank("a", documents)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^rank: documents\[1\] must be \(tokens, dim\) of floats, got \(\)"):
+        encoder.rank("a", [vectors[0], None])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"^rank: documents\[0\] must be \(tokens, dim\) .*, got rows of several"):
+        encoder.rank("a", [[[1.0, 2.0], [3.0]]])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"^encode_queries: texts\[1\] must be a str, got NoneType$"):
+        encoder.encode_queries(["a", None])  # type: ignore[list-item]

@@ -103,6 +103,12 @@ class DocumentIndex:
         Raises: ValueError, an argument breaks a line above, or the folder holds another model's; IndexFileError, it is
             damaged.
         """
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+            got = "an empty str" if isinstance(folder, str) else type(folder).__name__
+            raise TypeError(f"DocumentIndex: folder must be a path, got {got}")
+        if not hasattr(encoder, "origin") or not hasattr(encoder, "tokenizer"):
+            got = type(encoder).__name__
+            raise TypeError(f"DocumentIndex: encoder must be an Encoder or a MultiVectorEncoder, got {got}")
         self.folder: Final = Path(os.path.realpath(folder))
         self.encoder, self.sparse_encoder, self.store = encoder, sparse_encoder, store
         self.chunk_tokens = None if chunk_tokens is None else checked_int("chunk_tokens", chunk_tokens)
@@ -156,6 +162,8 @@ class DocumentIndex:
         Returns: the keys of the documents that are gone.
         Raises: KeyError, a pattern means no document: nothing is deleted then.
         """
+        if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+            raise TypeError(f"DocumentIndex.delete: a pattern must be a str, got {type(wrong[0]).__name__}")
         with alone(self.folder, str(self.folder)):
             self._reload()
             ledger = Ledger.read(self.folder, self._index)
@@ -180,9 +188,11 @@ class DocumentIndex:
         """
         if isinstance(query, str) and not query.strip():
             raise ValueError("DocumentIndex.search: the question is empty")
+        if (k := checked_int("DocumentIndex.search: k", k)) < 1:
+            raise ValueError(f"DocumentIndex.search: k must be an integer of at least 1, got {k}")
         if self._index is None or not len(self._index):
             return []
-        ids, scores = self._found(query, checked_int("DocumentIndex.search: k", k))
+        ids, scores = self._found(query, k)
         with closing(Documents(self.folder)) as documents:
             hits = [(documents.get(id), score) for id, score in zip(ids, scores, strict=True)]
         return [
@@ -222,6 +232,9 @@ class DocumentIndex:
         deletes: bool,
         show: bool | None,
     ) -> Changes:
+        if isinstance(documents, str | bytes) or not isinstance(documents, Iterable):
+            what = "texts by key, or pairs of both"
+            raise TypeError(f"DocumentIndex: documents must be {what}, got {type(documents).__name__}")
         pairs = documents.items() if isinstance(documents, Mapping) else documents
         total = len(documents) if isinstance(documents, Mapping) else None
         with alone(self.folder, str(self.folder)):
@@ -260,7 +273,10 @@ class DocumentIndex:
         self, pairs: Iterable[tuple[str, DocumentText]], ledger: Ledger, advance: Callable[[int], object]
     ) -> Iterator[Passage]:
         """What the index does not hold of the documents."""
-        for key, given in pairs:
+        for pair in pairs:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise TypeError(f"DocumentIndex: documents must be pairs of a key and a text, got {pair!r:.80}")
+            key, given = pair
             text, kept = _checked(key, given)
             hash = hash_of(how_made(), str(self.chunk_tokens), text, kept)
             is_held = ledger.meet(key, hash)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast, overload
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from longspan.pipeline.purpose import COLBERT, purpose_of, require_purpose
 from longspan.progress import progress_bar
 from longspan.search import MultiVectorStore
 from longspan.search.late_interaction import Ranked, TokenArrays, rank, score
+from longspan.text.containers import listed
 from longspan.text.task_names import role_tasks_and_prompts
 from longspan.text.tasks import Role, Task, adapter_numbers
 from longspan.text.tokenizer import TextTokenizer
@@ -313,12 +314,12 @@ class MultiVectorEncoder(LoadedModel):
             return documents.rank(vectors, candidates, top_k, origin=self._origin_for(documents))
         if candidates is not None:
             raise ValueError("rank: candidates are ids of a MultiVectorStore; leave out of documents what is not asked")
-        items = list(documents)
-        inputs = [item for item in items if is_one(item)]
+        items = listed("rank: documents", documents, "str, images or arrays of vectors")
+        inputs = cast("list[Input]", [item for item in items if is_one(item)])
         if inputs and len(inputs) < len(items):
             raise TypeError("rank: documents must be all texts or images, or all arrays of vectors, got both")
-        arrays = [item for item in items if isinstance(item, np.ndarray)]
-        return rank(vectors, list(self.encode_documents(inputs, modality=modality)) if inputs else arrays, top_k)
+        given = cast("list[np.ndarray]", items)
+        return rank(vectors, list(self.encode_documents(inputs, modality=modality)) if inputs else given, top_k)
 
     def _origin_for(self, store: MultiVectorStore) -> Origin | None:
         """Ours, where the store has one to hold it against; what is not needed is not computed."""

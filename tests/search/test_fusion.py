@@ -89,3 +89,14 @@ def test_more_than_there_are() -> None:
     """k is not what is reserved."""
     fused = fuse_ranks([np.array([[7, 3]]), np.array([[3]])], 10**12)
     assert fused.ids.tolist() == [[3, 7, -1]]
+
+
+def test_lists_of_lists_are_read_once() -> None:
+    ids, scores = np.array([[1, 2]]), np.array([[0.5, 0.25]], np.float32)
+    np.testing.assert_array_equal(fuse_ranks((each for each in [ids, ids]), 2).ids, ids)
+    np.testing.assert_array_equal(fuse_scores(iter([(ids, scores)]), 2).ids, ids)  # type: ignore[arg-type]
+    for given in (None, 3, "ab"):
+        with pytest.raises(TypeError, match="^fuse_ranks: rankings must be a list of arrays of ids, got "):
+            fuse_ranks(given, 2)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="^fuse_scores: results must be a list of ids and scores, got "):
+            fuse_scores(given, 2)  # type: ignore[arg-type]

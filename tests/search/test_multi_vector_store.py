@@ -199,3 +199,10 @@ def test_what_is_wrong_is_said() -> None:
     with pytest.raises(ValueError, match=r"MultiVectorStore.search: queries\[0\] must be finite"):
         index.search(nan, 1)
     assert len(index) == 3
+
+
+def test_no_queries() -> None:
+    store = MultiVectorStore(8)
+    store.add([np.ones((2, 8), np.float32)])
+    found = store.search([], 1)
+    assert found.ids.shape == found.scores.shape == (0, 1) and repr(found) == "StoreResult(no queries)"

@@ -53,3 +53,8 @@ def test_a_folder_from_before_has_none(tmp_path: Path) -> None:
     assert index.origin is None
     index.add(ROWS, origin=THEIRS)
     assert index.origin == THEIRS
+
+
+def test_an_origin_is_two_strings() -> None:
+    with pytest.raises(TypeError, match="^Origin: fingerprint and dtype must be str, got NoneType and int$"):
+        Origin(None, 3)  # type: ignore[arg-type]

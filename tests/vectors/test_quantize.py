@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+import inputs
 from longspan.vectors.quantize import PRECISIONS, quantize_embeddings
 
 INTEGERS = ("int8", "uint8")
@@ -169,3 +170,9 @@ def test_float16_does_not_overflow_in_silence() -> None:
         quantize_embeddings(np.array([[1, -65520]], np.float32), "float16")
     with pytest.raises(ValueError, match=r"for float32, got 1e\+300; normalise them"):
         quantize_embeddings(np.array([[1e300]]), "float32")
+
+
+def test_a_masked_array_is_its_values() -> None:
+    values = inputs.normal((3, 16), 1)
+    masked = np.ma.masked_array(values, mask=True)
+    np.testing.assert_array_equal(quantize_embeddings(masked, "ubinary"), quantize_embeddings(values, "ubinary"))

@@ -94,16 +94,16 @@ def read_inputs(caller: str, given: object, modality: str | None, known: Sequenc
         reads = ", ".join(map(repr, known))
         raise ValueError(f"{caller}: modality must be None or one of {reads}, which this model reads, got {modality!r}")
     if modality in (None, "text") and isinstance(given, str):
-        return _texts([given], alone=True)
+        return _texts(caller, [given], alone=True)
     alone = is_one(given, known) or (modality not in (None, "text") and hasattr(given, "read"))  # an open file
     is_file = isinstance(given, (bytes, os.PathLike))
     if len(known) == 1 and (is_file or not hasattr(given, "__iter__")):
-        return _texts(given, alone=False)  # which says what is no list of str
+        return _texts(caller, given, alone=False)  # which says what is no list of str
     each = [given] if alone else listed(f"{caller}: texts", given)
     if len(known) == 1 and not any(isinstance(item, Mapping) or _is_image(item) for item in each):
-        return _texts(each, alone=False)
+        return _texts(caller, each, alone=False)
     if modality in (None, "text") and all(isinstance(item, str) for item in each):
-        return _texts(each, alone=False)
+        return _texts(caller, each, alone=False)
     reader = _Reader(caller, modality, known)
     items = [reader.parts(item, f"inputs[{place}]") for place, item in enumerate(each)]
     for part in (part for parts in items for part in parts):
@@ -120,8 +120,8 @@ def is_one(given: object, known: Sequence[str] = ("text", "image")) -> bool:
     return _typed(given, known) is not None or _is_rated(given)
 
 
-def _texts(texts: object, *, alone: bool) -> Inputs:
-    checked = checked_texts("texts", texts)
+def _texts(caller: str, texts: object, *, alone: bool) -> Inputs:
+    checked = checked_texts("texts", texts, caller=caller)
     return Inputs([(Part("text", text, "texts"),) for text in checked], alone)
 
 

@@ -53,6 +53,8 @@ def fuse_ranks(
     """
     if not (isinstance(constant, Real) and math.isfinite(constant) and constant > 0) or isinstance(constant, bool):
         raise ValueError(f"fuse_ranks: constant must be a finite number above 0, got {constant!r}")
+    if isinstance(rankings, str | bytes) or not isinstance(rankings, Iterable):
+        raise TypeError(f"fuse_ranks: rankings must be a list of arrays of ids, got {type(rankings).__name__}")
     lists = [_checked_ids("fuse_ranks", place, ids) for place, ids in enumerate(rankings)]
 
     def points(place: int, query: int) -> np.ndarray:
@@ -76,6 +78,9 @@ def fuse_scores(
     Returns: order: score falling, then id rising.
     Raises: ValueError, an argument breaks a line above.
     """
+    if isinstance(results, str | bytes) or not isinstance(results, Iterable):
+        raise TypeError(f"fuse_scores: results must be a list of ids and scores, got {type(results).__name__}")
+    results = list(results)  # a generator can be read once
     for place, result in enumerate(results):
         if not isinstance(result, Sequence) or len(result) != 2:
             kind = type(result).__name__

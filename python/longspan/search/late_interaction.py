@@ -47,7 +47,7 @@ def rank(query: np.ndarray, documents: TokenArrays, top_k: int) -> list[Ranked]:
     Raises: as `score`; ValueError, `top_k` is below 1.
     """
     count = checked_top_k("rank", top_k)
-    left, right = token_arrays("score", "query", [query]), token_arrays("score", "documents", documents)
+    left, right = token_arrays("rank", "query", [query]), token_arrays("rank", "documents", documents)
     if not right:
         return []
     _check_dims(left, right)
@@ -69,7 +69,7 @@ def token_arrays(caller: str, name: str, arrays: TokenArrays) -> list[np.ndarray
     if isinstance(arrays, (str, bytes)) or not hasattr(arrays, "__iter__"):
         raise TypeError(f"{caller}: {name} must be a list of (tokens, dim) arrays, got one {type(arrays).__name__}")
     whole = isinstance(arrays, np.ndarray) and arrays.ndim == 2
-    checked = [np.asarray(array) for array in ([arrays] if whole else arrays)]
+    checked = [_array(caller, f"{name}[{place}]", one) for place, one in enumerate([arrays] if whole else arrays)]
     for place, array in enumerate(checked):
         if array.ndim != 2 or array.shape[1] < 1 or array.dtype.kind != "f":
             raise ValueError(
@@ -78,6 +78,13 @@ def token_arrays(caller: str, name: str, arrays: TokenArrays) -> list[np.ndarray
         if not len(array):
             raise ValueError(f"{caller}: {name}[{place}] has no token; leave it out")
     return [array.astype(np.float32, copy=False) for array in checked]
+
+
+def _array(caller: str, name: str, value: object) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{caller}: {name} must be (tokens, dim) of floats, got rows of several lengths") from None
 
 
 def _check_dims(left: list[np.ndarray], right: list[np.ndarray]) -> None:

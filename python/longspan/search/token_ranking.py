@@ -76,7 +76,7 @@ def search(
             found = _best_in(segment, queries, k, (first, last), None if is_wanted is None else is_wanted[first:last])
             ids, scores = np.concatenate([ids, found[0]], axis=1), np.concatenate([scores, found[1]], axis=1)
             orders = [best_first(row, row_ids, min(k, ids.shape[1])) for row, row_ids in zip(scores, ids, strict=True)]
-            order = np.array(orders, np.int64).reshape(len(queries), -1)
+            order = np.array(orders, np.int64).reshape(len(queries), min(k, ids.shape[1]))
             ids, scores = np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
     return ids, scores
 

@@ -20,6 +20,12 @@ class Origin:
     fingerprint: str
     dtype: str
 
+    def __post_init__(self) -> None:
+        """Both are strings, as in the files that keep them."""
+        if not (isinstance(self.fingerprint, str) and isinstance(self.dtype, str)):
+            got = f"{type(self.fingerprint).__name__} and {type(self.dtype).__name__}"
+            raise TypeError(f"Origin: fingerprint and dtype must be str, got {got}")
+
     def to_json(self) -> dict[str, str]:
         """What `from_json` takes."""
         return {"fingerprint": self.fingerprint, "dtype": self.dtype}

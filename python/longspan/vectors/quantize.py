@@ -163,6 +163,7 @@ def _checked(name: str, array: np.ndarray, ndims: tuple[int, ...], dim: int | No
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise TypeError(f"{name} must be a NumPy array of floats, got {got}")
+    array = np.asarray(array)  # of a masked array the values, of a memory map the array
     if array.ndim not in ndims or (dim is not None and array.shape[-1] != dim):
         raise ValueError(f"{name} must be (rows, {'dim' if dim is None else dim}), got {array.shape}")
     finite = np.isfinite(array)
