@@ -122,3 +122,16 @@ def test_what_is_not_packed() -> None:
 def test_an_error_of_rms_norm_names_it() -> None:
     with pytest.raises(ValueError, match=r"^rms_norm: weight must be float32, got int64"):
         ops.rms_norm(floats(2, 8), np.ones(8, np.int64), eps=1e-5)
+
+
+def test_tensors_that_numpy_cannot_view() -> None:
+    torch = pytest.importorskip("torch")
+    weight = torch.ones(3)
+    opposite = torch.complex(torch.zeros(2, 3), torch.arange(6.0).reshape(2, 3)).conj().imag
+    assert opposite.is_neg()
+    got = ops.rms_norm(opposite, weight, eps=1e-5)
+    np.testing.assert_array_equal(got, ops.rms_norm(opposite.numpy(force=True), np.ones(3, np.float32), eps=1e-5))
+    with pytest.raises(ValueError, match="^rms_norm: out must hold its values as they are"):
+        ops.rms_norm(torch.ones(2, 3), weight, eps=1e-5, out=opposite)
+    with pytest.raises(TypeError, match="^hamming: q must be a strided tensor on the CPU, .*, got sparse_coo uint8"):
+        ops.hamming(torch.ones((2, 3), dtype=torch.uint8).to_sparse(), torch.ones((2, 3), dtype=torch.uint8))

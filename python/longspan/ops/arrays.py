@@ -65,8 +65,23 @@ def to_numpy(op: str, name: str, array: object) -> np.ndarray:
     if isinstance(array, np.ndarray):  # a matrix, a memory map: what it is beside an array does not matter here
         return array.view(np.ndarray)
     if is_torch(array):
-        return np.from_dlpack(array.detach())
+        return _tensor_view(op, name, array)
     raise not_an_array(op, name, array)
+
+
+def _tensor_view(op: str, name: str, tensor: torch.Tensor) -> np.ndarray:
+    plain = tensor.detach()
+    if plain.is_neg():  # the imaginary part of a conjugate: memory holds the values' opposites, which DLPack passes on
+        if name == "out":
+            raise ValueError(f"{op}: out must hold its values as they are, got a tensor with its negative bit set")
+        plain = plain.resolve_neg()
+    try:
+        return np.from_dlpack(plain)
+    except (RuntimeError, BufferError, TypeError) as error:
+        kind = f"{str(plain.layout).rpartition('.')[2]} {dtype_of(plain)} on {plain.device}"
+        raise TypeError(
+            f"{op}: {name} must be a strided tensor on the CPU, of a dtype that NumPy has, got {kind}"
+        ) from error
 
 
 def not_an_array(op: str, name: str, value: object) -> TypeError:
