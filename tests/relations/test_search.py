@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,37 @@ def test_what_is_refused(result: Retrofitted) -> None:
     with pytest.raises(ValueError, match="the encoder gives 3 dimensions, but the vectors have 24"):
         result.find("x", type("E", (), {"encode": lambda self, texts: np.ones((1, 3))})())
     assert result.vector("works.title", "Midnight Desk").shape == (24,)
+
+
+def test_what_is_wrong_is_told(result: Retrofitted, tmp_path: Path) -> None:
+    database = Database(make(tmp_path / "x.db", script("library")))
+    plan = database.plan()
+    for given in (None, "a model", np.zeros(3), retrofit):
+        with pytest.raises(TypeError, match="^find: encoder must be an Encoder, got "):
+            result.find("words", given)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="^retrofit: give an Encoder, or an array .*, got str$"):
+        retrofit(plan, "a model")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="^a value of works.title must be a str, got int$"):
+        result.neighbors("works.title", 3)  # type: ignore[arg-type]
+    for url in (None, 3, b"x.db"):
+        with pytest.raises(TypeError, match=f"^Database: url must be a str or a path, got {type(url).__name__}$"):
+            Database(url)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"^a place must be a str or a path, got {type(url).__name__}$"):
+            result.save(url)  # type: ignore[arg-type]
+    for excluded in (None, [3]):
+        with pytest.raises(TypeError, match="^exclude must be a list of names, or of .*, got "):
+            database.plan(excluded)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="^add_relation: pairs must be a list of pairs of texts, got NoneType$"):
+        plan.add_relation("works.title", "genres.name", None)  # type: ignore[arg-type]
+    plan.relations[0].weight = "x"  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"^the weight of .* must be a finite number from 0 up, got 'x'$"):
+        retrofit(plan, GOLDEN)
+
+
+def test_numbers_of_numpy_and_short_words_for_a_person(result: Retrofitted) -> None:
+    again = retrofit(result.plan, result.base, beta=np.float32(0.5))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again.vectors, result.vectors)
+    count, dim = result.vectors.shape
+    assert repr(result).startswith(f"Retrofitted({count} vectors of {dim}, solver='rn', steps=10, change=")
+    assert repr(result.plan).startswith("Plan(") and f", {count} nodes, " in repr(result.plan)
+    assert repr(result.nodes) == f"Nodes({count} texts of {len(result.plan.columns)} columns)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from longspan.arguments import names_arguments
@@ -61,6 +61,9 @@ class Database:
         """
         if isinstance(exclude, str):
             raise TypeError(f"exclude must be a list of names, got the str {exclude!r}")
+        exclude = [*exclude] if isinstance(exclude, Iterable) else [exclude]
+        if wrong := [name for name in exclude if not isinstance(name, str | tuple | list)]:
+            raise TypeError(f"exclude must be a list of names, or of (table, column), got {type(wrong[0]).__name__}")
         if link_tables not in ("pure", "all"):
             raise ValueError(f"link_tables must be 'pure' or 'all', got {link_tables!r}")
         origin = {
@@ -77,7 +80,9 @@ class Database:
 
 def source_of(url: str | os.PathLike[str]) -> Source:
     """What reads a database of this address. ValueError where nothing does."""
-    text = os.fspath(url)
+    text = os.fspath(url) if isinstance(url, os.PathLike) else url
+    if not isinstance(text, str):
+        raise TypeError(f"Database: url must be a str or a path, got {type(url).__name__}")
     if text.startswith(_SQLITE):
         path = text.removeprefix("sqlite:").removeprefix("//").removeprefix("/")
         if not text.startswith("sqlite:///") or not path or path == ":memory:":

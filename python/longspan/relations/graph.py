@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -92,8 +94,9 @@ def neighbors(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
 
 def _edges(relation: Relation, size: int) -> Edges:
     pairs = relation.pairs
-    if not (np.isfinite(relation.weight) and relation.weight > 0):
-        raise ValueError(f"the weight of {relation.name} must be a finite number from 0 up, got {relation.weight}")
+    weight = relation.weight
+    if not (isinstance(weight, Real) and math.isfinite(weight) and weight > 0):
+        raise ValueError(f"the weight of {relation.name} must be a finite number from 0 up, got {weight!r}")
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
         raise ValueError(f"the pairs of {relation.name} must be (m, 2) node numbers, got {pairs.shape} {pairs.dtype}")
     if pairs.min() < 0 or pairs.max() >= size:

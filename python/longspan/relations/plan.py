@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, overload
 
@@ -125,6 +125,9 @@ class Nodes(Sequence[Node]):
         """The column that owns a node."""
         return self._columns[int(np.searchsorted(self._starts, node, side="right")) - 1]
 
+    def __repr__(self) -> str:
+        return f"Nodes({len(self):,} texts of {len(self._columns)} columns)"
+
 
 @names_arguments
 class Plan:
@@ -154,6 +157,11 @@ class Plan:
         self.origin = origin or {}
         self.nodes = Nodes(columns, texts)
 
+    def __repr__(self) -> str:
+        pairs = sum(relation.count for relation in self.relations)
+        what = f"{len(self.nodes):,} nodes, {len(self.relations)} relations of {pairs:,} pairs"
+        return f"Plan({len(self.columns)} columns, {what})"
+
     @property
     def texts(self) -> list[str]:
         """The text of every node, in order."""
@@ -172,6 +180,8 @@ class Plan:
         from bisect import bisect_left
 
         place = self.column(column)
+        if not isinstance(text, str):
+            raise TypeError(f"a value of {place.name} must be a str, got {type(text).__name__}")
         at = bisect_left(self.texts, text, place.start, place.stop)
         if at < place.stop and self.texts[at] == text:
             return at
@@ -215,6 +225,8 @@ class Plan:
         Raises: ValueError, no such column or no such value in it.
         """
         left, right = self.column(source), self.column(target)
+        if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+            raise TypeError(f"add_relation: pairs must be a list of pairs of texts, got {type(pairs).__name__}")
         numbers = {(self.node(left.name, a), self.node(right.name, b)) for a, b in pairs}
         array = np.array(sorted(numbers), np.int32).reshape(-1, 2)
         relation = Relation("own", (left.table, left.column), (right.table, right.column), array, weight=weight)

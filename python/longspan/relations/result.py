@@ -51,6 +51,11 @@ class Retrofitted:
     origin: Origin | None = None
     report: Update | None = None
 
+    def __repr__(self) -> str:
+        count, dim = self.vectors.shape
+        how = f"solver={self.settings.solver!r}, steps={self.steps}, change={self.change:.3g}"
+        return f"Retrofitted({count:,} vectors of {dim}, {how})"
+
     @property
     def nodes(self) -> Nodes:
         """(table, column, text) of each row."""

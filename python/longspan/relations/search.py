@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from longspan.integers import checked_int
-from longspan.relations.vectors import model_of
+from longspan.relations.vectors import is_encoder, model_of
 from longspan.vectors.origin import check_asked
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def find(
     Raises: ValueError, the encoder's vectors have another dimension. Warns (OriginWarning), another model made the
         result's.
     """
+    if not is_encoder(encoder):
+        raise TypeError(f"find: encoder must be an Encoder, got {type(encoder).__name__}")
     check_asked("find", result.origin, model_of(encoder)[1])
     base = np.asarray(encoder.encode([text]), np.float32).reshape(-1)
     if base.shape != (result.vectors.shape[1],):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, Final, Literal, get_args
 
 from longspan.integers import checked_int
@@ -63,16 +64,16 @@ def make_settings(
     if missing not in ("anchor", "free"):
         raise ValueError(f"retrofit: missing must be 'anchor' or 'free', got {missing!r}")
     if delta is None:
-        delta = SAFE_DELTA * alpha if solver == "ro" else 1.0
+        delta = SAFE_DELTA * alpha if solver == "ro" and isinstance(alpha, Real) else 1.0
     for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma), ("delta", delta)):
-        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+        if not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
             raise ValueError(f"retrofit: {name} must be a finite number from 0 up, got {value!r}")
     if solver in _HAS_STRENGTHS and alpha == 0 and beta == 0:
         raise ValueError("retrofit: alpha or beta must be above 0, or nothing keeps a value's meaning")
-    if not 0 < tolerance < 1:
+    if not (isinstance(tolerance, Real) and 0 < tolerance < 1):
         raise ValueError(f"retrofit: tolerance must be between 0 and 1, got {tolerance!r}")
     strengths = Strengths(float(alpha), float(beta), float(gamma), float(delta))
-    return Settings(solver, strengths, _iterations(solver, iterations), missing, float(tolerance))  # type: ignore[arg-type]
+    return Settings(solver, strengths, _iterations(solver, iterations), missing, float(tolerance))
 
 
 def _iterations(solver: Solver, iterations: int | str | None) -> int | Literal["exact"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def base_vectors(texts: Sequence[str], given: Vectors, show_progress_bar: bool |
 
     Raises: ValueError, another shape, or values that are not finite; TypeError, neither an array nor an encoder.
     """
-    rows = _encoded(texts, given, show_progress_bar) if hasattr(given, "encode") else _array(given)
+    rows = _encoded(texts, given, show_progress_bar) if is_encoder(given) else _array(given)
     if rows.ndim != 2 or len(rows) != len(texts) or rows.shape[1] == 0:
         raise ValueError(f"retrofit: vectors must be ({len(texts)}, d), a row a node of the plan, got {rows.shape}")
     absent = np.isnan(rows[:, 0])
@@ -47,6 +47,11 @@ def base_vectors(texts: Sequence[str], given: Vectors, show_progress_bar: bool |
             f"retrofit: vectors[{int(np.flatnonzero(bad)[0])}] is not finite; NaN throughout stands for no vector"
         )
     return rows, absent
+
+
+def is_encoder(given: object) -> TypeGuard[TextEncoder]:
+    """Whether it makes vectors of texts; a str has an `encode` too, and is none."""
+    return callable(getattr(given, "encode", None)) and not isinstance(given, str | type)
 
 
 def model_of(vectors: object) -> tuple[str | None, Origin | None]:

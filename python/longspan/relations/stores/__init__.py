@@ -91,7 +91,9 @@ def check_place(out: str | os.PathLike[str], *, table: str | None, force: bool) 
 
 def kind_of(out: str | os.PathLike[str]) -> SqliteSource | PostgresSource | Path:
     """A database by its address, a file by its suffix."""
-    text = os.fspath(out)
+    text = os.fspath(out) if isinstance(out, os.PathLike) else out
+    if not isinstance(text, str):
+        raise TypeError(f"a place must be a str or a path, got {type(out).__name__}")
     if text.startswith("sqlite:///") and len(text) > len("sqlite:///"):
         return SqliteSource(text.removeprefix("sqlite:///"))
     if text.startswith(("postgresql:", "postgres:", "postgresql+psycopg:")):
