@@ -14,7 +14,9 @@ from typing_extensions import assert_type
 
 from longspan import (
     BinaryIndex,
+    Changes,
     Chunks,
+    DocumentIndex,
     Encoder,
     MultiVectorEncoder,
     MultiVectorStore,
@@ -114,3 +116,9 @@ def searching(index: BinaryIndex, sparse: SparseIndex, encoder: SparseEncoder, v
     assert_type(encoder.encode("a"), SparseVectors)
     assert_type(encoder.encode_query(["a"], max_active_dims=8), SparseVectors)
     assert_type(sparse.search(encoder.encode_query("a"), 3), SparseResult)
+
+
+def documents(index: DocumentIndex) -> None:
+    """Texts by key, bare or with fields, or pairs of both."""
+    assert_type(index.sync({"a": "words", "b": {"text": "words", "year": 1990}}), Changes)
+    assert_type(index.add(("a", text) for text in ("words", "more")), Changes)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, overload
 
 import numpy as np
 
@@ -128,6 +128,12 @@ class DocumentIndex:
         """The documents' keys, sorted."""
         return Ledger.read(self.folder, self._index).keys()
 
+    @overload
+    def sync(self, documents: Mapping[str, DocumentText], *, show_progress_bar: bool | None = None) -> Changes: ...
+    @overload
+    def sync(
+        self, documents: Iterable[tuple[str, DocumentText]], *, show_progress_bar: bool | None = None
+    ) -> Changes: ...
     def sync(
         self,
         documents: Mapping[str, DocumentText] | Iterable[tuple[str, DocumentText]],
@@ -145,6 +151,12 @@ class DocumentIndex:
         """
         return self._run(documents, deletes=True, show=show_progress_bar)
 
+    @overload
+    def add(self, documents: Mapping[str, DocumentText], *, show_progress_bar: bool | None = None) -> Changes: ...
+    @overload
+    def add(
+        self, documents: Iterable[tuple[str, DocumentText]], *, show_progress_bar: bool | None = None
+    ) -> Changes: ...
     def add(
         self,
         documents: Mapping[str, DocumentText] | Iterable[tuple[str, DocumentText]],
