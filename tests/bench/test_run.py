@@ -100,8 +100,9 @@ def test_a_bench_is_selected_by_name_or_part_of_it(benches: Path) -> None:
 
 def test_the_list_names_the_benches_of_this_checkout(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert {"encode", "startup"} <= set(names)
+    lines = capsys.readouterr().out.splitlines()
+    assert {"encode", "startup"} <= {line.split()[0] for line in lines}
+    assert all(line.endswith(".") for line in lines[:-1]), "what a bench measures is told in one whole line"
     assert main(["no-such-bench"]) == 2
     assert "no bench is called 'no-such-bench'" in capsys.readouterr().err
 
