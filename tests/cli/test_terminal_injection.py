@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,21 @@ def test_a_search_that_finds_one(
     assert harmless(err)
     assert main(["search", "build", "it.index", "no\x1b[31mfile.txt", "--model", model]) == 1
     assert harmless(capsys.readouterr().err)
+
+
+def test_a_database_with_evil_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    connection = sqlite3.connect(tmp_path / "x.db")
+    connection.execute('CREATE TABLE "a\x1b[31m\n" (id INTEGER PRIMARY KEY, "t\x07" TEXT)')
+    connection.execute('CREATE TABLE b (id INTEGER PRIMARY KEY, "r\x1b" INTEGER REFERENCES "a\x1b[31m\n", u TEXT)')
+    for number in range(3):
+        connection.execute(
+            'INSERT INTO "a\x1b[31m\n" VALUES (?, ?)', (number, f"{EVIL} and more words of it, {number}")
+        )
+        connection.execute("INSERT INTO b VALUES (?, ?, ?)", (number, number, f"u {number}"))
+    connection.commit()
+    connection.close()
+    for least in ("2", "9"):  # relations that are used, and ones with too few pairs
+        assert main(["retro", "plan", str(tmp_path / "x.db"), "--min-edges", least]) == 0
+        out = capsys.readouterr().out
+        assert harmless(out) and r"b.u - a\x1b[31m\n.t\x07 (b: r\x1b)" in out
+        assert "'…\n" not in out and "…'" in out  # a sample that is cut has both its quotes

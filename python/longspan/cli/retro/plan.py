@@ -8,9 +8,10 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.terminal import count, is_terminal, json_line, shown, style, width
+from longspan.cli.console.terminal import count, is_terminal, json_line, one_line, style, width
 from longspan.relations.database import Database
 from longspan.relations.schema import LinkTables
+from longspan.vectors.tables import clipped
 
 if TYPE_CHECKING:
     from longspan.relations.plan import Plan
@@ -37,7 +38,7 @@ def make_plan(request: PlanRequest) -> Plan:
 
     def tell(words: str) -> None:
         if shows:
-            print(f"\r\x1b[K{shorten(words, width())}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{shorten(one_line(words), width())}", end="", file=sys.stderr, flush=True)
 
     try:
         plan = Database(request.database).plan(
@@ -114,16 +115,16 @@ def _as_text(plan: Plan) -> str:
     if plan.columns:
         lines += ["", style("values  column", "bold")]
     for column in plan.columns:
-        samples = ", ".join(shorten(repr(text), _SHOWN) for text in column.samples)
-        lines.append(f"{column.count:>6}  {shown(column.name)}  {style(samples, 'dim')}")
+        samples = ", ".join(clipped(text, _SHOWN) for text in column.samples)
+        lines.append(f"{column.count:>6}  {one_line(column.name)}  {style(samples, 'dim')}")
         lines += [f"        {style('? ' + doubt, 'cyan')}" for doubt in column.warnings]
     if plan.relations:
         lines += ["", style(" pairs  kind  relation", "bold")]
     for relation in plan.relations:
         off = "" if relation.weight == 1 else f"  weight {relation.weight:g}"
-        lines.append(f"{relation.count:>6}  {relation.kind:<4}  {relation.name}{off}")
+        lines.append(f"{relation.count:>6}  {relation.kind:<4}  {one_line(relation.name)}{off}")
     if plan.dropped:
-        few = ", ".join(f"{relation.name}: {relation.count}" for relation in plan.dropped)
+        few = ", ".join(f"{one_line(relation.name)}: {relation.count}" for relation in plan.dropped)
         lines += ["", f"too few pairs to be used: {few}"]
-    lines += [f"warning: {warning}" for warning in plan.warnings]
+    lines += [f"warning: {one_line(warning)}" for warning in plan.warnings]
     return "\n".join(lines)
