@@ -18,11 +18,14 @@ def check_axes(op: str, name: str, array: Array, shape: tuple[str | int, ...]) -
     """`array` must be one, with these axes; a number is a length to match, a string only the axis's name."""
     check_array(op, name, array)
     got = tuple(array.shape)
-    if got == shape:
-        return
-    if len(got) != len(shape) or any(want != have and not isinstance(want, str) for want, have in zip(shape, got)):
-        want = ", ".join(str(axis) for axis in shape)
-        raise ValueError(f"{op}: {name} must be ({want}{',' if len(shape) == 1 else ''}), got {got}")
+    if len(got) == len(shape):
+        for want, have in zip(shape, got):
+            if want != have and not isinstance(want, str):
+                break
+        else:
+            return
+    wanted = ", ".join(str(axis) for axis in shape)
+    raise ValueError(f"{op}: {name} must be ({wanted}{',' if len(shape) == 1 else ''}), got {got}")
 
 
 def check_array(op: str, name: str, array: object) -> None:
@@ -59,10 +62,12 @@ def check_out(op: str, out: Array | None, inputs: Mapping[str, Array | None], *,
     target = None if out is None else host_values(op, "out", out)
     if target is None or not target.size:
         return
-    if any(stride == 0 and length > 1 for stride, length in zip(target.strides, target.shape)):
+    if 0 in target.strides and any(not stride and length > 1 for stride, length in zip(target.strides, target.shape)):
         raise ValueError(f"{op}: out must have room for every value, got strides {target.strides} for {target.shape}")
     for name, array in inputs.items():
-        given = None if array is None else host_values(op, name, array)
+        if array is None:
+            continue
+        given = host_values(op, name, array)
         if given is None or not np.may_share_memory(target, given):
             continue
         is_whole = (target.__array_interface__["data"], target.strides, target.shape, target.dtype) == (

@@ -38,12 +38,11 @@ def unless(*, device: str, dtypes: Sequence[str] = ()) -> Refusal:
 
     def refuses(*args: object, **kwargs: object) -> str | None:
         for value in (*args, *kwargs.values()):
-            if not is_array(value):
+            if value is None or not is_array(value):
                 continue
-            if device_of(value) != device:
-                return f"tensors are on {device_of(value)}"
-            name = dtype_of(value)
-            if dtypes and "float" in name and name not in dtypes:
+            if (where := device_of(value)) != device:
+                return f"tensors are on {where}"
+            if dtypes and (name := dtype_of(value)) not in dtypes and "float" in name:
                 return f"dtype must be {' or '.join(dtypes)}, got {name}"
         return None
 
