@@ -58,6 +58,9 @@ def test_rows_without_a_query_are_bad_rows(model: str, tmp_path: Path, capsys: p
     assert main([*words, "--skip-bad"]) == 0
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 2 and "2 bad rows passed over; the first: " in said.err
+    path.write_text('{"text": "x"}\n')
+    assert main(words) == 1
+    assert "--keep" not in capsys.readouterr().err  # which was not given
 
 
 def test_queries_of_a_file_into_a_file(model: str, documents: Path, tmp_path: Path) -> None:

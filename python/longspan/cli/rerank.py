@@ -234,7 +234,8 @@ def _numbers(limit: int | None) -> Iterator[int]:
 def _records(names: Sequence[str], request: RerankRequest, keep: tuple[str, ...], tally: Tally) -> Iterator[Record]:
     sources = find_inputs(names, reading=reading_of(request), passed=tally.passed)
     rows = read_records(sources, Selection(request.field, keep))
-    return good_records(rows, tally, keep=keep, skip_bad=request.skip_bad)
+    said = [name for name in keep if name in request.keep]  # not --query-field, of which each row is told
+    return good_records(rows, tally, keep=said, skip_bad=request.skip_bad)
 
 
 def _options(request: RerankRequest) -> RerankOptions:
