@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
+from longspan import CheckpointError, Encoder
 from longspan.checkpoint.safetensors_folder import SafetensorsFolder
 
 Tensors = dict[str, np.ndarray]
+Change = Callable[[Tensors], object]  # what is done to them, in place
 PARAMETRIZED = ".parametrizations.weight.original"
 
 
@@ -37,11 +40,20 @@ def read_config(folder: Path) -> dict[str, object]:
     return json.loads((folder / "config.json").read_text())
 
 
-def spoilt(source: Path, target: Path, change: Callable[[Tensors], object] = lambda _: None, **config: object) -> Path:
+def spoilt(source: Path, target: Path, change: Change = lambda _: None, **config: object) -> Path:
     """A copy of `source` in `target`, its tensors changed in place by `change` and keys of config.json replaced."""
     tensors = read_tensors(source)
     change(tensors)
     return write_checkpoint(source, target, tensors, {**read_config(source), **config})
+
+
+def assert_refused(
+    source: Path, tmp_path: Path, change: Change | None, config: dict[str, object], message: str
+) -> None:
+    """An Encoder says so of a copy of `source` that is spoilt in this way."""
+    folder = spoilt(source, tmp_path / "model", change or (lambda _: None), **config)
+    with pytest.raises(CheckpointError, match=message):
+        Encoder(folder)
 
 
 def merge_peft(tensors: Tensors, adapter: Path, task: str | None = None) -> Tensors:

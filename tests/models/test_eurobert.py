@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from checkpoints import Tensors, read_config, read_tensors, spoilt, write_checkpoint
-from longspan import CheckpointError, Encoder
+from checkpoints import Change, assert_refused, read_config, read_tensors, spoilt, write_checkpoint
+from longspan import Encoder
 
 Q_PROJ = "layers.1.self_attn.q_proj.weight"
 NANO, MERGED = "jina-v5-text-nano/model", "jina-v5-text-nano/model-merged-retrieval"
@@ -43,16 +42,9 @@ NANO, MERGED = "jina-v5-text-nano/model", "jina-v5-text-nano/model-merged-retrie
     ],
 )
 def test_hostile(
-    name: str,
-    change: Callable[[Tensors], object] | None,
-    config: dict[str, object],
-    message: str,
-    golden: Path,
-    tmp_path: Path,
+    name: str, change: Change | None, config: dict[str, object], message: str, golden: Path, tmp_path: Path
 ) -> None:
-    folder = spoilt(golden / name, tmp_path / "model", change or (lambda _: None), **config)
-    with pytest.raises(CheckpointError, match=message):
-        Encoder(folder)
+    assert_refused(golden / name, tmp_path, change, config, message)
 
 
 def test_nano_is_known_without_is_decoder(golden: Path, tmp_path: Path) -> None:

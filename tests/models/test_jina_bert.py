@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from checkpoints import Tensors, read_config, read_tensors, spoilt, write_checkpoint
-from longspan import CheckpointError, Encoder
+from checkpoints import Change, assert_refused, read_config, read_tensors, spoilt, write_checkpoint
+from longspan import Encoder
 
 GATED = "encoder.layer.0.mlp.gated_layers.weight"
 NORM_Q = "encoder.layer.1.attention.self.layer_norm_q.weight"
@@ -41,16 +40,9 @@ EN, CODE = "jina-v2-en", "jina-v2-code"
     ],
 )
 def test_hostile(
-    name: str,
-    change: Callable[[Tensors], object] | None,
-    config: dict[str, object],
-    message: str,
-    golden: Path,
-    tmp_path: Path,
+    name: str, change: Change | None, config: dict[str, object], message: str, golden: Path, tmp_path: Path
 ) -> None:
-    folder = spoilt(golden / name, tmp_path / "model", change or (lambda _: None), **config)
-    with pytest.raises(CheckpointError, match=message):
-        Encoder(folder)
+    assert_refused(golden / name, tmp_path, change, config, message)
 
 
 @pytest.mark.parametrize("name", [EN, CODE])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from checkpoints import Tensors, read_config, spoilt
+from checkpoints import Change, assert_refused, read_config, spoilt
 from longspan import CheckpointError, Encoder
 
 K_BIAS = "layers.1.self_attn.k_proj.bias"
@@ -73,16 +72,9 @@ V4 = "jina-v4/model"
     ],
 )
 def test_hostile(
-    name: str,
-    change: Callable[[Tensors], object] | None,
-    config: dict[str, object],
-    message: str,
-    golden: Path,
-    tmp_path: Path,
+    name: str, change: Change | None, config: dict[str, object], message: str, golden: Path, tmp_path: Path
 ) -> None:
-    folder = spoilt(golden / name, tmp_path / "model", change or (lambda _: None), **config)
-    with pytest.raises(CheckpointError, match=message):
-        Encoder(folder)
+    assert_refused(golden / name, tmp_path, change, config, message)
 
 
 def test_a_tied_head_is_left_out(golden: Path, tmp_path: Path) -> None:
