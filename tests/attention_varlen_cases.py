@@ -1,4 +1,4 @@
-"""Cases of attention_varlen that its tests share: packed q, k, v and options, seeded."""
+"""Cases of attention_varlen that its tests share: packed q, k, v and options, seeded; and how a result is held."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 
 import inputs
+from errors import assert_no_worse
+from longspan import ops, reference
 
 HEADS = 4
 RAGGED = (0, 1, 63, 64, 65, 3, 200, 0, 1, 17, 48, 130)  # one batch: enough values for a fair comparison of errors
@@ -69,6 +71,29 @@ def case(
     if kind == "rope by key":
         options = rope_by_key(len(k), min(head_dim // 2, 9))
     return Case(q, k, v, inputs.cu_seqlens(list(lengths)), inputs.cu_seqlens(list(keys)), options)
+
+
+@cache
+def references(dtype: str, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """The result in float64, nothing rounded, and that of the same maths in `dtype`."""
+    double = case.double()
+    return (
+        reference.attention_varlen(*double.args, **double.options),
+        reference.attention_varlen(*case.args, **case.options, dtype=dtype),
+    )
+
+
+def attend(dtype: str, case: Case, **options: object) -> np.ndarray:
+    """The op's result."""
+    return ops.attention_varlen(*case.args, **{**case.options, **options}, dtype=dtype)
+
+
+def check(dtype: str, case: Case) -> np.ndarray:
+    """The op's result, which lies where it was asked for and is as near to float64 as `dtype` can be."""
+    poisoned = np.full_like(case.q, np.nan)
+    assert attend(dtype, case, out=poisoned) is poisoned
+    assert_no_worse(poisoned, *references(dtype, case))
+    return poisoned
 
 
 def rope(half: int, interleaved: bool = False) -> dict[str, object]:

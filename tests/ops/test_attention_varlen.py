@@ -5,34 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
+from functools import partial
 
 import numpy as np
 import pytest
 
+import attention_varlen_cases as cases
 import inputs
-from attention_varlen_cases import HEADS, OPTIONS, RAGGED, Case, case, rope, slopes
-from errors import assert_no_worse
+from attention_varlen_cases import HEADS, OPTIONS, RAGGED, case, rope, slopes
 from longspan import BackendError, _core, ops, reference
 
-
-@cache
-def references(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """The result in float64, and in float32."""
-    double = case.double()
-    return (
-        reference.attention_varlen(*double.args, **double.options),
-        reference.attention_varlen(*case.args, **case.options),
-    )
-
-
-def check(case: Case) -> np.ndarray:
-    """The op's result, after comparing it."""
-    poisoned = np.full_like(case.q, np.nan)
-    got = ops.attention_varlen(*case.args, **case.options, out=poisoned)
-    assert got is poisoned
-    assert_no_worse(got, *references(case))
-    return got
+check = partial(cases.check, "float32")
 
 
 @pytest.mark.parametrize("kind", OPTIONS)

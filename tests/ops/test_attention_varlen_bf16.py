@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import partial
 
 import numpy as np
 import pytest
 
+import attention_varlen_cases as cases
 import inputs
 from attention_varlen_cases import HEADS, OPTIONS, RAGGED, Case, case
-from errors import assert_no_worse
 from longspan import _core, ops, reference
 from longspan.ops.attention_varlen import key_limits
 from longspan.reference.attention_varlen import round_to_bf16
@@ -19,25 +19,7 @@ F32_ROUNDING = 2.0**-24
 BF16_ROUNDING = 2.0**-8  # eight significant bits, to the nearest
 EXP_ERROR = 2.0**-13  # of 2^x as the AVX512-BF16 kernel has it; the others' is far smaller
 
-
-@cache
-def references(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """The result in float64, nothing rounded, and in float32 with operands rounded to bf16."""
-    double = case.double()
-    return (
-        reference.attention_varlen(*double.args, **double.options),
-        reference.attention_varlen(*case.args, **case.options, dtype="bfloat16"),
-    )
-
-
-def attend(case: Case, **options: object) -> np.ndarray:
-    return ops.attention_varlen(*case.args, **{**case.options, **options}, dtype="bfloat16")
-
-
-def check(case: Case) -> None:
-    poisoned = np.full_like(case.q, np.nan)
-    assert attend(case, out=poisoned) is poisoned
-    assert_no_worse(poisoned, *references(case))
+attend, check = partial(cases.attend, "bfloat16"), partial(cases.check, "bfloat16")
 
 
 def rounded(case: Case) -> Case:

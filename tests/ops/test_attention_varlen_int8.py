@@ -4,40 +4,22 @@ same whole numbers everywhere."""
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import partial
 
 import numpy as np
 import pytest
 
+import attention_varlen_cases as cases
 import inputs
-from attention_varlen_cases import HEADS, OPTIONS, Case, case
-from errors import assert_no_worse
-from longspan import _core, ops, reference
+from attention_varlen_cases import HEADS, OPTIONS, case
+from longspan import _core, ops
 from longspan.ops.attention_varlen import key_limits
 from longspan.reference.attention_varlen import KEYS_WORTH_BYTES, round_to_bf16
 
 pytestmark = pytest.mark.every_isa
 LONG = (256, 300, 5, 259)  # and one that is too short for whole numbers
 
-
-@cache
-def references(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """The result in float64, nothing rounded, and in float32 with whole numbers."""
-    double = case.double()
-    return (
-        reference.attention_varlen(*double.args, **double.options),
-        reference.attention_varlen(*case.args, **case.options, dtype="int8"),
-    )
-
-
-def attend(case: Case, **options: object) -> np.ndarray:
-    return ops.attention_varlen(*case.args, **{**case.options, **options}, dtype="int8")
-
-
-def check(case: Case) -> None:
-    poisoned = np.full_like(case.q, np.nan)
-    assert attend(case, out=poisoned) is poisoned
-    assert_no_worse(poisoned, *references(case))
+attend, check = partial(cases.attend, "int8"), partial(cases.check, "int8")
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
@@ -79,7 +61,7 @@ def test_whole_numbers_are_the_same_everywhere(isa: str, kind: str) -> None:
         expected = attend(batch)
     finally:
         _core.set_isa(before)
-    found, error = attend(batch), np.abs(attend(batch) - references(batch)[0])
+    found, error = attend(batch), np.abs(attend(batch) - cases.references("int8", batch)[0])
     difference = np.abs(found - expected)
     if _core.attention_reads_bf16() or isa == "avx512_fp16":
         assert np.sqrt(np.square(difference).mean()) < 0.5 * np.sqrt(np.square(error).mean())
@@ -94,7 +76,7 @@ def test_what_keys_share_costs_no_step(isa: str) -> None:
     plain = case((400,), 64)
     shared = np.float32(50) * inputs.normal((1, HEADS, 64), 9)
     moved = replace(plain, k=plain.k + shared)
-    truth = references(plain)[0]
+    truth = cases.references("int8", plain)[0]
     error, own = np.abs(attend(moved) - truth), np.abs(attend(plain) - truth)
     assert np.sqrt(np.square(error).mean()) < 1.5 * np.sqrt(np.square(own).mean())
 
