@@ -1,12 +1,11 @@
 """The same benches twice, one run after the other: how far the ratios to the peers agree.
 
-python -m bench.repeat linear attention_varlen hamming --out FOLDER
+longspan bench repeat linear attention_varlen hamming --out FOLDER
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from .command import add_options, setting_of
@@ -45,18 +44,3 @@ def run_twice(options: argparse.Namespace) -> int:
     rows = compare(first, second)
     print(comparison_text(first, second, rows))
     return 0 if not failed and ratios_agree(rows) else 1
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command. Returns: 0; 1 where the runs disagree or a bench failed; 2 where an option is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m bench.repeat", description=(__doc__ or "").partition("\n")[0])
-    add_repeat_options(parser)
-    try:
-        return run_twice(parser.parse_args(argv))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())
