@@ -277,6 +277,17 @@ def test_ids_that_are_no_list(encoder: Encoder, ids: object) -> None:
 def test_what_is_no_task_or_text(encoder: Encoder) -> None:
     with pytest.raises(TypeError, match="^encode: task must be None, a name or a list of them, got int$"):
         encoder.encode(["a"], task=3)  # type: ignore[call-overload]
+    for tasks in ({"base"}, {"base": 1}):  # whose order nobody chose
+        with pytest.raises(TypeError, match="^encode: task must be None, a name or a list of them, got (set|dict)$"):
+            encoder.encode(["a"], task=tasks)  # type: ignore[call-overload]
+    for parts in (None, "ab", b"ab", {"image": "a.png"}, []):
+        with pytest.raises(TypeError, match="^fit_input: parts must be a list of longspan.pipeline.inputs.Part, got "):
+            encoder.fit_input(parts)  # type: ignore[arg-type]
+    for sizes in (3, "ab"):
+        with pytest.raises(TypeError, match="^warm_up: sizes must be a list of sizes, got (int|str)$"):
+            encoder.warm_up(sizes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^warm_up: sizes must be numbers or pairs .*, got \(1, 2, 3\)$"):
+        encoder.warm_up([(1, 2, 3)])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="^encode: task must be None, a name or a list of them, got bytes$"):
         encoder.encode(["a"], task=b"a")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="^encode: texts must be a list of str, got one type$"):

@@ -23,6 +23,12 @@ def test_models(again, golden: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     other = again(encoder)
     assert (other.dtype, other.num_threads, other.name) == ("int8", 1, str(golden / "bert-minilm"))
     assert np.array_equal(other.encode(["a"]), encoder.encode(["a"]))
+    assert other.max_length == encoder.max_length > 8
+    encoder.max_seq_length, encoder.similarity_fn_name = 8, "dot"
+    other = again(again(encoder))
+    assert other.max_length == 8 and other.similarity_fn_name == "dot"
+    text = "one that is longer than that, by some words"
+    assert np.array_equal(other.encode(text, on_truncate="ignore"), encoder.encode(text, on_truncate="ignore"))
     colbert = MultiVectorEncoder(golden / "jina-colbert-v2", query_maxlen=9)
     assert again(colbert).query_maxlen == 9
     reranker = Reranker(golden / "rerank-bert/model")

@@ -164,6 +164,7 @@ class LoadedModel:
 
         Raises: CheckpointError, a tensor is missing, misshapen, without a place in the model, or not finite.
         """
+        self._set_later: Final[dict[str, object]] = {}  # by the user, of SETTABLE and LENGTHS
         self.name: Final = opened.name
         self.folder: Final[Path] = opened.checkpoint.folder
         self.spec: Final[ModelSpec] = opened.spec
@@ -201,7 +202,10 @@ class LoadedModel:
             near = None if name in vars(self) or hasattr(kind, name) else nearest(name, may_be_set, cutoff=0.85)
             if near is not None and near != name:
                 raise AttributeError(f"{kind.__name__} has no attribute {name!r} to set; did you mean {near!r}?")
+        is_later = name in LENGTHS if isinstance(getattr(kind, name, None), property) else name in vars(self)
         super().__setattr__(name, value)
+        if is_later and not name.startswith("_"):
+            self._set_later[name] = value
 
     @property
     def batch_tokens(self) -> int:
@@ -231,8 +235,14 @@ class LoadedModel:
     def __reduce__(self) -> tuple[object, ...]:
         """A pickle names the folder and what the model was made with, no weights and no token: it is opened again where
         it is unpickled, which may be another process; so is a deep copy. Adapters that were loaded come along, by
-        their folders."""
-        return _open_again, (type(self), self.folder.absolute(), self._again, tuple(self._loaded_adapters))
+        their folders, and what was set since, such as `max_length`."""
+        made_with = (type(self), self.folder.absolute(), self._again, tuple(self._loaded_adapters))
+        return _open_again, made_with, dict(self._set_later) or None
+
+    def __setstate__(self, state: Mapping[str, object]) -> None:
+        """What was set after the other was opened."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -136,6 +136,8 @@ class TextModel(LoadedModel):
             too large; MediaLimitError, more would be decoded than is allowed; ImportError, naming the extra that is
             needed.
         """
+        if not isinstance(parts, Sequence) or not parts or not all(isinstance(part, Part) for part in parts):
+            raise TypeError(f"{caller}: parts must be a list of longspan.pipeline.inputs.Part, got {parts!r:.60}")
         for part in parts:
             if part.modality not in self.modalities:
                 reads = " and ".join(self.modalities)
@@ -244,10 +246,14 @@ class TextModel(LoadedModel):
             task: as `encode`; adapters have passes of their own.
         Raises: ValueError, a size is not from 1 text and token up to `spec.max_tokens` tokens a text.
         """
+        if sizes is not None and (isinstance(sizes, str) or not isinstance(sizes, Iterable)):
+            raise TypeError(f"warm_up: sizes must be a list of sizes, got {type(sizes).__name__}")
         if sizes is None:
             sizes = [size for size in TOKENS if size <= min(self.max_length, AT_ONCE)] or [self.max_length]
         for size in sizes:
             pair = size if isinstance(size, tuple) else (1, size)
+            if len(pair) != 2:
+                raise ValueError(f"warm_up: sizes must be numbers or pairs (texts, tokens), got {size!r}")
             texts, tokens = (checked_int("warm_up: sizes", count) for count in pair)
             if texts < 1 or not 1 <= tokens <= self.spec.max_tokens:
                 raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, Literal
 
 from longspan.models.spec import TaskSpec
@@ -19,7 +19,7 @@ def spread(task: Task, num_texts: int) -> list[str | None]:
     """The task of every text."""
     if task is None or isinstance(task, str):
         return [task] * num_texts
-    if isinstance(task, bytes) or not isinstance(task, Iterable):
+    if isinstance(task, bytes | Set | Mapping) or not isinstance(task, Iterable):  # a set has no order
         raise TypeError(f"encode: task must be None, a name or a list of them, got {type(task).__name__}")
     tasks = list(task)
     if len(tasks) != num_texts:
