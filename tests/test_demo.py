@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from importlib import metadata
 from pathlib import Path
@@ -182,10 +183,23 @@ def test_command_as_json(tiny: Encoder, files: list[str], capsys: pytest.Capture
     assert {"load_seconds", "embed_seconds", "tokens", "tokens_per_second", "passages"} <= report.keys()
 
 
-def test_files_need_questions(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_need_questions(
+    files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     assert main(["demo", *files]) == 1
-    sentence = "files need questions of your own: give --question 'What ...?', as often as you like"
+    sentence = "files need questions of your own: type or pipe them, or give --question 'What ...?'"
     assert capsys.readouterr().err == f"longspan: error: {sentence}\n"
+
+
+def test_files_are_asked_by_lines_of_a_pipe(
+    files: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `make demo FILES=...` runs."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("who slept?\n\n where were the goats?\n"))
+    assert main(["demo", *files, "--model", MODEL, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert [answer["question"] for answer in answers] == ["who slept?", "where were the goats?"]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

