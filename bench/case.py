@@ -6,12 +6,14 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 Numerics = Literal["float32", "float16", "bfloat16", "int8", "bits"]
-ComputeType = Literal["float32", "bfloat16", "int8"]  # longspan.ops.linear's, by itself: `compare` runs older builds
+# As longspan.ops.linear has them, by themselves: `compare` measures builds that know them by other names.
+ComputeType = Literal["float32", "bfloat16", "int8"]
+COMPUTE_TYPES: Final[tuple[ComputeType, ...]] = get_args(ComputeType)
 OURS: Final = "longspan"
 
 FLOAT32_UNIT: Final = 2.0**-24  # half a unit in the last place of a number, relative to it

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .cache import seconds_making
-from .case import OURS, Cases, Setting
+from .case import COMPUTE_TYPES, OURS, Cases, Setting
 from .contest import run_case, with_shares
 from .meter import machine_meter
 from .record import commit, machine
@@ -52,8 +52,6 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
 
 def setting_of(options: argparse.Namespace) -> Setting:
     """What the options say. Raises: ValueError, a number is not above 0, or a dtype or peer is not known."""
-    from longspan.ops.linear import COMPUTE_TYPES
-
     from .peers import check_names
 
     seconds = options.seconds if options.seconds is not None else FULL_SECONDS if options.full else SHORT_SECONDS
