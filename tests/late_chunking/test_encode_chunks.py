@@ -205,7 +205,7 @@ def test_naive_and_whole_are_encode(encoder: Encoder) -> None:
 # special tokens, prompts, limits
 
 
-def test_special_tokens_and_prompt(encoder: Encoder) -> None:
+def test_special_tokens_and_prompt(encoder: Encoder, tmp_path: Path) -> None:
     tokens = encoder.tokenize([DOCUMENT], prompt="passage: ")[0]
     first = 1 + tokens.num_prompt_tokens
     options = {"chunk_tokens": None, "prompt": "passage: "}
@@ -216,8 +216,10 @@ def test_special_tokens_and_prompt(encoder: Encoder) -> None:
     assert (published.token_spans[1:, 0] == bare.token_spans[1:, 0]).all()
     np.testing.assert_array_equal(published.embeddings[1:-1], bare.embeddings[1:-1])
     assert bare.spans == published.spans
-    named = Encoder(encoder.name)
-    named.prompts["passage"] = "passage: "
+    shutil.copytree(encoder.folder, tmp_path / "named")
+    path = tmp_path / "named" / "config_sentence_transformers.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompts": {"passage": "passage: "}}))
+    named = Encoder(tmp_path / "named")
     np.testing.assert_array_equal(named.encode_chunks(DOCUMENT, chunk_tokens=None).embeddings, published.embeddings)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import re
 import shutil
@@ -48,6 +50,19 @@ def test_what_may_be_set_and_what_not(golden: Path) -> None:
     ):
         with pytest.raises(AttributeError, match=re.escape(said)):
             setattr(encoder, name, "x")
+    prompts = Encoder(golden / "jina-v3").prompts
+    kept = dict(prompts)
+    for change in (
+        lambda: prompts.update({"query": "x"}),
+        lambda: prompts.__setitem__("query", "x"),
+        lambda: prompts.pop("retrieval.query"),
+        lambda: prompts.setdefault("x", "y"),
+        prompts.clear,
+    ):
+        with pytest.raises(TypeError, match="a model's prompts stay as its files have them; give a call prompt="):
+            change()
+    assert kept and prompts == kept and json.loads(json.dumps(prompts)) == kept
+    assert type(copy.deepcopy(prompts)) is dict  # a copy is the caller's own
     colbert = MultiVectorEncoder(golden / "colbert-pylate" / "model")
     with pytest.raises(AttributeError, match=r"MultiVectorEncoder.doc_maxlen cannot be set"):
         colbert.doc_maxlen = 3

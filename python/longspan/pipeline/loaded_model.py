@@ -30,6 +30,7 @@ from longspan.pipeline.audio import Audio
 from longspan.pipeline.inputs import MODALITIES, Modality
 from longspan.pipeline.modalities import chosen_modalities, media_settings, modalities_of, with_modalities
 from longspan.pipeline.vision import Vision
+from longspan.text.prompts import ModelPrompts
 from longspan.text.tasks import check_new_task
 from longspan.vectors.origin import Origin
 
@@ -171,7 +172,7 @@ class LoadedModel:
         self.device: Final = opened.device
         self.dtype: Final = opened.engine.dtype
         self.num_threads: Final = opened.num_threads
-        self.prompts: Final = dict(opened.checkpoint.prompts or opened.spec.default_prompts)
+        self.prompts: Final = ModelPrompts(opened.checkpoint.prompts or opened.spec.default_prompts)
         self._weight_map: Final = names
         self._again: Final[dict[str, object]] = dict(opened.again)
         self._loaded_adapters: Final[list[tuple[str, Path]]] = []

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NoReturn
 
 DOCUMENT_NAMES: Final = ("document", "passage", "corpus")
+
+
+class ModelPrompts(dict[str, str]):
+    """An open model's prompts by name. They are in its fingerprint, and a pickle of the model does not carry them, so
+    they stay as they were read; a call takes another one by `prompt=`."""
+
+    def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
+        raise TypeError("a model's prompts stay as its files have them; give a call prompt=, or write the files")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A copy is the caller's own."""
+        return dict, (dict(self),)
 
 
 def resolve_prompt(
