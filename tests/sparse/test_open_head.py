@@ -313,3 +313,24 @@ def test_entries_are_above_zero(name: str, golden: Path) -> None:
     vectors = SparseEncoder(golden / name / "model").encode(["one text", "reset a password"])
     assert (vectors.values > 0).all() and 0 < len(vectors.values) < 2 * vectors.dim
     assert all((np.diff(row.indices) > 0).all() for row in vectors)
+
+
+def test_gte_s_names_of_its_head(golden: Path, tmp_path: Path) -> None:
+    """The published name of its norm, and transformers'; RoBERTa's head otherwise."""
+    rng, found = np.random.default_rng(4), []
+    head = {"dense.weight": (64, 64), "dense.bias": (64,), "norm.weight": (64,), "norm.bias": (64,)}
+    values = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in head.items()}
+    values["decoder.bias"] = rng.standard_normal(1004).astype(np.float32)
+    for norm in ("norm", "layer_norm"):
+        own = {f"lm_head.{name.replace('norm', norm)}": tensor for name, tensor in values.items()}
+
+        def change(tensors: dict[str, np.ndarray], own: dict[str, np.ndarray] = own) -> None:
+            tensors.pop("classifier.weight", None)
+            tensors.update(own)
+
+        folder = spoilt(golden / "gte-new" / "model", tmp_path / norm, change, architectures=["NewForMaskedLM"])
+        for name in ("modules.json", "config_sentence_transformers.json"):
+            (folder / name).unlink(missing_ok=True)
+        found.append(SparseEncoder(folder).encode("a text of some words").to_dense())
+    np.testing.assert_array_equal(*found)
+    assert (found[0] > 0).any()

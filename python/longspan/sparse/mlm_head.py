@@ -36,6 +36,7 @@ class Layout:
     activation_key: str | None  # of config.json; None: GELU
     eps_key: str | None
     default_eps: float
+    other_norm: str | None = None  # the same under another name
 
 
 LAYOUTS: Final = (
@@ -57,8 +58,15 @@ LAYOUTS: Final = (
         None,
         1e-12,
     ),
-    Layout(  # RoBERTa, XLM-RoBERTa, CamemBERT, MPNet
-        "lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "lm_head.decoder", None, "layer_norm_eps", 1e-5
+    Layout(  # RoBERTa, XLM-RoBERTa, CamemBERT, MPNet, Jina v3, GTE
+        "lm_head.dense",
+        "lm_head.layer_norm",
+        "lm_head.bias",
+        "lm_head.decoder",
+        None,
+        "layer_norm_eps",
+        1e-5,
+        "lm_head.norm",
     ),
     Layout(
         "head.dense", "head.norm", "decoder.bias", "decoder", "classifier_activation", "norm_eps", 1e-5
@@ -110,12 +118,15 @@ def find_layout(checkpoint: Checkpoint) -> Layout | None:
 def head_tensors(checkpoint: Checkpoint, layout: Layout, names: WeightMap) -> dict[str, str]:
     """The head's tensors by their part: dense, dense_bias, norm, norm_bias, output, output_bias."""
     present = checkpoint.tensor_names
-    scale, shift = ("gamma", "beta") if f"{layout.norm}.gamma" in present else ("weight", "bias")
+    norm = layout.norm
+    if layout.other_norm is not None and f"{layout.other_norm}.weight" in present:
+        norm = layout.other_norm
+    scale, shift = ("gamma", "beta") if f"{norm}.gamma" in present else ("weight", "bias")
     parts = {
         "dense": f"{layout.dense}.weight",
         "dense_bias": f"{layout.dense}.bias",
-        "norm": f"{layout.norm}.{scale}",
-        "norm_bias": f"{layout.norm}.{shift}",
+        "norm": f"{norm}.{scale}",
+        "norm_bias": f"{norm}.{shift}",
         "output": f"{layout.decoder}.weight",
         "output_bias": layout.bias if layout.bias in present else f"{layout.decoder}.bias",
     }
