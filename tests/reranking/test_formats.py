@@ -158,3 +158,15 @@ def test_published_lengths(golden: Path) -> None:
         assert reranker.max_length == 8192 < reranker.spec.max_tokens
     assert (BLOCK_DOCUMENTS, MAX_DOCUMENT_LENGTH, MAX_QUERY_LENGTH) == (125, 2048, 512)
     assert (windows.MAX_QUERY_LENGTH, OVERLAP_TOKENS) == (512, 80)
+
+
+def test_a_decoder_s_classifier_of_sentence_transformers_reads_bare_pairs(golden: Path, tmp_path: Path) -> None:
+    """By modules.json, and without a chat template; published conversions have neither, and want the prompt."""
+    source = golden / "rerank-qwen3" / "model-seq-cls"
+    prompted, bare = (Reranker(source, pair_format=name).predict(PAIRS) for name in ("qwen3", "pair"))
+    np.testing.assert_array_equal(Reranker(source).predict(PAIRS), prompted)
+    folder = Path(shutil.copytree(source, tmp_path / "model"))
+    (folder / "modules.json").write_text(json.dumps([{"path": "", "type": "models.Transformer"}]))
+    np.testing.assert_array_equal(Reranker(folder).predict(PAIRS), bare)
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    np.testing.assert_array_equal(Reranker(folder).predict(PAIRS), prompted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -85,7 +86,8 @@ def read_scoring(opened: OpenedModel, tokenizer: TextTokenizer, pair_format: Pai
     if names is None and FIRST in checkpoint.tensor_names:
         return Scoring(MarkerHead.load(checkpoint, spec.hidden_size, engine), (FIRST, SECOND), None, "identity")
     judge = JUDGES.get(checkpoint.config.get_str("model_type", ""))
-    name = pair_format or ("pair" if judge is None else judge.pair_format)
+    is_bare = names is not None and _reads_bare_pairs(checkpoint)
+    name = pair_format or ("pair" if judge is None or is_bare else judge.pair_format)
     row_format = _format(name, opened, tokenizer)
     if names is not None:
         head = load_head(checkpoint, names, spec.hidden_size, engine)
@@ -98,6 +100,13 @@ def read_scoring(opened: OpenedModel, tokenizer: TextTokenizer, pair_format: Pai
         )
     activation = judge.activation if checkpoint.activation_fn is None else default_activation(checkpoint, 1)
     return Scoring(_judging_head(opened, judge, tokenizer), (), row_format, activation)
+
+
+def _reads_bare_pairs(checkpoint: Checkpoint) -> bool:
+    """Whether sentence-transformers saved the classifier, and reads its pairs without a prompt: it has no template."""
+    files = [checkpoint.model_folder / f"chat_template.{kind}" for kind in ("jinja", "json")]
+    has_template = checkpoint.tokenizer_config.get("chat_template") is not None or any(map(os.path.lexists, files))
+    return bool(checkpoint.modules) and not has_template
 
 
 def _format(name: PairFormatName, opened: OpenedModel, tokenizer: TextTokenizer) -> RowFormat:
