@@ -107,6 +107,9 @@ def test_several_labels(golden: Path, tmp_path: Path) -> None:
     assert scores.shape == (5, 3)
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
     assert reranker.predict(PAIRS[0]).shape == (3,)
+    activated = np.exp(reranker.predict(PAIRS, activation_fn="sigmoid").astype(np.float64))
+    behind = reranker.predict(PAIRS, activation_fn="sigmoid", apply_softmax=True)
+    np.testing.assert_allclose(behind, activated / activated.sum(axis=1, keepdims=True), atol=1e-6)
     with pytest.raises(ValueError, match="rank: the model has 3 labels, and a ranking needs 1"):
         reranker.rank(QUERY, DOCUMENTS)
 

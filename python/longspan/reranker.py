@@ -146,7 +146,7 @@ class Reranker(RerankModel):
 
         Args:
             pairs: (query, document) each, or one such pair of str.
-            apply_softmax: softmax over the labels, of models that have several.
+            apply_softmax: softmax over the labels, behind the activation, of models that have several.
             convert_to_tensor: return a torch tensor.
             batch_size: pairs in a batch at most; None for any number.
             batch_tokens: tokens in a batch at most (a longer pair runs alone); None for a number that runs well.
@@ -176,7 +176,8 @@ class Reranker(RerankModel):
         parts = self._scored("predict", lists, "pair", {**options}).logits  # type: ignore[typeddict-item]  # all optional
         logits = np.concatenate([np.empty((0, self.num_labels), np.float32), *parts])
         several = self.num_labels > 1
-        values = softmax(logits) if apply_softmax and several else activated(logits, activation)
+        values = activated(logits, activation)
+        values = softmax(values) if apply_softmax and several else values
         values = values if several else values[:, 0]
         if convert_to_tensor:
             import torch

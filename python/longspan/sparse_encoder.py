@@ -15,7 +15,7 @@ from longspan.models.weights import read_adapters
 from longspan.pipeline.loaded_model import LoadedModel, LoadOptions, OpenedModel, open_model
 from longspan.pipeline.options import ON_TRUNCATE, OnTruncate, check_choice
 from longspan.pipeline.pipeline import Pipeline
-from longspan.sparse.open_head import digest, has_first_token_vectors, open_head
+from longspan.sparse.open_head import digest, has_first_token_vectors, open_head, own_active_dims
 from longspan.sparse.outputs import ModelOutputs
 from longspan.sparse.running import SparseJob, SparseTail, run_ids, run_texts, say_cut
 from longspan.sparse.static_queries import load_static_queries
@@ -50,7 +50,8 @@ class SparseEncoder(LoadedModel):
     Args:
         name_or_path, device, dtype, revision, token, cache_dir, local_files_only, num_threads,
             cuda_graphs: as `Encoder`.
-        max_active_dims: entries of a vector at most, unless a call says otherwise: the largest; None for all.
+        max_active_dims: entries of a vector at most, unless a call says otherwise: the largest; None for what the
+            model's files say, which mostly is all.
     Raises: FileNotFoundError, no such folder or model; CheckpointError, its files are damaged, not supported, or of no
         sparse model; ValueError, an argument breaks a line above.
     """
@@ -66,7 +67,8 @@ class SparseEncoder(LoadedModel):
     ) -> None:
         opened: OpenedModel = open_model("SparseEncoder", name_or_path, device, dtype, **options)
         checkpoint, spec = opened.checkpoint, opened.spec
-        self.max_active_dims: Final = _checked_count("SparseEncoder: max_active_dims", max_active_dims)
+        own_dims = own_active_dims(checkpoint)
+        self.max_active_dims: Final = _checked_count("SparseEncoder: max_active_dims", max_active_dims) or own_dims
         self.max_length: Final = min(checkpoint.max_seq_length or spec.max_tokens, spec.max_tokens)
         self.default_prompt_name: Final = (checkpoint if checkpoint.prompts else spec).default_prompt_name
         self.tokenizer: Final = TextTokenizer.load(checkpoint, max_length=self.max_length, vocab_size=spec.vocab_size)
@@ -74,6 +76,8 @@ class SparseEncoder(LoadedModel):
         names = opened.names  # by which weights are read: the head's tensors are other tasks' for the family
         opened, head, facts = open_head(opened, self.tokenizer)
         facts |= {"default prompt": self.default_prompt_name, "max length": self.max_length}
+        if own_dims is not None:
+            facts["max active dims"] = own_dims
         if self._queries is not None:
             facts["query weights"] = digest(self._queries.weight)
         super().__init__(opened, names, read_adapters(names), facts)

@@ -334,3 +334,46 @@ def test_gte_s_names_of_its_head(golden: Path, tmp_path: Path) -> None:
         found.append(SparseEncoder(folder).encode("a text of some words").to_dense())
     np.testing.assert_array_equal(*found)
     assert (found[0] > 0).any()
+
+
+def test_the_files_say_how_many_entries_a_vector_has(golden: Path, tmp_path: Path) -> None:
+    folder = spoilt(golden / "splade-bert" / "model", tmp_path / "model")
+    published = folder / "config_sentence_transformers.json"
+    before = json.loads(published.read_text()) if published.exists() else {}
+    published.write_text(json.dumps({**before, "max_active_dims": 7}))
+    plain, encoder = SparseEncoder(golden / "splade-bert" / "model"), SparseEncoder(folder)
+    text = "the lock is taken before byte code is run"
+    assert encoder.max_active_dims == 7 and plain.max_active_dims is None
+    assert encoder.fingerprint != plain.fingerprint
+    for found in (encoder.encode(text), encoder.encode_query(text), encoder.encode_document(text)):
+        np.testing.assert_array_equal(found.values, plain.encode(text, max_active_dims=7).values)
+    assert SparseEncoder(folder, max_active_dims=3).encode(text).indices.shape == (3,)
+    published.write_text(json.dumps({**before, "max_active_dims": 0}))
+    with pytest.raises(CheckpointError, match="'max_active_dims' must be 1 or more, got 0"):
+        SparseEncoder(folder)
+
+
+def test_the_bias_of_an_untied_decoder_counts(golden: Path, tmp_path: Path) -> None:
+    """transformers' class adds the decoder's; the head's own is the same where they are tied."""
+    source, bias = golden / "splade-bert" / "model", np.linspace(-1, 1, 903, dtype=np.float32)
+    both = spoilt(source, tmp_path / "both", lambda t: t.update({f"{HEAD}.decoder.bias": bias}))
+    alone = spoilt(source, tmp_path / "alone", lambda t: t.update({f"{HEAD}.bias": bias}))
+    text = "the lock is taken before byte code is run"
+    found, want = SparseEncoder(both).encode(text), SparseEncoder(alone).encode(text)
+    np.testing.assert_array_equal(found.to_dense(), want.to_dense())
+
+
+def test_nomic_s_names_of_its_head(golden: Path, tmp_path: Path) -> None:
+    def rename(tensors: dict[str, np.ndarray]) -> None:
+        for part in ("weight", "bias"):
+            before = f"{HEAD}.transform.LayerNorm.{part}"
+            tensors[before.replace("LayerNorm", "layer_norm")] = tensors.pop(before)
+
+    source = golden / "splade-bert" / "model"
+    folder, text = spoilt(source, tmp_path / "model", rename), "the lock is taken"
+    np.testing.assert_array_equal(SparseEncoder(folder).encode(text).values, SparseEncoder(source).encode(text).values)
+    head = {f"{HEAD}.transform.{name}": np.ones((64, 64)) for name in ("dense.weight", "layer_norm.weight")}
+    nomic = spoilt(golden / "nomic-bert", tmp_path / "nomic", lambda t: t.update(head))
+    (nomic / "modules.json").unlink()
+    with pytest.raises(CheckpointError, match="'hidden_act' is missing, the activation of the masked-language-model"):
+        SparseEncoder(nomic)

@@ -40,7 +40,7 @@ class Layout:
 
 
 LAYOUTS: Final = (
-    Layout(  # BERT
+    Layout(  # BERT; NomicBERT by transformers' own config
         "cls.predictions.transform.dense",
         "cls.predictions.transform.LayerNorm",
         "cls.predictions.bias",
@@ -48,6 +48,7 @@ LAYOUTS: Final = (
         "hidden_act",
         "layer_norm_eps",
         1e-12,
+        "cls.predictions.transform.layer_norm",
     ),
     Layout(  # DistilBERT
         "vocab_transform",
@@ -121,6 +122,11 @@ def head_tensors(checkpoint: Checkpoint, layout: Layout, names: WeightMap) -> di
     norm = layout.norm
     if layout.other_norm is not None and f"{layout.other_norm}.weight" in present:
         norm = layout.other_norm
+        if layout.activation_key is not None and layout.activation_key not in checkpoint.config:
+            raise CheckpointError(
+                f"{checkpoint.config.source}: {layout.activation_key!r} is missing, the activation of the "
+                f"masked-language-model head; NomicBERT is supported with transformers' own config only"
+            )
     scale, shift = ("gamma", "beta") if f"{norm}.gamma" in present else ("weight", "bias")
     parts = {
         "dense": f"{layout.dense}.weight",
@@ -128,7 +134,7 @@ def head_tensors(checkpoint: Checkpoint, layout: Layout, names: WeightMap) -> di
         "norm": f"{norm}.{scale}",
         "norm_bias": f"{norm}.{shift}",
         "output": f"{layout.decoder}.weight",
-        "output_bias": layout.bias if layout.bias in present else f"{layout.decoder}.bias",
+        "output_bias": _bias(checkpoint, layout),
     }
     if parts["output"] not in present and checkpoint.config.get_bool("tie_word_embeddings", True):
         parts["output"] = names.word_embeddings
@@ -139,6 +145,13 @@ def head_tensors(checkpoint: Checkpoint, layout: Layout, names: WeightMap) -> di
         elif name not in present:
             raise CheckpointError(f"{checkpoint.folder}: tensor {name} is missing from the masked-language-model head")
     return parts
+
+
+def _bias(checkpoint: Checkpoint, layout: Layout) -> str:
+    """Of two that may be there, the head's own and its decoder's, the one that counts: where they differ, the
+    decoder's."""
+    present, of_decoder = checkpoint.tensor_names, f"{layout.decoder}.bias"
+    return layout.bias if layout.bias in present and of_decoder not in present else of_decoder
 
 
 def counted(unused: Sequence[str], tensors: dict[str, str]) -> tuple[str, ...]:

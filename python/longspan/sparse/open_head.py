@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from longspan.checkpoint.checkpoint import Checkpoint
+from longspan.checkpoint.json_object import JsonObject
 from longspan.errors import CheckpointError
 from longspan.pipeline.loaded_model import OpenedModel
 from longspan.pipeline.purpose import PURPOSES, purpose_of
@@ -63,6 +64,18 @@ def _open_with(checkpoint: Checkpoint) -> str:
     """Which class runs the checkpoint, where it is another one."""
     purpose = purpose_of(checkpoint)
     return "" if purpose == "sparse" else f"; open it with {PURPOSES[purpose][1]}"
+
+
+def own_active_dims(checkpoint: Checkpoint) -> int | None:
+    """Entries of a vector at most, as the model's own files say; None where they do not.
+
+    Raises: CheckpointError, they say less than 1.
+    """
+    published = JsonObject.read_optional(checkpoint.folder / "config_sentence_transformers.json")
+    number = published.get_int("max_active_dims", None)
+    if number is not None and number < 1:
+        raise CheckpointError(f"{published.source}: 'max_active_dims' must be 1 or more, got {number}")
+    return number
 
 
 def has_first_token_vectors(checkpoint: Checkpoint) -> bool:

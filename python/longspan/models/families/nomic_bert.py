@@ -42,6 +42,7 @@ from longspan.models.spec import (
 FAMILY: Final = "NomicBERT"
 MOE_FAMILY: Final = "NomicBERT with experts"
 SWIGLU: Final = "swiglu"
+UNUSED: Final = ("pooler.*", "cls.*")
 LARGEST_FACTOR: Final = 1024.0
 
 
@@ -179,6 +180,7 @@ def _weight_map(names: tuple[str, ...], spec: ModelSpec, every: int | None, *, h
         token_type_embeddings=f"{prefix}embeddings.token_type_embeddings.weight",
         embedding_norm=norm_map(f"{prefix}{'embeddings.LayerNorm' if is_native else 'emb_ln'}", bias=True),
         layers=tuple(layer(index) for index in range(spec.num_layers)),
+        unused=UNUSED + tuple(prefix + pattern for pattern in UNUSED),
     )
 
 
