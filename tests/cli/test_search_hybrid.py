@@ -129,6 +129,10 @@ def test_what_is_refused(sparse: Path, lines: Path, tmp_path: Path, capsys: pyte
         (["--weights", "1", "password"], "must be two numbers of 0 or above, not both 0, such as 0.7,0.3, got '1'"),
         (["--weights", "0,0", "password"], "must be two numbers of 0 or above"),
         (["--fusion", "sum", "password"], "invalid choice: 'sum'"),
+        (
+            ["--fusion", "dense", "--weights", "1,2", "password"],
+            "--weights is for two lists, and --fusion dense",
+        ),
     ):
         try:
             code = main(["search", "query", str(index), *map(str, words)])

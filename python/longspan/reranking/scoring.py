@@ -150,8 +150,9 @@ def _check_modules(checkpoint: Checkpoint) -> None:
     kinds = [module.kind for module in checkpoint.modules]
     if any(kind not in ("Transformer", "LogitScore") for kind in kinds):
         raise CheckpointError(
-            f"{checkpoint.folder} is no reranker: modules.json of one may list a Transformer and a LogitScore, and "
-            f"this one has {', '.join(kinds)}; open it with {PURPOSES[purpose_of(checkpoint)][1]}"
+            f"{checkpoint.folder} is no reranker: modules.json of one may list a Transformer and a LogitScore, or "
+            f"end in a Dense that makes scores, and this one has {', '.join(kinds)}; "
+            f"open it with {PURPOSES[purpose_of(checkpoint)][1]}"
         )
 
 

@@ -41,6 +41,8 @@ def query(request: QueryRequest, options: ModelOptions, sources: Sources | None 
         raise CommandError("ask by words, by --file or by --vectors, not by two of them")
     if request.words and not " ".join(request.words).strip():
         raise CommandError("the question is empty; ask in words")
+    if request.weights is not None and request.fusion in ("dense", "sparse"):
+        raise CommandError(f"--weights is for two lists, and --fusion {request.fusion} asks one; leave one of them out")
     folder = Path(os.path.realpath(request.index))
     settings, run = read_settings(folder)
     index = load_index(folder)
