@@ -59,3 +59,9 @@ def test_what_is_no_matrix(given: object, kind: type[Exception], message: str) -
         similarity(given, np.ones((1, 3)))
     with pytest.raises(ValueError, match="with one dim"):
         similarity([], [])
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_no_vectors(name: str) -> None:
+    none, some = np.zeros((0, 3), np.float32), np.ones((2, 3), np.float32)
+    assert similarity(none, some, name).shape == (0, 2) and similarity(some, none, name).shape == (2, 0)

@@ -66,6 +66,8 @@ def similarity(a: object, b: object, name: str = "cosine") -> FloatArray:
     left, right = _rows("a", a), _rows("b", b)
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1] or not left.shape[1]:
         raise ValueError(f"similarity: a and b must be (n, dim) with one dim, got {left.shape} and {right.shape}")
+    if not (len(left) and len(right)):
+        return np.zeros((len(left), len(right)), np.float32)
     return SIMILARITIES[name](left, right)
 
 
