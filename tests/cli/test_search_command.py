@@ -136,6 +136,15 @@ def test_standard_input(
     build(tmp_path / "index", tmp_path / "in.txt", "--lines", "--model", MODEL)
     monkeypatch.setattr(sys, "stdin", io.StringIO("two\n\n three \n"))
     assert found(ask(capsys, tmp_path / "index", "-k", 1)) == [["two"], ["three"]]
+    piped = io.TextIOWrapper(io.BytesIO("\ufefftwo\r\nthr\xe4\n".encode()), "latin-1")  # a locale's encoding counts not
+    monkeypatch.setattr(sys, "stdin", piped)
+    assert [answer["query"] for answer in ask(capsys, tmp_path / "index", "-k", 1)] == ["two", "thr\xe4"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two\nthr\xe4\n")))
+    assert main(["search", "query", str(tmp_path / "index")]) == 1
+    assert capsys.readouterr().err == "longspan: error: standard input:2: not UTF-8: byte 0xe4 at position 3\n"
+    (tmp_path / "asked.txt").write_bytes(b"thr\xe4\n")
+    assert main(["search", "query", str(tmp_path / "index"), "--file", str(tmp_path / "asked.txt")]) == 1
+    assert capsys.readouterr().err.endswith("asked.txt:1: not UTF-8: byte 0xe4 at position 3\n")  # it has no --skip-bad
     typed = iter(["one", "two"])
 
     def type_line(prompt: str) -> str:

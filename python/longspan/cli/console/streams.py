@@ -30,8 +30,22 @@ def standard_input() -> TextIO:
 
 def typed_lines() -> Iterator[str]:
     """Lines of standard input as they come, blank ones left out; a person is prompted."""
-    lines = _prompted() if standard_input().isatty() else iter(standard_input().readline, "")
+    lines = _prompted() if standard_input().isatty() else _piped(standard_input())
     return (line.strip() for line in lines if line.strip())
+
+
+def _piped(stream: TextIO) -> Iterator[str]:
+    """UTF-8, whatever the locale: it comes from a program, not from a person's keyboard."""
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:  # of a caller in the same process
+        yield from iter(stream.readline, "")
+        return
+    for number, line in enumerate(iter(buffer.readline, b""), 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            what = f"byte 0x{line[error.start]:02x} at position {error.start}"
+            raise CommandError(f"standard input:{number}: not UTF-8: {what}") from error
 
 
 def _prompted() -> Iterator[str]:

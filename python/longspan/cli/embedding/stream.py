@@ -150,17 +150,17 @@ class Tally:
                 warnings.warn(warning.message, stacklevel=2)
 
 
-def way_out(reason: str) -> str:
+def _way_out(reason: str) -> str:
     """What a user may do about a bad row."""
     other = "--encoding names another encoding, " if "not UTF-8" in reason else ""
-    return f"{other}--skip-bad passes over bad rows"
+    return f" ({other}--skip-bad passes over bad rows)"
 
 
 def good_records(
-    rows: Iterable[Record | BadRow], tally: Tally, *, keep: Sequence[str], skip_bad: bool
+    rows: Iterable[Record | BadRow], tally: Tally, *, keep: Sequence[str], skip_bad: bool | None
 ) -> Iterator[Record]:
-    """The records; a bad row is counted with `skip_bad` or where nobody has named its file, and is an error else.
-    Warns of a field that no row has."""
+    """The records; a bad row is counted with `skip_bad` or where nobody has named its file, and is an error else. None
+    is False, of a command without such an option. Warns of a field that no row has."""
     unseen, good = set(keep), 0
     for row in rows:
         if isinstance(row, Record):
@@ -171,7 +171,7 @@ def good_records(
         elif row.file is not None:
             tally.passed.add(row.file, row.reason)
         elif not (skip_bad or row.is_found):
-            raise CommandError(f"{row.reason} ({way_out(row.reason)})")
+            raise CommandError(row.reason + ("" if skip_bad is None else _way_out(row.reason)))
         else:
             tally.skip(row.reason, good)
     for name in sorted(unseen):

@@ -243,7 +243,7 @@ def _query_sample(request: BuildRequest, settings: Settings, encoder: Encoder) -
     assert request.query_sample is not None
     sources = find_inputs([request.query_sample])
     rows = read_records(sources, Selection(request.field))
-    texts = [record.text for record in good_records(rows, Tally(), keep=(), skip_bad=False) if record.text.strip()]
+    texts = [record.text for record in good_records(rows, Tally(), keep=(), skip_bad=None) if record.text.strip()]
     if not texts:
         raise CommandError(f"--query-sample: {request.query_sample} holds no text")
     return encode_with(encoder, Encoding("query", settings.truncate_dim, settings.normalize, on_truncate="ignore"))(

@@ -145,7 +145,7 @@ def _of_file(request: QueryRequest, file: str, reads: frozenset[str]) -> Iterato
                 f"{source.name} is {NOUNS[source.format]}, but the model of {request.index} reads {others}"
             )
     rows = read_records(sources, Selection(request.field, reads=reads))
-    records = good_records(rows, Tally(), keep=(), skip_bad=False)
+    records = good_records(rows, Tally(), keep=(), skip_bad=None)
     for is_text, some in groupby(records, lambda record: record.medium is None):
         if not is_text and request.rerank:
             raise CommandError(f"--rerank reads questions in words, and {file} is none")

@@ -206,7 +206,7 @@ def vector_blocks(
 
 def _told_texts(request: BuildRequest, texts: Sequence[Input]) -> Iterator[str]:
     rows = read_records(texts, Selection(request.field, request.keep))
-    for record in good_records(rows, Tally(), keep=(), skip_bad=False):
+    for record in good_records(rows, Tally(), keep=(), skip_bad=None):
         fields = {} if record.kept == "{}" else {"fields": json.loads(record.kept)}
         yield json.dumps({"text": record.text, "source": record.place, **fields}, ensure_ascii=False)
 
