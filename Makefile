@@ -20,7 +20,7 @@ $(BIN)/python:
 # $(call install,ENVIRONMENT): the package alone, editable; what it needs comes by its name afterwards.
 SOURCES := CMakeLists.txt pyproject.toml $(shell find csrc -type f)
 TOOLS := build/tools
-install = PYTHONPATH=$(CURDIR)/$(TOOLS) $(1)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+install = PYTHONPATH="$(CURDIR)/$(TOOLS)" $(1)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 $(TOOLS)/.installed: $(BIN)/python
 	$(BIN)/python -m pip install --quiet --upgrade --target $(TOOLS) 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
 	@touch $@
@@ -96,10 +96,10 @@ test-kernels-oldest: $(RELEASE_VENV)/.installed  ## the interpreter's tests with
 	$(RELEASE_VENV)/bin/python -m pytest tests/kernels -W 'ignore:Conversion of an array with ndim:DeprecationWarning' $(ARGS)
 
 check-arm64: $(VENV)/.dev  ## the kernels for Arm, cross-compiled, what each level has of its own under qemu (says so where that is not to be had)
-	PYTHON=$(CURDIR)/$(BIN)/python .ci/arm64
+	PYTHON="$(CURDIR)/$(BIN)/python" .ci/arm64
 
 test-arm64: $(VENV)/.dev  ## the kernels for Arm, cross-compiled, every op's tests and every family at every level under qemu (an hour or two)
-	PYTHON=$(CURDIR)/$(BIN)/python .ci/arm64 all
+	PYTHON="$(CURDIR)/$(BIN)/python" .ci/arm64 all
 
 # What a user may have at least: the lowest versions that pyproject.toml allows, the built wheel's and some extras'.
 LOWEST_VENV := .venv-lowest
@@ -221,7 +221,7 @@ gpu-pack:  ## what a rented GPU need not build: modules, compiled kernels, wheel
 	  -DLONGSPAN_CUDA_ARCHITECTURES=90a -DPython_EXECUTABLE=$$($(PACK_PYTHON) -c 'import sys; print(sys.executable)') \
 	  -Dpybind11_DIR=$$($(PACK_PYTHON) -m pybind11 --cmakedir)
 	cmake --build $(PACK)/build
-	PYTHONPATH=python TRITON_CACHE_DIR=$(CURDIR)/$(PACK)/triton-cache TRITON_STORE_BINARY_ONLY=1 \
+	PYTHONPATH=python TRITON_CACHE_DIR="$(CURDIR)/$(PACK)/triton-cache" TRITON_STORE_BINARY_ONLY=1 \
 	  $(PACK_PYTHON) .ci/fill_triton_cache.py $(ARGS)
 	@for wheel in $(PACK_WHEELS); do $(PACK_PYTHON) -m pip download --quiet --no-deps --only-binary :all: \
 	  --dest $(PACK)/wheels $$wheel || echo "gpu-pack: no wheel of $$wheel is to be had"; done
