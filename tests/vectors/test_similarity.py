@@ -65,3 +65,11 @@ def test_what_is_no_matrix(given: object, kind: type[Exception], message: str) -
 def test_no_vectors(name: str) -> None:
     none, some = np.zeros((0, 3), np.float32), np.ones((2, 3), np.float32)
     assert similarity(none, some, name).shape == (0, 2) and similarity(some, none, name).shape == (2, 0)
+
+
+def test_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    rows = inputs.normal((3, 8), 1)
+    want = similarity(rows, rows)
+    np.testing.assert_array_equal(similarity(torch.from_numpy(rows).requires_grad_(), rows), want)
+    np.testing.assert_allclose(similarity(torch.from_numpy(rows).bfloat16(), torch.from_numpy(rows)), want, atol=0.01)

@@ -73,6 +73,8 @@ def similarity(a: object, b: object, name: str = "cosine") -> FloatArray:
 
 def _rows(name: str, side: object) -> np.ndarray:
     """(n, dim) f32."""
+    if hasattr(side, "detach"):  # a tensor: on a GPU, in bfloat16, with a gradient, all of which NumPy does not take
+        side = side.detach().cpu().float().numpy()
     try:
         given = np.asarray(side)
     except ValueError:
