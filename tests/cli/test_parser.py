@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from longspan.cli.program import USAGE, main
@@ -27,6 +29,33 @@ def test_what_was_meant(words: str, said: str, capsys: pytest.CaptureFixture[str
     assert main(words.split()) == USAGE
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.endswith(said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "embed {m} -o {out} {a}",
+        "embed {m} {a} -o {out} {b}",
+        "embed -o {out} {m} {a}",
+        "embed {m} -o {out} -- {a}",
+        "embed -o {out} -- {m} {a}",
+        "chunk {m} -o {out} --chunks tokens {a} --force {b}",
+        "search build {out} --model {m} {a} --limit 99999999999999999999 {b}",
+        "info --json {m} --threads 1",
+    ],
+)
+def test_words_may_stand_behind_options(words: str, golden: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(f"text {name}\n")
+    places = {
+        "m": golden / "bert-minilm",
+        "out": tmp_path / "out.jsonl",
+        "a": tmp_path / "a.txt",
+        "b": tmp_path / "b.txt",
+    }
+    assert main(words.format(**places).split()) == 0
+    if words.startswith("embed"):
+        assert len(places["out"].read_text().splitlines()) == 1 + ("{b}" in words)
 
 
 def test_what_was_not_misspelt(capsys: pytest.CaptureFixture[str]) -> None:

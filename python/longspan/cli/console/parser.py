@@ -31,6 +31,8 @@ class CommandParser(argparse.ArgumentParser):
     A description's first paragraph says what the command does; an epilog may begin with "examples:", a line each.
     """
 
+    _is_intermixed = False
+
     def __init__(self, *args: object, **options: object) -> None:
         options = {"formatter_class": HelpFormatter, **options, "add_help": False}
         super().__init__(*args, **options)  # type: ignore[arg-type]
@@ -40,14 +42,22 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse overloads it for other namespaces, which nobody gives
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's own; but an option that there is not is said first, before what is missing for want of it."""
+        """As argparse's own; but an option that there is not is said first, before what is missing for want of it, and
+        words may stand behind options too, as in `embed MODEL -o out.npy notes.txt`."""
         words = list(sys.argv[1:] if args is None else args)
         has_commands = self._subparsers is not None
         for word in words:
             if word == "--" or (has_commands and not word.startswith("-")):
                 break  # what follows is no option, or a command's own
             self._check_option(word)
-        return super().parse_known_args(words, namespace)
+        found = super().parse_known_args(words, namespace)
+        if not found[1] or has_commands or self._is_intermixed:
+            return found
+        self._is_intermixed = True  # what is called now calls this again
+        try:
+            return self.parse_known_intermixed_args(words)
+        finally:
+            self._is_intermixed = False
 
     def _check_option(self, word: str) -> None:
         name = word.partition("=")[0]

@@ -12,6 +12,7 @@ from longspan.cli.files.inputs import Reading
 from longspan.cli.files.walk import Choice
 from longspan.cli.files.writers import OUTPUT_FORMATS
 from longspan.documents.kinds import FORMATS, Format
+from longspan.integers import LARGEST
 from longspan.vectors.quantize import PRECISIONS
 
 if TYPE_CHECKING:
@@ -268,4 +269,4 @@ def positive(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, got {text!r}")
-    return number
+    return min(number, LARGEST)

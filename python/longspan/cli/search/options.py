@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
 
-from longspan.cli.console.parser import CommandParser
 from longspan.cli.embedding.options import add_folder_options, add_format_options, add_model_options, positive
 from longspan.cli.search.delete import DESCRIPTION as DELETE_DESCRIPTION
 from longspan.cli.search.delete import EPILOG as DELETE_EPILOG
@@ -80,24 +78,6 @@ examples:
 """
 
 
-class IntermixedParser(CommandParser):
-    """Takes words behind options too, as in `query INDEX --top-k 3 how do I ...`; argparse would refuse them."""
-
-    _is_within = False
-
-    def parse_known_args(  # type: ignore[override]  # argparse overloads it for other namespaces, which nobody gives
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's own of intermixed arguments, which calls this one."""
-        if self._is_within:
-            return super().parse_known_args(args, namespace)
-        self._is_within = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._is_within = False
-
-
 def two_weights(text: str) -> tuple[float, float]:
     """Such as 0.7,0.3. Raises: argparse.ArgumentTypeError, it is something else."""
     try:
@@ -114,9 +94,7 @@ def two_weights(text: str) -> tuple[float, float]:
 def configure(parser: argparse.ArgumentParser) -> None:
     """The subcommands of `search`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    subparsers = parser.add_subparsers(
-        title="what to do", metavar="build|delete|query", required=True, dest="what", parser_class=IntermixedParser
-    )
+    subparsers = parser.add_subparsers(title="what to do", metavar="build|delete|query", required=True, dest="what")
     _configure_build(
         subparsers.add_parser(
             "build", help="add documents to an index", description=BUILD_DESCRIPTION, epilog=BUILD_EPILOG
