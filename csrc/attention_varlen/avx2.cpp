@@ -2,16 +2,4 @@
 
 #include "attention_varlen/kernel.h"
 
-namespace longspan::avx2 {
-
-void attention_varlen(const AttentionArgs& args, const AttentionPart& part) {
-    PartRunner<Floats>(args, part).run();
-}
-void attention_varlen_bf16(const AttentionArgs& args, const AttentionPart& part) {
-    PartRunner<RoundedFloats>(args, part).run();
-}
-void attention_varlen_i8(const AttentionArgs& args, const AttentionPart& part) {
-    PartRunner<Whole<Floats, WholeFloats>>(args, part).run();
-}
-
-}  // namespace longspan::avx2
+#include "attention_varlen/plain_level.h"

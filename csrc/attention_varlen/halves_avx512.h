@@ -1,8 +1,8 @@
 // Weights and values as f16, for the second product of int8 attention: a register holds 32 queries, and a multiply-add
 // twice as many products as of floats. Two tiles of 48 queries lie side by side, three registers a key.
-//   weights   32 w, 0 < w <= 1: what is below 2^-30 is 0, and the sum of weights, of floats, is 32 times as large as
-//   well values    of a block of keys, times a power of two for each column, so that the largest is in [8, 16) sums of
-//   kChain products, added to sums of a block, at most 64 * 32 * 16 = 2^15, which f16 holds; those are
+//   weights   32 w, 0 < w <= 1: what is below 2^-30 is 0; the sum of weights, of floats, is 32 times as large too
+//   values    of a block of keys, times a power of two for each column, so that the largest is in [8, 16)
+//   sums      of kChain products, added to sums of a block, at most 64 * 32 * 16 = 2^15, which f16 holds; those are
 //             added to sums of floats, which take the power of two back
 // Why so: README.md. Values that are not finite have no power of two: are_finite() says where this will do.
 

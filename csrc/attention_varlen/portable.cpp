@@ -19,16 +19,4 @@ inline void transpose(F32 (&rows)[F32::kLanes]) {
 
 #include "attention_varlen/kernel.h"
 
-namespace longspan::portable {
-
-void attention_varlen(const AttentionArgs& args, const AttentionPart& part) {
-    PartRunner<Floats>(args, part).run();
-}
-void attention_varlen_bf16(const AttentionArgs& args, const AttentionPart& part) {
-    PartRunner<RoundedFloats>(args, part).run();
-}
-void attention_varlen_i8(const AttentionArgs& args, const AttentionPart& part) {
-    PartRunner<Whole<Floats, WholeFloats>>(args, part).run();
-}
-
-}  // namespace longspan::portable
+#include "attention_varlen/plain_level.h"

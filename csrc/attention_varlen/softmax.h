@@ -151,6 +151,19 @@ inline void exponentiate_pairs(float* scores, int64_t keys, const Scaling<Kind, 
     }
 }
 
+// What a run of keys leaves behind: the new maximum, what earlier weights shrink by for it, and the sum of all.
+template <class Kind, int kVectors>
+[[gnu::always_inline]] inline void raise_top(const F32 (&new_top)[kVectors], const F32 (&finite_top)[kVectors],
+                                             const F32 (&total)[kVectors], float* top, float* sum, float* shrink) {
+    for (int i = 0; i < kVectors; ++i) {
+        const int64_t lane = i * F32::kLanes;
+        const F32 factor = exp((F32::load(top + lane) - finite_top[i]) * F32::all(1.0f / Kind::kLogUnit));
+        new_top[i].store(top + lane);
+        factor.store(shrink + lane);
+        fma(F32::load(sum + lane), factor, total[i]).store(sum + lane);
+    }
+}
+
 // Turns a run of keys' products <q, k> into weights. Updates top and sum (kVectors * lanes each); shrink is what
 // earlier weights, relative to the old top, must be multiplied by. `weights`: as exponentiate().
 template <class Kind, int kVectors, bool kAlibi, bool kTable, bool kMasked>
@@ -175,13 +188,7 @@ void weigh_kind(float* products, int64_t keys, const Bias& bias, float* top, flo
     } else {
         exponentiate_pairs<Kind, kVectors, kPlain>(products, keys, scaled, finite_top, total);
     }
-    for (int i = 0; i < kVectors; ++i) {
-        const int64_t lane = i * F32::kLanes;
-        const F32 factor = exp((F32::load(top + lane) - finite_top[i]) * F32::all(1.0f / Kind::kLogUnit));
-        new_top[i].store(top + lane);
-        factor.store(shrink + lane);
-        fma(F32::load(sum + lane), factor, total[i]).store(sum + lane);
-    }
+    raise_top<Kind>(new_top, finite_top, total, top, sum, shrink);
 }
 
 // The same for ALiBi alone, where a run of keys lies wholly before the tile's queries or wholly behind them (`side` 1
@@ -214,13 +221,7 @@ void weigh_one_side(float* products, int64_t keys, const Bias& bias, float side,
         total[i] = F32::zero();
     }
     exponentiate<Kind, kVectors, false>(products, keys, scaled, shifted_top, total, weights);
-    for (int i = 0; i < kVectors; ++i) {
-        const int64_t lane = i * F32::kLanes;
-        const F32 factor = exp((F32::load(top + lane) - finite_top[i]) * F32::all(1.0f / Kind::kLogUnit));
-        new_top[i].store(top + lane);
-        factor.store(shrink + lane);
-        fma(F32::load(sum + lane), factor, total[i]).store(sum + lane);
-    }
+    raise_top<Kind>(new_top, finite_top, total, top, sum, shrink);
 }
 
 template <class Kind, int kVectors>

@@ -31,7 +31,7 @@ struct Tile {
 
 // What is kept of a tile beside its state.
 struct TileNotes {
-    int64_t reach;  // reach_of()
+    int64_t reach;  // ScoreBounds::reach_of()
     bool is_bounded;
 };
 
