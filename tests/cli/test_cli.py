@@ -16,7 +16,7 @@ import pytest
 import longspan
 from fake_encoder import MODEL, longspan_process, write_lines
 from longspan import Encoder
-from longspan.cli import info, main, program
+from longspan.cli import info, main, model_info, program
 from longspan.cli.console.terminal import count, excerpt, style, table, width
 
 # ---- the frame
@@ -234,7 +234,7 @@ def test_info_of_a_model(tiny: Encoder, capsys: pytest.CaptureFixture[str], monk
 def test_the_licence_of_a_model_card(tmp_path: Path, card: str | None, licence: str | None) -> None:
     if card is not None:
         (tmp_path / "README.md").write_text(card)
-    assert info._licence(tmp_path) == licence
+    assert model_info._licence(tmp_path) == licence
 
 
 def test_a_spec_in_words() -> None:
@@ -244,9 +244,9 @@ def test_a_spec_in_words() -> None:
         right: int | None = None
         wraps: bool = False
 
-    layers = info._plain((Window(1, 2), Window(1, 2), Window(3, wraps=True)))
+    layers = model_info._plain((Window(1, 2), Window(1, 2), Window(3, wraps=True)))
     assert layers[2] == {"kind": "Window", "left": 3, "right": None, "wraps": True}
-    assert info._value(layers) == "2 x left 1, right 2; left 3, wraps yes"
+    assert model_info._value(layers) == "2 x left 1, right 2; left 3, wraps yes"
 
 
 def test_info_of_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
