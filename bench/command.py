@@ -172,7 +172,6 @@ def new_report(
     setting: Setting,
     watch: Watch,
     *,
-    ceilings: Mapping[str, float] | None = None,
     absent: Mapping[str, str] | None = None,
 ) -> Report:
     """The record of results that were measured since `watch` began."""
@@ -189,7 +188,7 @@ def new_report(
     return Report(
         machine=about,
         results=results,
-        ceilings=ceilings or {},
+        ceilings={},
         absent=absent or {},
         warnings=() if warning is None or not results else (f"{results[0].bench}: {warning}",),
         command=command_of([result.bench for result in results[:1]], setting),

@@ -7,8 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
+
+FEW_ROUNDS: Final = 3  # of slow contestants
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,6 @@ def take_turns(
     *,
     seconds: float,
     rounds: int = 5,
-    few_rounds: int = 3,
     slow_round: float = math.inf,
     pause: float = 0.0,
     warm: float = 0.0,
@@ -61,8 +63,7 @@ def take_turns(
         contestants: what to call, by name; results are thrown away.
         seconds: of measured calls, for each contestant, all rounds together; every round has at least one.
         rounds: how often each has its turn.
-        few_rounds: how often where a call of each, one after the other, takes longer than `slow_round` seconds.
-        slow_round: see there.
+        slow_round: FEW_ROUNDS of them where a call of each, one after the other, takes longer than so many seconds.
         warm: seconds of unmeasured calls before a contestant's first turn, at least one: clocks and caches settle.
         pause: seconds to sleep before each turn, so that the idle threads of the one before have let go of the cores.
         clock: seconds since any moment.
@@ -71,7 +72,7 @@ def take_turns(
     times = {name: Times() for name in contestants}
     share = seconds / rounds
     for number in range(rounds):
-        if number >= min(few_rounds, rounds) and sum(each.calls[-1] for each in times.values()) > slow_round:
+        if number >= min(FEW_ROUNDS, rounds) and sum(each.calls[-1] for each in times.values()) > slow_round:
             break
         for name, run in contestants.items():
             time.sleep(pause)

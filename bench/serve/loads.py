@@ -17,6 +17,8 @@ from .client import Answer, Connection
 
 PATH: Final = "/v1/embeddings"
 MOST_STORIES: Final = 20  # of failures, that an outcome keeps
+HANG_UPS_AT_ONCE: Final = 64
+QUEUE_PATIENCE: Final = 30.0  # seconds for what is left in a queue to go
 
 
 def body_of(texts: Sequence[str] | str, **options: object) -> bytes:
@@ -69,11 +71,11 @@ class Outcome:
         return sum(count for status, count in self.statuses.items() if status != 200)
 
 
-async def timed(connection: Connection, body: bytes, outcome: Outcome, headers: str = "") -> None:
+async def timed(connection: Connection, body: bytes, outcome: Outcome) -> None:
     """One request."""
     started, before = time.perf_counter(), connection.resent
     try:
-        answer = await connection.ask(PATH, body, headers)
+        answer = await connection.ask(PATH, body)
     except (OSError, asyncio.IncompleteReadError) as error:
         outcome.note_end(error, time.perf_counter() - started, connection.story)
         connection.close()
@@ -105,17 +107,15 @@ async def arrivals(port: int, bodies: Sequence[bytes], per_second: float, second
     return outcome
 
 
-async def closed_loop(
-    port: int, bodies: Sequence[bytes], clients: int, seconds: float, headers: str = "", outcome: Outcome | None = None
-) -> Outcome:
+async def closed_loop(port: int, bodies: Sequence[bytes], clients: int, seconds: float) -> Outcome:
     """Each of some clients asks again as soon as it is answered."""
-    outcome = outcome or Outcome()
+    outcome = Outcome()
     began = time.perf_counter()
 
     async def client(number: int) -> None:
         connection, turn = Connection(port), number
         while time.perf_counter() - began < seconds:
-            await timed(connection, bodies[turn % len(bodies)], outcome, headers)
+            await timed(connection, bodies[turn % len(bodies)], outcome)
             turn += clients
         connection.close()
 
@@ -172,7 +172,7 @@ async def searches_under_bulk(
     return searches, heavy
 
 
-async def hang_ups(port: int, bodies: Sequence[bytes], count: int, at_once: int = 64) -> None:
+async def hang_ups(port: int, bodies: Sequence[bytes], count: int) -> None:
     """Clients that send a request and close the connection, without a look at the answer."""
 
     async def one(number: int) -> None:
@@ -180,8 +180,8 @@ async def hang_ups(port: int, bodies: Sequence[bytes], count: int, at_once: int 
         await connection.send(PATH, bodies[number % len(bodies)])
         connection.close()
 
-    for first in range(0, count, at_once):
-        await asyncio.gather(*(one(number) for number in range(first, min(first + at_once, count))))
+    for first in range(0, count, HANG_UPS_AT_ONCE):
+        await asyncio.gather(*(one(number) for number in range(first, min(first + HANG_UPS_AT_ONCE, count))))
 
 
 async def metric(port: int, name: str) -> float:
@@ -193,10 +193,10 @@ async def metric(port: int, name: str) -> float:
     return sum(values) if values else float("nan")
 
 
-async def left_in_queue(port: int, requests: int, seconds: float = 30.0) -> float:
+async def left_in_queue(port: int, requests: int) -> float:
     """Tokens and requests that are there when the server has seen so many requests; what they are at the end of the
     time, if they do not go."""
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + QUEUE_PATIENCE
     while True:
         seen = await metric(port, "te_request_count")
         left = await metric(port, "longspan_queue_tokens") + await metric(port, "longspan_requests_in_flight")

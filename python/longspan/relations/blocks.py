@@ -28,12 +28,11 @@ class MovingBlocks:
     Args:
         base: (n, d) f32 to begin with.
         absent: (n,) bool, rows that begin as zeros.
-        width: columns of a block.
     """
 
-    def __init__(self, base: np.ndarray, absent: np.ndarray, width: int = WIDTH) -> None:
+    def __init__(self, base: np.ndarray, absent: np.ndarray) -> None:
         self.rows, self.dim = base.shape
-        self._width = min(width, max(self.dim, 1))
+        self._width = min(WIDTH, max(self.dim, 1))
         self._buffer = np.empty((self.rows, self.dim + self._width), np.float32)
         self._at = 0  # where the vectors' first column lies: 0 or the width
         for rows in row_blocks(self.rows):

@@ -44,10 +44,10 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-def style(text: str, *names: str, stream: TextIO | None = None) -> str:
+def style(text: str, *names: str) -> str:
     """`text` in the named styles on a terminal that takes colour; NO_COLOR (no-color.org) and pipes leave it plain."""
     text = shown(text)
-    wanted = is_terminal(stream or sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    wanted = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if not wanted or not text:
         return text
     return f"\x1b[{';'.join(_CODES[name] for name in names)}m{text}\x1b[0m"
