@@ -32,8 +32,8 @@ def stereo() -> np.ndarray:
     return (both * 32768).astype(np.int16)
 
 
-def samples_of(source: object, name: str = "it") -> tuple[float, np.ndarray]:
-    with opened_sound(source, name) as recording:  # type: ignore[arg-type]
+def samples_of(source: object) -> tuple[float, np.ndarray]:
+    with opened_sound(source, "it") as recording:  # type: ignore[arg-type]
         return recording.rate, np.concatenate(list(recording.blocks))
 
 

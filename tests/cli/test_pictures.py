@@ -22,9 +22,9 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 CLIP, V4 = str(GOLDEN / "jina-clip-v2" / "model"), str(GOLDEN / "jina-v4" / "model")
 
 
-def painted(place: int, size: tuple[int, int] = (90, 120)) -> object:
+def painted(place: int) -> object:
     """A white picture with a square somewhere."""
-    pixels = np.full((size[1], size[0], 3), 255, np.uint8)
+    pixels = np.full((120, 90, 3), 255, np.uint8)
     at = 10 + 12 * (place % 6)
     pixels[at : at + 20, at : at + 20] = (40 * (place % 5), 30, 200 - 30 * (place % 5))
     return Image.fromarray(pixels)

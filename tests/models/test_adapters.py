@@ -36,8 +36,8 @@ def peft_folder(folder: Path, tensors: dict[str, np.ndarray], **config: object) 
     return folder
 
 
-def bert_factors(rank: int = 4) -> dict[str, np.ndarray]:
-    """For the query, and every dense layer, of bert-minilm's golden."""
+def bert_factors() -> dict[str, np.ndarray]:
+    """Of rank 4, for the query and every dense layer of bert-minilm's golden."""
     rng = np.random.default_rng(3)
     tensors = {}
     for layer in range(2):
@@ -48,8 +48,8 @@ def bert_factors(rank: int = 4) -> dict[str, np.ndarray]:
             ("intermediate.dense", 128, 64),
             ("output.dense", 64, 128),
         ):
-            tensors[f"{at}.{module}.lora_A.weight"] = (0.1 * rng.standard_normal((rank, inputs))).astype(np.float32)
-            tensors[f"{at}.{module}.lora_B.weight"] = (0.1 * rng.standard_normal((out, rank))).astype(np.float32)
+            tensors[f"{at}.{module}.lora_A.weight"] = (0.1 * rng.standard_normal((4, inputs))).astype(np.float32)
+            tensors[f"{at}.{module}.lora_B.weight"] = (0.1 * rng.standard_normal((out, 4))).astype(np.float32)
     return tensors
 
 

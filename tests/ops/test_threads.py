@@ -22,7 +22,7 @@ CALLERS, HELPERS, TURNS = 4, 3, 3
 TEXTS = [f"text {number} of {number % 7} words" + " word" * (number % 7) for number in range(24)]
 
 
-def at_once(call: Callable[[], np.ndarray], helpers: int = HELPERS) -> None:
+def at_once(call: Callable[[], np.ndarray]) -> None:
     """`call` by CALLERS threads that start together, TURNS times each, and once alone: the same bits."""
     _core.set_num_threads(1)
     try:
@@ -32,7 +32,7 @@ def at_once(call: Callable[[], np.ndarray], helpers: int = HELPERS) -> None:
     start = Barrier(CALLERS)
 
     def work(_: int) -> list[np.ndarray]:
-        _core.set_num_threads(helpers)  # of this thread's calls
+        _core.set_num_threads(HELPERS)  # of this thread's calls
         start.wait()
         return [call() for _ in range(TURNS)]
 

@@ -173,8 +173,9 @@ def rows_of(reranker: Reranker) -> list[np.ndarray]:
     return [row.ids for row in reranker._scorer._format.rows(PAIRS, Cut(64), None)]
 
 
-def dense_head(rng: np.random.Generator, first: str, last: str, width: int = 64) -> Tensors:
+def dense_head(rng: np.random.Generator, first: str, last: str) -> Tensors:
     """A head of two products, by the names of its layers."""
+    width = 64
     shapes = {f"{first}.weight": (width, width), f"{first}.bias": (width,)}
     shapes |= {f"{last}.weight": (1, width), f"{last}.bias": (1,)}
     return {tensor: rng.standard_normal(shape).astype(np.float32) for tensor, shape in shapes.items()}

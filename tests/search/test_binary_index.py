@@ -15,13 +15,11 @@ from longspan import BinaryIndex, reference
 STORES = ("codes", "int8", "float32")
 
 
-def brute_force(
-    documents: dict[int, np.ndarray], queries: np.ndarray, k: int, center: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def brute_force(documents: dict[int, np.ndarray], queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """ids and distances of the k least by (distance, id)."""
     ids = np.array(sorted(documents), np.int64)
     stored = np.stack([documents[i] for i in ids.tolist()])
-    codes, wanted = (reference.binarize(x, thresholds=center) for x in (stored, queries))
+    codes, wanted = (reference.binarize(x) for x in (stored, queries))
     distances, rows = reference.hamming_topk(wanted, codes, min(k, len(ids)))
     return ids[rows], distances
 
