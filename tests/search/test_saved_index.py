@@ -116,6 +116,8 @@ def test_centers(center: object, message: str) -> None:
 
 
 def test_numbers_beyond_float32_are_told_as_such() -> None:
+    with pytest.raises(TypeError, match="got int8; precision='ubinary' gives such codes$"):
+        BinaryIndex(DIM).add(np.zeros((2, 1), np.int8))
     with pytest.raises(ValueError, match="rows must be finite, row 1 holds a number beyond float32$"):
         BinaryIndex(DIM).add(np.array([[1.0] * DIM, [1e300] * DIM]))
     with pytest.raises(ValueError, match="dim must be an integer from 1 to 16777208, got 10"):

@@ -99,7 +99,8 @@ class BinaryIndex(SavedIndex[BinaryState, Rows]):
         """Add documents; searches that begin after the return find them.
 
         Args:
-            rows: (n, dim) finite floats; or, where `store` is "codes", (n, ceil(dim / 8)) uint8 codes.
+            rows: (n, dim) finite floats; or, where `store` is "codes", (n, ceil(dim / 8)) uint8 codes, taken as they
+                are: of an index with centres they must be of vectors that these were taken off.
             ids: (n,) integers of 0 and above, none of them in the index or twice; None counts on from the highest.
             origin: `Encoder.origin` of the model that made the rows, which the index remembers; None is not checked.
         Returns: (n,) int64, the ids.

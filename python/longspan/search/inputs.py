@@ -27,7 +27,8 @@ def check_vectors(name: str, vectors: np.ndarray, dim: int | None) -> np.ndarray
     """(n, dim) f32, contiguous."""
     if not isinstance(vectors, np.ndarray) or vectors.dtype.kind != "f":
         got = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
-        raise TypeError(f"BinaryIndex: {name} must be a NumPy array of floats or uint8 codes, got {got}")
+        hint = "; precision='ubinary' gives such codes" if got == np.int8 else ""
+        raise TypeError(f"BinaryIndex: {name} must be a NumPy array of floats or uint8 codes, got {got}{hint}")
     if vectors.ndim != 2 or vectors.shape[1] < 1 or (dim is not None and vectors.shape[1] != dim):
         raise ValueError(f"BinaryIndex: {name} must be (n, {'dim' if dim is None else dim}), got {vectors.shape}")
     with np.errstate(over="ignore"):  # told below
