@@ -46,6 +46,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["embed", "m", "a.txt", "-o", "b.npy", "--query", "--document"], "not allowed with argument --query"),
         (["embed", "m", "a.txt", "-o", "b.npy", "--precision", "int4"], "invalid choice: 'int4'"),
         (["info", "--nothing"], "there is no option --nothing"),
+        (["serve", "m", "--port", "65536"], "argument --port: must be a port from 0 to 65535, got '65536'"),
     ],
 )
 def test_usage_errors(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,9 @@ signals: the first SIGTERM or Ctrl-C finishes what is queued and exits with 0; t
 """
 
 
+MAX_PORT = 65535
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """The options of `serve`; their defaults are `Settings`' own."""
     default = Settings()
@@ -91,7 +94,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _add_binding(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("address")
     group.add_argument("--host", default="127.0.0.1", help="where to listen (default: %(default)s, this machine only)")
-    group.add_argument("--port", type=not_negative, default=8080, help="0 takes a free one (default: %(default)s)")
+    group.add_argument("--port", type=port, default=8080, help="0 takes a free one (default: %(default)s)")
     group.add_argument("--uds", metavar="PATH", help="listen at a Unix socket instead")
     group.add_argument("--tls-cert", metavar="FILE", help="serve https with this certificate chain")
     group.add_argument("--tls-key", metavar="FILE", help="and this key")
@@ -210,6 +213,13 @@ def _add_operations(parser: argparse.ArgumentParser, default: Settings) -> None:
         metavar="S",
         help="and how long to finish what is queued (default: %(default)g)",
     )
+
+
+def port(text: str) -> int:
+    """A port's number, as an argparse type."""
+    if (number := not_negative(text)) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"must be a port from 0 to {MAX_PORT}, got {text!r}")
+    return number
 
 
 def seconds(text: str) -> float:
