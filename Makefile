@@ -173,22 +173,24 @@ check-deploy: $(BIN)/python  ## the server's Dockerfile and Kubernetes example: 
 	$(BIN)/hadolint $(DEPLOY)/Dockerfile
 	$(BIN)/kubernetes-validate --strict $(DEPLOY)/kubernetes.yaml
 
-# On a machine with a GPU: its own python3, torch, triton, nvcc, CMake and ninja; nothing is fetched or installed.
+# On a machine with a GPU: its own python3, torch, triton, nvcc, CMake, ninja or make; nothing is fetched or installed.
 GPU_PYTHON ?= python3
 GPU_BUILD ?= build/gpu
 GPU_CUDA ?= ON
+GPU_GENERATOR = $(if $(shell command -v ninja 2>/dev/null),-G Ninja)
 GPU_TESTS ?= tests/gpu tests/kernels
 GPU_ENV := env -u TORCH_ALLOW_TF32_CUBLAS_OVERRIDE PYTHONPATH=python:$$PYTHONPATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 
 # Both modules into python/longspan, the CUDA one for the GPU that is here; GPU_CUDA=OFF without that one.
 build-gpu:
 	$(GPU_PYTHON) -c 'import torch, triton; assert torch.cuda.is_available(), "no CUDA device"'
-	cmake -S . -B $(GPU_BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON -DLONGSPAN_CUDA=$(GPU_CUDA) \
+	cmake -S . -B $(GPU_BUILD) $(GPU_GENERATOR) -DCMAKE_BUILD_TYPE=Release -DLONGSPAN_INPLACE=ON \
+	  -DLONGSPAN_CUDA=$(GPU_CUDA) \
 	  -DLONGSPAN_CUDA_ARCHITECTURES=$$($(GPU_PYTHON) -c 'import torch; c = torch.cuda.get_device_capability(); \
 	    print("%d%d%s" % (*c, "a" if c[0] >= 9 else ""))') \
 	  -DPython_EXECUTABLE=$$($(GPU_PYTHON) -c 'import sys; print(sys.executable)') \
 	  -Dpybind11_DIR=$$($(GPU_PYTHON) -m pybind11 --cmakedir)
-	cmake --build $(GPU_BUILD)
+	cmake --build $(GPU_BUILD) --parallel $$(nproc)
 
 # Most of the time goes to compiling Triton kernels on one core a process, so several share the GPU where pytest-xdist is.
 # What runs in the emulator is left to `make test`. -W default: a warning of some library's version is no reason to fail.

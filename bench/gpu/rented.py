@@ -22,9 +22,13 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import sys
+import sysconfig
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -35,6 +39,8 @@ from bench.results import joined_reports, write_report
 
 MINUTES: Final = 9.0
 PARTS: Final = ROOT / "build" / "rented-parts"  # each bench's own figures, before they are joined
+CUDA: Final = Path("/usr/local/cuda/bin")  # where nvcc is looked for beside PATH
+ROOM: Final = 4 << 30  # bytes of a folder for temporary files: checkpoints of random weights lie there
 
 PYTEST: Final = (
     "{python} -m pytest -q -p no:cacheprovider -W default -m 'not emulator' --durations=20 {timeout} {workers}"
@@ -144,7 +150,46 @@ def environment(out: Path, dry: bool, taken: Taken) -> dict[str, str]:
         more["TRITON_CACHE_DIR"] = str(taken.cache)
     if dry:
         more["TRITON_INTERPRET"] = "1"
-    return {**kept, **more}
+    return {**kept, **of_a_bare_machine(), **more}
+
+
+def of_a_bare_machine() -> dict[str, str]:
+    """What a machine's environment may lack: nvcc, and the ninja and CMake of this Python, on the path; a home, where
+    compilers keep caches; a folder for temporary files that has room."""
+    tools = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), str(CUDA)]
+    known = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = [*known, *(tool for tool in tools if tool not in known and Path(tool).is_dir())]
+    found = {"PATH": os.pathsep.join(path), "TMPDIR": str(roomy_folder())}
+    if not os.environ.get("HOME"):
+        found["HOME"] = found["TMPDIR"]
+    if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        found["USER"] = "gpu"  # torch's compiler asks for a name
+    return found
+
+
+def roomy_folder() -> Path:
+    """For temporary files: the usual folder, or, where it is small, the one below build if that has more room."""
+    own, usual = ROOT / "build" / "tmp", None
+    with suppress(OSError):
+        usual = Path(tempfile.gettempdir())
+        if shutil.disk_usage(usual).free >= ROOM:
+            return usual
+    with suppress(OSError):
+        own.mkdir(parents=True, exist_ok=True)
+        if usual is None or shutil.disk_usage(own).free > shutil.disk_usage(usual).free:
+            return own
+    return usual or Path("/tmp")
+
+
+def folder_of_parts() -> Path:
+    """Empty of earlier figures; elsewhere where the tree cannot be written to."""
+    try:
+        PARTS.mkdir(parents=True, exist_ok=True)
+        for old in PARTS.glob("gpu-*.json"):
+            old.unlink()
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="longspan-parts-", dir=roomy_folder()))
+    return PARTS
 
 
 def failed_tests(file: Path) -> str:
@@ -156,17 +201,17 @@ def failed_tests(file: Path) -> str:
     return " ".join(map(shlex.quote, failed))
 
 
-def words(out: Path, dry: bool) -> dict[str, str]:
+def words(out: Path, dry: bool, parts: Path = PARTS) -> dict[str, str]:
     """What the commands' words in braces stand for. Plugins of pytest are asked for where they are installed."""
     timeout = "-o timeout_method=thread --timeout 120" if find_spec("pytest_timeout") else ""
     workers = "-n 12" if not dry and find_spec("xdist") else ""
-    files = {"out": shlex.quote(str(out)), "parts": shlex.quote(str(PARTS))}
+    files = {"out": shlex.quote(str(out)), "parts": shlex.quote(str(parts))}
     return {"python": shlex.quote(sys.executable), **files, "timeout": timeout, "workers": workers}
 
 
-def join_parts(to: Path) -> None:
+def join_parts(parts: Path, to: Path) -> None:
     """The figures that there are by now, as one file."""
-    files = sorted(PARTS.glob("gpu-*.json"))
+    files = sorted(parts.glob("gpu-*.json"))
     try:
         if files:
             write_report(to, joined_reports(files))
@@ -185,17 +230,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry", action="store_true", help="without a GPU")
     options = parser.parse_args(argv)
     until = time.monotonic() + 60 * options.minutes
-    options.out.mkdir(parents=True, exist_ok=True)
-    out = options.out.resolve()
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {options.out}: {error.strerror}; name a folder that can be written to")
+    out, parts = options.out.resolve(), folder_of_parts()
     taken = unpack()
     if taken.modules or taken.notes:
         told = {"taken": taken.modules, "kernels": taken.kernels, "wheels": len(taken.paths), "notes": taken.notes}
         print(json.dumps(told), flush=True)
-    env, asked = environment(out, options.dry, taken), words(out, options.dry)
+    env, asked = environment(out, options.dry, taken), words(out, options.dry, parts)
     asked["failed"] = failed_tests(options.failed or out / "tests.jsonl")
-    for old in PARTS.glob("gpu-*.json"):
-        old.unlink()
-    PARTS.mkdir(parents=True, exist_ok=True)
     succeeded: set[str] = set()
     worst = 0
     for step in PLANS[options.plan]:
@@ -210,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 command = command.replace(f"{{{name}}}", word)
             limit = min(10 * step.limit if options.dry else step.limit, left)
             line = run_step(step, command, limit, out / "log.txt", env, ROOT)
-            join_parts(out / f"gpu-{options.plan}.json")
+            join_parts(parts, out / f"gpu-{options.plan}.json")
             if line["status"] == 0:
                 succeeded.add(step.name)
             elif step.name != "modules":  # which are built then

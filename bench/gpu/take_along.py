@@ -20,7 +20,7 @@ import sys
 import sysconfig
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -107,9 +107,16 @@ def unpack(pack: Path = PACK, to: Path = UNPACKED, root: Path = ROOT) -> Taken:
     try:
         with zipfile.ZipFile(pack) as file:
             manifest = json.loads(_read(file, MANIFEST) or b"{}")
-            _take_modules(file, manifest, root, taken)
-            _take_cache(file, manifest, to / "triton", taken)
-            _take_wheels(file, to / "wheels", taken)
+            takes: tuple[Callable[[], None], ...] = (
+                lambda: _take_modules(file, manifest, root, taken),
+                lambda: _take_cache(file, manifest, to / "triton", taken),
+                lambda: _take_wheels(file, to / "wheels", taken),
+            )
+            for take in takes:
+                try:
+                    take()
+                except OSError as error:  # such as a folder that cannot be written to: the others may have theirs
+                    taken.notes.append(f"not unpacked: {error}")
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         taken.notes.append(f"{pack.name} cannot be used: {error}")
     return taken

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sysconfig
+import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,6 +83,40 @@ def test_plans_are_of_nine_minutes() -> None:
     names = [step.name for step in PLANS["prove"]]
     assert [name for name in names if name not in ready] == ["facts", "smoke", "goldens", "encode", *names[7:]]
     assert PLANS["test"][-1].name == "attention_sm90"
+
+
+def test_what_a_bare_machine_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No home, no name, none of this Python's tools on the path, little room for temporary files."""
+    for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "/nothing")
+    monkeypatch.setattr(rented, "ROOT", tmp_path)
+    monkeypatch.setattr(rented, "CUDA", tmp_path)
+    own, free = tmp_path / "build" / "tmp", {"roomy": 8 << 30}
+    monkeypatch.setattr(
+        rented.shutil, "disk_usage", lambda path: SimpleNamespace(free=free["roomy"] if path != own else 2 << 30)
+    )
+    found = rented.of_a_bare_machine()
+    path = found["PATH"].split(":")
+    assert path[0] == "/nothing" and path[-1] == str(tmp_path) and sysconfig.get_path("scripts") in path
+    assert found["HOME"] == found["TMPDIR"] == tempfile.gettempdir() and found["USER"]
+    free["roomy"] = 1 << 30
+    assert rented.of_a_bare_machine()["TMPDIR"] == str(own) and own.is_dir()
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    assert "HOME" not in rented.of_a_bare_machine()
+
+
+def test_a_tree_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(rented, "PARTS", tmp_path / "file" / "parts")
+    step = Step("one", "echo '{}' > {parts}/gpu-a.json", 9)
+    monkeypatch.setattr(rented, "PLANS", {"prove": (step,)})
+    assert rented.main(["prove", "--out", str(tmp_path / "out")]) == 0
+    with pytest.raises(SystemExit):
+        rented.main(["prove", "--out", str(tmp_path / "file" / "out")])
+    assert "name a folder that can be written to" in capsys.readouterr().err
 
 
 def test_failed_tests_are_looked_at_again(tmp_path: Path) -> None:

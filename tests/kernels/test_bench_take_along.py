@@ -119,6 +119,23 @@ def test_a_disk_that_is_full(pack: Path, tree: Path, tmp_path: Path, monkeypatch
     assert unpack(tmp_path / "nothing.zip", tmp_path / "to", root).notes == []
 
 
+def test_modules_that_cannot_be_put_into_the_tree(
+    pack: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are built then, elsewhere or not at all; kernels and wheels are there all the same."""
+    root, plain = fresh(tree, tmp_path), take_along._write
+
+    def write(path: Path, body: bytes) -> None:
+        if root in path.parents:
+            raise OSError(30, "Read-only file system")
+        plain(path, body)
+
+    monkeypatch.setattr(take_along, "_write", write)
+    taken = unpack(pack, tmp_path / "to", root)
+    assert taken.modules == [] and "Read-only" in taken.notes[0]
+    assert taken.kernels > 0 and taken.cache is not None and taken.paths
+
+
 def test_what_travels_is_counted() -> None:
     assert take_along.travelling() > 1_000_000
     assert take_along.travelling(Path("/")) == 0

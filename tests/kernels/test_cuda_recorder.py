@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -56,13 +58,27 @@ class Heard:
         self.device_pools.discard(pool)
 
 
+class Caller:
+    """The stream of who asks."""
+
+    def __init__(self, said: Heard) -> None:
+        self._said = said
+
+    def __str__(self) -> str:
+        return "the caller's"
+
+    def wait_stream(self, other: object) -> None:
+        self._said.calls.append("the caller waits")
+
+
 @pytest.fixture(params=[False, True], ids=["torch 2.11", "newer"])
 def heard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Heard:
     said, pools = Heard(request.param), count(1)
     stream = SimpleNamespace(wait_stream=lambda other: said.calls.append("wait"))
+    caller = Caller(said)
     monkeypatch.setattr(torch_streams, "_STREAMS", {DEVICE: SimpleNamespace(capture=stream)})
     monkeypatch.setattr(torch_graphs, "_UNENDED", [])
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the caller's")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: caller)
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: said.calls.append(f"back to {stream}"))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(pools))
@@ -98,6 +114,51 @@ def test_a_capture_that_fails_leaves_no_allocator_behind(heard: Heard) -> None:
     assert recorder.record(launch) == ("replay", "result"), "another pool takes the next capture"
     assert "capture into 2" in heard.calls
     assert len(torch_graphs._UNENDED) == 1, "the pinned memory's allocator may still ask the graph"
+
+
+def test_a_first_launch_that_fails_is_waited_for(heard: Heard) -> None:
+    """The memory that it reads goes back when the failure arrives, and what was launched still reads it."""
+
+    def launch() -> str:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        CudaRecorder(DEVICE).record(launch)
+    assert heard.calls == ["wait", "the caller waits"] and not torch_graphs.CAPTURING.locked()
+
+
+def test_workspaces_are_given_back_between_passes(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuBLAS has a workspace from its choice of a kernel to the launch: nobody may take it away meanwhile."""
+    engine = TorchEngine("cpu", "float32")
+    begun, goes_on, order = threading.Event(), threading.Event(), heard.calls
+
+    def product(*_: object) -> torch.Tensor:
+        order.append("product begins")
+        begun.set()
+        assert goes_on.wait(10)
+        order.append("product ends")
+        return torch.zeros(1)
+
+    slow = threading.Thread(target=engine._run, args=(SimpleNamespace(run=product), None, None, None))
+    records = threading.Thread(target=CudaRecorder(DEVICE).record, args=(lambda: order.append("launch"),))
+    slow.start()
+    assert begun.wait(10)
+    records.start()
+    while "launch" not in order:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert "clear" not in order
+    quick = threading.Thread(
+        target=engine._run, args=(SimpleNamespace(run=lambda *_: order.append("next pass")), None, None, None)
+    )
+    goes_on.set()
+    for thread in (slow, records):
+        thread.join(10)
+    quick.start()
+    quick.join(10)
+    ended = order.index("product ends")
+    assert order.index("clear") > ended and order[-1] == "next pass"
+    assert order.count("clear") == 2 and not any(thread.is_alive() for thread in (slow, records, quick))
 
 
 def test_engines_share_the_streams_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,3 +115,22 @@ def test_dtype_of_weights(golden: Path, load: Load) -> None:
     encoder = load(golden / "bert-minilm", "float16")
     assert encoder._encoder.weights.layers[0].qkv.weight.weight.dtype == torch.float16
     assert "float16" in encoder.explain()
+
+
+def test_what_the_caller_told_torch_changes_nothing() -> None:
+    """Under autocast torch would round a product's rows, and hand back another type."""
+    engine, kind = TorchEngine(DEVICE, "float32"), torch.device(DEVICE).type
+    a = torch.randn(3, 4, device=DEVICE)
+    with torch.autocast(kind, torch.bfloat16):
+        with engine.computing():
+            assert (a @ a.T).dtype == torch.float32 and not torch.is_grad_enabled()
+        assert (a @ a.T).dtype == torch.bfloat16
+
+
+def test_a_batch_and_chunks_under_autocast(golden: Path, load: Load) -> None:
+    encoder = load(golden / "bert-minilm", "float32")
+    calls = [lambda: np.asarray(encoder.encode("a lock")), lambda: encoder.encode_chunks("a lock").embeddings]
+    before = [call() for call in calls]
+    with torch.autocast(torch.device(DEVICE).type, torch.bfloat16):
+        for call, truth in zip(calls, before, strict=True):
+            np.testing.assert_array_equal(call(), truth)

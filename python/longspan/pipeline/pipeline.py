@@ -244,10 +244,9 @@ class Pipeline:
 
     def finish(self, vectors: np.ndarray, wanted: Finish) -> np.ndarray:
         """Pooled vectors (n, token_dim) f32 through the head, truncation and normalisation; (n, dim) f32."""
-        engine, placed = self.engine, self.engine.place(vectors)
-        return engine.to_host(
-            finish(placed, self._head, engine, truncate_dim=wanted.truncate_dim, normalize=wanted.normalize)
-        )
+        engine, how = self.engine, {"truncate_dim": wanted.truncate_dim, "normalize": wanted.normalize}
+        with engine.computing():
+            return engine.to_host(finish(engine.place(vectors), self._head, engine, **how))  # type: ignore[arg-type]
 
     @contextmanager
     def _workspace(self) -> Iterator[Workspace]:

@@ -8,6 +8,7 @@ here, torch tensors in `torch_engine.py`, which the encoder takes for NumPy's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -123,6 +124,10 @@ class OpsEngine:
         """Begin `work` on a prepared batch and a selection, both of the host; `workspace` is its own until fetched."""
         result = work.run(batch, selection, workspace)
         return lambda: result
+
+    def computing(self) -> AbstractContextManager[None]:
+        """A context for ops outside of `start`, which is in one by itself."""
+        return nullcontext()
 
     def adopt(self, workspace: Workspace) -> None:
         """Called when a call takes a workspace that another one has used, maybe on another stream."""

@@ -8,7 +8,7 @@ next. Weights are copied before anything runs, and waited for: any stream may us
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from typing import Final
 
@@ -26,7 +26,7 @@ from longspan.models.engines.engine import Batch, Fetch, OpsEngine, Pass
 from longspan.models.engines.torch_copies import copies_for
 from longspan.models.engines.torch_graphs import CudaRecorder, Graphs, Recorder
 from longspan.models.engines.torch_merged import merged_weights
-from longspan.models.engines.torch_streams import numbered, settle
+from longspan.models.engines.torch_streams import LAUNCHING, numbered, settle
 from longspan.models.engines.workspace import Workspace
 from longspan.models.parts import AttentionOptions, EncoderWeights, Experts, Norm, Product
 from longspan.models.spec import ModelSpec, NormKind
@@ -124,7 +124,8 @@ class TorchEngine(OpsEngine):
     def start(self, work: Pass, batch: PackedBatch, selection: Selection, workspace: Workspace) -> Fetch:
         with self._plainly():
             if batch.adapter is not None and batch.adapter >= 0:
-                work = self._merged.pass_for(work, batch.adapter)
+                with LAUNCHING.a_pass():
+                    work = self._merged.pass_for(work, batch.adapter)
             bucket = bucket_for(len(batch.ids), len(batch.indices)) if selection.fills and batch.fills else None
             if self._graphs is None or bucket is None:
                 batch = batch.tiled(fixed_size=False)
@@ -139,7 +140,8 @@ class TorchEngine(OpsEngine):
     def _run(self, work: Pass, batch: PackedBatch, selection: Selection, workspace: Workspace) -> torch.Tensor:
         """The pass; nothing of it is kept that would hold its memory."""
         try:
-            result: torch.Tensor = work.run(batch, selection, workspace)
+            with LAUNCHING.a_pass():
+                result: torch.Tensor = work.run(batch, selection, workspace)
             return result
         finally:
             self._kept = {}
@@ -163,14 +165,22 @@ class TorchEngine(OpsEngine):
         return batch, replace(selection, **dict(zip(of_selection, tensors[len(of_batch) :])))
 
     @contextmanager
+    def computing(self) -> Iterator[None]:
+        with self._plainly(), LAUNCHING.a_pass():
+            yield
+
+    @contextmanager
     def _plainly(self) -> Iterator[None]:
-        """On this device; and whatever the caller has told torch, tensors are such as any other call may write to."""
-        with torch.inference_mode(False), torch.no_grad():
-            if self.device.type != "cuda":
-                yield
-                return
-            with torch.cuda.device(self.device):
-                yield
+        """On this device; and whatever the caller has told torch, tensors are such as any other call may write to, and
+        products are of the types that they are given."""
+        with ExitStack() as entered:
+            entered.enter_context(torch.inference_mode(False))
+            entered.enter_context(torch.no_grad())
+            if torch.is_autocast_enabled(self.device.type):
+                entered.enter_context(torch.autocast(self.device.type, enabled=False))
+            if self.device.type == "cuda":
+                entered.enter_context(torch.cuda.device(self.device))
+            yield
 
     def adopt(self, workspace: Workspace) -> None:
         """The caller's stream may be another than the one on which the buffers were allocated, and to which their
@@ -255,6 +265,8 @@ class TorchEngine(OpsEngine):
     ) -> None:
         if x.dtype != self._type:  # pooled vectors
             x = x.to(self._type)
+        if residual is not None and residual.dtype != self._type:
+            residual = residual.to(self._type)
         lora = None if lora_ids is None else product.lora
         added: int = 0 if lora is None else lora.added  # type: ignore[attr-defined]  # a DenseLora here
         wide = None if added == 0 else self._widened(x, added)
@@ -402,9 +414,9 @@ class TorchEngine(OpsEngine):
 
     def pool_max(self, hidden: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
         lengths = (cu_seqlens[1:] - cu_seqlens[:-1]).long()
-        return torch.segment_reduce(hidden.float(), "max", lengths=lengths, axis=0, initial=-torch.inf).masked_fill(
-            lengths[:, None] == 0, 0
-        )
+        # unsafe: else torch looks at the lengths on the host, which waits for the device and breaks a capture
+        how = {"lengths": lengths, "axis": 0, "initial": -torch.inf, "unsafe": True}
+        return torch.segment_reduce(hidden.float(), "max", **how).masked_fill(lengths[:, None] == 0, 0)
 
     def side_by_side(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat([part.float() for part in parts], dim=1)

@@ -19,7 +19,7 @@ import torch
 from longspan.errors import warn_caller
 from longspan.models.engines.engine import Fetch
 from longspan.models.engines.torch_copies import Copies, Layout
-from longspan.models.engines.torch_streams import numbered, streams_of
+from longspan.models.engines.torch_streams import LAUNCHING, numbered, streams_of
 
 # Graphs that an engine keeps, those that were not used for longest go first. All share one pool of memory, which grows
 # to what the largest of them needs; beyond it each keeps its arrays, its result and the driver's own description.
@@ -55,23 +55,31 @@ class CudaRecorder:
         current = torch.cuda.current_stream(self._device)
         with CAPTURING:
             self._stream.wait_stream(current)
-            with torch.cuda.stream(self._stream):
-                launch()  # compiles and loads kernels, fills tables, none of which can be captured
-            # cuBLAS keeps a workspace for each stream, whose address a captured product goes on using. So one of the
-            # graphs' own pool is captured, and nobody else's; it lives as long as they do.
-            torch._C._cuda_clearCublasWorkspaces()
+            try:
+                with torch.cuda.stream(self._stream):
+                    launch()  # compiles and loads kernels, fills tables, none of which can be captured
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # what it has launched still reads the caller's memory
+                    current.wait_stream(self._stream)
+                raise
             graph = torch.cuda.CUDAGraph()
             # Other threads may go on with what would break a capture of the whole process, as allocating memory would.
             how = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
             try:
-                with torch.cuda.graph(graph, **how):
+                with contextlib.ExitStack() as capture:
+                    # cuBLAS keeps a workspace for each stream, whose address a captured product goes on using. So one
+                    # of the graphs' own pool is captured, and nobody else's; it lives as long as they do.
+                    with LAUNCHING.alone():
+                        torch._C._cuda_clearCublasWorkspaces()
+                        capture.enter_context(torch.cuda.graph(graph, **how))  # gives unused memory back, too
                     result = launch()
             except BaseException:
                 self._give_up(graph)
                 torch.cuda.set_stream(current)  # torch leaves its own in place where a capture cannot even be ended
                 raise
             finally:
-                torch._C._cuda_clearCublasWorkspaces()
+                with LAUNCHING.alone():
+                    torch._C._cuda_clearCublasWorkspaces()
         return graph.replay, result
 
     def _give_up(self, graph: torch.cuda.CUDAGraph) -> None:

@@ -1,4 +1,4 @@
-"""The streams that the engines of a process share on a device.
+"""The streams that the engines of a process share on a device, and when one of them must be the only one to launch.
 
 torch has 32 streams a device and hands them out in turn. Were each engine to ask for its own, one's capture would
 sooner or later run on the stream of another's copies, and record them.
@@ -7,6 +7,8 @@ sooner or later run on the stream of another's copies, and record them.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,3 +48,49 @@ def streams_of(device: torch.device) -> Streams:
         if device not in _STREAMS:
             _STREAMS[device] = Streams(*(torch.cuda.Stream(device) for _ in range(3)))
         return _STREAMS[device]
+
+
+class Launching:
+    """Threads that launch a pass, any number at once, and one that must be alone.
+
+    torch launches a product in two steps: it hands cuBLAS a workspace, then cuBLAS launches. Whoever gives back all
+    workspaces between the two has the kernel write to memory that is another's by then.
+    """
+
+    def __init__(self) -> None:
+        self._changed: Final = threading.Condition()
+        self._passes = 0
+        self._is_alone = False
+
+    @contextmanager
+    def a_pass(self) -> Iterator[None]:
+        """A context in which products may be launched."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_alone)
+            self._passes += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._passes -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A context in which no other thread launches a pass. One thread at a time asks for it, and in no pass."""
+        with self._changed:
+            self._is_alone = True
+            try:
+                self._changed.wait_for(lambda: self._passes == 0)
+            except BaseException:
+                self._is_alone = False
+                raise
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_alone = False
+                self._changed.notify_all()
+
+
+LAUNCHING: Final = Launching()  # of all engines: cuBLAS's workspaces are the process's
