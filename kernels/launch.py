@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -81,6 +82,7 @@ class Launcher:
     def __init__(self, kernel: Any) -> None:
         self.kernel = kernel
         self._compiled: dict[Hashable, Any] = {}
+        self._lock = threading.Lock()
 
     def __call__(
         self,
@@ -143,9 +145,11 @@ class Launcher:
         found = self._compiled.get(key)
         if found is None:
             options = {"num_warps": num_warps, "num_stages": num_stages, **LAUNCH}
-            compiled = self.kernel.run(*tensors, *varying, *fixed, *constants, grid=grid, warmup=True, **options)
-            run = compiled.run  # loads it
-            found = self._compiled[key] = run, compiled.function, compiled.packed_metadata
+            # Triton has no lock of its own: while one thread loads a kernel, another finds its `run` and no function.
+            with self._lock:
+                compiled = self.kernel.run(*tensors, *varying, *fixed, *constants, grid=grid, warmup=True, **options)
+                run = compiled.run  # loads it
+                found = self._compiled[key] = run, compiled.function, compiled.packed_metadata
         run, function, metadata = found
         width, height, depth = grid if len(grid) == 3 else (*grid, 1, 1)[:3]
 

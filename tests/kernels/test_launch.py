@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,34 @@ def test_a_prepared_launch_keeps_its_tensors(kernel: Kernel) -> None:
     run()
     assert len(kernel.ran) == 2 and all(args[9] == address for args in kernel.ran)
     assert address not in [each.data_ptr() for each in taken]
+
+
+class Loading(Compiled):
+    """As Triton loads a kernel: the way to launch it is there before the function is."""
+
+    def __init__(self, ran: list[tuple[object, ...]]) -> None:
+        super().__init__(ran)
+        self.function, self.is_begun = None, False  # type: ignore[assignment]
+
+    @property
+    def run(self) -> object:  # type: ignore[override]
+        if not self.is_begun:
+            self.is_begun = True
+            time.sleep(0.1)  # the driver loads it, other threads go on
+            self.function = "function"
+        return lambda *args: self.ran.append(args)
+
+
+def test_threads_that_launch_a_kernel_for_the_first_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading = Loading(kernel.ran)
+    monkeypatch.setattr(kernel, "run", lambda *_, **__: loading)
+    launcher = Launcher(kernel)
+    threads = [threading.Thread(target=launcher, args=((1,), (X,), (), (), (), 4)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [arguments[4] for arguments in kernel.ran] == ["function"] * 4
 
 
 # Each kernel twice: by Triton's own launch and by ours. What arrives is the grid, the threads, and each parameter.
