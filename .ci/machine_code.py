@@ -3,6 +3,10 @@
 wgmma (HGMMA in the machine code) reads its first operand from registers while the threads go on. Nobody may write these
 registers between WARPGROUP.ARRIVE, which fences them, and the WARPGROUP.DEPBAR that waits for the product's group (PTX
 ISA 9.0, section 9.7.15). The compiler is to see to it; `hazards` walks every path of the code and looks.
+
+The operands in shared memory are read by each warpgroup for itself, so that a wait says nothing of the other's reads.
+Triton up to 3.7 forgets of such reads at the first barrier of the block, even where the wait comes behind it; what then
+writes to shared memory behind the wait needs a barrier of its own (triton-lang/triton#11047).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ WRITES_NONE = (
     *("BAR", "BMOV", "BRA", "BREAK", "BRX", "BSSY", "BSYNC", "CALL", "CCTL", "EXIT", "FSETP", "HSETP2", "ISETP", "JMX"),
     *("NANOSLEEP", "PLOP3", "R2P", "RED", "RET", "ST", "STG", "STL", "STS", "WARPSYNC"),
 )
+WRITES_SHARED = ("LDGSTS", "STS", "STSM", "ATOMS")
 # Operands of a product's first matrix: 64 rows of 16 halves are four registers a thread.
 OPERAND = 4
 
@@ -111,7 +116,7 @@ def _linked(lines: list[tuple[Instruction, list[str], bool]], labels: dict[str, 
 
 def hazards(code: str) -> list[str]:
     """Writes to the registers that a product reads: after it, before its group has been waited for; or before it, after
-    the fence. A line each."""
+    the fence. And writes to shared memory that another warpgroup's product may still read. A line each."""
     return [line for name, lines in functions(code).items() for line in _hazards_of(name, lines)]
 
 
@@ -126,12 +131,42 @@ def _hazards_of(name: str, lines: list[Instruction]) -> Iterator[str]:
         for after in one.after:
             before[after].append(place)
     for place, product in enumerate(lines):
+        if product.opcode.startswith("HGMMA"):
+            for other in _reused(lines, place):
+                yield f"{name}: {other.text} writes where another warpgroup's {product.text} may still read"
         if not product.reads:
             continue
         for other in _early(lines, place):
             yield f"{name}: {other.text} writes what {product.text} may still read"
         for other in _late(lines, before, place):
             yield f"{name}: {other.text} writes what {product.text} reads, behind the fence"
+
+
+def _reused(lines: list[Instruction], place: int) -> Iterator[Instruction]:
+    """Writes to shared memory behind the wait for a product's group, where all barriers of the block came before it."""
+    product = lines[place]
+    seen: set[tuple[int, int, bool, bool]] = set()
+    ahead = [(after, int(product.ends_group), False, False) for after in product.after]
+    while ahead:
+        state = ahead.pop()
+        if state in seen:
+            continue
+        seen.add(state)
+        at, groups, crossed, waited = state
+        one = lines[at]
+        if one.pending is not None and groups > one.pending:
+            waited = True
+        if waited and not crossed:  # the reads are the compiler's to remember
+            continue
+        if one.opcode.startswith("BAR."):
+            if waited:
+                continue
+            crossed = True
+        elif waited and one.opcode.startswith(WRITES_SHARED):
+            yield one
+            continue
+        groups = min(groups + one.ends_group, 3)
+        ahead += [(after, groups, crossed, waited) for after in one.after]
 
 
 def _early(lines: list[Instruction], place: int) -> Iterator[Instruction]:

@@ -6,7 +6,15 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan.kernels.launch import LAUNCH, fill, needs_dispatcher, on_device, power_of_2, rows_readable
+from longspan.kernels.launch import (
+    LAUNCH,
+    Launcher,
+    fill,
+    needs_dispatcher,
+    on_device,
+    power_of_2,
+    rows_readable,
+)
 
 BLOCK_DIM = 128  # columns of a program
 BLOCK_ROWS = 32  # rows it has in flight
@@ -16,21 +24,21 @@ SMALLEST_NORM = 1e-12  # as in longspan.reference.span_mean
 
 
 # span_mean, first step: sums of the parts of each span, divided by the span's length.
-#   hidden (total_tokens, dim) T   starts, ends: int32, `stride_span` apart   out (parts, num_spans, width) f32
+#   hidden (total_tokens, dim) T   starts, ends: int32, `stride_span` apart
+#   out (parts, num_spans, width) f32, contiguous
 # Grid (num_spans, ceil(width / BLOCK_DIM), parts). Sums are f32, BLOCK_ROWS running ones a column: a fixed order.
 # Bytes = sizeof(T) * width * (sum of lengths), 4 * width * num_spans written; FLOPs = width * (sum of lengths).
 # Limit: memory.
-@triton.jit
+@triton.jit(do_not_specialize=["num_spans"])
 def _span_mean_kernel(
     hidden_ptr,
     starts_ptr,
     ends_ptr,
     out_ptr,
+    num_spans,
     width,
     stride_span,
     stride_hidden_t,
-    stride_out_p,
-    stride_out_s,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
 ):
@@ -47,21 +55,22 @@ def _span_mean_kernel(
         place = (start + row).to(tl.int64)[:, None] * stride_hidden_t + column[None, :]
         sums += tl.load(hidden_ptr + place, mask=(row < length)[:, None] & in_row[None, :], other=0.0).to(tl.float32)
     mean = tl.div_rn(tl.sum(sums, axis=0), tl.maximum(length, 1).to(tl.float32))
-    tl.store(out_ptr + part * stride_out_p + span * stride_out_s + column, mean, mask=in_row)
+    tl.store(out_ptr + (tl.cast(part, tl.int64) * num_spans + span) * width + column, mean, mask=in_row)
+
+
+SPAN_MEAN = Launcher(_span_mean_kernel)
 
 
 # span_mean, second step: the parts' sum, brought to unit length if asked for.
-#   parts (num_parts, num_spans, width) f32   out (num_spans, width) f32
+#   parts (num_parts, num_spans, width) f32   out (num_spans, width) f32, both contiguous
 # Grid (num_spans,). Bytes = 4 * num_spans * width * (num_parts + 1). Limit: memory.
-@triton.jit(do_not_specialize=["num_parts"])
+@triton.jit(do_not_specialize=["num_parts", "num_spans"])
 def _join_parts_kernel(
     parts_ptr,
     out_ptr,
     num_parts,
+    num_spans,
     width,
-    stride_parts_p,
-    stride_parts_s,
-    stride_out_s,
     smallest_norm,
     NORMALIZE: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -71,10 +80,14 @@ def _join_parts_kernel(
     in_row = column < width
     mean = tl.zeros((BLOCK,), tl.float32)
     for part in range(0, num_parts):
-        mean += tl.load(parts_ptr + part * stride_parts_p + span * stride_parts_s + column, mask=in_row, other=0.0)
+        place = (tl.cast(part, tl.int64) * num_spans + span) * width + column
+        mean += tl.load(parts_ptr + place, mask=in_row, other=0.0)
     if NORMALIZE:
         mean = tl.div_rn(mean, tl.maximum(tl.sqrt_rn(tl.sum(mean * mean)), smallest_norm))
-    tl.store(out_ptr + span * stride_out_s + column, mean, mask=in_row)
+    tl.store(out_ptr + span * width + column, mean, mask=in_row)
+
+
+JOIN_PARTS = Launcher(_join_parts_kernel)
 
 
 # The gradient of span_mean's rows: each token's sum, over the spans that cover it, of their row over their length.
@@ -130,36 +143,12 @@ def means_of(
     joins = parts > 1 or normalize
     sums = torch.empty((parts, num_spans, width), dtype=torch.float32, device=hidden.device) if joins else out[None]
     with on_device(hidden):
-        _span_mean_kernel[(num_spans, column_blocks, parts)](
-            hidden,
-            starts,
-            ends,
-            sums,
-            width,
-            starts.stride(0),
-            hidden.stride(0),
-            sums.stride(0),
-            sums.stride(1),
-            BLOCK_ROWS=BLOCK_ROWS,
-            BLOCK_DIM=BLOCK_DIM,
-            num_warps=4,
-            **LAUNCH,
-        )
+        numbers = (width, starts.stride(0), hidden.stride(0))
+        grid, constants = (num_spans, column_blocks, parts), (BLOCK_ROWS, BLOCK_DIM)
+        SPAN_MEAN(grid, (hidden, starts, ends, sums), (num_spans,), numbers, constants, num_warps=4)
         if joins:
-            _join_parts_kernel[(num_spans,)](
-                sums,
-                out,
-                parts,
-                width,
-                sums.stride(0),
-                sums.stride(1),
-                out.stride(0),
-                SMALLEST_NORM,
-                NORMALIZE=normalize,
-                BLOCK=power_of_2(width, 16),
-                num_warps=4,
-                **LAUNCH,
-            )
+            constants, numbers = (normalize, power_of_2(width, 16)), (width, SMALLEST_NORM)
+            JOIN_PARTS((num_spans,), (sums, out), (parts, num_spans), numbers, constants, num_warps=4)
     return out
 
 

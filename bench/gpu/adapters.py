@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,14 +18,23 @@ SHAPES = {"qkv": (1024, 3072), "out": (1024, 1024), "up": (1024, 4096), "down": 
 def peft(
     setting: Setting, x: torch.Tensor, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ids: torch.Tensor
 ) -> dict[str, Call]:
-    """PEFT's own mixed batch, `adapter_names` of its forward; nothing where it is not installed, or in the dry run."""
+    """PEFT's own mixed batch, `adapter_names` of its forward; nothing where it is not installed or fails, or in the dry
+    run."""
     if setting.dry:
         return {}
     try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        print(f"adapters: peft left out, {error}")
+        return {"peft": peft_call(x, weight, a, b, ids)}
+    except Exception as error:  # a peer of another version must not cost us our own figures
+        print(f"adapters: peft left out, {type(error).__name__}: {error}")
         return {}
+
+
+def peft_call(
+    x: torch.Tensor, weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, ids: torch.Tensor
+) -> Callable[[], torch.Tensor]:
+    """Its layer with these adapters, called on these rows."""
+    from peft import LoraConfig, get_peft_model
+
     layer = torch.nn.ModuleDict({"product": torch.nn.Linear(x.shape[1], weight.shape[0], bias=False)})
     layer.to(x.device, x.dtype)["product"].weight.data = weight
     config = LoraConfig(r=a.shape[1], lora_alpha=a.shape[1], target_modules=["product"], lora_dropout=0.0)
@@ -43,7 +52,7 @@ def peft(
         found: torch.Tensor = adapted(x, adapter_names=names)
         return found
 
-    return {"peft": run}
+    return run
 
 
 def rows(setting: Setting) -> Iterator[Row]:

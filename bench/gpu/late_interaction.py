@@ -93,8 +93,8 @@ def installed(setting: Setting) -> dict[str, Callable[..., torch.Tensor]]:
     for name, module, function in PEERS:
         try:
             found[name] = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            print(f"late_interaction: {name} left out, {error}")
+        except Exception as error:  # not installed, or made for another Triton: our own figures go on
+            print(f"late_interaction: {name} left out, {type(error).__name__}: {error}")
     return found
 
 

@@ -38,6 +38,8 @@ class PaddedModel:
         self._weights = encoder._encoder.weights
         self._device = self._weights.word_embeddings.device
         self._dtype = self._weights.word_embeddings.dtype
+        self._typed: dict[int, torch.Tensor] = {}  # vectors of the weights in that dtype, by identity
+        self._tables: dict[tuple[Rotary, int], tuple[torch.Tensor, torch.Tensor]] = {}  # made once, as models have them
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch: int = BATCH) -> torch.Tensor:
@@ -71,7 +73,7 @@ class PaddedModel:
         if weights.position_embeddings is not None:
             x = x + weights.position_embeddings[torch.arange(ids.shape[1], device=self._device) + spec.position_offset]
         if weights.token_type is not None:
-            x = x + weights.token_type.to(self._dtype)
+            x = x + self._vector(weights.token_type)
         x = self._norm(x, weights.embedding_norm)
         mask = self._mask(is_real)
         for layer, own in zip(spec.layers, weights.layers, strict=True):
@@ -126,8 +128,12 @@ class PaddedModel:
         )
 
     def _rotated(self, x: torch.Tensor, rotary: Rotary) -> torch.Tensor:
-        tables = (torch.from_numpy(table).to(self._device) for table in rotary_tables(rotary, x.shape[2]))
-        cos, sin = (torch.cat([table, table], dim=1).to(self._dtype) for table in tables)
+        place = rotary, x.shape[2]
+        if place not in self._tables:
+            tables = (torch.from_numpy(table).to(self._device) for table in rotary_tables(rotary, x.shape[2]))
+            cos, sin = (torch.cat([table, table], dim=1).to(self._dtype) for table in tables)
+            self._tables[place] = cos, sin
+        cos, sin = self._tables[place]
         first, second = x.chunk(2, dim=3)
         return x * cos + torch.cat([-second, first], dim=3) * sin
 
@@ -143,10 +149,16 @@ class PaddedModel:
     def _norm(self, x: torch.Tensor, norm: Norm | None) -> torch.Tensor:
         if norm is None:
             return x
-        weight, eps = norm.weight.to(self._dtype), self._spec.norm_eps
+        weight, eps = self._vector(norm.weight), self._spec.norm_eps
         if self._spec.norm == "rms_norm":
             return F.rms_norm(x, (len(weight),), weight, eps)
-        return F.layer_norm(x, (len(weight),), weight, None if norm.bias is None else norm.bias.to(self._dtype), eps)
+        return F.layer_norm(x, (len(weight),), weight, None if norm.bias is None else self._vector(norm.bias), eps)
+
+    def _vector(self, vector: torch.Tensor) -> torch.Tensor:
+        """A vector of the weights in the model's dtype, converted once."""
+        if id(vector) not in self._typed:
+            self._typed[id(vector)] = vector.to(self._dtype)
+        return self._typed[id(vector)]
 
 
 def _linear(x: torch.Tensor, layer: DenseLinear) -> torch.Tensor:

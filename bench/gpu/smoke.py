@@ -1,6 +1,6 @@
 """Every GPU kernel once at a real shape: does it run at all, is it right, does it give the same bits 50 times?
 
-    python -m bench.gpu.smoke [--json FILE] [--only NAME] [--jobs 6] [--dry]
+    python -m bench.gpu.smoke [--json FILE] [--only NAME] [--jobs 8] [--dry]
 
 Each kernel has a process of its own, some of them at a time: a trap or a hang costs its kernel alone. FILE gets one
 line of JSON a kernel as soon as it has ended: `kernel`, `outcome` (right, wrong, differs, failed, hangs), `error` (|out
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu.smoke", description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the lines there as well")
     parser.add_argument("--only", metavar="NAME", help="kernels whose name holds this")
-    parser.add_argument("--jobs", type=int, default=6, help="processes at a time (6)")
+    parser.add_argument("--jobs", type=int, default=8, help="processes at a time (8)")
     parser.add_argument("--dry", action="store_true", help="tiny sizes in Triton's interpreter")
     parser.add_argument("--here", metavar="NAME", help="this kernel, in this process")
     options = parser.parse_args(argv)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -57,6 +59,30 @@ def test_nothing_waits_for_the_device(family: str, graphs: bool, golden: Path, m
         np.testing.assert_array_equal(np.asarray(call()), before)
 
 
+@pytest.mark.parametrize("graphs", [True, False])
+def test_nothing_waits_for_a_pooling(
+    graphs: bool, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them side by side; what fails to be captured is an error here."""
+    folder = Path(shutil.copytree(golden / "bert-minilm", tmp_path / "model"))
+    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+    config = {"word_embedding_dimension": 64, **{f"pooling_mode_{mode}": True for mode in modes}}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    encoder = Encoder(folder, "cuda", cuda_graphs=graphs)
+    texts = [TEXT, "short", TEXT + TEXT]
+    before = np.asarray(encoder.encode(texts))
+    assert before.shape == (3, 6 * 64)
+    watch(encoder._encoder.engine, monkeypatch)
+    np.testing.assert_array_equal(np.asarray(encoder.encode(texts)), before)
+
+
+def test_threads_that_launch_for_the_first_time(golden: Path) -> None:
+    """In a process of its own, which has loaded no kernel yet."""
+    command = [sys.executable, "-c", FIRST, str(golden / "jina-v2-en")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0 and done.stdout.endswith("fine\n"), done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("attends", [True, False])
 def test_nothing_waits_for_token_vectors(attends: bool, golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MultiVectorEncoder(golden / "jina-colbert-v2", "cuda", attend_to_mask_tokens=attends)
@@ -100,6 +126,32 @@ def test_large_batches_on_different_streams_do_not_meet(golden: Path) -> None:
             torch.cuda._sleep(1_000_000 * (turn % 3))
             assert_agree(np.asarray(encoder.encode(texts, batch_tokens=2048)), alone, "bfloat16", f"turn {turn}")
 
+
+FIRST = """
+import sys, threading, warnings
+import numpy as np
+from longspan import Encoder
+
+warnings.simplefilter("error", RuntimeWarning)
+encoders = [Encoder(sys.argv[1], "cuda") for _ in range(4)]
+found, start = {}, threading.Barrier(len(encoders))
+
+
+def run(number):
+    start.wait()
+    texts = ["a text of some words", "another"] * (1 + 400 * (number % 2))  # as a graph, or plainly
+    found[number] = np.asarray(encoders[number].encode(texts))[:2]
+
+
+threads = [threading.Thread(target=run, args=(number,)) for number in range(len(encoders))]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(found) == 4, "a thread has failed"
+assert np.array_equal(found[0], found[2]) and np.array_equal(found[1], found[3])
+print("fine")
+"""
 
 FAILING = """
 import sys, warnings

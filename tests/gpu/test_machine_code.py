@@ -85,3 +85,24 @@ def test_a_write_behind_the_fence(script: ModuleType) -> None:
 @pytest.mark.parametrize("line", ["ST.E.128 [R120.64], R4", "BAR.SYNC R121, 0x100", "FSETP.GT P0, PT, R120, R3, PT"])
 def test_what_only_reads(script: ModuleType, line: str) -> None:
     assert script.hazards(code(PACK, FENCE, PRODUCT, LAST, line, WAIT, "EXIT")) == []
+
+
+COPY, BARRIER = "LDGSTS.E.BYPASS.128 [R9], desc[UR14][R24.64], P5", "BAR.SYNC.DEFER_BLOCKING 0x0"
+
+
+@pytest.mark.parametrize("write", [COPY, "@!P5 STS [R0], R145", "STSM.16.M88.4 [R172+0xc000], R60"])
+def test_memory_that_another_warpgroup_still_reads(script: ModuleType, write: str) -> None:
+    [found] = script.hazards(code(FENCE, OTHER, BARRIER, WAIT, write, "EXIT"))
+    assert "another warpgroup" in found
+    loop = (".L_x_0:", FENCE, OTHER, BARRIER, COPY, WAIT, "@P0 BRA `(.L_x_0)", "EXIT")
+    assert script.hazards(code(*loop)) == [], "what comes before the wait goes elsewhere, and a barrier follows it"
+    assert len(script.hazards(code(*loop[:4], WAIT, COPY, *loop[6:]))) == 1
+
+
+def test_memory_behind_a_barrier_of_its_own(script: ModuleType) -> None:
+    for lines in (
+        (OTHER, BARRIER, WAIT, BARRIER, COPY),
+        (OTHER, WAIT, COPY),  # no barrier between: the compiler has not forgotten the reads
+        (OTHER, BARRIER, WAIT_ONE, COPY, WAIT),  # a group that is not waited for yet
+    ):
+        assert script.hazards(code(FENCE, *lines, "EXIT")) == [], lines
