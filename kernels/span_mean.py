@@ -147,8 +147,8 @@ def means_of(
         grid, constants = (num_spans, column_blocks, parts), (BLOCK_ROWS, BLOCK_DIM)
         SPAN_MEAN(grid, (hidden, starts, ends, sums), (num_spans,), numbers, constants, num_warps=4)
         if joins:
-            constants, numbers = (normalize, power_of_2(width, 16)), (width, SMALLEST_NORM)
-            JOIN_PARTS((num_spans,), (sums, out), (parts, num_spans), numbers, constants, num_warps=4)
+            how = (width, SMALLEST_NORM), (normalize, power_of_2(width, 16))
+            JOIN_PARTS((num_spans,), (sums, out), (parts, num_spans), *how, num_warps=4)
     return out
 
 
