@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan.kernels.launch import LAUNCH, on_device, power_of_2
+from longspan.kernels.launch import Launcher, on_device, power_of_2
 
 BLOCK_DOC = 64  # document tokens of a tile
 WIDE_DOC = 128  # the same, of a tile that reads the queries half as often and has half the programs; for benches
@@ -74,10 +74,10 @@ def _maxsim_kernel(
     out_ptr,
     num_queries,
     num_groups,
+    stride_out_q,
     dim,
     stride_q,
     stride_d,
-    stride_out_q,
     stride_out_d,
     TYPE: tl.constexpr,  # in which the products are multiplied
     QUERIES: tl.constexpr,
@@ -126,6 +126,9 @@ def _maxsim_kernel(
         tl.store(out_ptr + place, scores, mask=query < num_queries)
 
 
+MAXSIM = Launcher(_maxsim_kernel)
+
+
 def type_of(q: torch.Tensor, d: torch.Tensor) -> torch.dtype:
     """What a query's and a document's values are multiplied in: the CPU's rule, and half precision for halves.
 
@@ -162,28 +165,14 @@ def launch_maxsim(
     block_dim, resident = block_dim_of(q.shape[1])
     multiplied = type_of(q, d)
     block_doc = 32 if multiplied == torch.float32 else block_doc
+    of_query, of_doc = out.stride() if pairs is None else (0, 0)
     with on_device(q):
-        _maxsim_kernel[(num_docs * groups if pairs is None else out.shape[0],)](
-            q,
-            d,
-            scales,
-            cu_seqlens_q,
-            cu_seqlens_d,
-            pairs,
-            out,
-            num_queries,
-            groups,
-            q.shape[1],
-            q.stride(0),
-            d.stride(0),
-            *(out.stride() if pairs is None else (0, 0)),
-            TYPE=_TYPES[multiplied],
-            QUERIES=queries,
-            SLOTS=slots,
-            BLOCK_DOC=block_doc,
-            BLOCK_DIM=block_dim,
-            RESIDENT=resident,
+        MAXSIM(
+            (num_docs * groups if pairs is None else out.shape[0],),
+            (q, d, scales, cu_seqlens_q, cu_seqlens_d, pairs, out),
+            (num_queries, groups, of_query),
+            (q.shape[1], q.stride(0), d.stride(0), of_doc),
+            (_TYPES[multiplied], queries, slots, block_doc, block_dim, resident),
             num_warps=8 if queries * slots > 64 else 4,  # more columns need the registers of more threads
             num_stages=2 if multiplied == torch.float32 or block_dim > 128 else 3,
-            **LAUNCH,
         )
