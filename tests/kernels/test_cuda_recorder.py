@@ -17,7 +17,7 @@ from longspan.models.engines import torch_graphs, torch_streams
 from longspan.models.engines.torch_copies import widened
 from longspan.models.engines.torch_engine import TorchEngine
 from longspan.models.engines.torch_graphs import CudaRecorder
-from longspan.models.engines.torch_streams import streams_of
+from longspan.models.engines.torch_streams import Launching, streams_of
 from longspan.models.engines.workspace import Workspace
 
 DEVICE = torch.device("cuda", 3)
@@ -159,6 +159,27 @@ def test_workspaces_are_given_back_between_passes(heard: Heard, monkeypatch: pyt
     ended = order.index("product ends")
     assert order.index("clear") > ended and order[-1] == "next pass"
     assert order.count("clear") == 2 and not any(thread.is_alive() for thread in (slow, records, quick))
+
+
+def test_a_pass_within_a_pass() -> None:
+    """Does not wait for who waits for the outer one to end."""
+    launching, is_alone = Launching(), threading.Event()
+
+    def be_alone() -> None:
+        with launching.alone():
+            is_alone.set()
+
+    other = threading.Thread(target=be_alone)
+    with launching.a_pass():
+        other.start()
+        while not launching._is_alone:
+            time.sleep(0.001)
+        with launching.a_pass():
+            assert not is_alone.is_set()
+    other.join(10)
+    assert is_alone.is_set()
+    with launching.a_pass():  # and it is nobody's behind it
+        pass
 
 
 def test_engines_share_the_streams_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,16 +61,22 @@ class Launching:
         self._changed: Final = threading.Condition()
         self._passes = 0
         self._is_alone = False
+        self._own: Final = threading.local()  # of a thread: whether it is in a pass
 
     @contextmanager
     def a_pass(self) -> Iterator[None]:
-        """A context in which products may be launched."""
+        """A context in which products may be launched; one within another is part of that."""
+        if getattr(self._own, "is_in", False):
+            yield
+            return
         with self._changed:
             self._changed.wait_for(lambda: not self._is_alone)
             self._passes += 1
+        self._own.is_in = True
         try:
             yield
         finally:
+            self._own.is_in = False
             with self._changed:
                 self._passes -= 1
                 self._changed.notify_all()
