@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,12 @@ def test_the_command_compares_and_reports(tmp_path: Path, capsys: pytest.Capture
     assert "there is no results file none.json" in capsys.readouterr().err
     assert main(["bench", "run", "no-such-bench"]) == 1
     assert "no bench is called 'no-such-bench'" in capsys.readouterr().err
+
+
+def test_the_readme_says_what_every_file_is_of() -> None:
+    folder = Path(__file__).parents[2] / "bench"
+    _, _, section = (folder / "README.md").read_text(encoding="utf-8").partition("## Results\n")
+    named = re.findall(r"`([\w*-]+)`", section.partition("\n## ")[0])
+    stems = {path.stem for path in (folder / "results").iterdir()}
+    assert not [stem for stem in sorted(stems) if not any(fnmatch(stem, name) for name in named)]
+    assert not [name for name in named if name.endswith("-cpu") and name not in stems]

@@ -64,6 +64,14 @@ def test_the_short_form_of_all_benches_fits_a_quarter_of_an_hour() -> None:
     assert sum(bench.budget for bench in find_benches()) < LIMIT < 900
 
 
+def test_the_readme_has_every_bench_and_the_plan_of_all() -> None:
+    readme = (Path(__file__).parents[2] / "bench" / "README.md").read_text(encoding="utf-8")
+    _, _, table = readme.partition("## What it measures\n")
+    table = table.partition("\n## ")[0]
+    assert [bench.name for bench in find_benches() if f"`{bench.name}`" not in table] == []
+    assert f'"{plan_text(find_benches(), Setting(1))}"' in readme
+
+
 def test_a_bench_that_fails_does_not_end_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = """if __name__ == "__main__":
     from pathlib import Path
