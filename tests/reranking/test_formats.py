@@ -170,3 +170,16 @@ def test_a_decoder_s_classifier_of_sentence_transformers_reads_bare_pairs(golden
     np.testing.assert_array_equal(Reranker(folder).predict(PAIRS), bare)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     np.testing.assert_array_equal(Reranker(folder).predict(PAIRS), prompted)
+
+
+def test_a_decoder_s_classifier_is_read_before_the_padding_token(golden: Path, tmp_path: Path) -> None:
+    """transformers takes the last token that is no padding, even where the text itself ends in that token."""
+    config = {"pad_token_id": Reranker(golden / "rerank-qwen3" / "model-seq-cls").tokenizer.token_id("<|endoftext|>")}
+    reranker = Reranker(
+        spoilt(golden / "rerank-qwen3" / "model-seq-cls", tmp_path / "model", **config), pair_format="pair"
+    )
+    ended = [(query, document + "<|endoftext|>" * 2) for query, document in PAIRS]
+    np.testing.assert_array_equal(reranker.predict(ended), reranker.predict(PAIRS))
+    assert reranker.predict(("<|endoftext|>", "<|endoftext|>")).shape == ()
+    inside = reranker.predict((QUERY, "<|endoftext|> a"))
+    assert inside != reranker.predict((QUERY, " a"))

@@ -6,8 +6,10 @@ Decoders have prompts instead: `prompts.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
+
+import numpy as np
 
 from longspan.checkpoint.checkpoint import Checkpoint
 from longspan.errors import CheckpointError
@@ -65,21 +67,29 @@ class PairFormat:
     tokenizer: TextTokenizer
     template: PairTemplate
     with_types: bool
+    pad_id: int | None = None  # left out at the end of a row
     num_beside: int = 0
     takes_instruction: bool = False
     cuts_queries: bool = True
     max_length: int | None = None
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, spec: ModelSpec, tokenizer: TextTokenizer) -> PairFormat:
-        """CheckpointError, the template is none for pairs, or has more token types than the model."""
+    def of(
+        cls, checkpoint: Checkpoint, spec: ModelSpec, tokenizer: TextTokenizer, *, pad_id: int | None = None
+    ) -> PairFormat:
+        """CheckpointError, the template is none for pairs, or has more token types than the model.
+
+        Args:
+            pad_id: of a decoder's classifier, which transformers reads at the last token that is not this one, even
+                where the template ends in it.
+        """
         template = PairTemplate.of(tokenizer)
         with_types = spec.token_types > 1 and template.num_types > 1 and _makes_types(checkpoint)
         if with_types and template.num_types > spec.token_types:
             raise CheckpointError(
                 f"{tokenizer.source}: pairs have {template.num_types} token types, the model has {spec.token_types}"
             )
-        return cls(tokenizer, template, with_types)
+        return cls(tokenizer, template, with_types, pad_id)
 
     @property
     def num_fixed(self) -> int:
@@ -88,7 +98,7 @@ class PairFormat:
 
     def rows(self, pairs: Pairs, cut: Cut, instruction: str | None) -> list[PairRow]:
         """See `RowFormat`; there is no place for an instruction."""
-        return pair_rows(
+        rows = pair_rows(
             self.tokenizer,
             self.template,
             pairs,
@@ -97,6 +107,14 @@ class PairFormat:
             truncation_side=cut.side,
             with_types=self.with_types,
         )
+        return rows if self.pad_id is None else [_without_end(row, self.pad_id) for row in rows]
+
+
+def _without_end(row: PairRow, token: int) -> PairRow:
+    """Without the tokens of this number at its end; a row of nothing else keeps its first."""
+    others = np.flatnonzero(row.ids != token)
+    size = int(others[-1]) + 1 if len(others) else 1
+    return replace(row, ids=row.ids[:size], types=None if row.types is None else row.types[:size])
 
 
 def _makes_types(checkpoint: Checkpoint) -> bool:

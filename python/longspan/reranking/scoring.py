@@ -88,7 +88,7 @@ def read_scoring(opened: OpenedModel, tokenizer: TextTokenizer, pair_format: Pai
     judge = JUDGES.get(checkpoint.config.get_str("model_type", ""))
     is_bare = names is not None and _reads_bare_pairs(checkpoint)
     name = pair_format or ("pair" if judge is None or is_bare else judge.pair_format)
-    row_format = _format(name, opened, tokenizer)
+    row_format = _format(name, opened, tokenizer, is_decoder=names is not None and names.pooling == "lasttoken")
     if names is not None:
         head = load_head(checkpoint, names, spec.hidden_size, engine)
         _check_labels(checkpoint, head.num_labels)
@@ -109,12 +109,15 @@ def _reads_bare_pairs(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.modules) and not has_template
 
 
-def _format(name: PairFormatName, opened: OpenedModel, tokenizer: TextTokenizer) -> RowFormat:
+def _format(
+    name: PairFormatName, opened: OpenedModel, tokenizer: TextTokenizer, *, is_decoder: bool = False
+) -> RowFormat:
     if name == "qwen3":
         return YesNoFormat.of(tokenizer)
     if name == "mxbai":
         return MxbaiFormat.of(tokenizer)
-    return PairFormat.of(opened.checkpoint, opened.spec, tokenizer)
+    pad_id = opened.checkpoint.config.get_int("pad_token_id", None) if is_decoder and opened.spec.causal else None
+    return PairFormat.of(opened.checkpoint, opened.spec, tokenizer, pad_id=pad_id)
 
 
 def _is_language_model(checkpoint: Checkpoint) -> bool:
