@@ -187,6 +187,7 @@ def _checked(settings: JsonObject) -> JsonObject:
 
 
 def transformer_settings(folder: Path) -> JsonObject:
+    """The Transformer module's own settings; empty where it has none."""
     present = [folder / name for name in TRANSFORMER_SETTINGS if os.path.lexists(folder / name)]
     return JsonObject.read_optional(present[0] if present else folder / TRANSFORMER_SETTINGS[0])
 

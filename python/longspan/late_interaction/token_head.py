@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from longspan.checkpoint.checkpoint import Checkpoint
-from longspan.checkpoint.modules import ModuleEntry
+from longspan.checkpoint.modules import TOKENS, ModuleEntry
 from longspan.errors import CheckpointError
 from longspan.models.adapters import add_to_product, module_of
 from longspan.models.engines.engine import OpsEngine
@@ -128,10 +128,11 @@ def _check_kinds(checkpoint: Checkpoint) -> None:
     """CheckpointError for modules that would change a token's vector and are not run."""
     kinds = [module.kind for module in checkpoint.modules[1:] if module.kind != "Dropout"]
     behind = kinds[len(checkpoint.dense) :]
-    if not {*behind} <= {"MultiVectorMask", "Normalize"} or behind == ["MultiVectorMask"]:
+    has_length = any(module.kind == "Normalize" and module.works_on == TOKENS for module in checkpoint.modules)
+    if not {*behind} <= {"MultiVectorMask", "Normalize"} or ("MultiVectorMask" in behind and not has_length):
         raise CheckpointError(
             f"{checkpoint.folder}: behind the Transformer of a multi-vector model modules.json may list Dense modules, "
-            f"then a MultiVectorMask and, as vectors have unit length here, a Normalize, got {', '.join(kinds)}"
+            f"then a MultiVectorMask and, as vectors have unit length here, a Normalize of them, got {', '.join(kinds)}"
         )
 
 
