@@ -208,6 +208,10 @@ int num_threads() {
     return thread_limit > 0 ? thread_limit : default_threads();
 }
 
+int parallel_threads() {
+    return inside_task ? 1 : num_threads();
+}
+
 int set_num_threads(int limit) {
     if (limit < 0 || limit > kMaxThreads) reject("num_threads must be from 0 (all) to ", kMaxThreads, ", got ", limit);
     return std::exchange(thread_limit, limit);
@@ -235,7 +239,7 @@ void* thread_scratch(int64_t bytes) {
 }
 
 void detail::run_tasks(int64_t tasks, void (*body)(void*, int64_t), void* context) {
-    const int64_t threads = inside_task ? 1 : std::min<int64_t>(num_threads(), tasks);
+    const int64_t threads = std::min<int64_t>(parallel_threads(), tasks);
     struct Guarded {
         void (*body)(void*, int64_t);
         void* context;

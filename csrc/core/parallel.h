@@ -10,6 +10,9 @@ namespace longspan {
 // respected). Always at least 1.
 int num_threads();
 
+// How many of them a parallel_for from here would run on: one, from inside a task.
+int parallel_threads();
+
 // Limits the calls that this thread makes from now on; 0 lifts the limit. Threads beyond the machine's are allowed.
 // Returns the limit that was in force, 0 for none.
 int set_num_threads(int limit);

@@ -14,6 +14,8 @@ namespace longspan {
 namespace {
 
 constexpr int64_t kBlockRows = 168;  // of a task: what a core's L2 cache has room for
+// Staged rows and weights, of a task, that a core's L2 cache keeps; of more, rows are asked for before each K block.
+constexpr int64_t kWordsKept = 256 * 1024;
 
 constexpr int64_t divide_up(int64_t value, int64_t by) {
     return (value + by - 1) / by;
@@ -73,14 +75,16 @@ int64_t rows_at_once() {
     return kBlockRows * std::max(8, num_threads());
 }
 
-// How the work is cut: row_blocks x panel_blocks tasks. Blocks of rows end with a whole strip, but for the last one.
+// How the work is cut: row_blocks x panel_blocks tasks. Blocks of rows are alike where they have as many strips each;
+// else they end with a whole strip, but for the last one.
 struct Plan {
     int64_t strips, tile_rows;
     int64_t row_blocks;
     int64_t panel_blocks;
 
     int64_t row(int64_t block, int64_t rows) const {
-        return row_blocks == 1 ? rows * block : std::min(rows, strips * block / row_blocks * tile_rows);
+        if (strips % row_blocks == 0) return rows * block / row_blocks;
+        return std::min(rows, strips * block / row_blocks * tile_rows);
     }
 };
 
@@ -210,11 +214,19 @@ void multiply(const LinearArgs& args, const Layer& layer) {
     const int64_t rows = args.x.rows, num_panels = args.weights.num_panels;
     const int64_t lora_words = layer.lora == nullptr ? 0 : words_for(layer.lora->expand_dtype(), layer.lora->rank());
     const Plan cut = plan(rows, args.weights, lora_words, layer.variant.panel);
+    const int64_t tasks = cut.row_blocks * cut.panel_blocks, threads = parallel_threads();
+    const PanelShape& shape = layer.variant.panel;
+    const int64_t row_words = divide_up(rows, cut.row_blocks) * shape.parts;  // a task's, for each word of a column
+    const int64_t panel_words = divide_up(num_panels, cut.panel_blocks) * shape.columns;
+    const bool asks_rows = (row_words + panel_words) * args.weights.num_words > kWordsKept;
     // Blocks of panels in the outer loop: threads that work at the same time read the same weights.
-    parallel_for(cut.row_blocks * cut.panel_blocks, [&](int64_t task) {
-        const int64_t at = task % cut.row_blocks, panels = task / cut.row_blocks;
-        const auto panel = [&](int64_t block) { return num_panels * block / cut.panel_blocks; };
-        layer.variant.run(args, {cut.row(at, rows), cut.row(at + 1, rows), panel(panels), panel(panels + 1)});
+    parallel_for(tasks, [&](int64_t task) {
+        const auto first_row = [&](int64_t task) { return cut.row(task % cut.row_blocks, rows); };
+        const auto first_panel = [&](int64_t task) { return num_panels * (task / cut.row_blocks) / cut.panel_blocks; };
+        const int64_t next = std::min(task + threads, tasks - 1);
+        layer.variant.run(args,
+                          {first_row(task), cut.row(task % cut.row_blocks + 1, rows), first_panel(task),
+                           first_panel(task + cut.row_blocks), asks_rows ? first_row(next) : -1, first_panel(next)});
     });
 }
 

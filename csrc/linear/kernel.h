@@ -55,9 +55,9 @@ struct Tiles {
     bool continues;  // add to what an earlier K block left
 };
 
-// Every kSteps words, multiply() asks for some cache lines of the panel that comes next: its piece begins where no
-// hardware prefetcher looks, and would else come from the L3 cache, or the memory, while the first strip waits for it.
-// A panel's strips ask for the piece together.
+// Every kSteps words, multiply() asks for some cache lines of what comes next, of a panel's piece or of rows: they
+// begin where no hardware prefetcher looks, and would else come from the L3 cache, or the memory, while the first strip
+// waits for them. A panel's strips ask for them together (Asking).
 struct Ahead {
     const Word* piece;
     int64_t lines;  // every kSteps words
@@ -218,16 +218,48 @@ FinishFn* finish_of_kind(const LinearArgs& args) {
     return finish_of<Values>(args);
 }
 
-// What a task reads after so many panels of the K block from k on: the next one's piece, or the next K block's first.
+// What a task reads after so many panels of the K block from k on: the next one's piece, the next K block's first, or
+// the next task's.
 inline const Word* next_piece(const LinearArgs& args, const LinearBlock& block, int64_t panel, int64_t k,
                               int64_t depth) {
     const int64_t num_words = args.weights.num_words;
-    if (block.first_panel + panel == block.last_panel) {
-        panel = 0;
-        k = k + depth < num_words ? k + depth : 0;
+    panel += block.first_panel;
+    if (panel == block.last_panel) {
+        k += depth;
+        panel = block.first_panel;
+        if (k >= num_words) {
+            k = 0;
+            if (block.next_panel >= 0) panel = block.next_panel;
+        }
     }
-    return args.weights.panels + ((block.first_panel + panel) * num_words + k) * kColumns;
+    return args.weights.panels + (panel * num_words + k) * kColumns;
 }
+
+// Fewer strips would ask for so much at once that they wait for it, and their rows are few.
+constexpr int64_t kStripsWorthAsking = 4;
+
+// How a panel's strips, of so many steps each, ask for what comes next: the first ones for its piece, those behind them
+// for a share of the rows that the next K block, or the next task, reads, where these have left the L2 cache.
+struct Asking {
+    int64_t lines;  // every kSteps words
+    int64_t steps, piece_strips, row_lines;
+
+    Asking(int64_t piece_lines, int64_t row_lines, int64_t strips, int64_t steps)
+        : lines(divide_up(piece_lines + row_lines, strips * steps)), steps(steps), row_lines(row_lines) {
+        if (lines == 0) lines = 1;  // fewer words than a step has: nothing to ask for
+        while (row_lines > 0 && strips_for(piece_lines) + strips_for(row_lines) > strips) ++lines;
+        piece_strips = strips_for(piece_lines);
+    }
+
+    Ahead of(int64_t strip, const Word* piece, const Word* rows) const {
+        if (strip < piece_strips) return {piece + strip * lines * steps * kLineWords, lines};
+        const int64_t line = (strip - piece_strips) * lines * steps;
+        return {rows + line * kLineWords, line < row_lines ? lines : 0};
+    }
+
+private:
+    int64_t strips_for(int64_t count) const { return divide_up(count, lines * steps); }
+};
 
 // Where a register of words is widened before it is multiplied, and a panel's piece meets so many strips, it is widened
 // once for all of them: to what kParts registers of each word hold, one after the other, as rows of x are staged. Sums
@@ -276,7 +308,7 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     const int64_t panels = block.last_panel - block.first_panel;
     const int64_t num_words = args.weights.num_words;
     const int64_t at_once = panels_at_once<Kind>(rows);
-    const int64_t strips = divide_up(rows, kTileRows<Kind>), lines = divide_up(kLinesPerPiece * at_once, strips);
+    const int64_t strips = divide_up(rows, kTileRows<Kind>);
     // With a single K block the sums need not outlive their strip.
     const bool keeps_sums = num_words > kDepth<Kind>;
     const int64_t tile_rows = keeps_sums ? rows : at_most(rows, kTileRows<Kind>);
@@ -293,12 +325,19 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
     OwnAdapters<Expand> own(args.lora, block, own_sums + (has_lora ? kTileWords<Kind> : 0));
     static_assert(kTileRows<Kind> <= kTileRows<Expand>);
     const Word* staged = args.staged.words + block.first_row * kStride;
+    const bool asks_rows = block.next_row >= 0 && strips >= kStripsWorthAsking;
+    const int64_t lines_of_rows = divide_up(rows * kStride / kLineWords, panels);  // a panel's share
     FinishFn* const finish = finish_of_kind<Kind>(args);
 
     int64_t k = 0;
     do {  // once even for a layer without inputs, which is adapters alone
         const int64_t depth = at_most(num_words - k, kDepth<Kind>);
         const bool is_last = k + depth == num_words;
+        const int64_t steps = depth * (is_wide ? Kind::kParts : 1) / kSteps;
+        const Asking asking(kLinesPerPiece * at_once * (depth / kSteps), asks_rows ? lines_of_rows * at_once : 0,
+                            strips, steps > 0 ? steps : 1);
+        const Word* next_rows = staged + args.staged.rows * kStride;
+        if (is_last && asks_rows) next_rows = args.staged.words + block.next_row * kStride;
         for (int64_t panel = 0; panel < panels;) {
             const int64_t taken = panels - panel >= at_once ? at_once : 1;
             const Word* weights = args.weights.panels + ((block.first_panel + panel) * num_words + k) * kColumns;
@@ -310,7 +349,7 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
             for (int64_t strip = 0; strip < strips; ++strip) {
                 const int64_t row = rows * strip / strips;
                 const int64_t strip_rows = rows * (strip + 1) / strips - row;
-                const Ahead ahead{next + strip * lines % kLinesPerPiece * (depth / kSteps) * kLineWords, lines};
+                const Ahead ahead = asking.of(strip, next, next_rows + panel * lines_of_rows * kLineWords);
                 const int64_t tile_stride = tile_rows * kColumns;
                 Word* tile = keeps_sums ? sums + panel * tile_stride + row * kColumns : sums;
                 const int64_t at = block.first_panel + panel, first_row = block.first_row + row;
@@ -318,10 +357,9 @@ void walk(const LinearArgs& args, const LinearBlock& block) {
                     is_last && taken == 1 ? own.template extension<Kind>(first_row, strip_rows, at) : std::nullopt;
                 const Tiles tiles{tile, tile_stride, k > 0};
                 if constexpr (kWidensPieces<Kind>) {
-                    if (is_wide && !more) {  // twice as many steps: every other strip asks for what comes next
-                        const Ahead half{ahead.piece, strip % 2 == 0 ? lines : 0};
+                    if (is_wide && !more) {
                         kMultiplyWide<Kind>.one[strip_rows - 1](staged + row * kStride, wide, 0, depth * Kind::kParts,
-                                                                half, tiles, nullptr);
+                                                                ahead, tiles, nullptr);
                     }
                 }
                 if (!is_wide || more) {

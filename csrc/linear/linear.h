@@ -133,6 +133,8 @@ struct LinearArgs {
 struct LinearBlock {
     int64_t first_row, last_row;
     int64_t first_panel, last_panel;
+    // What is asked for ahead: where the thread's next task begins; -1: not known, or (rows) in the cache as it is.
+    int64_t next_row = -1, next_panel = -1;
 };
 using LinearFn = void(const LinearArgs&, const LinearBlock&);
 // Fills rows [first_row, last_row) of args.staged.

@@ -13,6 +13,11 @@ namespace {
 constexpr int64_t kMostRows = 84, kLeastRows = 28, kTileRows = 14;
 // Below so many rows for each thread, each step is cut by itself: by columns too.
 constexpr int64_t kRowsPerThread = 84;
+// And where the steps have more weights than that: they would come from memory, or a far L3 cache, for every block.
+constexpr int64_t kMostWeightBytes = int64_t{40} << 20;
+// Rows that go through each step together at the most, and for each thread where that is more: temporaries hold them.
+constexpr int64_t kRowsAtOnce = 1344, kRowsAtOncePerThread = 168;
+constexpr int64_t kValuesPerTask = 64 * 1024;  // of an addition
 
 thread_local Scratch temporaries;
 
@@ -56,6 +61,7 @@ void RowChain::add(const ChainProduct& step) {
     use("multiply", "source", step.source, step.weights->in_features());
     use("multiply", "target", step.target, step.weights->out_features());
     if (step.residual >= 0) use("multiply", "residual", step.residual, step.weights->out_features());
+    weight_bytes_ += step.weights->nbytes();
     steps_.emplace_back(step);
 }
 
@@ -68,6 +74,7 @@ void RowChain::add(const ChainMlp& step) {
     use("mlp", "source", step.source, step.weights.up->in_features());
     use("mlp", "target", step.target, step.weights.down->out_features());
     if (step.residual >= 0) use("mlp", "residual", step.residual, step.weights.down->out_features());
+    weight_bytes_ += step.weights.up->nbytes() + step.weights.down->nbytes();
     steps_.emplace_back(step);
 }
 
@@ -135,7 +142,14 @@ void RowChain::run(const std::vector<ChainValue>& bound, const VectorView<const 
     check(bound, lora_ids);
     if (bound.empty()) return;
     const int64_t rows = bound[0].rows();
-    if (rows < kRowsPerThread * num_threads()) return run_rows(bound, lora_ids, 0, rows);
+    if (rows < kRowsPerThread * num_threads() || weight_bytes_ > kMostWeightBytes) {
+        const int64_t most_rows = std::max<int64_t>(kRowsAtOnce, kRowsAtOncePerThread * num_threads());
+        const int64_t turns = (rows + most_rows - 1) / most_rows;
+        for (int64_t turn = 0; turn < turns; ++turn) {
+            run_rows(bound, lora_ids, rows * turn / turns, rows * (turn + 1) / turns);
+        }
+        return;
+    }
     const std::vector<int64_t> ends = block_ends(rows);
     parallel_for(static_cast<int64_t>(ends.size()), [&](int64_t task) {
         const auto block = static_cast<size_t>(task);
@@ -187,11 +201,15 @@ public:
 
     void run(const ChainAdd& step) const {
         const MatrixView<float> source = at(step.source), residual = at(step.residual), target = at(step.target);
-        for (int64_t row = 0; row < rows_; ++row) {
-            const float *a = source.row(row), *b = residual.row(row);
-            float* sum = target.row(row);
-            for (int64_t i = 0; i < source.cols; ++i) sum[i] = a[i] + b[i];
-        }
+        const int64_t rows_per_task = std::max<int64_t>(1, kValuesPerTask / source.cols);
+        parallel_for((rows_ + rows_per_task - 1) / rows_per_task, [&](int64_t task) {
+            const int64_t last = std::min(rows_, (task + 1) * rows_per_task);
+            for (int64_t row = task * rows_per_task; row < last; ++row) {
+                const float *a = source.row(row), *b = residual.row(row);
+                float* sum = target.row(row);
+                for (int64_t i = 0; i < source.cols; ++i) sum[i] = a[i] + b[i];
+            }
+        });
     }
 
 private:

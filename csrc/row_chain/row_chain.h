@@ -5,11 +5,12 @@
 //   norm:     target = layer_norm or rms_norm of source + residual (layer_norm.h)
 //   add:      target = source + residual
 // One task takes a block of rows through all steps, so that what lies between them stays in a core's L2 cache: values
-// that only steps see, temporaries, never exist for all rows at once. Rows too few for that go through each step
-// together, and the step's op cuts its own work.
+// that only steps see, temporaries, never exist for all rows at once. Rows too few for that, or steps whose weights are
+// too many, go through each step together, and the step's op cuts its own work.
 // The ops give a row the same bits in any company, and so does a chain: those of its ops, called one after the other.
 // FLOPs are the steps'. Of activations, bytes are those of the values that a call binds to memory; weights are read
-// once a block, from the L3 cache.
+// once a block of 28 to 84 rows and a thread, from the L3 cache. Where they do not fit there, that would be from
+// memory: step by step, all threads read them together, once for as many blocks of 168 rows as there are threads.
 #pragma once
 
 #include <cstdint>
@@ -83,6 +84,7 @@ private:
     std::vector<ChainStep> steps_;
     std::vector<int64_t> widths_;  // of each value; -1: no step has said
     int64_t temporary_width_ = 0;  // of all temporaries together
+    int64_t weight_bytes_ = 0;     // of all steps
 };
 
 }  // namespace longspan

@@ -116,6 +116,20 @@ def test_a_sum_behind_a_norm(isa: str, rows: int) -> None:
     np.testing.assert_array_equal(x, expected)
 
 
+def test_weights_that_no_cache_keeps() -> None:
+    """Rows go through each step together then, in two turns."""
+    rng, (rows, inputs, outputs) = np.random.default_rng(10), (1400, 1500, 7000)
+    x, wide = values(rng, rows, inputs), np.full((rows, outputs), np.nan, np.float32)
+    weight, norm = pack_linear([values(rng, outputs, inputs)]), values(rng, outputs)
+    assert weight.nbytes > 40 << 20
+    chain = RowChain(2)
+    chain.multiply(X, weight, None, None, WIDE)
+    chain.norm(WIDE, norm, None, 1e-5, False, None, WIDE, 0, outputs)
+    chain.add(WIDE, WIDE, WIDE)
+    chain.run([x, wide])
+    np.testing.assert_array_equal(wide, 2 * rms_norm(linear(x, weight), norm, eps=1e-5))
+
+
 def wrong_runs(layer: Layer) -> dict[str, Callable[[], object]]:
     x, wide = np.zeros((5, HIDDEN), np.float32), np.zeros((5, 3 * HIDDEN), np.float32)
     ids = np.zeros(5, np.int32)
