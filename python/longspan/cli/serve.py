@@ -142,42 +142,19 @@ def _add_bounds(parser: argparse.ArgumentParser, default: Settings) -> None:
         group.add_argument(
             flag, type=positive, default=getattr(default, name), metavar="N", help=f"{text} (default: %(default)s)"
         )
-    group.add_argument(
-        "--max-request-seconds",
-        type=seconds,
-        default=default.max_request_seconds,
-        metavar="S",
-        help="of sound in a request, and again of video (default: %(default)g)",
-    )
-    group.add_argument(
-        "--max-drawing-seconds",
-        type=seconds,
-        default=default.max_drawing_seconds,
-        metavar="S",
-        help="that the pages of PDF files in a request may take to be drawn (default: %(default)g)",
-    )
-    group.add_argument(
-        "--read-timeout",
-        type=seconds,
-        default=default.read_timeout,
-        metavar="S",
-        help="for a request's head, and again for its body (default: %(default)g)",
-    )
-    group.add_argument(
-        "--keep-alive",
-        type=seconds,
-        default=default.keep_alive,
-        metavar="S",
-        help="close a connection that has had no request for so long; clients and balancers are to close theirs "
-        "before (default: %(default)g)",
-    )
-    group.add_argument(
-        "--timeout",
-        type=seconds,
-        default=default.timeout,
-        metavar="S",
-        help="what has not begun by then is answered with 504; a client may say less (default: %(default)g)",
-    )
+    times = {
+        "max_request_seconds": "of sound in a request, and again of video",
+        "max_drawing_seconds": "that the pages of PDF files in a request may take to be drawn",
+        "read_timeout": "for a request's head, and again for its body",
+        "keep_alive": "close a connection that has had no request for so long; clients and balancers are to close "
+        "theirs before",
+        "timeout": "what has not begun by then is answered with 504; a client may say less",
+    }
+    for name, text in times.items():
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(
+            flag, type=seconds, default=getattr(default, name), metavar="S", help=f"{text} (default: %(default)g)"
+        )
     group.add_argument(
         "--truncate", action="store_true", help="cut texts that are too long, where a request does not say (else: 400)"
     )
