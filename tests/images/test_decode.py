@@ -64,6 +64,12 @@ def test_lossless_files_give_their_pixels(pixels: np.ndarray, tmp_path: Path) ->
         (io.StringIO("words"), TypeError, "photo must be a file of bytes, opened with mode 'rb', got StringIO"),
         (io.BytesIO(b"words"), ValueError, "photo cannot be decoded as one of PNG.*: cannot identify image file$"),
         (io.BytesIO(), ValueError, "photo cannot be decoded"),
+        (
+            io.BytesIO(b"%PDF-1.7 words"),
+            ValueError,
+            r"photo is a PDF file; give longspan.PdfPage\(path, number\), or Pdf",
+        ),
+        (b"%PDF-1.7 words", ValueError, "photo is a PDF file"),
     ],
 )
 def test_files_that_are_no_images(given: object, error: type[Exception], said: str) -> None:

@@ -9,7 +9,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
 
@@ -29,6 +29,7 @@ ImageInput: TypeAlias = (
 
 # What Pillow reads for us: formats of pixels alone. Others call programs (EPS), or draw (WMF).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+_PDF: Final = b"%PDF-"  # how such a file begins
 MAX_PIXELS: Final = 89_000_000  # of one image: 267 MB as bytes. Pillow itself begins to warn just above
 WIDE_MODES: Final = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits; "I" has 32, of which files use 16
 ALPHA_MODES: Final = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -143,7 +144,19 @@ def _opened(source: Path | BinaryIO, name: str) -> Iterator[Image]:
             raise
         raise ValueError(f"{name} cannot be decoded: {_said(error)}") from error
     except Exception as error:  # decoders raise all there is: struct.error, SyntaxError, EOFError, OSError ...
+        if _is_pdf(source):
+            raise ValueError(f"{name} is a PDF file; give longspan.PdfPage(path, number), or PdfPages(path)") from error
         raise ValueError(f"{name} cannot be decoded as one of {', '.join(FORMATS)}: {_said(error)}") from error
+
+
+def _is_pdf(source: Path | BinaryIO) -> bool:
+    with suppress(OSError, ValueError):
+        if isinstance(source, Path):
+            with open(source, "rb") as file:
+                return file.read(len(_PDF)) == _PDF
+        source.seek(0)
+        return source.read(len(_PDF)) == _PDF
+    return False
 
 
 def _said(error: BaseException) -> str:
