@@ -113,3 +113,20 @@ def test_characters_are_cut_before_tokens(name: str, golden: Path) -> None:
     [tokens] = encoder.tokenizer.encode([text], max_length=limit)
     assert tokens.ids.tolist() == want
     assert name != "potion" or want != backend.encode(text, add_special_tokens=False).ids[:limit]
+
+
+def test_layers_behind_a_table(golden: Path, tmp_path: Path) -> None:
+    """It makes a text's vector without a Pooling, so that a Dense behind it is none of tokens."""
+    source = golden / "static" / "sentence-transformers"
+    folder, texts = Path(shutil.copytree(source, tmp_path / "model")), ["reset a password", "words"]
+    plain = Encoder(source).encode(texts).astype(np.float64)
+    weight = np.random.default_rng(2).standard_normal((8, plain.shape[1])).astype(np.float32)
+    (folder / "2_Dense").mkdir()
+    save_file({"linear.weight": weight}, folder / "2_Dense" / "model.safetensors")
+    own = {"in_features": plain.shape[1], "out_features": 8, "bias": False, "activation_function": "torch.nn.Identity"}
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(own))
+    modules = json.loads((folder / "modules.json").read_text())
+    behind = [{"path": f"{place}_{kind}", "type": f"models.{kind}"} for place, kind in ((1, "Normalize"), (2, "Dense"))]
+    (folder / "modules.json").write_text(json.dumps(modules + behind))
+    want = plain / np.linalg.norm(plain, axis=1, keepdims=True) @ weight.T
+    np.testing.assert_allclose(Encoder(folder).encode(texts), want, rtol=0, atol=1e-5)

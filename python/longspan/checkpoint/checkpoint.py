@@ -96,10 +96,15 @@ class Checkpoint:
         return tuple(module for module in self.modules if module.kind == "Dense")
 
     @property
+    def makes_token_vectors(self) -> bool:
+        """Whether the modules end in vectors of tokens: a Transformer's, through Dense, with no Pooling."""
+        return bool(self.dense) and self.pooling is None and self.modules[0].kind == "Transformer"
+
+    @property
     def head(self) -> tuple[ModuleEntry, ...]:
         """The modules that change a text's vector: Dense, LayerNorm, and Normalize but at the end; where no text's
         vector is made, the Dense modules."""
-        if self.pooling is None and self.dense:
+        if self.makes_token_vectors:
             return self.dense
         steps = text_steps(self.modules)
         while steps and steps[-1].kind == "Normalize":

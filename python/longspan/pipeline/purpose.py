@@ -31,7 +31,7 @@ def purpose_of(checkpoint: Checkpoint) -> Purpose:
     if "MultiVectorMask" in kinds:
         return "late interaction"
     if checkpoint.modules:
-        return "late interaction" if checkpoint.dense and checkpoint.pooling is None else "embedding"
+        return "late interaction" if checkpoint.makes_token_vectors else "embedding"
     if COLBERT in checkpoint.tensor_names:
         return "late interaction"
     return "reranking" if _scores(checkpoint) else "embedding"
