@@ -85,3 +85,7 @@ def options_of(case: dict) -> MediaOptions:
 
 def prompt_of(encoder: Encoder, case: dict) -> str:
     return "" if case["prompt_name"] is None else encoder.prompts[case["prompt_name"]]
+
+
+Goldens = dict[str, MediaGolden]
+Opened = dict[str, Encoder]

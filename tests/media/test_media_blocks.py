@@ -6,7 +6,6 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,23 +16,9 @@ from longspan.pipeline import blocks
 from longspan.pipeline.inputs import Part, read_inputs
 from longspan.pipeline.sequences import MediaReader
 from longspan.pipeline.vision import Vision
-from media_models import SIZES, TASKS, MediaGolden
+from media_models import TASKS, Goldens, Opened
 
 pictures = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-
-Goldens = dict[str, MediaGolden]
-
-Opened = dict[str, Encoder]
-
-
-@pytest.fixture(scope="module")
-def goldens(golden: Path) -> Goldens:
-    return {size: MediaGolden(golden / f"jina-v5-omni-{size}") for size in SIZES}
-
-
-@pytest.fixture(scope="module")
-def opened(goldens: Goldens) -> Opened:
-    return {size: Encoder(omni.model) for size, omni in goldens.items()}
 
 
 def test_one_object_is_read_and_computed_once(

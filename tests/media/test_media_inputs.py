@@ -13,25 +13,12 @@ from longspan.packing.media import Mel, Patches
 from longspan.pipeline.inputs import read_inputs
 from media_files import pictures as frames_of
 from media_files import sound_file, tone, video_file
-from media_models import SIZES, MediaGolden
+from media_models import SIZES, Goldens, Opened
 
 pictures = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
-Goldens = dict[str, MediaGolden]
-
-Opened = dict[str, Encoder]
 
 sizes = pytest.mark.parametrize("size", SIZES)
-
-
-@pytest.fixture(scope="module")
-def goldens(golden: Path) -> Goldens:
-    return {size: MediaGolden(golden / f"jina-v5-omni-{size}") for size in SIZES}
-
-
-@pytest.fixture(scope="module")
-def opened(goldens: Goldens) -> Opened:
-    return {size: Encoder(omni.model) for size, omni in goldens.items()}
 
 
 @sizes

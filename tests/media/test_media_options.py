@@ -12,23 +12,9 @@ import numpy as np
 import pytest
 
 from longspan import Encoder, MediaOptions
-from media_models import SIZES, MediaGolden
+from media_models import Goldens, Opened
 
 pictures = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-
-Goldens = dict[str, MediaGolden]
-
-Opened = dict[str, Encoder]
-
-
-@pytest.fixture(scope="module")
-def goldens(golden: Path) -> Goldens:
-    return {size: MediaGolden(golden / f"jina-v5-omni-{size}") for size in SIZES}
-
-
-@pytest.fixture(scope="module")
-def opened(goldens: Goldens) -> Opened:
-    return {size: Encoder(omni.model) for size, omni in goldens.items()}
 
 
 def test_what_modalities_leave_out(goldens: Goldens, opened: Opened) -> None:
