@@ -144,8 +144,8 @@ def compile_for(launch: Launch, arch: int) -> Report:
     except Exception as error:
         return Report(**about, registers=0, stack=0, shared=0, warps=0, seconds=0, hot=True, error=repr(error)[:300])
     registers, stack = _resources(compiled.asm["cubin"])
-    found = hazards(_machine_code(compiled.asm["cubin"])) if arch == 90 else []
     shared, warps = compiled.metadata.shared, compiled.metadata.num_warps
+    found = hazards(_machine_code(compiled.asm["cubin"]), warps // 4) if arch == 90 else []
     seconds = round(time.perf_counter() - started, 1)
     return Report(
         **about,

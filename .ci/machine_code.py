@@ -114,10 +114,11 @@ def _linked(lines: list[tuple[Instruction, list[str], bool]], labels: dict[str, 
     return [one for one, _, _ in lines]
 
 
-def hazards(code: str) -> list[str]:
+def hazards(code: str, warpgroups: int = 2) -> list[str]:
     """Writes to the registers that a product reads: after it, before its group has been waited for; or before it, after
-    the fence. And writes to shared memory that another warpgroup's product may still read. A line each."""
-    return [line for name, lines in functions(code).items() for line in _hazards_of(name, lines)]
+    the fence. And, of blocks with several warpgroups, writes to shared memory that another one's product may still
+    read. A line each."""
+    return [line for name, lines in functions(code).items() for line in _hazards_of(name, lines, warpgroups)]
 
 
 def products(code: str) -> int:
@@ -125,13 +126,13 @@ def products(code: str) -> int:
     return sum(bool(one.reads) for lines in functions(code).values() for one in lines)
 
 
-def _hazards_of(name: str, lines: list[Instruction]) -> Iterator[str]:
+def _hazards_of(name: str, lines: list[Instruction], warpgroups: int) -> Iterator[str]:
     before: list[list[int]] = [[] for _ in lines]
     for place, one in enumerate(lines):
         for after in one.after:
             before[after].append(place)
     for place, product in enumerate(lines):
-        if product.opcode.startswith("HGMMA"):
+        if warpgroups > 1 and product.opcode.startswith("HGMMA"):
             for other in _reused(lines, place):
                 yield f"{name}: {other.text} writes where another warpgroup's {product.text} may still read"
         if not product.reads:

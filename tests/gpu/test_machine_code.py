@@ -94,6 +94,7 @@ COPY, BARRIER = "LDGSTS.E.BYPASS.128 [R9], desc[UR14][R24.64], P5", "BAR.SYNC.DE
 def test_memory_that_another_warpgroup_still_reads(script: ModuleType, write: str) -> None:
     [found] = script.hazards(code(FENCE, OTHER, BARRIER, WAIT, write, "EXIT"))
     assert "another warpgroup" in found
+    assert script.hazards(code(FENCE, OTHER, BARRIER, WAIT, write, "EXIT"), warpgroups=1) == []
     loop = (".L_x_0:", FENCE, OTHER, BARRIER, COPY, WAIT, "@P0 BRA `(.L_x_0)", "EXIT")
     assert script.hazards(code(*loop)) == [], "what comes before the wait goes elsewhere, and a barrier follows it"
     assert len(script.hazards(code(*loop[:4], WAIT, COPY, *loop[6:]))) == 1
