@@ -44,8 +44,9 @@ class SparseOptions(TypedDict, total=False):
 
 @names_arguments
 class SparseEncoder(LoadedModel):
-    """A sparse model: SPLADE of BERT, DistilBERT, RoBERTa, ModernBERT or MPNet with their masked-language-model head;
-    the inference-free models of opensearch; bge-m3; gte-multilingual-base, by the weights of its token classifier.
+    """A sparse model: SPLADE of BERT, DistilBERT, RoBERTa, MPNet, ModernBERT and others, by their masked-language-model
+    head; the inference-free models of opensearch; bge-m3; gte-multilingual-base, by the weights of its token
+    classifier.
 
     Args:
         name_or_path, device, dtype, revision, token, cache_dir, local_files_only, num_threads,

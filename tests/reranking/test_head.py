@@ -237,6 +237,7 @@ def test_a_eurobert_head(pooling: str | None, golden: Path, tmp_path: Path) -> N
         want.append(np.mean(inner @ head["classifier.weight"][0] + head["classifier.bias"]))
     got = reranker.predict(PAIRS, activation_fn="identity", max_length=64, on_truncate="ignore")
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+    assert_alone_as_in_a_batch(folder)
 
 
 def score_modules(folder: Path, pooling: str, labels: int) -> list[np.ndarray]:
@@ -273,3 +274,12 @@ def test_a_head_of_modules(pooling: str, labels: int, golden: Path, tmp_path: Pa
     assert (Reranker(folder).fingerprint == reranker.fingerprint) and is_reranker(Checkpoint.open(folder))
     with pytest.raises(CheckpointError, match=r"is made for reranking .* open it with longspan\.Reranker"):
         Encoder(folder)
+    assert_alone_as_in_a_batch(folder)
+
+
+def assert_alone_as_in_a_batch(folder: Path) -> None:
+    """To the bit, in every compute type."""
+    for dtype in ("float32", "bfloat16", "int8"):
+        reranker = Reranker(folder, dtype=dtype)
+        whole = reranker.predict(PAIRS, batch_tokens=60)
+        np.testing.assert_array_equal(whole, np.stack([reranker.predict(pair) for pair in PAIRS]), err_msg=dtype)
