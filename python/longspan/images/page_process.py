@@ -27,7 +27,7 @@ SHAPE: Final = struct.Struct("<QQ")
 SAME_FILE: Final = (1 << 64) - 1  # in place of a file's bytes
 COUNT, DRAW, DONE, BAD, MISSING = b"c", b"d", b"o", b"v", b"i"
 MAX_SECONDS: Final = 1e6
-MAX_MEMORY: Final = 4 << 30  # bytes of the process, where the system keeps to it
+MAX_MEMORY: Final = 2 << 30  # bytes of address space of the process, where the system keeps to it
 
 
 class PageTimeError(ValueError):
