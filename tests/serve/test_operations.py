@@ -6,10 +6,12 @@ import gzip
 import http.client
 import json
 import logging
+import math
 import socket
 import threading
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 from live_server import Live, golden, serving
 from longspan import Encoder
 from longspan.serve import ModelSettings, Settings, create_app, models
+from longspan.serve.company import Company
 from longspan.serve.models import Models, ServedModel
 
 MINILM = ModelSettings(golden("bert-minilm"), served_name="minilm")
@@ -178,6 +181,11 @@ def test_no_page_by_default(live: Live) -> None:
     assert not any(name.startswith("access-control") for name in answer.headers)
 
 
+def leave_to_the_computing_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a lone client's request would otherwise not be, and the event loop would wait for what a test holds up."""
+    monkeypatch.setattr("longspan.serve.company.LONELY_AFTER", math.inf)
+
+
 class Slow:
     """An encoder whose passes wait for `gate`."""
 
@@ -193,6 +201,7 @@ class Slow:
             return plain(ids, **options)
 
         monkeypatch.setattr(encoder, "encode_ids", slow)
+        leave_to_the_computing_thread(monkeypatch)
 
 
 def in_thread(live: Live, answers: list[Any], body: Any, **headers: str) -> threading.Thread:
@@ -285,6 +294,7 @@ def test_a_dead_computing_thread_is_not_ready(monkeypatch: pytest.MonkeyPatch) -
             raise SystemExit
 
         monkeypatch.setattr(encoder, "encode_ids", dies)
+        leave_to_the_computing_thread(monkeypatch)
         assert live.post("/v1/embeddings", {"input": "a"}).status == 503
         until(lambda: live.get("/ready").status == 503)
         assert "has died" in live.get("/health").json["error"] and live.get("/live").status == 200
@@ -485,3 +495,52 @@ def test_vectors_under_load_are_those_of_encode(live: Live) -> None:
     for thread in threads:
         thread.join(60)
     assert not wrong
+
+
+def test_a_lone_client_is_computed_for_where_its_request_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the event loop; with company, and what takes long, on the computing thread. The vectors are the same."""
+    encoder = Encoder(golden("bert-minilm"))
+    threads: list[str] = []
+    plain = encoder.encode_ids
+
+    def noted(ids: Sequence[Any], **options: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return plain(ids, **options)
+
+    def asked(is_alone: bool, most: float) -> Any:
+        monkeypatch.setattr("longspan.serve.company.LONELY_AFTER", 0.0 if is_alone else math.inf)
+        monkeypatch.setattr("longspan.serve.service.HERE_SECONDS", most)
+        return live.post("/v1/embeddings", {"input": "a text"}).json["data"]
+
+    with serving(create_app(encoder, Settings(warm_up=False, log="none"))) as live:
+        monkeypatch.setattr(encoder, "encode_ids", noted)
+        answers = [asked(True, 60.0), asked(True, 60.0), asked(False, 60.0), asked(True, 0.0)]
+    assert answers.count(answers[0]) == 4
+    # Of the first it is not known how long it takes.
+    assert [name == "longspan-compute" for name in threads] == [True, False, True, True]
+
+
+def test_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("longspan.serve.company.time", SimpleNamespace(monotonic=lambda: now[0]))
+    company = Company()
+    a, b = {"client": ("127.0.0.1", 1)}, {"client": ("127.0.0.1", 2)}
+
+    def comes(scope: Any) -> bool:
+        is_alone = company.enter(scope)
+        company.leave()
+        return is_alone
+
+    assert comes(a)  # nobody was here
+    assert comes(a) and comes(a)
+    assert not comes(b) and not comes(a) and not comes(a)  # in turns, which may go on
+    now[0] += 0.03
+    assert comes(a) and comes(a)
+    assert company.enter(a) and not company.enter(a)  # two at once, on one connection
+    company.leave(), company.leave()
+    assert not comes(a)
+    now[0] += 0.03
+    nobody: dict[str, Any] = {"client": None}  # of a Unix socket, whose clients have no names
+    assert comes(nobody) and not comes(nobody)
+    now[0] += 0.03
+    assert comes(nobody)

@@ -369,3 +369,90 @@ def test_many_threads(scheduler: Scheduler, runner: Recorder) -> None:
     for thread in threads:
         thread.join(20)
     assert len(done) > 100 and scheduler.queued_items == scheduler.queued_tokens == scheduler.num_jobs == 0
+
+
+class Placed(Recorder):
+    """A runner that knows which threads ran it, and whether two did at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+        self._running = threading.Lock()
+
+    def __call__(self, payloads: Sequence[Any]) -> list[Any]:
+        assert self._running.acquire(blocking=False), "one batch at a time"
+        try:
+            self.threads.append(threading.current_thread().name)
+            return super().__call__(payloads)
+        finally:
+            self._running.release()
+
+
+HERE = threading.current_thread().name
+
+
+def test_a_lone_job_is_computed_in_its_callers_thread(scheduler: Scheduler) -> None:
+    runner = Placed()
+    job = scheduler.submit(runner, works("a", "b"), here=True)
+    assert job.future.done() and job.future.result() == ["<a>", "<b>"] and runner.threads == [HERE]
+    assert scheduler.queued_tokens == scheduler.queued_items == scheduler.num_jobs == 0 and scheduler.busy_seconds > 0
+    assert scheduler.submit(runner, works("c")).future.result(20) == ["<c>"]
+    assert runner.threads == [HERE, "longspan-compute"]
+    assert scheduler.submit(runner, works("d"), here=True).future.done()
+
+
+def test_with_others_there_it_goes_to_the_computing_thread(scheduler: Scheduler) -> None:
+    runner = Placed()
+    first = hold(scheduler, runner)
+    job = scheduler.submit(runner, works("a"), here=True)
+    assert not job.future.done()
+    first.cancel()  # its batch runs on, though nobody waits for it
+    other = scheduler.submit(runner, works("b"), here=True)
+    runner.gate.set()
+    assert job.future.result(20) == ["<a>"] and other.future.result(20) == ["<b>"]
+    assert HERE not in runner.threads
+
+
+def test_what_comes_meanwhile_is_computed_afterwards(scheduler: Scheduler) -> None:
+    runner = Placed()
+    runner.gate.clear()
+    thread = threading.Thread(target=lambda: scheduler.submit(runner, works("a"), here=True), name="caller")
+    thread.start()
+    assert runner.entered.wait(20)
+    job = scheduler.submit(runner, works("b"))
+    used = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - used < 0.2  # the computing thread waits, and asks nobody whether it is time
+    runner.gate.set()
+    assert job.future.result(20) == ["<b>"]
+    thread.join(20)
+    assert runner.threads == ["caller", "longspan-compute"]
+
+
+def test_what_a_batch_does_not_hold_is_left_to_the_computing_thread(scheduler: Scheduler) -> None:
+    runner = Placed()
+    job = scheduler.submit(runner, works("a", "b", "c", tokens=60), here=True)
+    assert job.future.result(20) == ["<a>", "<b>", "<c>"]
+    assert runner.threads == [HERE, "longspan-compute", "longspan-compute"]
+
+
+def test_failures_of_a_lone_job(scheduler: Scheduler) -> None:
+    runner = Placed()
+    runner.fails = {"bad": ValueError("no"), "end": SystemExit()}  # type: ignore[dict-item]
+    with pytest.raises(ComputeError):
+        scheduler.submit(runner, works("bad"), here=True).future.result(20)
+    with pytest.raises(SystemExit):
+        scheduler.submit(runner, works("end"), here=True)
+    late = scheduler.submit(runner, works("late"), here=True, deadline=time.monotonic() - 1)
+    with pytest.raises(DeadlineError):
+        late.future.result(20)
+    assert scheduler.submit(runner, works("a"), here=True).future.result(20) == ["<a>"]
+    assert scheduler.submit(runner, works("b")).future.result(20) == ["<b>"]
+    assert ["late"] not in runner.batches and scheduler.num_jobs == 0
+
+
+def test_a_scheduler_that_waits_for_more_computes_nothing_at_once() -> None:
+    scheduler, runner = Scheduler(Limits(max_wait=0.05)), Placed()
+    assert scheduler.submit(runner, works("a"), here=True).future.result(20) == ["<a>"]
+    assert runner.threads == ["longspan-compute"]
+    scheduler.close()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from longspan.serve.company import Company
 from longspan.serve.dialects import cohere, embeddings, ollama, operations, rerank, tei
 from longspan.serve.dialects.shared import union_error
 from longspan.serve.errors import RequestError
@@ -78,6 +79,7 @@ class App:
         self._routes: dict[str, dict[str, Route]] = {}
         for route in ROUTES:
             self._routes.setdefault(route.path, {})[route.method] = route
+        self._company = Company()
         self._keys = [key.encode() for key in settings.api_keys]
         self._asgi = self._answer
         if settings.cors_origins:
@@ -114,6 +116,13 @@ class App:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
+        request.is_alone = self._company.enter(scope)
+        try:
+            await self._answer_to(request, scope, receive, send)
+        finally:
+            self._company.leave()
+
+    async def _answer_to(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         is_head = request.method == "HEAD"
         route: Route | None = None
         error_answer: ErrorAnswer = union_error

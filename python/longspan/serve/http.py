@@ -44,6 +44,7 @@ class Request:
         self.body = b""
         self.notes = Notes()
         self.speaks_tei = False  # of a route that two dialects share
+        self.is_alone = False  # no other was here lately, but on its own connection
 
     def number(self, header: str) -> float | None:
         """A header that holds a number of 0 or more; None where it is absent or no such number."""
@@ -230,7 +231,8 @@ async def send_response(send: Send, response: Response, *, head_only: bool = Fal
 
 
 def _header_bytes(value: str) -> bytes:
-    return re.sub(r"[^\x20-\x7e]", "?", value).encode("latin-1")
+    text = value if value.isascii() and value.isprintable() else re.sub(r"[^\x20-\x7e]", "?", value)
+    return text.encode("latin-1")
 
 
 def _pieces(parts: Sequence[bytes]) -> list[bytes]:

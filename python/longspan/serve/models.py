@@ -68,6 +68,7 @@ class ServedModel:
         self.short_name = served or PurePath(self.name).name or self.name
         self.is_warm = False
         self._last_kind: Kind | None = None
+        self.recent_rate = 0.0  # tokens/s of its last request for texts; 0 before it
 
     @property
     def is_loaded(self) -> bool:

@@ -1,5 +1,7 @@
 """The scheduler: jobs of many callers in, batches to one computing thread, results back. It knows no HTTP and no model.
 
+One batch runs at a time; of a lone small job in its caller's thread, if the caller asks for that.
+
 A job is admitted whole or not at all. Its items wait in two lanes (`lanes`); whenever the computing thread is free it
 takes what has gathered, without waiting for more. Items of different jobs share a batch if one `Runner` computes them;
 equal items are computed once. A job that nobody waits for any more, or whose deadline has passed, leaves the queue.
@@ -75,6 +77,7 @@ class Scheduler:
         self._queued_tokens = self._queued_items = 0
         self._rate = FIRST_RATE  # tokens/s, of recent batches
         self._busy_seconds = 0.0
+        self._is_computing = False  # a batch was taken and is not handed out yet
         self._state: Literal["open", "draining", "closed"] = "open"
         lock = threading.RLock()
         self._changed = threading.Condition(lock)  # there may be something to compute
@@ -129,6 +132,7 @@ class Scheduler:
         *,
         deadline: float | None = None,
         lane: LaneName | None = None,
+        here: bool = False,
     ) -> Job:
         """Queue a job.
 
@@ -137,6 +141,8 @@ class Scheduler:
             works: the items.
             deadline: of time.monotonic(); items that have not begun by then are never computed. None for none.
             lane: None takes it from the job's tokens.
+            here: compute it in the caller's thread, if nothing else waits or is computed: a thread that is woken for
+                it, and wakes the caller's, costs a lone small job more than a tenth of its time.
         Raises: QueueFullError or ClosedError; nothing is queued then.
         """
         tokens = sum(work.tokens for work in works)
@@ -144,14 +150,25 @@ class Scheduler:
         job = Job(len(works), tokens, lane, deadline, self.drop)
         with self._changed:
             self._admit(tokens)
+            is_first = not self._jobs and not self._is_computing
             for place, work in enumerate(works):
                 self._add(job, place, runner, work)
             is_done = not job.open  # to be asked here: without the lock the computing thread may be done with it
+            batch: list[Item] = []
             if not is_done:
                 self._jobs.add(job)
-                self._changed.notify()
+                in_time = deadline is None or deadline > job.submitted
+                if here and is_first and in_time and not self._limits.max_wait:
+                    batch = self._take_batch()
+                else:
+                    self._changed.notify()
         if is_done:
             job.future.set_result(job.results)
+        try:
+            self._run(batch)
+        except BaseException:
+            self._give_up(batch)
+            raise
         return job
 
     def drop(self, job: Job, reason: SchedulerError) -> None:
@@ -258,22 +275,29 @@ class Scheduler:
                 if self._state == "closed":
                     return None
                 late = self._expired()
-                batch = [] if self._is_worth_waiting() else self._lanes.next_batch(self._budget)
-                now = time.monotonic()
-                for item in batch:
-                    item.is_running = True
-                    self._left_queue(item)
-                    for job, _ in item.waiters:
-                        if job.first_start == job.submitted:
-                            job.first_start = now
+                batch = [] if self._is_computing or self._is_worth_waiting() else self._take_batch()
                 if late:
                     break
                 if batch:
                     return batch
-                self._changed.wait(self._limits.max_wait / 4 if self._queued_items else None)
+                may_fill = self._queued_items and not self._is_computing
+                self._changed.wait(self._limits.max_wait / 4 if may_fill else None)
         for job in late:  # outside of the lock: somebody is told
             fail(job, DeadlineError("the deadline passed while the request was waiting"))
         return batch if batch else []
+
+    def _take_batch(self) -> list[Item]:
+        """The next batch, which is running from now on; under the lock."""
+        batch = self._lanes.next_batch(self._budget)
+        now = time.monotonic()
+        for item in batch:
+            item.is_running = True
+            self._left_queue(item)
+            for job, _ in item.waiters:
+                if job.first_start == job.submitted:
+                    job.first_start = now
+        self._is_computing = bool(batch)
+        return batch
 
     def _expired(self) -> list[Job]:
         now = time.monotonic()
@@ -306,12 +330,27 @@ class Scheduler:
             self._watcher.batch(batch[0].runner, len(batch), tokens, seconds)
         with self._changed:
             done, failed = self._hand_out(batch, results, ended)
+            self._end_batch()
             if not self._jobs:
                 self._idle.notify_all()
         for job in done:
             settle(job.future.set_result, job.results)
         for job, error in failed.items():
             fail(job, error)
+
+    def _end_batch(self) -> None:
+        """Let the next one run; under the lock."""
+        self._is_computing = False
+        if self._queued_items:  # the computing thread may be waiting for a batch that ran elsewhere
+            self._changed.notify()
+
+    def _give_up(self, batch: Sequence[Item]) -> None:
+        """Whoever waits for a batch that was broken off is told."""
+        with self._changed:
+            jobs = {job for item in batch for job, _ in item.waiters}
+            self._end_batch()
+        for job in jobs:
+            self.drop(job, ComputeError("computing was broken off"))
 
     def _hand_out(
         self, batch: Sequence[Item], results: Sequence[Any], ended: float

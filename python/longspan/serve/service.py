@@ -46,6 +46,8 @@ log = logging.getLogger("longspan.serve")
 
 INLINE_CHARACTERS: Final = 4096  # of a request, up to which it is tokenized without a change of threads
 INLINE_VALUES: Final = 1 << 16  # of an answer, up to which vectors are finished without one
+HERE_SECONDS: Final = 0.01  # for which the loop may compute a lone request itself
+HERE_RUNNERS: Final = (VectorRunner, SparseRunner, PairRunner)  # of texts, whose time goes with their tokens
 WARM_UP_TEXTS: Final = tuple("word " * count for count in (1, 16, 64, 256))
 # Flags for models whose files do not say that they are of another kind than embedding.
 OTHER_KINDS: Final[tuple[tuple[Kind, str], ...]] = (("reranker", "--rerank"), ("sparse", "--sparse"))
@@ -194,9 +196,9 @@ class Service:
         if total > most:
             message = f"the request has {total} tokens, and may have {most}; send several requests"
             raise RequestError("batch_size", message)
-        job = self._submit(request, runner, works)
+        job = self._submit(request, runner, works, here=self._may_run_here(request, runner, total))
         try:
-            results = await asyncio.wrap_future(job.future)
+            results = job.future.result() if job.future.done() else await asyncio.wrap_future(job.future)
         except asyncio.CancelledError:
             job.cancel()
             raise
@@ -204,6 +206,8 @@ class Service:
             raise self._translated(error) from error
         finally:
             self.set_gauges()
+        if isinstance(runner, HERE_RUNNERS) and job.compute_seconds:
+            runner.model.recent_rate = total / job.compute_seconds
         notes = request.notes
         notes.queue += job.queue_seconds
         notes.compute += job.compute_seconds
@@ -235,7 +239,14 @@ class Service:
 
         return await self.in_pool(work, is_large=sum(row.size for row in rows) > INLINE_VALUES)
 
-    def _submit(self, request: Request, runner: Runner, works: Sequence[Work]) -> Job:
+    def _may_run_here(self, request: Request, runner: Runner, tokens: int) -> bool:
+        """Whether the loop may compute it: nobody else is here whom that keeps waiting, and it takes no longer than
+        HERE_SECONDS, as far as the model's request before it tells."""
+        if not request.is_alone or request.notes.device != "cpu" or not isinstance(runner, HERE_RUNNERS):
+            return False
+        return tokens <= HERE_SECONDS * runner.model.recent_rate
+
+    def _submit(self, request: Request, runner: Runner, works: Sequence[Work], *, here: bool) -> Job:
         seconds = self.settings.timeout
         of_client = request.number("x-request-timeout-ms")
         if of_client is not None:
@@ -245,10 +256,11 @@ class Service:
             seconds = min(seconds, of_sdk)
         lane: LaneName | None = "bulk" if request.headers.get("x-priority", "").lower() == "bulk" else None
         try:
-            job = self.scheduler.submit(runner, works, deadline=request.started + seconds, lane=lane)
+            job = self.scheduler.submit(runner, works, deadline=request.started + seconds, lane=lane, here=here)
         except SchedulerError as error:
             raise self._translated(error) from error
-        self.set_gauges()
+        if not job.future.done():
+            self.set_gauges()
         return job
 
     def _translated(self, error: SchedulerError) -> RequestError:
