@@ -84,14 +84,10 @@ class Launching:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """A context in which no other thread launches a pass. One thread at a time asks for it, and in no pass."""
-        with self._changed:
-            self._is_alone = True
-            try:
-                self._changed.wait_for(lambda: self._passes == 0)
-            except BaseException:
-                self._is_alone = False
-                raise
         try:
+            with self._changed:
+                self._is_alone = True
+                self._changed.wait_for(lambda: self._passes == 0)
             yield
         finally:
             with self._changed:
