@@ -103,6 +103,7 @@ def test_messages_are_those_of_a_page(processes: PageProcesses, file: bytes) -> 
 def test_what_takes_too_long_is_ended(processes: PageProcesses) -> None:
     file = endless()
     assert len(file) < 200_000
+    PageDrawer(processes, 60).count(file, "a")  # a process that has begun, however busy the machine is
     drawer = PageDrawer(processes, 1.5)
     started = time.monotonic()
     assert drawer.count(file, "input[0]") == 1
@@ -119,11 +120,18 @@ def test_a_process_that_crashes_takes_nobody_along() -> None:
     drawer.count(file, "a")
     [process] = processes._idle
     os.kill(process._popen.pid, signal.SIGSTOP)
-    timer = threading.Timer(0.3, os.kill, (process._popen.pid, signal.SIGSEGV))
-    timer.start()
-    threading.Timer(0.4, os.kill, (process._popen.pid, signal.SIGCONT)).start()
+
+    def crash() -> None:
+        while processes._idle:  # until it is asked
+            time.sleep(0.01)
+        for sent in (signal.SIGSEGV, signal.SIGCONT):
+            os.kill(process._popen.pid, sent)
+
+    thread = threading.Thread(target=crash)
+    thread.start()
     with pytest.raises(ValueError, match=r"input\[0\]: the file cannot be drawn: .* ended with SIGSEGV"):
         drawer.draw(file, 1, "input[0]")
+    thread.join()
     assert drawer.draw(file, 1, "a").shape == PdfPage(file, 1).read().shape
     [process] = processes._idle  # one that ends while nobody asks it is nobody's fault
     process._popen.kill()
