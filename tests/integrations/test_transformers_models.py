@@ -135,3 +135,26 @@ def test_masked_language_models(name: str, pooling: str, activation: str, golden
     truth = library.SparseEncoder(str(tmp_path / "saved"), device="cpu").encode(TEXTS).to_dense().numpy()
     found = SparseEncoder(tmp_path / "saved").encode(TEXTS, on_truncate="ignore").to_dense()
     np.testing.assert_allclose(found, truth, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["Model", "ForConditionalGeneration"])
+def test_the_text_side_of_qwen_vl(kind: str, golden: Path, tmp_path: Path) -> None:
+    """With the vision tower's tensors beside it, under the prefixes of either class."""
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    text = {**BASE, "num_key_value_heads": 2, "vocab_size": 500, "rope_parameters": rope}
+    vision = {"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, "out_hidden_size": 64}
+    vision |= {"fullatt_block_indexes": [1], "patch_size": 14, "spatial_merge_size": 2, "window_size": 112}
+    ids = {"vision_start_token_id": 0, "vision_end_token_id": 1, "image_token_id": 2, "video_token_id": 3}
+    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+    torch.manual_seed(3)
+    model = getattr(transformers, f"Qwen2_5_VL{kind}")(config).eval()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(golden / QWEN / file, folder)
+    model.save_pretrained(folder)
+    found = Encoder(folder, modalities=("text",)).encode_ids(IDS, output_value="token_embeddings")
+    for rows, states in zip(IDS, found, strict=True):
+        with torch.no_grad():
+            whole = model(input_ids=torch.tensor([rows]), output_hidden_states=True)
+        np.testing.assert_allclose(states, whole.hidden_states[-1][0].numpy(), rtol=1e-5, atol=2e-5)
