@@ -109,7 +109,8 @@ def test_one_launch_for_each_step(folder: Path, monkeypatch: pytest.MonkeyPatch)
         made.clear()
         run(encoder, numbers)
         expected = {"_embed_kernel": 1, "_rotate_kernel": 2, "attention_varlen_kernel": 2, "_gated_kernel": 2}
-        assert counts == {**expected, "_layer_norm_kernel": 4, **({"_shrink_kernel": shrinks} if shrinks else {})}
+        expected |= {"_layer_norm_kernel": 4, "_span_mean_kernel": 1}
+        assert counts == {**expected, **({"_shrink_kernel": shrinks} if shrinks else {})}
         assert made["attention_varlen_kernel"] == made["_rotate_kernel"] == 1 and made["_layer_norm_kernel"] <= 2
         # Of x, which the first product of both halves reads, of the attended rows, and of the inner ones.
         assert made.get("_shrink_kernel", 0) == (3 if shrinks else 0) and encoder._encoder.engine._kept == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Literal
 
@@ -32,6 +33,17 @@ MODELS = {
 
 def _kind(name: str) -> Literal["auto", "reranker"]:
     return "reranker" if name == "judge" else "auto"  # its files look like any decoder's
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """As they were: `longspan serve` sets its loggers up for a process that is its own."""
+    kept = [logging.getLogger(name) for name in ("longspan.serve", "longspan.serve.access", "uvicorn")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in kept]
+    yield
+    for logger, (handlers, propagate, level) in zip(kept, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

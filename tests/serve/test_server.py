@@ -33,7 +33,7 @@ class Process:
     def __init__(self, *words: str, env: dict[str, str] | None = None) -> None:
         line = [sys.executable, "-m", "longspan", "serve", *words]
         environment = {**os.environ, **(env or {})}
-        self.popen = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment)
+        self.popen = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
         self.lines: list[str] = []
         self.port = 0
         assert self.popen.stderr is not None
@@ -79,9 +79,9 @@ def process(*words: str, env: dict[str, str] | None = None) -> Iterator[Process]
     try:
         yield made
     finally:
-        if made.popen.poll() is None:
-            made.popen.kill()
-            made.popen.wait(10)
+        with contextlib.suppress(ProcessLookupError):  # workers too, which hold the other end of stderr
+            os.killpg(made.popen.pid, signal.SIGKILL)
+        made.popen.wait(10)
         assert made.popen.stderr is not None
         made._reader.join(5)
         made.popen.stderr.close()
@@ -232,6 +232,7 @@ def test_tls(tmp_path: Path) -> None:
 def test_workers() -> None:
     with process(MINILM, "--port", "0", "--workers", "2", "--log-json", "--drain-timeout", "5") as server:
         server.wait_until_ready()
+        _wait_for_all(server)
         answers = [server.ask("POST", "/v1/embeddings", BODY) for _ in range(30)]
         assert {answer.status for answer in answers} == {200} and len({answer.data for answer in answers}) == 1
         metrics = server.ask("GET", "/metrics").data.decode()
@@ -245,13 +246,19 @@ def test_workers() -> None:
             if len(now) == 2 and children[0] not in now:
                 break
             time.sleep(0.05)
-        for _ in range(200):
-            with contextlib.suppress(OSError):
-                if {server.ask("GET", "/ready").status for _ in range(8)} == {200}:
-                    break
-            time.sleep(0.05)
+        _wait_for_all(server)
         assert {server.ask("POST", "/v1/embeddings", BODY).status for _ in range(20)} == {200}
         assert server.end() == 0, server.lines
+
+
+def _wait_for_all(server: Process) -> None:
+    """Until whichever worker a connection comes to is ready."""
+    for _ in range(400):
+        with contextlib.suppress(OSError):
+            if {server.ask("GET", "/ready").status for _ in range(16)} == {200}:
+                return
+        time.sleep(0.05)
+    raise AssertionError("not all are ready")
 
 
 def _children(pid: int) -> list[int]:
