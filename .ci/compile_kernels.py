@@ -36,6 +36,7 @@ from kernel_launches import CASES, Case
 from machine_code import hazards
 
 ARCHITECTURES = (80, 90, 100)
+SAMPLE = 3  # one in so many of what is not for sm_90
 ASKS_ARCHITECTURE = ("attention_varlen_forward", "product")  # kernels whose tiles depend on it
 # Bytes of shared memory that a block may have; what runs on sm_80 also runs on sm_86 and sm_89, which have least.
 SHARED = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
@@ -184,6 +185,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--match", default="", help="cases whose name holds this")
     parser.add_argument("--arch", type=int, action="append", help=f"architectures; all of {ARCHITECTURES} if not given")
+    parser.add_argument("--sample", action="store_true", help=f"of what is not for sm_90, one in {SAMPLE}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     options = parser.parse_args()
     work: dict[tuple[object, ...], tuple[Launch, int]] = {}
@@ -193,6 +195,8 @@ def main() -> int:
                 source, name = launch.source(), launch.kernel.fn.__name__
                 parts = (case.hot, arch, name, source.signature, source.constants, source.attrs, launch.options)
                 work.setdefault(tuple(map(str, parts)), (launch, arch))
+    if options.sample:
+        work = {key: each for at, (key, each) in enumerate(work.items()) if each[1] == 90 or at % SAMPLE == 0}
     print(f"{'kernel':<32} {'case':<44} sm  regs stack  shared warps  s")
     reports = []
     with ThreadPoolExecutor(2) as pool:

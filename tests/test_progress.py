@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import select
 import struct
 import sys
 import termios
@@ -92,7 +93,9 @@ def test_a_bar_on_a_terminal_names_what_it_counts(monkeypatch: pytest.MonkeyPatc
         with progress_bar(3, "document", True) as advance:
             advance(3)
         terminal.flush()
-        shown = os.read(master, 4096).decode()
+        shown = ""
+        while "100%" not in shown and select.select([master], [], [], 10)[0]:  # it comes in pieces
+            shown += os.read(master, 4096).decode()
     os.close(master)
     last = shown.rstrip().split("\r")[-1]
     assert last.startswith("documents: 100%|")
