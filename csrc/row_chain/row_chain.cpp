@@ -201,7 +201,7 @@ public:
 
     void run(const ChainAdd& step) const {
         const MatrixView<float> source = at(step.source), residual = at(step.residual), target = at(step.target);
-        const int64_t rows_per_task = std::max<int64_t>(1, kValuesPerTask / source.cols);
+        const int64_t rows_per_task = std::max<int64_t>(1, kValuesPerTask / std::max<int64_t>(1, source.cols));
         parallel_for((rows_ + rows_per_task - 1) / rows_per_task, [&](int64_t task) {
             const int64_t last = std::min(rows_, (task + 1) * rows_per_task);
             for (int64_t row = task * rows_per_task; row < last; ++row) {

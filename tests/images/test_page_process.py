@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from longspan.images import page_process
 from longspan.images.page_process import PageDrawer, PageProcesses, PageTimeError
 from longspan.images.pages import PdfPage, count_pages
 
@@ -150,3 +152,14 @@ def test_a_process_ends_when_its_caller_is_gone() -> None:
     process._popen.stdin.close()
     assert process._popen.wait(10) == 0
     processes.close()
+
+
+@pytest.mark.parametrize("most, is_set", [(resource.RLIM_INFINITY, True), (1000, True), (30, False)])
+def test_a_limit_that_is_there_already_stays(most: int, is_set: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only root may raise it: a process that tried to would end at the first page."""
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (most, most))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, pair: limits.append(pair))
+    page_process._end_after(60)
+    assert len(limits) == is_set
+    assert all(hard == most and soft >= 60 for soft, hard in limits)

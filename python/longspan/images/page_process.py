@@ -225,12 +225,19 @@ def main() -> None:
         name = asked.read(name_size).decode()
         if file_size != SAME_FILE:
             file = asked.read(file_size)
-        # A second way to end, for when the caller is not there any more.
-        soonest = int(time.process_time() + seconds) + 2
-        resource.setrlimit(resource.RLIMIT_CPU, (soonest, resource.RLIM_INFINITY))
+        _end_after(seconds)
         how, answer = _answered(what, number, file, name)
         answers.write(ANSWER.pack(how, len(answer)) + answer)
         answers.flush()
+
+
+def _end_after(seconds: float) -> None:
+    """A second way to end, for when the caller is not there any more; a lower limit that is there already stays."""
+    import resource
+
+    soonest, most = int(time.process_time() + seconds) + 2, resource.getrlimit(resource.RLIMIT_CPU)[1]
+    if most == resource.RLIM_INFINITY or soonest < most:
+        resource.setrlimit(resource.RLIMIT_CPU, (soonest, most))
 
 
 def _answered(what: bytes, number: int, file: bytes, name: str) -> tuple[bytes, bytes]:
